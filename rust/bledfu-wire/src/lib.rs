@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bytes to messages and back. This crate is the one door for bytes from a peer: behind it, values are valid by
+//! type.
+//!
+//! - [`secure_dfu`]: requests and replies of the Secure DFU control point and its serial form.
+//! - [`init_packet`]: the signed init packet (protobuf) that opens a transfer.
+//! - [`slip`]: framing of the serial transport.
+//!
+//! No state of a transfer, no flash, no policy: those are `bledfu-transfer` and `bledfu-slot`. Nothing here
+//! panics, whatever the bytes are; everything that can be constructed can be encoded.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+#![warn(missing_docs)]
+
+pub mod init_packet;
+pub mod secure_dfu;
+pub mod slip;
+
+/// Reads a little-endian `u32` at `at`; `None` when the bytes end before it.
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let field = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(field.try_into().ok()?))
+}
+
+/// Reads a little-endian `u16` at `at`; `None` when the bytes end before it.
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    let field = bytes.get(at..at.checked_add(2)?)?;
+    Some(u16::from_le_bytes(field.try_into().ok()?))
+}
