@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What survives a reset in the middle of an update: the open session, how far it is, and which firmware
+//! versions are installed.
+//!
+//! The records live in `sequential-storage`'s map on at least two flash sectors: each record is a key byte and a
+//! value, guarded by a CRC, appended to the last; a torn record is not seen and the one before it still counts.
+//! The sectors take turns, which spreads wear.
+//!
+//! ```text
+//! key 0  session    the init packet as received, 1..=512 bytes; absent or empty: no session
+//! key 1  progress   session u32 │ offset u32 │ crc u32                    (crc = CRC-32 of image[..offset])
+//! key 2  versions   base fw u32 │ base digest 8 bytes │ staged fw u32 │ staged digest 8 bytes
+//! ```
+//! `session` in the progress record is the CRC-32 of the init packet it belongs to, so that progress of an older
+//! session is never taken for that of a newer one, whatever was cut between the two writes.
+//!
+//! External flash can be rewritten by who has a probe on the board, so a record is no proof of anything: an init
+//! packet from here is validated again and the image bytes are hashed again.
+
+use core::future::Future;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+
+use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
+use sequential_storage::cache::{Cache, Uncached};
+use sequential_storage::map::{MapConfig, MapStorage};
+use sequential_storage::Error as StorageError;
+
+use crate::crc32::crc32;
+use crate::flash::Aligned;
+
+/// Longest init packet in bytes the journal keeps.
+pub const MAX_SESSION: usize = 512;
+
+const KEY_SESSION: u8 = 0;
+const KEY_PROGRESS: u8 = 1;
+const KEY_VERSIONS: u8 = 2;
+
+/// Room for one key, the longest value, and rounding to any write size up to 32.
+const BUFFER: usize = MAX_SESSION + 32;
+
+/// Why the journal could not do it. None of these endangers an image: without a journal an update that is
+/// interrupted by a reset starts over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalError {
+    /// The flash did not do what it was asked.
+    Flash(NorFlashErrorKind),
+    /// The records cannot be read or written; the journal must be erased.
+    Corrupted,
+    /// The area is smaller than two sectors, or not made of whole ones.
+    BadArea,
+    /// A session of 0 or more than [`MAX_SESSION`] bytes.
+    BadSession,
+}
+
+impl core::fmt::Display for JournalError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Flash(kind) => write!(f, "the journal's flash failed: {kind:?}"),
+            Self::Corrupted => f.write_str("the journal's records are damaged"),
+            Self::BadArea => f.write_str("the journal needs at least two whole flash sectors"),
+            Self::BadSession => f.write_str("a journal session has 1 to 512 bytes"),
+        }
+    }
+}
+
+impl core::error::Error for JournalError {}
+
+/// How far the session got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the image that are in flash and were read back.
+    pub offset: u32,
+    /// CRC-32 of these bytes.
+    pub crc: u32,
+}
+
+/// One installed firmware: its version number in the sense of the init packet, and the first bytes of its
+/// image's SHA-256, by which it is recognised when it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// `fw_version` of the init packet that brought it.
+    pub fw_version: u32,
+    /// First 8 bytes of the image digest.
+    pub digest: [u8; 8],
+}
+
+/// Which firmware was installed before, and which was staged last. The one that runs is told by its digest, so
+/// the answer stays right after a revert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// Ran when `staged` was received.
+    pub base: Installed,
+    /// Received last.
+    pub staged: Installed,
+}
+
+impl Versions {
+    fn to_words(self) -> [u32; 6] {
+        let [b0, b1] = digest_words(self.base.digest);
+        let [s0, s1] = digest_words(self.staged.digest);
+        [self.base.fw_version, b0, b1, self.staged.fw_version, s0, s1]
+    }
+
+    fn from_words([base, b0, b1, staged, s0, s1]: [u32; 6]) -> Self {
+        Self {
+            base: Installed {
+                fw_version: base,
+                digest: digest_bytes([b0, b1]),
+            },
+            staged: Installed {
+                fw_version: staged,
+                digest: digest_bytes([s0, s1]),
+            },
+        }
+    }
+
+    /// The version of the image whose digest begins with `digest`, if it is one of the two.
+    pub fn of(&self, digest: &[u8; 8]) -> Option<u32> {
+        [self.staged, self.base]
+            .iter()
+            .find(|image| image.digest == *digest)
+            .map(|image| image.fw_version)
+    }
+}
+
+fn digest_words(digest: [u8; 8]) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = digest;
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
+
+fn digest_bytes([low, high]: [u32; 2]) -> [u8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (low.to_le_bytes(), high.to_le_bytes());
+    [a, b, c, d, e, f, g, h]
+}
+
+/// The number by which progress refers to its session: the CRC-32 of the init packet.
+pub fn session_id(init_packet: &[u8]) -> u32 {
+    let mut crc = crc32();
+    crc.update(init_packet);
+    crc.finalize()
+}
+
+/// The journal on one flash area (at least two sectors).
+#[derive(Debug)]
+pub struct Journal<J> {
+    flash: J,
+}
+
+impl<J: NorFlash> Journal<J> {
+    /// A journal on the whole of `flash`.
+    pub const fn new(flash: J) -> Self {
+        Self { flash }
+    }
+
+    /// Opens a session: from now on progress belongs to this init packet.
+    ///
+    /// # Errors
+    /// [`JournalError::BadSession`] for an empty or over-long packet; else of flash and records.
+    pub fn begin(&mut self, init_packet: &[u8]) -> Result<(), JournalError> {
+        if init_packet.is_empty() || init_packet.len() > MAX_SESSION {
+            return Err(JournalError::BadSession);
+        }
+        self.store_bytes(KEY_SESSION, init_packet)
+    }
+
+    /// Records that `progress.offset` bytes of the image are in flash.
+    ///
+    /// # Errors
+    /// Of flash and records.
+    pub fn progress(&mut self, session: u32, progress: Progress) -> Result<(), JournalError> {
+        self.store_words(KEY_PROGRESS, &[session, progress.offset, progress.crc])
+    }
+
+    /// The open session: copies its init packet into `out` and returns the packet's length and the progress.
+    ///
+    /// # Errors
+    /// Of flash and records.
+    pub fn session(
+        &mut self,
+        out: &mut [u8; MAX_SESSION],
+    ) -> Result<Option<(usize, Progress)>, JournalError> {
+        let mut buffer = Aligned([0; BUFFER]);
+        let mut map = Self::map(&mut self.flash)?;
+        let length = match run(map.fetch_item::<&[u8]>(&mut buffer.0, &KEY_SESSION))? {
+            None | Some([]) => return Ok(None),
+            Some(packet) => {
+                let place = out.get_mut(..packet.len()).ok_or(JournalError::Corrupted)?;
+                place.copy_from_slice(packet);
+                packet.len()
+            }
+        };
+        let id = session_id(out.get(..length).unwrap_or_default());
+        let record = run(map.fetch_item::<[u32; 3]>(&mut buffer.0, &KEY_PROGRESS))?;
+        let progress = match record {
+            Some([session, offset, crc]) if session == id => Progress { offset, crc },
+            _ => Progress::default(),
+        };
+        Ok(Some((length, progress)))
+    }
+
+    /// Closes the session; nothing is resumed after this. Writes nothing when none is open.
+    ///
+    /// # Errors
+    /// Of flash and records.
+    pub fn close(&mut self) -> Result<(), JournalError> {
+        let mut buffer = Aligned([0; BUFFER]);
+        let open = run(Self::map(&mut self.flash)?.fetch_item::<&[u8]>(&mut buffer.0, &KEY_SESSION))?;
+        match open {
+            None | Some([]) => Ok(()),
+            Some(_) => self.store_bytes(KEY_SESSION, &[]),
+        }
+    }
+
+    /// What is installed, if that was ever recorded.
+    ///
+    /// # Errors
+    /// Of flash and records.
+    pub fn versions(&mut self) -> Result<Option<Versions>, JournalError> {
+        let mut buffer = Aligned([0; BUFFER]);
+        let words = run(Self::map(&mut self.flash)?.fetch_item(&mut buffer.0, &KEY_VERSIONS))?;
+        Ok(words.map(Versions::from_words))
+    }
+
+    /// Records what is installed.
+    ///
+    /// # Errors
+    /// Of flash and records.
+    pub fn set_versions(&mut self, versions: Versions) -> Result<(), JournalError> {
+        self.store_words(KEY_VERSIONS, &versions.to_words())
+    }
+
+    /// Erases the area: the way out of [`JournalError::Corrupted`].
+    ///
+    /// # Errors
+    /// Of the flash.
+    pub fn reset(&mut self) -> Result<(), JournalError> {
+        run(Self::map(&mut self.flash)?.erase_all())
+    }
+
+    fn store_bytes(&mut self, key: u8, value: &[u8]) -> Result<(), JournalError> {
+        let mut buffer = Aligned([0; BUFFER]);
+        run(Self::map(&mut self.flash)?.store_item(&mut buffer.0, &key, &value))
+    }
+
+    fn store_words<const N: usize>(&mut self, key: u8, words: &[u32; N]) -> Result<(), JournalError> {
+        let mut buffer = Aligned([0; BUFFER]);
+        run(Self::map(&mut self.flash)?.store_item(&mut buffer.0, &key, words))
+    }
+
+    fn map(flash: &mut J) -> Result<MapStorage<u8, Blocking<'_, J>, NoCache>, JournalError> {
+        let size = u32::try_from(flash.capacity()).map_err(|_| JournalError::BadArea)?;
+        let config = MapConfig::try_new(0..size).map_err(|_| JournalError::BadArea)?;
+        Ok(MapStorage::new(Blocking(flash), config, Cache::new_uncached()))
+    }
+}
+
+/// A few records in two sectors: reading them costs a millisecond, a cache would cost RAM and code.
+type NoCache = Cache<Uncached, Uncached, Uncached, u8>;
+
+/// Runs a storage call to its end. Every flash call below blocks, so the future is ready at the first poll.
+fn run<T, E: embedded_storage::nor_flash::NorFlashError>(
+    call: impl Future<Output = Result<T, StorageError<E>>>,
+) -> Result<T, JournalError> {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(value)) => Ok(value),
+        Poll::Ready(Err(StorageError::Storage { value, .. })) => Err(JournalError::Flash(value.kind())),
+        Poll::Ready(Err(_)) | Poll::Pending => Err(JournalError::Corrupted),
+    }
+}
+
+/// A blocking flash in the shape `sequential-storage` asks for.
+struct Blocking<'f, F>(&'f mut F);
+
+impl<F: NorFlash> embedded_storage_async::nor_flash::ErrorType for Blocking<'_, F> {
+    type Error = F::Error;
+}
+
+impl<F: NorFlash> embedded_storage_async::nor_flash::ReadNorFlash for Blocking<'_, F> {
+    const READ_SIZE: usize = F::READ_SIZE;
+
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), F::Error> {
+        self.0.read(offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+impl<F: NorFlash> embedded_storage_async::nor_flash::NorFlash for Blocking<'_, F> {
+    const WRITE_SIZE: usize = F::WRITE_SIZE;
+    const ERASE_SIZE: usize = F::ERASE_SIZE;
+
+    async fn erase(&mut self, from: u32, to: u32) -> Result<(), F::Error> {
+        self.0.erase(from, to)
+    }
+
+    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), F::Error> {
+        self.0.write(offset, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{Nor, Power, Tear};
+    use std::vec::Vec;
+
+    fn flash() -> Nor<4> {
+        Nor::new('j', 2, &Power::new())
+    }
+
+    fn open(journal: &mut Journal<&mut Nor<4>>) -> Option<(Vec<u8>, Progress)> {
+        let mut init = [0; MAX_SESSION];
+        let session = journal.session(&mut init).unwrap();
+        session.map(|(length, progress)| (init[..length].to_vec(), progress))
+    }
+
+    #[test]
+    fn an_erased_journal_has_no_session_and_no_versions() {
+        let mut flash = flash();
+        let mut journal = Journal::new(&mut flash);
+        assert_eq!(open(&mut journal), None);
+        assert_eq!(journal.versions(), Ok(None));
+        assert_eq!(journal.close(), Ok(()));
+        assert_eq!(flash.power.ops(), 0, "looking writes nothing");
+    }
+
+    #[test]
+    fn a_session_of_the_longest_init_packet_comes_back_with_its_progress() {
+        let mut flash = flash();
+        let init: Vec<u8> = (0..MAX_SESSION).map(|i| i as u8).collect();
+        let progress = Progress {
+            offset: 8192,
+            crc: 0x1234_5678,
+        };
+        let mut journal = Journal::new(&mut flash);
+        journal.begin(&init).unwrap();
+        journal.progress(session_id(&init), progress).unwrap();
+        assert_eq!(open(&mut Journal::new(&mut flash)), Some((init, progress)));
+    }
+
+    #[test]
+    fn progress_of_another_session_does_not_count() {
+        let mut flash = flash();
+        let mut journal = Journal::new(&mut flash);
+        journal.begin(b"one").unwrap();
+        journal
+            .progress(session_id(b"one"), Progress { offset: 4096, crc: 1 })
+            .unwrap();
+        journal.begin(b"two").unwrap();
+        assert_eq!(open(&mut journal), Some((b"two".to_vec(), Progress::default())));
+    }
+
+    #[test]
+    fn a_closed_session_is_gone_and_versions_stay() {
+        let mut flash = flash();
+        let mut journal = Journal::new(&mut flash);
+        let image = |fw_version, byte| Installed {
+            fw_version,
+            digest: [byte; 8],
+        };
+        let versions = Versions {
+            base: image(1, 0xA1),
+            staged: image(2, 0xB2),
+        };
+        journal.begin(b"init").unwrap();
+        journal.set_versions(versions).unwrap();
+        journal.close().unwrap();
+        assert_eq!(open(&mut journal), None);
+        assert_eq!(journal.versions(), Ok(Some(versions)));
+        assert_eq!(versions.of(&[0xA1; 8]), Some(1));
+        assert_eq!(versions.of(&[0xB2; 8]), Some(2));
+        assert_eq!(versions.of(&[0; 8]), None);
+    }
+
+    #[test]
+    fn an_empty_or_over_long_session_is_refused() {
+        let mut flash = flash();
+        let mut journal = Journal::new(&mut flash);
+        assert_eq!(journal.begin(&[]), Err(JournalError::BadSession));
+        assert_eq!(
+            journal.begin(&[0; MAX_SESSION + 1]),
+            Err(JournalError::BadSession)
+        );
+    }
+
+    #[test]
+    fn one_sector_is_no_area_for_a_journal() {
+        let mut flash = Nor::<4>::new('j', 1, &Power::new());
+        assert_eq!(
+            Journal::new(&mut flash).begin(b"init"),
+            Err(JournalError::BadArea)
+        );
+    }
+
+    /// Two updates of 117 objects each: the sectors are recycled on the way.
+    fn two_updates(flash: &mut Nor<4>) -> Result<(), JournalError> {
+        let mut journal = Journal::new(flash);
+        for init in [b"first", b"again"] {
+            journal.progress(session_id(init), Progress::default())?;
+            journal.begin(init)?;
+            for object in 1..=117 {
+                journal.progress(
+                    session_id(init),
+                    Progress {
+                        offset: object * 4096,
+                        crc: object,
+                    },
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_cut_at_any_write_or_erase_leaves_the_state_before_or_after_it() {
+        let mut calm = flash();
+        two_updates(&mut calm).unwrap();
+        let before_cut = |op| {
+            let mut flash = flash();
+            flash.power.cut_at(op, Tear::Before);
+            two_updates(&mut flash).unwrap_err();
+            flash.power.on();
+            flash
+        };
+        for op in 0..calm.power.ops() {
+            let last = open(&mut Journal::new(&mut before_cut(op)));
+            let mut torn = flash();
+            torn.power.cut_at(
+                op,
+                Tear::Inside {
+                    percent: 50,
+                    seed: op,
+                },
+            );
+            two_updates(&mut torn).unwrap_err();
+            torn.power.on();
+            let found = open(&mut Journal::new(&mut torn));
+            // The state before the torn record, or the one after it.
+            let offset =
+                |session: &Option<(Vec<u8>, Progress)>| session.as_ref().map(|(_, progress)| progress.offset);
+            let next = [offset(&last), Some(0), offset(&last).map(|offset| offset + 4096)];
+            assert!(
+                next.contains(&offset(&found)),
+                "operation {op}: {last:?} became {found:?}"
+            );
+            let mut journal = Journal::new(&mut torn);
+            journal.begin(b"after the cut").unwrap();
+            assert_eq!(
+                open(&mut journal),
+                Some((b"after the cut".to_vec(), Progress::default()))
+            );
+        }
+    }
+}

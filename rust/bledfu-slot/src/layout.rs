@@ -1,0 +1,518 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where things are in the two slots, per install algorithm.
+//!
+//! Source of every rule: MCUboot `bootutil_misc.h` (trailer), `swap_move.c` and `loader.c` (usable size). The numbers
+//! `max_sectors` (M) and `max_align` (MA) are stored nowhere in flash: every program that touches the same slots must be
+//! built with the same two.
+//!
+//! ```text
+//! primary / secondary slot                        trailer (lowest field first; every field is MA bytes wide)
+//! +--------------------------+ 0                  +-----------------------------+ status_start = size - T
+//! | image: header, payload,  |                    | status records              | M * 3 * W bytes
+//! | TLVs                     |                    +-----------------------------+
+//! |                          |                    | swap_size  u32              | -(4*MA) - up(16,MA)
+//! +--------------------------+ max_image_size     | swap_info  u8               |
+//! | free                     |                    | copy_done  u8               |
+//! +--------------------------+ first_sector       | image_ok   u8               |
+//! | trailer sectors          |                    | (filler)  magic  16 bytes   | last 16 bytes of the slot
+//! +--------------------------+ slot_size          +-----------------------------+
+//! ```
+
+use crate::flash::MAX_WRITE_SIZE;
+
+/// Size of the magic at the very end of a slot, in bytes.
+pub const MAGIC_SIZE: u32 = 16;
+
+/// Status records MCUboot reserves per sector (swap using move and scratch).
+const RECORDS_PER_SECTOR: u32 = 3;
+
+/// Info fields below the magic: swap_size, swap_info, copy_done, image_ok.
+const INFO_FIELDS: u32 = 4;
+
+/// How an update gets from the secondary into the primary slot.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// MCUboot's "swap using move": the primary image moves up one sector, then sectors are exchanged one by one.
+    SwapMove,
+    /// MCUboot's "overwrite only": the secondary is copied over the primary; there is no way back.
+    Overwrite,
+}
+
+/// Size and units of one slot, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Size of the slot; a whole number of sectors.
+    pub slot_size: u32,
+    /// Erase unit the slot is managed in; a power of two.
+    pub sector_size: u32,
+    /// Write unit of the device; 1, 2, 4, 8, 16 or 32.
+    pub write_size: u32,
+}
+
+impl Geometry {
+    /// Number of sectors of the slot.
+    pub const fn sectors(&self) -> u32 {
+        match self.slot_size.checked_div(self.sector_size) {
+            Some(count) => count,
+            None => 0,
+        }
+    }
+}
+
+/// Why a pair of slots cannot be used with an algorithm.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutError {
+    /// The maximum alignment is not 8, 16 or 32.
+    MaxAlign,
+    /// A write unit is not a power of two from 1 to 32, or is larger than the maximum alignment.
+    WriteSize,
+    /// A sector size is not a power of two, or is smaller than the magic and its alignment.
+    SectorSize,
+    /// A slot is not a whole number of sectors.
+    SlotSize,
+    /// A slot has more sectors than the trailer has status records for.
+    TooManySectors,
+    /// A slot has no room for an image beside its trailer.
+    TooSmall,
+    /// Swap using move needs the same sector size in both slots.
+    SectorSizesDiffer,
+    /// Swap using move needs equal sector counts, or one sector more in the primary slot.
+    SectorCountsDiffer,
+}
+
+impl core::fmt::Display for LayoutError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::MaxAlign => "the maximum alignment is not 8, 16 or 32",
+            Self::WriteSize => "a write unit is not 1, 2, 4, 8, 16 or 32, or exceeds the maximum alignment",
+            Self::SectorSize => "a sector size is not a power of two or too small",
+            Self::SlotSize => "a slot is not a whole number of sectors",
+            Self::TooManySectors => "a slot has more sectors than the trailer has records for",
+            Self::TooSmall => "a slot has no room for an image beside its trailer",
+            Self::SectorSizesDiffer => "the slots have different sector sizes",
+            Self::SectorCountsDiffer => "the sector counts of the slots do not fit together",
+        })
+    }
+}
+
+impl core::error::Error for LayoutError {}
+
+const fn round_up(value: u32, unit: u32) -> u32 {
+    // Units are powers of two (checked), values far below u32::MAX (slot sizes).
+    value.wrapping_add(unit - 1) & !(unit - 1)
+}
+
+const fn smaller(a: u32, b: u32) -> u32 {
+    if a < b {
+        a
+    } else {
+        b
+    }
+}
+
+/// Offsets of the trailer fields of one slot, in bytes from the start of the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrailerLayout {
+    slot_size: u32,
+    sector_size: u32,
+    write_size: u32,
+    status_unit: u32,
+    max_align: u32,
+    max_sectors: u32,
+}
+
+impl TrailerLayout {
+    /// The trailer of a slot whose status records are `status_unit` bytes (W) each.
+    ///
+    /// # Errors
+    /// A [`LayoutError`] naming the number that does not fit.
+    pub const fn new(
+        geometry: Geometry,
+        status_unit: u32,
+        max_align: u32,
+        max_sectors: u32,
+    ) -> Result<Self, LayoutError> {
+        if !matches!(max_align, 8 | 16 | 32) {
+            return Err(LayoutError::MaxAlign);
+        }
+        let units = [geometry.write_size, status_unit];
+        let mut i = 0;
+        while i < units.len() {
+            #[allow(clippy::indexing_slicing)] // a constant array, and iterators are not const
+            let unit = units[i];
+            if !unit.is_power_of_two() || unit as usize > MAX_WRITE_SIZE || unit > max_align {
+                return Err(LayoutError::WriteSize);
+            }
+            i += 1;
+        }
+        // All info fields and the magic must share the last sector: one erase makes or unmakes a trailer.
+        let info_size = INFO_FIELDS * max_align + round_up(MAGIC_SIZE, max_align);
+        if !geometry.sector_size.is_power_of_two() || geometry.sector_size < info_size {
+            return Err(LayoutError::SectorSize);
+        }
+        if geometry.slot_size == 0
+            || !geometry.slot_size.is_multiple_of(geometry.sector_size)
+            || geometry.slot_size > 1 << 30
+        {
+            return Err(LayoutError::SlotSize);
+        }
+        // The u64 sum cannot overflow, and what is below the slot size fits a u32 again.
+        let trailer_size =
+            max_sectors as u64 * RECORDS_PER_SECTOR as u64 * status_unit as u64 + info_size as u64;
+        if trailer_size + geometry.sector_size as u64 > geometry.slot_size as u64 {
+            return Err(LayoutError::TooSmall);
+        }
+        if geometry.sectors() > max_sectors {
+            return Err(LayoutError::TooManySectors);
+        }
+        Ok(Self {
+            slot_size: geometry.slot_size,
+            sector_size: geometry.sector_size,
+            write_size: geometry.write_size,
+            status_unit,
+            max_align,
+            max_sectors,
+        })
+    }
+
+    /// Size of the slot.
+    pub const fn slot_size(&self) -> u32 {
+        self.slot_size
+    }
+
+    /// Erase unit of the slot.
+    pub const fn sector_size(&self) -> u32 {
+        self.sector_size
+    }
+
+    /// Write unit of the slot's device.
+    pub const fn write_size(&self) -> u32 {
+        self.write_size
+    }
+
+    /// Size of one status record (W): the write unit of the device that holds the records.
+    pub const fn status_unit(&self) -> u32 {
+        self.status_unit
+    }
+
+    /// Spacing of the info fields (MA), 8, 16 or 32.
+    pub const fn max_align(&self) -> u32 {
+        self.max_align
+    }
+
+    /// Sectors the status region has room for (M).
+    pub const fn max_sectors(&self) -> u32 {
+        self.max_sectors
+    }
+
+    /// Number of status records the region holds.
+    pub const fn record_count(&self) -> u32 {
+        self.max_sectors * RECORDS_PER_SECTOR
+    }
+
+    /// The 16 magic bytes: the last of the slot.
+    pub const fn magic(&self) -> u32 {
+        self.slot_size - MAGIC_SIZE
+    }
+
+    /// Where the write of the magic starts: the magic shares its `max_align` unit with erased filler in front.
+    pub const fn magic_write(&self) -> u32 {
+        self.slot_size - round_up(MAGIC_SIZE, self.max_align)
+    }
+
+    /// The `image_ok` flag.
+    pub const fn image_ok(&self) -> u32 {
+        self.magic_write() - self.max_align
+    }
+
+    /// The `copy_done` flag.
+    pub const fn copy_done(&self) -> u32 {
+        self.magic_write() - 2 * self.max_align
+    }
+
+    /// The swap type and image number.
+    pub const fn swap_info(&self) -> u32 {
+        self.magic_write() - 3 * self.max_align
+    }
+
+    /// The number of bytes being swapped.
+    pub const fn swap_size(&self) -> u32 {
+        self.magic_write() - 4 * self.max_align
+    }
+
+    /// The first status record.
+    pub const fn status_start(&self) -> u32 {
+        self.swap_size() - self.record_count() * self.status_unit
+    }
+
+    /// Size of the whole trailer (T).
+    pub const fn trailer_size(&self) -> u32 {
+        self.slot_size - self.status_start()
+    }
+
+    /// Lowest sector that holds a part of the trailer.
+    pub const fn first_sector(&self) -> u32 {
+        self.slot_size - round_up(self.trailer_size(), self.sector_size)
+    }
+}
+
+/// Two slots and the algorithm that connects them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    algorithm: Algorithm,
+    primary: Geometry,
+    secondary: Geometry,
+    primary_trailer: TrailerLayout,
+    secondary_trailer: TrailerLayout,
+}
+
+impl Layout {
+    /// A layout for `algorithm`; `max_align` is 8, 16 or 32, `max_sectors` at least the sector count of either slot.
+    ///
+    /// Meant for a `const`, so that a slot pair that cannot work fails the build. Both trailers are sized with the
+    /// primary's write unit: that slot holds the status records (MCUboot `BOOT_WRITE_SZ`).
+    ///
+    /// # Errors
+    /// A [`LayoutError`] naming the rule that is broken.
+    pub const fn new(
+        algorithm: Algorithm,
+        primary: Geometry,
+        secondary: Geometry,
+        max_align: u32,
+        max_sectors: u32,
+    ) -> Result<Self, LayoutError> {
+        let unit = primary.write_size;
+        let primary_trailer = match TrailerLayout::new(primary, unit, max_align, max_sectors) {
+            Ok(trailer) => trailer,
+            Err(error) => return Err(error),
+        };
+        let secondary_trailer = match TrailerLayout::new(secondary, unit, max_align, max_sectors) {
+            Ok(trailer) => trailer,
+            Err(error) => return Err(error),
+        };
+        match algorithm {
+            Algorithm::SwapMove => {
+                if primary.sector_size != secondary.sector_size {
+                    return Err(LayoutError::SectorSizesDiffer);
+                }
+                let (n, m) = (primary.sectors(), secondary.sectors());
+                if n != m && n != m + 1 {
+                    return Err(LayoutError::SectorCountsDiffer);
+                }
+                // One sector for the image and one to move it by.
+                if primary_trailer.first_sector() < 2 * primary.sector_size {
+                    return Err(LayoutError::TooSmall);
+                }
+            }
+            Algorithm::Overwrite => {}
+        }
+        Ok(Self {
+            algorithm,
+            primary,
+            secondary,
+            primary_trailer,
+            secondary_trailer,
+        })
+    }
+
+    /// The install algorithm.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The slot the image runs from.
+    pub const fn primary(&self) -> Geometry {
+        self.primary
+    }
+
+    /// The slot updates are stored in.
+    pub const fn secondary(&self) -> Geometry {
+        self.secondary
+    }
+
+    /// Trailer of the primary slot.
+    pub const fn primary_trailer(&self) -> TrailerLayout {
+        self.primary_trailer
+    }
+
+    /// Trailer of the secondary slot.
+    pub const fn secondary_trailer(&self) -> TrailerLayout {
+        self.secondary_trailer
+    }
+
+    /// Largest image that can be installed, in bytes: header, payload and both TLV areas together.
+    ///
+    /// The exact limits of MCUboot since v2.2; earlier releases allowed larger images and could damage them.
+    pub const fn max_image_size(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::SwapMove => smaller(
+                self.primary_trailer.first_sector() - self.primary.sector_size,
+                self.secondary_trailer.first_sector(),
+            ),
+            Algorithm::Overwrite => smaller(
+                self.primary_trailer.swap_info(),
+                self.secondary_trailer.swap_info(),
+            ),
+        }
+    }
+
+    /// Where in the secondary slot an update starts, in bytes.
+    pub const fn upload_offset(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::SwapMove | Algorithm::Overwrite => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn geometry(slot_size: u32, write_size: u32) -> Geometry {
+        Geometry {
+            slot_size,
+            sector_size: 4096,
+            write_size,
+        }
+    }
+
+    fn trailer(write_size: u32, max_align: u32, max_sectors: u32) -> TrailerLayout {
+        TrailerLayout::new(geometry(0x10000, write_size), write_size, max_align, max_sectors).unwrap()
+    }
+
+    /// Distance from the end of the slot.
+    fn back(layout: &TrailerLayout, offset: u32) -> u32 {
+        layout.slot_size() - offset
+    }
+
+    #[test]
+    fn info_fields_are_where_mcuboot_has_them() {
+        for (max_align, expected) in [
+            (8, [16, 24, 32, 40, 48]),
+            (16, [16, 32, 48, 64, 80]),
+            (32, [16, 64, 96, 128, 160]),
+        ] {
+            let t = trailer(4, max_align, 128);
+            let found = [
+                t.magic(),
+                t.image_ok(),
+                t.copy_done(),
+                t.swap_info(),
+                t.swap_size(),
+            ]
+            .map(|at| back(&t, at));
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn trailers_are_as_large_as_mcuboots() {
+        // Write unit, alignment, sectors; size of the trailer.
+        for (w, ma, m, size) in [
+            (1, 8, 128, 432),
+            (2, 8, 128, 816),
+            (4, 8, 128, 1584),
+            (8, 8, 128, 3120),
+            (1, 16, 128, 464),
+            (2, 16, 128, 848),
+            (4, 16, 128, 1616),
+            (8, 16, 128, 3152),
+            (16, 16, 128, 6224),
+            (1, 32, 128, 544),
+            (2, 32, 128, 928),
+            (4, 32, 128, 1696),
+            (8, 32, 128, 3232),
+            (16, 32, 128, 6304),
+            (32, 32, 128, 12448),
+            (1, 8, 256, 816),
+            (2, 8, 256, 1584),
+            (4, 8, 256, 3120),
+            (8, 8, 256, 6192),
+        ] {
+            let t = trailer(w, ma, m);
+            assert_eq!(t.trailer_size(), size, "W={w} MA={ma} M={m}");
+            assert_eq!(t.status_start(), 0x10000 - size);
+            assert_eq!(t.first_sector(), 0x10000 - size.next_multiple_of(4096));
+        }
+    }
+
+    #[test]
+    fn the_magic_is_written_in_whole_alignment_units() {
+        assert_eq!(back(&trailer(4, 8, 128), trailer(4, 8, 128).magic_write()), 16);
+        assert_eq!(
+            back(&trailer(16, 16, 128), trailer(16, 16, 128).magic_write()),
+            16
+        );
+        assert_eq!(back(&trailer(4, 32, 128), trailer(4, 32, 128).magic_write()), 32);
+    }
+
+    #[test]
+    fn image_limits_are_those_of_mcuboot() {
+        let limit = |algorithm, primary, secondary, m| {
+            Layout::new(algorithm, geometry(primary, 4), geometry(secondary, 4), 8, m)
+                .unwrap()
+                .max_image_size()
+        };
+        assert_eq!(limit(Algorithm::SwapMove, 0x10000, 0x10000, 128), 0xE000);
+        assert_eq!(limit(Algorithm::SwapMove, 0x11000, 0x10000, 128), 0xF000);
+        assert_eq!(limit(Algorithm::SwapMove, 0xE8000, 0xE8000, 256), 0xE6000);
+        assert_eq!(limit(Algorithm::Overwrite, 0x10000, 0x10000, 128), 0xFFD8);
+    }
+
+    #[test]
+    fn slots_that_do_not_fit_an_algorithm_are_refused() {
+        let g = geometry(0x10000, 4);
+        let large = Geometry {
+            sector_size: 0x10000,
+            slot_size: 0x40000,
+            write_size: 4,
+        };
+        let pair = |algorithm, p, s, m| Layout::new(algorithm, p, s, 8, m).map(|_| ());
+        use Algorithm::{Overwrite, SwapMove};
+        assert_eq!(pair(SwapMove, g, large, 128), Err(LayoutError::SectorSizesDiffer)); // case 75
+        assert_eq!(pair(Overwrite, g, large, 128), Ok(()));
+        assert_eq!(
+            pair(SwapMove, geometry(0x12000, 4), g, 128),
+            Err(LayoutError::SectorCountsDiffer)
+        ); // case 76
+        assert_eq!(
+            pair(SwapMove, g, geometry(0x11000, 4), 128),
+            Err(LayoutError::SectorCountsDiffer)
+        );
+        assert_eq!(pair(SwapMove, geometry(0x11000, 4), g, 128), Ok(()));
+        assert_eq!(pair(SwapMove, g, g, 15), Err(LayoutError::TooManySectors)); // case 77
+        assert_eq!(pair(SwapMove, g, g, 16), Ok(()));
+        assert_eq!(pair(SwapMove, g, g, 1 << 30), Err(LayoutError::TooSmall));
+        assert_eq!(
+            pair(SwapMove, geometry(0x10001, 4), g, 128),
+            Err(LayoutError::SlotSize)
+        );
+        assert_eq!(pair(SwapMove, geometry(0, 4), g, 128), Err(LayoutError::SlotSize));
+        assert_eq!(
+            pair(SwapMove, geometry(0x2000, 4), geometry(0x2000, 4), 128),
+            Err(LayoutError::TooSmall)
+        );
+        assert_eq!(
+            pair(SwapMove, geometry(0x10000, 16), g, 128),
+            Err(LayoutError::WriteSize)
+        );
+        assert_eq!(
+            pair(SwapMove, geometry(0x10000, 3), g, 128),
+            Err(LayoutError::WriteSize)
+        );
+        assert_eq!(
+            pair(SwapMove, geometry(0x10000, 0), g, 128),
+            Err(LayoutError::WriteSize)
+        );
+        let tiny = Geometry { sector_size: 32, ..g };
+        assert_eq!(pair(Overwrite, tiny, g, 128), Err(LayoutError::SectorSize));
+        let odd = Geometry { sector_size: 0, ..g };
+        assert_eq!(pair(Overwrite, odd, g, 128), Err(LayoutError::SectorSize));
+        assert_eq!(
+            Layout::new(SwapMove, g, g, 64, 128).map(|_| ()),
+            Err(LayoutError::MaxAlign)
+        );
+    }
+}

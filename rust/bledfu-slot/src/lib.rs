@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every byte bledfu keeps in flash, and the only crate that knows their places.
+//!
+//! | Module | Owns |
+//! |---|---|
+//! | [`flash`] | unaligned reads and word-aligned RAM on any `NorFlash` |
+//! | [`persistent`] | what a driver's lost completion means: look, and try once more |
+//! | [`layout`] | where image, trailer and status records are, per install algorithm |
+//! | [`header`] | the 32-byte image header |
+//! | [`tlv`] | the TLV areas behind the payload |
+//! | [`verify`] | whether an image may be started; [`Slot<Verified>`](verify::Slot) is the proof |
+//! | [`trailer`] | the trailer: requests, confirmation, swap state |
+//! | [`writer`] | storing an arriving image |
+//! | [`journal`] | how far an upload got |
+//! | [`crc32`] | the CRC-32 of upload and journal |
+//!
+//! The formats are MCUboot's. This crate knows where an algorithm keeps things, not its steps: those are in
+//! `bledfu-swap`.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+#![warn(missing_docs)]
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+pub mod crc32;
+pub mod flash;
+pub mod header;
+pub mod journal;
+pub mod layout;
+pub mod persistent;
+pub mod tlv;
+pub mod trailer;
+pub mod verify;
+pub mod writer;
+
+pub use flash::{is_erased, read_bytes, Aligned};
+pub use header::{HeaderError, ImageHeader, Version};
+pub use layout::{Algorithm, Geometry, Layout, LayoutError, TrailerLayout};
+pub use trailer::{confirm, request_permanent, request_test, Flag, Magic, SwapType, Trailer, TrailerError};
+#[cfg(feature = "soft-crypto")]
+pub use verify::SoftCrypto;
+pub use verify::{
+    verify_image, verify_image_with_digest, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature,
+    Slot, StreamDigest, Verified, VerifyError, Written,
+};

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A flash whose driver may lose a completion.
+//!
+//! When a driver gives up waiting, nobody knows what the array did: nothing, all of it, or a part. In the case this
+//! project starts from, the answer to that was to wait for ever. Here it is: look, and if it was not done do it once
+//! more. Erase and program of the same bytes may be repeated on NOR flash without harm.
+
+use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
+
+use crate::flash::{is_erased, read_bytes, Aligned};
+
+/// Bytes compared at a time.
+const CHUNK: usize = 256;
+
+/// Wraps a flash: a failed erase or program is looked at, and tried once more if it was not done after all.
+#[derive(Clone, Debug)]
+pub struct Persistent<F>(pub F);
+
+impl<F: ErrorType> ErrorType for Persistent<F> {
+    type Error = F::Error;
+}
+
+impl<F: ReadNorFlash> ReadNorFlash for Persistent<F> {
+    const READ_SIZE: usize = F::READ_SIZE;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.0.read(offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+impl<F: NorFlash> NorFlash for Persistent<F> {
+    const WRITE_SIZE: usize = F::WRITE_SIZE;
+    const ERASE_SIZE: usize = F::ERASE_SIZE;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        let Err(error) = self.0.erase(from, to) else {
+            return Ok(());
+        };
+        if is_final(&error) {
+            return Err(error);
+        }
+        let done = blank(&mut self.0, from, to)?;
+        if done || self.0.erase(from, to).is_ok() || blank(&mut self.0, from, to)? {
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        let Err(error) = self.0.write(offset, bytes) else {
+            return Ok(());
+        };
+        if is_final(&error) {
+            return Err(error);
+        }
+        let done = holds(&mut self.0, offset, bytes)?;
+        if done || self.0.write(offset, bytes).is_ok() || holds(&mut self.0, offset, bytes)? {
+            return Ok(());
+        }
+        Err(error)
+    }
+}
+
+/// A call that broke the rules will break them again.
+fn is_final<E: NorFlashError>(error: &E) -> bool {
+    matches!(
+        error.kind(),
+        NorFlashErrorKind::NotAligned | NorFlashErrorKind::OutOfBounds
+    )
+}
+
+/// True when `from..to` reads all 0xFF.
+///
+/// # Errors
+/// Of the flash.
+pub fn blank<F: ReadNorFlash>(flash: &mut F, from: u32, to: u32) -> Result<bool, F::Error> {
+    let mut chunk = Aligned([0; CHUNK]);
+    let mut at = from;
+    while at < to {
+        let length = ((to - at) as usize).min(CHUNK);
+        let bytes = chunk.0.get_mut(..length).unwrap_or_default();
+        read_bytes(flash, at, bytes)?;
+        if !is_erased(bytes) {
+            return Ok(false);
+        }
+        at += length as u32;
+    }
+    Ok(true)
+}
+
+/// True when the flash reads `bytes` at `offset`.
+fn holds<F: ReadNorFlash>(flash: &mut F, offset: u32, bytes: &[u8]) -> Result<bool, F::Error> {
+    let mut chunk = Aligned([0; CHUNK]);
+    let mut at = offset;
+    for expected in bytes.chunks(CHUNK) {
+        let read = chunk.0.get_mut(..expected.len()).unwrap_or_default();
+        read_bytes(flash, at, read)?;
+        if read != expected {
+            return Ok(false);
+        }
+        at += expected.len() as u32;
+    }
+    Ok(true)
+}

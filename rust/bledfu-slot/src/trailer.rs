@@ -1,0 +1,612 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The trailer at the end of a slot: what was asked for, and how far it got (MCUboot `bootutil_misc.h`,
+//! `bootutil_public.c`). Offsets are in [`TrailerLayout`]; the drawing is at the head of [`crate::layout`].
+//!
+//! ```text
+//! swap_size  xx xx xx xx ff ..     bytes being swapped, u32 little-endian
+//! swap_info  nt ff ff ff ff ..     n = image number, t = swap type 2 test, 3 permanent, 4 revert; ff = none
+//! copy_done  01 ff ff ff ff ..     the swap is complete; ff = it is not; anything else = torn
+//! image_ok   01 ff ff ff ff ..     the image is confirmed, or is to be installed for good
+//! magic      77 c2 95 f3 60 d2 ef 7f 35 52 50 0f 2c b6 79 80                      MA = 8
+//!            MA 00 2d e1 5d 29 41 0b 8d 77 67 9c 11 0f 1f 8a                      MA = 16, 32
+//! ```
+//! The magic is written last and makes everything below it count.
+
+use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
+
+use crate::flash::{is_erased, program_padded, read_bytes};
+use crate::layout::{Layout, TrailerLayout};
+use crate::verify::{Slot, Verified};
+
+const MAGIC_ALIGN_8: [u8; 16] = [
+    0x77, 0xC2, 0x95, 0xF3, 0x60, 0xD2, 0xEF, 0x7F, 0x35, 0x52, 0x50, 0x0F, 0x2C, 0xB6, 0x79, 0x80,
+];
+const MAGIC_LARGER_TAIL: [u8; 14] = [
+    0x2D, 0xE1, 0x5D, 0x29, 0x41, 0x0B, 0x8D, 0x77, 0x67, 0x9C, 0x11, 0x0F, 0x1F, 0x8A,
+];
+const FLAG_SET: u8 = 0x01;
+
+/// The magic bytes of a build with this maximum alignment.
+pub fn magic_bytes(max_align: u32) -> [u8; 16] {
+    if max_align == 8 {
+        return MAGIC_ALIGN_8;
+    }
+    let mut magic = [0; 16];
+    let (align, tail) = magic.split_at_mut(2);
+    align.copy_from_slice(&(max_align as u16).to_le_bytes());
+    tail.copy_from_slice(&MAGIC_LARGER_TAIL);
+    magic
+}
+
+/// State of a magic field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Magic {
+    /// This build's magic.
+    Good,
+    /// Neither this build's magic nor erased.
+    Bad,
+    /// Erased.
+    Unset,
+}
+
+impl Magic {
+    /// Judges the last 16 bytes of a slot.
+    pub fn parse(bytes: &[u8; 16], max_align: u32) -> Self {
+        if *bytes == magic_bytes(max_align) {
+            Self::Good
+        } else if is_erased(bytes) {
+            Self::Unset
+        } else {
+            Self::Bad
+        }
+    }
+}
+
+/// State of a flag field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// 0x01.
+    Set,
+    /// Neither 0x01 nor erased: a torn write.
+    Bad,
+    /// Erased.
+    Unset,
+}
+
+impl Flag {
+    /// Judges the first byte of a flag field.
+    pub fn parse(byte: u8) -> Self {
+        match byte {
+            FLAG_SET => Self::Set,
+            0xFF => Self::Unset,
+            _ => Self::Bad,
+        }
+    }
+}
+
+/// What a swap is for; the numbers are those in flash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SwapType {
+    /// Nothing to do.
+    None = 1,
+    /// Install, and go back unless the image confirms itself.
+    Test = 2,
+    /// Install for good.
+    Permanent = 3,
+    /// Go back to the image before.
+    Revert = 4,
+    /// What was asked for turned out to be no valid image.
+    Fail = 5,
+}
+
+impl SwapType {
+    /// A word for logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Test => "test",
+            Self::Permanent => "permanent",
+            Self::Revert => "revert",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+impl core::fmt::Display for SwapType {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A trailer as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trailer {
+    /// State of the magic.
+    pub magic: Magic,
+    /// State of `image_ok`.
+    pub image_ok: Flag,
+    /// State of `copy_done`.
+    pub copy_done: Flag,
+    /// The raw byte; see [`swap_type`](Self::swap_type) and [`image_number`](Self::image_number).
+    pub swap_info: u8,
+    /// Bytes being swapped as stored; 0xFFFF_FFFF if erased. Check it before use.
+    pub swap_size: u32,
+}
+
+impl Trailer {
+    /// A trailer that reads as erased.
+    pub const ERASED: Self = Self {
+        magic: Magic::Unset,
+        image_ok: Flag::Unset,
+        copy_done: Flag::Unset,
+        swap_info: 0xFF,
+        swap_size: u32::MAX,
+    };
+
+    /// Reads the trailer of the slot that `flash` is.
+    ///
+    /// # Errors
+    /// The flash's error.
+    pub fn read<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<Self, F::Error> {
+        let mut magic = [0; 16];
+        read_bytes(flash, layout.magic(), &mut magic)?;
+        let mut byte = |offset| {
+            let mut value = [0];
+            read_bytes(flash, offset, &mut value).map(|()| value[0])
+        };
+        let image_ok = Flag::parse(byte(layout.image_ok())?);
+        let copy_done = Flag::parse(byte(layout.copy_done())?);
+        let swap_info = byte(layout.swap_info())?;
+        let mut swap_size = [0; 4];
+        read_bytes(flash, layout.swap_size(), &mut swap_size)?;
+        Ok(Self {
+            magic: Magic::parse(&magic, layout.max_align()),
+            image_ok,
+            copy_done,
+            swap_info,
+            swap_size: u32::from_le_bytes(swap_size),
+        })
+    }
+
+    /// The stored swap type; [`SwapType::None`] if there is none, or a number that is never stored.
+    pub fn swap_type(&self) -> SwapType {
+        match self.swap_info & 0x0F {
+            2 => SwapType::Test,
+            3 => SwapType::Permanent,
+            4 => SwapType::Revert,
+            _ => SwapType::None,
+        }
+    }
+
+    /// The stored image number; 0 if no swap type is stored.
+    pub fn image_number(&self) -> u8 {
+        match self.swap_type() {
+            SwapType::None => 0,
+            _ => self.swap_info >> 4,
+        }
+    }
+
+    /// For the primary slot: the running image will not be taken back.
+    ///
+    /// True for an image that was never swapped in (no magic), as Zephyr's `boot_is_img_confirmed` says.
+    pub fn is_confirmed(&self) -> bool {
+        self.magic == Magic::Unset || self.image_ok == Flag::Set
+    }
+}
+
+/// Why a request or a confirmation was refused.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrailerError<E> {
+    /// The flash could not be read or written.
+    Flash(E),
+    /// The magic is neither this build's nor erased: the trailer must be erased before anything can be asked for.
+    BadMagic,
+    /// The flag was torn while it was written and does not take its value any more.
+    BadFlag,
+}
+
+impl<E: core::fmt::Debug> core::fmt::Display for TrailerError<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Flash(error) => write!(f, "the flash failed: {error:?}"),
+            Self::BadMagic => f.write_str("the trailer magic is damaged or of another build"),
+            Self::BadFlag => f.write_str("a trailer flag is damaged"),
+        }
+    }
+}
+
+impl<E: core::fmt::Debug> core::error::Error for TrailerError<E> {}
+
+impl<E> From<E> for TrailerError<E> {
+    fn from(error: E) -> Self {
+        Self::Flash(error)
+    }
+}
+
+/// Erases every sector that holds a part of the trailer, the highest (with the magic) first.
+///
+/// # Errors
+/// The flash's error.
+pub fn erase_trailer<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
+    let mut end = layout.slot_size();
+    while end > layout.first_sector() {
+        let start = end.saturating_sub(layout.sector_size());
+        flash.erase(start, end)?;
+        end = start;
+    }
+    Ok(())
+}
+
+/// Writes the magic, with erased filler in front if its alignment unit is larger.
+///
+/// # Errors
+/// The flash's error.
+pub fn write_magic<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
+    let mut bytes = [0xFF; 32];
+    let span = layout.slot_size() - layout.magic_write();
+    let filler = (span as usize).saturating_sub(16);
+    for (to, from) in bytes.iter_mut().skip(filler).zip(magic_bytes(layout.max_align())) {
+        *to = from;
+    }
+    let bytes = bytes.get(..span as usize).unwrap_or_default();
+    program_padded(flash, layout.magic_write(), bytes, layout.write_size())
+}
+
+/// Writes `image_ok`.
+///
+/// # Errors
+/// The flash's error.
+pub fn write_image_ok<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
+    program_padded(flash, layout.image_ok(), &[FLAG_SET], layout.write_size())
+}
+
+/// Writes `copy_done`.
+///
+/// # Errors
+/// The flash's error.
+pub fn write_copy_done<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
+    program_padded(flash, layout.copy_done(), &[FLAG_SET], layout.write_size())
+}
+
+/// Writes the swap type, with image number 0.
+///
+/// # Errors
+/// The flash's error.
+pub fn write_swap_info<F: NorFlash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    swap_type: SwapType,
+) -> Result<(), F::Error> {
+    program_padded(flash, layout.swap_info(), &[swap_type as u8], layout.write_size())
+}
+
+/// Writes the number of bytes to be swapped.
+///
+/// # Errors
+/// The flash's error.
+pub fn write_swap_size<F: NorFlash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    swap_size: u32,
+) -> Result<(), F::Error> {
+    program_padded(
+        flash,
+        layout.swap_size(),
+        &swap_size.to_le_bytes(),
+        layout.write_size(),
+    )
+}
+
+/// Finishes a flag whose write was torn, by writing it once more; true if it then reads as set.
+///
+/// A torn write only lacks cleared bits, so the same write completes it. Parts with write units above four bytes
+/// usually keep an error code per unit that does not survive a second write: there, nothing is done.
+///
+/// # Errors
+/// The flash's error.
+pub fn repair_flag<F: NorFlash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    offset: u32,
+) -> Result<bool, F::Error> {
+    let mut value = [0];
+    read_bytes(flash, offset, &mut value)?;
+    if Flag::parse(value[0]) == Flag::Bad && value[0] & FLAG_SET == FLAG_SET && layout.write_size() <= 4 {
+        program_padded(flash, offset, &[FLAG_SET], layout.write_size())?;
+        read_bytes(flash, offset, &mut value)?;
+    }
+    Ok(Flag::parse(value[0]) == Flag::Set)
+}
+
+fn request<F: NorFlash>(
+    flash: &mut F,
+    slot: &Slot<Verified>,
+    swap_type: SwapType,
+) -> Result<(), TrailerError<F::Error>> {
+    let layout = slot.layout().secondary_trailer();
+    match Trailer::read(flash, &layout)?.magic {
+        Magic::Good => Ok(()),
+        Magic::Bad => Err(TrailerError::BadMagic),
+        Magic::Unset => {
+            write_magic(flash, &layout)?;
+            if swap_type == SwapType::Permanent {
+                write_image_ok(flash, &layout)?;
+            }
+            write_swap_info(flash, &layout, swap_type)?;
+            Ok(())
+        }
+    }
+}
+
+/// Asks the boot stage to try the image in `slot`; `flash` is the secondary slot. Nothing is written if a request is
+/// already there (MCUboot `boot_request_upgrade(0)`).
+///
+/// # Errors
+/// [`TrailerError::BadMagic`] if the trailer was not erased before the upload, or the flash's error.
+pub fn request_test<F: NorFlash>(flash: &mut F, slot: &Slot<Verified>) -> Result<(), TrailerError<F::Error>> {
+    request(flash, slot, SwapType::Test)
+}
+
+/// Asks the boot stage to install the image in `slot` for good; `flash` is the secondary slot. A pending test stays a
+/// test (MCUboot `boot_request_upgrade(1)`); a power cut behind the magic leaves a test.
+///
+/// # Errors
+/// As [`request_test`].
+pub fn request_permanent<F: NorFlash>(
+    flash: &mut F,
+    slot: &Slot<Verified>,
+) -> Result<(), TrailerError<F::Error>> {
+    request(flash, slot, SwapType::Permanent)
+}
+
+/// Confirms the running image; `flash` is the primary slot. Nothing is written if it was never swapped in or is already
+/// confirmed (MCUboot `boot_write_img_confirmed`); a confirmation that was torn is completed.
+///
+/// # Errors
+/// [`TrailerError::BadMagic`], [`TrailerError::BadFlag`] or the flash's error.
+pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), TrailerError<F::Error>> {
+    let layout = layout.primary_trailer();
+    let trailer = Trailer::read(flash, &layout)?;
+    match (trailer.magic, trailer.image_ok) {
+        (Magic::Bad, _) => Err(TrailerError::BadMagic),
+        (Magic::Unset, _) | (Magic::Good, Flag::Set) => Ok(()),
+        (Magic::Good, Flag::Unset) => Ok(write_image_ok(flash, &layout)?),
+        (Magic::Good, Flag::Bad) => {
+            if repair_flag(flash, &layout, layout.image_ok())? {
+                Ok(())
+            } else {
+                Err(TrailerError::BadFlag)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{Image, Key, Nor, Power, Tear, SECTOR};
+    use crate::{Algorithm, Geometry, ImagePolicy, PublicKey, SoftCrypto};
+
+    const SLOT: u32 = 0x10000;
+
+    fn layout_with<const W: usize>(max_align: u32) -> Layout {
+        let geometry = Geometry {
+            slot_size: SLOT,
+            sector_size: SECTOR as u32,
+            write_size: W as u32,
+        };
+        Layout::new(Algorithm::SwapMove, geometry, geometry, max_align, 128).unwrap()
+    }
+
+    fn flash<const W: usize>() -> Nor<W> {
+        Nor::new('s', SLOT as usize / SECTOR, &Power::new())
+    }
+
+    fn verified<const W: usize>(flash: &mut Nor<W>, layout: Layout) -> Slot<Verified> {
+        flash.load(0, &Image::bare(0x200, 100, 1).sign(Key(1)).bytes());
+        let keys = [PublicKey::new(Key(1).public())];
+        let policy = ImagePolicy {
+            keys: &keys,
+            trusted_digests: &[],
+        };
+        Slot::new(layout).verify(flash, &policy, &SoftCrypto).unwrap()
+    }
+
+    /// All bytes from the start of the status region that are not erased.
+    fn written<const W: usize>(flash: &Nor<W>) -> std::vec::Vec<(usize, u8)> {
+        (0xF000..SLOT as usize)
+            .map(|at| (at, flash.bytes[at]))
+            .filter(|(_, byte)| *byte != 0xFF)
+            .collect()
+    }
+
+    fn magic_at_end(max_align: u32) -> std::vec::Vec<(usize, u8)> {
+        (0xFFF0..0x10000).zip(magic_bytes(max_align)).collect()
+    }
+
+    #[test]
+    fn a_test_request_has_the_bytes_of_mcuboot() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        let slot = verified(&mut flash, layout);
+        request_test(&mut flash, &slot).unwrap();
+        let mut expected = std::vec![(0xFFD8, 2)];
+        expected.extend(magic_at_end(8));
+        assert_eq!(written(&flash), expected);
+    }
+
+    #[test]
+    fn a_permanent_request_has_the_bytes_of_mcuboot() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        let slot = verified(&mut flash, layout);
+        request_permanent(&mut flash, &slot).unwrap();
+        let mut expected = std::vec![(0xFFD8, 3), (0xFFE8, 1)];
+        expected.extend(magic_at_end(8));
+        assert_eq!(written(&flash), expected);
+    }
+
+    #[test]
+    fn magics_of_larger_alignments_name_the_alignment() {
+        assert_eq!(magic_bytes(16)[..4], [0x10, 0x00, 0x2D, 0xE1]);
+        assert_eq!(magic_bytes(32)[..4], [0x20, 0x00, 0x2D, 0xE1]);
+        assert_eq!(Magic::parse(&magic_bytes(16), 8), Magic::Bad); // case 66
+        assert_eq!(Magic::parse(&magic_bytes(32), 32), Magic::Good);
+        assert_eq!(Magic::parse(&[0xFF; 16], 32), Magic::Unset);
+    }
+
+    fn fields_keep_their_places<const W: usize>(max_align: u32) {
+        let (mut flash, layout) = (flash::<W>(), layout_with::<W>(max_align).primary_trailer());
+        write_swap_info(&mut flash, &layout, SwapType::Permanent).unwrap();
+        write_image_ok(&mut flash, &layout).unwrap();
+        write_copy_done(&mut flash, &layout).unwrap();
+        write_swap_size(&mut flash, &layout, 0x0102_0304).unwrap();
+        write_magic(&mut flash, &layout).unwrap();
+        let field = |offset| (offset as usize, 1);
+        let mut expected: std::vec::Vec<(usize, u8)> =
+            (layout.swap_size() as usize..).zip([4, 3, 2, 1]).collect();
+        expected.extend([
+            (layout.swap_info() as usize, 3),
+            field(layout.copy_done()),
+            field(layout.image_ok()),
+        ]);
+        expected.extend(magic_at_end(max_align));
+        assert_eq!(written(&flash), expected, "W={W} MA={max_align}");
+        let trailer = Trailer::read(&mut flash, &layout).unwrap();
+        let set = Flag::Set;
+        let (magic, swap_info, swap_size) = (Magic::Good, 3, 0x0102_0304);
+        assert_eq!(
+            trailer,
+            Trailer {
+                magic,
+                image_ok: set,
+                copy_done: set,
+                swap_info,
+                swap_size
+            }
+        );
+    }
+
+    #[test]
+    fn fields_keep_their_places_for_every_write_unit() {
+        fields_keep_their_places::<1>(8);
+        fields_keep_their_places::<2>(8);
+        fields_keep_their_places::<4>(8);
+        fields_keep_their_places::<8>(8);
+        fields_keep_their_places::<4>(16);
+        fields_keep_their_places::<16>(16);
+        fields_keep_their_places::<4>(32);
+        fields_keep_their_places::<16>(32);
+        fields_keep_their_places::<32>(32); // case 112
+    }
+
+    #[test]
+    fn a_permanent_request_after_a_test_request_changes_nothing() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        let slot = verified(&mut flash, layout);
+        request_test(&mut flash, &slot).unwrap();
+        let before = flash.bytes.clone();
+        request_permanent(&mut flash, &slot).unwrap();
+        assert_eq!(flash.bytes, before); // case 72
+    }
+
+    #[test]
+    fn a_damaged_magic_blocks_requests_until_the_trailer_is_erased() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        let slot = verified(&mut flash, layout);
+        flash.load(0xFFF0, &[0x76]);
+        let before = flash.bytes.clone();
+        assert_eq!(request_test(&mut flash, &slot), Err(TrailerError::BadMagic)); // case 52
+        assert_eq!(flash.bytes, before);
+        erase_trailer(&mut flash, &layout.secondary_trailer()).unwrap();
+        assert_eq!(request_test(&mut flash, &slot), Ok(()));
+    }
+
+    #[test]
+    fn a_permanent_request_cut_behind_its_magic_is_a_test() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        let slot = verified(&mut flash, layout);
+        flash.power.cut_at(1, Tear::Before);
+        assert!(request_permanent(&mut flash, &slot).is_err());
+        flash.power.on();
+        let trailer = Trailer::read(&mut flash, &layout.secondary_trailer()).unwrap();
+        assert_eq!((trailer.magic, trailer.image_ok), (Magic::Good, Flag::Unset));
+        // case 74
+    }
+
+    #[test]
+    fn an_image_that_was_never_swapped_in_needs_no_confirmation() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        confirm(&mut flash, &layout).unwrap();
+        assert!(is_erased(&flash.bytes)); // case 73
+        assert!(Trailer::read(&mut flash, &layout.primary_trailer())
+            .unwrap()
+            .is_confirmed());
+    }
+
+    #[test]
+    fn confirming_writes_one_flag_once() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        write_magic(&mut flash, &layout.primary_trailer()).unwrap();
+        assert!(!Trailer::read(&mut flash, &layout.primary_trailer())
+            .unwrap()
+            .is_confirmed());
+        confirm(&mut flash, &layout).unwrap();
+        let operations = flash.power.ops();
+        confirm(&mut flash, &layout).unwrap();
+        assert_eq!(flash.power.ops(), operations);
+        assert_eq!(flash.bytes[0xFFE8..0xFFEC], [1, 0xFF, 0xFF, 0xFF]);
+        assert!(Trailer::read(&mut flash, &layout.primary_trailer())
+            .unwrap()
+            .is_confirmed());
+    }
+
+    #[test]
+    fn a_torn_confirmation_is_completed() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        write_magic(&mut flash, &layout.primary_trailer()).unwrap();
+        flash.load(0xFFE8, &[0x5B]);
+        confirm(&mut flash, &layout).unwrap();
+        assert_eq!(flash.bytes[0xFFE8], 1);
+        flash.load(0xFFE8, &[0x02]); // not what a torn write leaves
+        assert_eq!(confirm(&mut flash, &layout), Err(TrailerError::BadFlag));
+        flash.load(0xFFF0, &[0]);
+        assert_eq!(confirm(&mut flash, &layout), Err(TrailerError::BadMagic));
+    }
+
+    #[test]
+    fn every_trailer_sector_is_erased_the_magic_first() {
+        let geometry = Geometry {
+            slot_size: SLOT,
+            sector_size: SECTOR as u32,
+            write_size: 8,
+        };
+        let layout = TrailerLayout::new(geometry, 8, 8, 256).unwrap();
+        let mut flash = flash::<8>();
+        flash.bytes.fill(0);
+        flash.power.record();
+        erase_trailer(&mut flash, &layout).unwrap(); // case 79
+        assert!(is_erased(&flash.bytes[0xE000..]) && flash.bytes[..0xE000].iter().all(|byte| *byte == 0));
+        use crate::common::Op;
+        assert_eq!(
+            flash.power.recorded(),
+            [15, 14].map(|sector| Op::Erase { chip: 's', sector })
+        );
+    }
+
+    #[test]
+    fn stored_types_that_are_never_stored_read_as_none() {
+        for (byte, kind, number) in [
+            (0xFF, SwapType::None, 0),
+            (0x12, SwapType::Test, 1),
+            (0x05, SwapType::None, 0),
+            (0x24, SwapType::Revert, 2),
+        ] {
+            let trailer = Trailer {
+                swap_info: byte,
+                ..Trailer::ERASED
+            };
+            assert_eq!((trailer.swap_type(), trailer.image_number()), (kind, number));
+        }
+    }
+}

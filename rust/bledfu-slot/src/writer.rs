@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Puts an image into the secondary slot: sequential bytes in, whole pages out, everything read back.
+//!
+//! ```text
+//!   accept      │ page: [u8; 256], word-aligned RAM │   full, or last       ┌─────────── secondary slot ──────────┐
+//!  bytes ──────►│ owned by the writer until flash   │──── program ─────────►│ committed │ durable │ erased │ …    │
+//!               │ has said the same bytes back      │◄─── read back ────────│           │         │ ahead  │      │
+//!               └───────────────────────────────────┘     └► digest         └───────────┴─────────┴────────┴──────┘
+//! ```
+//! - `committed`: an executed object. Never taken back, except by [`SlotWriter::begin`].
+//! - `durable`: programmed and read back, but the object is open; [`SlotWriter::rewind`] drops it.
+//! - Erased ahead: no data, and no page programmed since the erase.
+//!
+//! There is one page buffer and no callback. A page leaves the buffer only in [`SlotWriter::accept`] or
+//! [`SlotWriter::flush`], by a flash call that has returned and a read-back that was compared; so there is no
+//! completion that could be missed, the failure of the case this project starts from.
+//!
+//! The digest is fed with what was read back, not with what was received: it is over the bytes in flash.
+
+use embedded_storage::nor_flash::NorFlash;
+
+use crate::flash::{read_bytes, Aligned};
+use crate::layout::Layout;
+use crate::persistent::blank;
+use crate::trailer::erase_trailer;
+use crate::verify::{Sha256, StreamDigest};
+
+/// Bytes of one flash page, the largest unit a NOR flash programs at once. One program operation per page.
+pub const PAGE: usize = 256;
+
+/// Why bytes did not get into the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError<E> {
+    /// The flash refused or did not answer in time, and the read-back shows it was not done.
+    Flash(E),
+    /// What was read back is not what was programmed, twice: the object must be sent again.
+    ReadBack {
+        /// Offset of the page in the image.
+        offset: u32,
+    },
+    /// More bytes than the image has, or an image larger than the slot.
+    OutOfBounds,
+    /// An earlier page of this object is not in flash; the object must be sent again.
+    ObjectLost,
+}
+
+impl<E: core::fmt::Debug> core::fmt::Display for WriteError<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Flash(error) => write!(f, "the secondary slot's flash failed: {error:?}"),
+            Self::ReadBack { offset } => {
+                write!(
+                    f,
+                    "the page at image offset {offset} reads back other than it was written"
+                )
+            }
+            Self::OutOfBounds => {
+                f.write_str("a write beyond the end of the image or of the slot was refused")
+            }
+            Self::ObjectLost => f.write_str("an earlier page of the object could not be written"),
+        }
+    }
+}
+
+impl<E: core::fmt::Debug> core::error::Error for WriteError<E> {}
+
+/// Writer of one image into the secondary slot. RAM: one page and two running digests (about 750 bytes).
+pub struct SlotWriter<H: Sha256> {
+    layout: Layout,
+    page: Aligned<PAGE>,
+    image_size: u32,
+    /// Image bytes taken over, the ones in `page` included.
+    accepted: u32,
+    /// Sectors in `accepted`'s way are erased up to here (image offset, sector multiple).
+    erased_to: u32,
+    /// Below this offset a sector that reads blank is erased all the same: its last erase may have been cut.
+    distrust_blank_below: u32,
+    /// No trailer in the slot: it was erased by this writer, and nothing wrote one since.
+    trailer_erased: bool,
+    /// A page of the open object could not be programmed.
+    object_lost: bool,
+    digest: StreamDigest<H>,
+    committed: StreamDigest<H>,
+}
+
+impl<H: Sha256> SlotWriter<H> {
+    /// A writer that knows nothing of what is in the slot.
+    pub fn new(layout: Layout, digest: H) -> Self {
+        let digest = StreamDigest::new(digest);
+        Self {
+            layout,
+            page: Aligned([0xFF; PAGE]),
+            image_size: 0,
+            accepted: 0,
+            erased_to: 0,
+            distrust_blank_below: 0,
+            trailer_erased: false,
+            object_lost: false,
+            committed: digest.clone(),
+            digest,
+        }
+    }
+
+    /// Starts an image of `image_size` bytes from its first byte. Nothing is erased or written yet.
+    ///
+    /// # Errors
+    /// [`WriteError::OutOfBounds`] when the slot cannot hold it.
+    pub fn begin<E>(&mut self, image_size: u32, digest: H) -> Result<(), WriteError<E>> {
+        if image_size > self.layout.max_image_size() {
+            return Err(WriteError::OutOfBounds);
+        }
+        // A sector programmed under the last image is not erased any more. `erased_to` only says something
+        // about sectors no byte was accepted for.
+        if self.accepted > 0 {
+            self.erased_to = 0;
+        }
+        self.image_size = image_size;
+        self.accepted = 0;
+        self.object_lost = false;
+        self.page = Aligned([0xFF; PAGE]);
+        self.digest = StreamDigest::new(digest);
+        self.committed = self.digest.clone();
+        Ok(())
+    }
+
+    /// Goes on after a reset: takes the first `offset` bytes of an image of `image_size` bytes as they are in
+    /// flash, feeds them to the digest and, in order, to `seen`. The next two sectors are erased even if they
+    /// read blank: the reset may have cut their erase.
+    ///
+    /// # Errors
+    /// [`WriteError::OutOfBounds`] when the numbers make no sense (they come from flash), or of the flash.
+    pub fn resume<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        image_size: u32,
+        offset: u32,
+        digest: H,
+        mut seen: impl FnMut(&[u8]),
+    ) -> Result<(), WriteError<F::Error>> {
+        let sector = self.sector();
+        if offset > image_size || (offset != image_size && !offset.is_multiple_of(sector)) {
+            return Err(WriteError::OutOfBounds);
+        }
+        self.begin(image_size, digest)?;
+        let mut page = Aligned([0; PAGE]);
+        while self.accepted < offset {
+            let length = ((offset - self.accepted) as usize).min(PAGE);
+            let bytes = page.0.get_mut(..length).ok_or(WriteError::OutOfBounds)?;
+            read_bytes(flash, self.slot_offset(self.accepted), bytes).map_err(WriteError::Flash)?;
+            self.digest.update(bytes);
+            seen(bytes);
+            self.accepted += length as u32;
+        }
+        self.committed = self.digest.clone();
+        self.erased_to = round_up(offset, sector);
+        self.distrust_blank_below = self.erased_to.saturating_add(2 * sector);
+        self.trailer_erased = offset > 0;
+        Ok(())
+    }
+
+    /// Image bytes taken over so far.
+    pub fn position(&self) -> u32 {
+        self.accepted
+    }
+
+    /// Image bytes of executed objects.
+    pub fn committed(&self) -> u32 {
+        self.committed.position()
+    }
+
+    /// Erases until the next `length` bytes can be written: the trailer first of all, then sector by sector.
+    ///
+    /// # Errors
+    /// Of the flash, after a second try.
+    pub fn prepare<F: NorFlash>(&mut self, flash: &mut F, length: u32) -> Result<(), WriteError<F::Error>> {
+        let end = self
+            .accepted
+            .checked_add(length)
+            .filter(|&end| end <= self.image_size);
+        let end = end.ok_or(WriteError::OutOfBounds)?;
+        while !self.trailer_erased || self.erased_to < end {
+            self.erase_next(flash)?;
+        }
+        Ok(())
+    }
+
+    /// One erase ahead of the data, while there is nothing else to do: up to `ahead` bytes beyond what was
+    /// accepted, never beyond the image. False when there is nothing to erase.
+    ///
+    /// # Errors
+    /// Of the flash. The sector is tried again when it is needed.
+    pub fn erase_ahead<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        ahead: u32,
+    ) -> Result<bool, WriteError<F::Error>> {
+        let end = self.accepted.saturating_add(ahead).min(self.image_size);
+        if self.trailer_erased && self.erased_to >= end {
+            return Ok(false);
+        }
+        self.erase_next(flash)?;
+        Ok(true)
+    }
+
+    /// One step of clearing the slot while nothing happens: the trailer, then up to 64 KiB at once, as far as the
+    /// largest image reaches. For a slot whose content nobody needs any more. False when the slot is clear.
+    ///
+    /// # Errors
+    /// Of the flash.
+    pub fn clear_step<F: NorFlash>(&mut self, flash: &mut F) -> Result<bool, WriteError<F::Error>> {
+        const BLOCK: u32 = 64 * 1024;
+        if self.accepted > 0 {
+            self.accepted = 0;
+            self.erased_to = 0;
+            self.image_size = 0;
+        }
+        if !self.trailer_erased {
+            self.erase_trailer(flash)?;
+            return Ok(true);
+        }
+        let end = self.layout.max_image_size();
+        if self.erased_to >= end {
+            return Ok(false);
+        }
+        let from = self.erased_to;
+        let to = round_up(from + 1, BLOCK).min(round_up(end, self.sector()));
+        self.make_blank(flash, from, to)?;
+        self.erased_to = to;
+        Ok(true)
+    }
+
+    /// Takes over the next bytes of the image. They must have been prepared for.
+    ///
+    /// # Errors
+    /// [`WriteError::OutOfBounds`] before anything is taken when there are too many. Of the flash when a full
+    /// page could not be programmed: the object is lost then, which [`SlotWriter::flush`] will say; until
+    /// [`SlotWriter::rewind`], bytes are counted and dropped, so that offsets stay those of the peer.
+    pub fn accept<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        mut bytes: &[u8],
+    ) -> Result<(), WriteError<F::Error>> {
+        let limit = self.erased_to.min(self.image_size);
+        let end = u32::try_from(bytes.len())
+            .ok()
+            .and_then(|length| self.accepted.checked_add(length));
+        let end = end.filter(|&end| end <= limit).ok_or(WriteError::OutOfBounds)?;
+        if self.object_lost {
+            self.accepted = end;
+            return Ok(());
+        }
+        while !bytes.is_empty() {
+            let filled = self.filled();
+            let (now, later) = bytes.split_at(bytes.len().min(PAGE - filled));
+            if let Some(free) = self.page.0.get_mut(filled..filled + now.len()) {
+                free.copy_from_slice(now);
+            }
+            self.accepted += now.len() as u32;
+            bytes = later;
+            if filled + now.len() == PAGE {
+                self.program_page(flash, PAGE)
+                    .inspect_err(|_| self.accepted = end)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Programs what is left in the page buffer. Only the end of an image may leave a partial page; it is filled
+    /// up with 0xFF to the flash's write size. Nothing is done when everything accepted is in flash already.
+    ///
+    /// # Errors
+    /// [`WriteError::ObjectLost`] when an earlier page failed, [`WriteError::OutOfBounds`] when a page is partial
+    /// in the middle of the image; else of the flash.
+    pub fn flush<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), WriteError<F::Error>> {
+        if self.object_lost {
+            return Err(WriteError::ObjectLost);
+        }
+        if self.digest.position() == self.accepted {
+            return Ok(());
+        }
+        if self.accepted != self.image_size {
+            return Err(WriteError::OutOfBounds);
+        }
+        self.program_page(flash, self.filled())
+    }
+
+    /// Everything accepted is in flash and now belongs to an executed object.
+    pub fn commit(&mut self) {
+        self.committed = self.digest.clone();
+    }
+
+    /// Drops everything behind the last executed object. The sectors it used are erased again, even if they read
+    /// blank.
+    pub fn rewind(&mut self) {
+        let committed = self.committed();
+        if self.accepted != committed {
+            self.distrust_blank_below = self
+                .distrust_blank_below
+                .max(round_up(self.accepted, self.sector()));
+            self.erased_to = round_up(committed, self.sector());
+        }
+        self.accepted = committed;
+        self.object_lost = false;
+        self.page = Aligned([0xFF; PAGE]);
+        self.digest = self.committed.clone();
+    }
+
+    /// The digests over the bytes in flash.
+    pub fn digest(&self) -> &StreamDigest<H> {
+        &self.digest
+    }
+
+    /// Somebody else wrote a trailer, or may have written anything: what is erased is not known any more.
+    pub fn forget_erased(&mut self) {
+        self.trailer_erased = false;
+        self.erased_to = 0;
+    }
+
+    fn sector(&self) -> u32 {
+        self.layout.secondary().sector_size
+    }
+
+    fn slot_offset(&self, image_offset: u32) -> u32 {
+        self.layout.upload_offset() + image_offset
+    }
+
+    fn filled(&self) -> usize {
+        self.accepted as usize % PAGE
+    }
+
+    fn erase_next<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), WriteError<F::Error>> {
+        // The old trailer goes before the first byte: a half-written slot must never look pending.
+        if !self.trailer_erased {
+            return self.erase_trailer(flash);
+        }
+        let (from, to) = (self.erased_to, self.erased_to + self.sector());
+        self.make_blank(flash, from, to)?;
+        self.erased_to = to;
+        Ok(())
+    }
+
+    fn erase_trailer<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), WriteError<F::Error>> {
+        let trailer = self.layout.secondary_trailer();
+        let (from, to) = (trailer.first_sector(), trailer.slot_size());
+        if !blank(flash, from, to).map_err(WriteError::Flash)? {
+            erase_trailer(flash, &trailer).map_err(WriteError::Flash)?;
+        }
+        self.trailer_erased = true;
+        Ok(())
+    }
+
+    /// Erases image range `from..to` (sector multiples), unless it is blank and can be trusted to be.
+    fn make_blank<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        from: u32,
+        to: u32,
+    ) -> Result<(), WriteError<F::Error>> {
+        let (start, end) = (self.slot_offset(from), self.slot_offset(to));
+        if from >= self.distrust_blank_below && blank(flash, start, end).map_err(WriteError::Flash)? {
+            return Ok(());
+        }
+        flash.erase(start, end).map_err(WriteError::Flash)
+    }
+
+    /// Programs the first `filled` bytes of the page buffer, reads them back, and empties the buffer.
+    fn program_page<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        filled: usize,
+    ) -> Result<(), WriteError<F::Error>> {
+        self.object_lost = true;
+        let offset = self.accepted - filled as u32;
+        let start = self.slot_offset(offset);
+        let length = round_up(filled as u32, F::WRITE_SIZE as u32) as usize;
+        let bytes = self.page.0.get(..length).ok_or(WriteError::OutOfBounds)?;
+        let mut back = Aligned([0; PAGE]);
+        let back = back.0.get_mut(..length).ok_or(WriteError::OutOfBounds)?;
+
+        // What counts is what reads back. A page that differs may be programmed once more with the same bytes: a bit
+        // that was not cleared yet is cleared then.
+        for _ in 0..2 {
+            flash.write(start, bytes).map_err(WriteError::Flash)?;
+            read_bytes(flash, start, back).map_err(WriteError::Flash)?;
+            if back == bytes {
+                break;
+            }
+        }
+        if back != bytes {
+            return Err(WriteError::ReadBack { offset });
+        }
+        self.digest.update(back.get(..filled).unwrap_or_default());
+        self.page = Aligned([0xFF; PAGE]);
+        self.object_lost = false;
+        Ok(())
+    }
+}
+
+const fn round_up(value: u32, unit: u32) -> u32 {
+    value.next_multiple_of(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{sha256, Nor, Op, Power, SECTOR};
+    use crate::layout::{Algorithm, Geometry};
+    use crate::trailer::{write_magic, Magic, Trailer};
+    use crate::verify::{Crypto, SoftCrypto};
+    use std::vec::Vec;
+
+    const SECTORS: usize = 8;
+    type Writer = SlotWriter<<SoftCrypto as Crypto>::Sha256>;
+
+    fn layout() -> Layout {
+        let slot = Geometry {
+            slot_size: (SECTORS * SECTOR) as u32,
+            sector_size: SECTOR as u32,
+            write_size: 4,
+        };
+        Layout::new(Algorithm::SwapMove, slot, slot, 8, 32).unwrap()
+    }
+
+    fn writer() -> Writer {
+        SlotWriter::new(layout(), SoftCrypto.sha256())
+    }
+
+    fn flash() -> Nor<4> {
+        Nor::new('s', SECTORS, &Power::new())
+    }
+
+    fn image(length: usize) -> Vec<u8> {
+        (0..length).map(|i| (i * 7 + i / 256) as u8).collect()
+    }
+
+    fn write_all(writer: &mut Writer, flash: &mut Nor<4>, image: &[u8], packet: usize) {
+        for object in image.chunks(SECTOR) {
+            writer.prepare(flash, object.len() as u32).unwrap();
+            for packet in object.chunks(packet) {
+                writer.accept(flash, packet).unwrap();
+            }
+            writer.flush(flash).unwrap();
+            writer.commit();
+        }
+    }
+
+    #[test]
+    fn packets_of_any_size_become_whole_pages_and_one_program_each() {
+        for packet in [1, 7, 20, 182, 244, 256, 495, 4096] {
+            let (mut flash, mut writer) = (flash(), writer());
+            let image = image(2 * SECTOR + 300);
+            writer
+                .begin::<()>(image.len() as u32, SoftCrypto.sha256())
+                .unwrap();
+            flash.power.record();
+            write_all(&mut writer, &mut flash, &image, packet);
+            let programs: Vec<usize> = flash
+                .power
+                .recorded()
+                .iter()
+                .filter_map(|op| match op {
+                    Op::Write { bytes, .. } => Some(bytes.len()),
+                    Op::Erase { .. } => None,
+                })
+                .collect();
+            assert_eq!(programs.len(), image.len().div_ceil(PAGE), "packets of {packet}");
+            assert!(programs[..programs.len() - 1]
+                .iter()
+                .all(|&length| length == PAGE));
+            assert_eq!(flash.bytes[..image.len()], image);
+            assert_eq!(writer.digest().file_digest(), sha256(&image));
+            assert_eq!(writer.committed(), image.len() as u32);
+        }
+    }
+
+    #[test]
+    fn an_odd_end_is_filled_up_with_ff_to_the_write_size() {
+        let (mut flash, mut writer) = (flash(), writer());
+        let image = image(301);
+        writer.begin::<()>(301, SoftCrypto.sha256()).unwrap();
+        write_all(&mut writer, &mut flash, &image, 244);
+        assert_eq!(flash.bytes[..301], image);
+        assert_eq!(flash.bytes[301..304], [0xFF; 3]);
+        assert_eq!(writer.digest().file_digest(), sha256(&image));
+    }
+
+    #[test]
+    fn the_old_trailer_is_erased_before_anything_else() {
+        let (mut flash, mut writer) = (flash(), writer());
+        let trailer = layout().secondary_trailer();
+        flash.load(0, &image(SECTOR));
+        write_magic(&mut flash, &trailer).unwrap();
+        flash.power.record();
+        writer.begin::<()>(SECTOR as u32, SoftCrypto.sha256()).unwrap();
+        writer.prepare(&mut flash, SECTOR as u32).unwrap();
+        let erased: Vec<u32> = flash
+            .power
+            .recorded()
+            .iter()
+            .map(|op| match op {
+                Op::Erase { sector, .. } => *sector,
+                Op::Write { .. } => panic!("nothing is written yet"),
+            })
+            .collect();
+        assert_eq!(erased, [SECTORS as u32 - 1, 0]);
+        assert_eq!(Trailer::read(&mut flash, &trailer).unwrap().magic, Magic::Unset);
+    }
+
+    #[test]
+    fn blank_sectors_are_not_erased_again_but_rewound_ones_always_are() {
+        let (mut flash, mut writer) = (flash(), writer());
+        writer
+            .begin::<()>(2 * SECTOR as u32, SoftCrypto.sha256())
+            .unwrap();
+        writer.prepare(&mut flash, SECTOR as u32).unwrap();
+        assert_eq!(flash.power.ops(), 0, "the slot is blank");
+        writer.accept(&mut flash, &[0xFF; PAGE]).unwrap();
+        writer.rewind();
+        flash.power.record();
+        writer.prepare(&mut flash, SECTOR as u32).unwrap();
+        assert_eq!(
+            flash.power.recorded(),
+            [Op::Erase { chip: 's', sector: 0 }],
+            "though it reads blank"
+        );
+    }
+
+    #[test]
+    fn a_rewound_object_leaves_no_trace_in_digest_or_flash() {
+        let (mut flash, mut writer) = (flash(), writer());
+        let image = image(2 * SECTOR);
+        writer
+            .begin::<()>(image.len() as u32, SoftCrypto.sha256())
+            .unwrap();
+        write_all(&mut writer, &mut flash, &image[..SECTOR], 244);
+        writer.prepare(&mut flash, SECTOR as u32).unwrap();
+        writer.accept(&mut flash, &[0x55; 1000]).unwrap();
+        writer.rewind();
+        assert_eq!(writer.position(), SECTOR as u32);
+        write_all(&mut writer, &mut flash, &image[SECTOR..], 244);
+        assert_eq!(flash.bytes[..image.len()], image);
+        assert_eq!(writer.digest().file_digest(), sha256(&image));
+    }
+
+    #[test]
+    fn bytes_that_were_not_prepared_for_are_refused_whole() {
+        let (mut flash, mut writer) = (flash(), writer());
+        writer.begin::<()>(5000, SoftCrypto.sha256()).unwrap();
+        assert_eq!(writer.accept(&mut flash, &[1]), Err(WriteError::OutOfBounds));
+        writer.prepare(&mut flash, SECTOR as u32).unwrap();
+        assert_eq!(
+            writer.accept(&mut flash, &[1; SECTOR + 1]),
+            Err(WriteError::OutOfBounds)
+        );
+        assert_eq!(writer.position(), 0);
+        assert_eq!(writer.prepare(&mut flash, 5001), Err(WriteError::OutOfBounds));
+        let limit = layout().max_image_size();
+        assert_eq!(
+            writer.begin::<()>(limit + 1, SoftCrypto.sha256()),
+            Err(WriteError::OutOfBounds)
+        );
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_written_loses_the_object_and_only_it() {
+        let (mut flash, mut writer) = (flash(), writer());
+        let image = image(SECTOR);
+        writer
+            .begin::<()>(image.len() as u32, SoftCrypto.sha256())
+            .unwrap();
+        writer.prepare(&mut flash, SECTOR as u32).unwrap();
+        flash.refuse_writes = 512..513;
+        assert!(matches!(
+            writer.accept(&mut flash, &image[..1000]),
+            Err(WriteError::Flash(_))
+        ));
+        assert_eq!(writer.position(), 1000, "offsets stay those of the peer");
+        assert_eq!(writer.accept(&mut flash, &image[1000..]), Ok(()));
+        assert_eq!(writer.flush(&mut flash), Err(WriteError::ObjectLost));
+        flash.refuse_writes = 0..0;
+        writer.rewind();
+        write_all(&mut writer, &mut flash, &image, 244);
+        assert_eq!(flash.bytes[..image.len()], image);
+    }
+
+    #[test]
+    fn after_a_reset_the_digest_is_taken_from_flash_and_the_next_sectors_are_erased() {
+        let (mut flash, mut writer) = (flash(), writer());
+        let image = image(3 * SECTOR + 5);
+        writer
+            .begin::<()>(image.len() as u32, SoftCrypto.sha256())
+            .unwrap();
+        write_all(&mut writer, &mut flash, &image[..SECTOR], 244);
+        flash.bytes[SECTOR + 3] = 0; // a torn page of the next object
+
+        let mut writer = self::writer();
+        let mut seen = Vec::new();
+        let size = image.len() as u32;
+        let see = |bytes: &[u8]| seen.extend_from_slice(bytes);
+        writer
+            .resume(&mut flash, size, SECTOR as u32, SoftCrypto.sha256(), see)
+            .unwrap();
+        assert_eq!(seen, image[..SECTOR]);
+        write_all(&mut writer, &mut flash, &image[SECTOR..], 244);
+        assert_eq!(flash.bytes[..image.len()], image);
+        assert_eq!(writer.digest().file_digest(), sha256(&image));
+    }
+
+    #[test]
+    fn a_resume_offset_from_a_damaged_journal_is_refused() {
+        let (mut flash, mut writer) = (flash(), writer());
+        for (size, offset) in [(5000, 5001), (5000, 100), (u32::MAX, 4096)] {
+            let resumed = writer.resume(&mut flash, size, offset, SoftCrypto.sha256(), |_| ());
+            assert_eq!(resumed, Err(WriteError::OutOfBounds), "{offset} of {size}");
+        }
+    }
+
+    #[test]
+    fn clearing_makes_all_an_image_can_occupy_blank_and_then_stops() {
+        let (mut flash, mut writer) = (flash(), writer());
+        flash.bytes.fill(0);
+        while writer.clear_step(&mut flash).unwrap() {}
+        let limit = layout().max_image_size() as usize;
+        let trailer = layout().secondary_trailer().first_sector() as usize;
+        let mut cleared = flash.bytes[..limit].iter().chain(&flash.bytes[trailer..]);
+        assert!(cleared.all(|&byte| byte == 0xFF));
+        writer
+            .begin::<()>(2 * SECTOR as u32, SoftCrypto.sha256())
+            .unwrap();
+        let before = flash.power.ops();
+        writer.prepare(&mut flash, 2 * SECTOR as u32).unwrap();
+        assert_eq!(
+            flash.power.ops(),
+            before,
+            "an update into a clear slot erases nothing"
+        );
+    }
+}
