@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an init packet must be before the first byte of flash is touched.
+//!
+//! The checks and their order are those of the reference (nRF5 SDK `nrf_dfu_validation.c`,
+//! `nrf_dfu_ver_validation.c`), because a packet that is wrong in two ways must be refused for the first of them:
+//! a wrong signature hides everything behind it.
+
+use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature};
+use bledfu_wire::init_packet::{
+    boot_validation_type, firmware_type, InitPacket, InitPacketError, HASH_SHA256,
+    SIGNATURE_ECDSA_P256_SHA256,
+};
+use bledfu_wire::secure_dfu::{ExtendedCode, ResultCode};
+use core::fmt;
+
+/// What to do with a packet's SoftDevice requirement (`sd_req`) on a device that has no SoftDevice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SoftDevicePolicy<'k> {
+    /// As the reference without SoftDevice: an empty list, or one that begins with 0, passes; nothing else does.
+    Absent,
+    /// The list is not looked at: a product that moves to Zephyr can still take its released packages.
+    Ignore,
+    /// Passes when the list names one of these firmware ids, or as [`SoftDevicePolicy::Absent`].
+    ActAs(&'k [u32]),
+}
+
+/// What this device takes.
+#[derive(Clone, Copy, Debug)]
+pub struct InitPolicy<'k> {
+    /// Who may sign init packets; one match is enough.
+    pub package_keys: &'k [PublicKey],
+    /// An unsigned packet is refused.
+    pub signature_required: bool,
+    /// The hardware version of this device.
+    pub hw_version: u32,
+    /// The SoftDevice rule.
+    pub soft_device: SoftDevicePolicy<'k>,
+    /// A lower firmware version is taken, and none is asked for.
+    pub downgrade_allowed: bool,
+    /// The same firmware version is taken again. Users re-flash the same build, and the reference lets them.
+    pub same_version_allowed: bool,
+    /// This is a debug build: for packets with `is_debug`, hardware, SoftDevice and firmware version do not count.
+    pub debug_build: bool,
+}
+
+/// A firmware that may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Size of the firmware file in bytes, > 0.
+    pub size: u32,
+    /// SHA-256 of the firmware file, in the usual order.
+    pub sha256: [u8; 32],
+    /// Its version; 0 when downgrades are allowed and the packet has none.
+    pub fw_version: u32,
+    /// A second signature, over the firmware file.
+    pub file_signature: Option<Signature>,
+    /// The packet asks for a boot validation this device does not know; refused after the transfer, as the
+    /// reference does.
+    pub unknown_boot_validation: bool,
+}
+
+/// Why an init packet was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitRefusal {
+    /// It does not decode.
+    Malformed(InitPacketError),
+    /// A signature is required and there is none.
+    SignatureMissing,
+    /// The signature is of another type than ECDSA P-256 with SHA-256.
+    SignatureType(u32),
+    /// The signature is not 64 bytes long.
+    SignatureLength(usize),
+    /// The signature is of none of this device's keys.
+    SignatureWrong,
+    /// The packet does not say what kind of firmware it is for.
+    KindMissing,
+    /// Not an application: SoftDevice and bootloader are not this device's to change.
+    KindUnsupported(u32),
+    /// The hash is missing or not SHA-256.
+    HashType,
+    /// The packet names no hardware version.
+    HardwareVersionMissing,
+    /// Made for other hardware.
+    HardwareVersion {
+        /// Of the packet.
+        packet: u32,
+        /// Of this device.
+        device: u32,
+    },
+    /// Needs a SoftDevice.
+    SoftDevice(u32),
+    /// The packet names no firmware version.
+    FirmwareVersionMissing,
+    /// Older than what runs, or the same where that is not allowed.
+    FirmwareVersion {
+        /// Of the packet.
+        packet: u32,
+        /// Of the running firmware.
+        running: u32,
+    },
+    /// The packet names no firmware size, or 0.
+    SizeMissing,
+    /// The firmware does not fit the slot.
+    TooLarge {
+        /// Of the packet, in bytes.
+        size: u32,
+        /// What the slot takes, in bytes.
+        limit: u32,
+    },
+}
+
+impl InitRefusal {
+    /// The code the peer is told.
+    pub const fn code(&self) -> ResultCode {
+        use ExtendedCode as X;
+        use ResultCode::Extended;
+        match self {
+            Self::Malformed(_) => ResultCode::InvalidObject,
+            Self::SignatureMissing => Extended(X::SignatureMissing),
+            Self::SignatureType(_) => Extended(X::WrongSignatureType),
+            Self::SignatureLength(_) => ResultCode::OperationFailed,
+            Self::SignatureWrong => ResultCode::InvalidObject,
+            Self::KindMissing | Self::KindUnsupported(_) => Extended(X::InitCommandInvalid),
+            Self::HashType => Extended(X::WrongHashType),
+            Self::HardwareVersionMissing => Extended(X::InitCommandInvalid),
+            Self::HardwareVersion { .. } => Extended(X::HardwareVersion),
+            Self::SoftDevice(_) => Extended(X::SoftDeviceVersion),
+            Self::FirmwareVersionMissing => Extended(X::InitCommandInvalid),
+            Self::FirmwareVersion { .. } => Extended(X::FirmwareVersion),
+            Self::SizeMissing => Extended(X::InitCommandInvalid),
+            Self::TooLarge { .. } => ResultCode::InsufficientResources,
+        }
+    }
+}
+
+impl fmt::Display for InitRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => error.fmt(f),
+            Self::SignatureMissing => f.write_str("the init packet is not signed"),
+            Self::SignatureType(kind) => {
+                write!(
+                    f,
+                    "the init packet's signature is of type {kind}; only ECDSA P-256 (0) is known"
+                )
+            }
+            Self::SignatureLength(length) => {
+                write!(f, "the init packet's signature has {length} bytes, not 64")
+            }
+            Self::SignatureWrong => {
+                f.write_str("the init packet is not signed with this device's package key")
+            }
+            Self::KindMissing => f.write_str("the init packet does not say what kind of firmware it is for"),
+            Self::KindUnsupported(kind) => {
+                write!(
+                    f,
+                    "firmware of type {kind} is not an application, and only that can be updated"
+                )
+            }
+            Self::HashType => f.write_str("the init packet's firmware hash is missing or not SHA-256"),
+            Self::HardwareVersionMissing => f.write_str("the init packet names no hardware version"),
+            Self::HardwareVersion { packet, device } => {
+                write!(
+                    f,
+                    "the package is for hardware version {packet}, this is {device}"
+                )
+            }
+            Self::SoftDevice(fwid) => {
+                write!(
+                    f,
+                    "the package needs SoftDevice {fwid:#06x}, this device has none"
+                )
+            }
+            Self::FirmwareVersionMissing => f.write_str("the init packet names no firmware version"),
+            Self::FirmwareVersion { packet, running } => {
+                write!(
+                    f,
+                    "the package has firmware version {packet}, but {running} is installed"
+                )
+            }
+            Self::SizeMissing => f.write_str("the init packet names no firmware size"),
+            Self::TooLarge { size, limit } => {
+                write!(f, "the firmware has {size} bytes, the slot takes {limit}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for InitRefusal {}
+
+/// Decodes and checks an init packet.
+///
+/// `running` is the installed firmware version, `limit` the largest image in bytes.
+///
+/// # Errors
+/// The first check that fails, in the order of the reference.
+pub fn check<C: Crypto>(
+    bytes: &[u8],
+    policy: &InitPolicy<'_>,
+    running: u32,
+    limit: u32,
+    crypto: &C,
+) -> Result<Accepted, InitRefusal> {
+    let packet = InitPacket::decode(bytes).map_err(InitRefusal::Malformed)?;
+    let init = &packet.init;
+
+    match packet.signature {
+        None if policy.signature_required => return Err(InitRefusal::SignatureMissing),
+        Some(signature) if policy.signature_required => {
+            if signature.kind != SIGNATURE_ECDSA_P256_SHA256 {
+                return Err(InitRefusal::SignatureType(signature.kind));
+            }
+            let halves: &[u8; 64] = signature
+                .bytes
+                .try_into()
+                .map_err(|_| InitRefusal::SignatureLength(signature.bytes.len()))?;
+            let signature = Signature::from_le_halves(halves);
+            let mut hash = crypto.sha256();
+            hash.update(init.signed_bytes());
+            let digest = hash.finish();
+            if !policy
+                .package_keys
+                .iter()
+                .any(|key| crypto.verify_p256(key, &digest, &signature))
+            {
+                return Err(InitRefusal::SignatureWrong);
+            }
+        }
+        // Not required: the reference does not look at it either.
+        _ => {}
+    }
+
+    match init.kind {
+        None => return Err(InitRefusal::KindMissing),
+        Some(firmware_type::APPLICATION) => {}
+        Some(other) => return Err(InitRefusal::KindUnsupported(other)),
+    }
+    let sha256 = init
+        .hash
+        .filter(|hash| hash.kind == HASH_SHA256)
+        .and_then(|_| init.firmware_sha256())
+        .ok_or(InitRefusal::HashType)?;
+
+    if !(policy.debug_build && init.is_debug) {
+        check_versions(&packet, policy, running)?;
+    }
+
+    let size = init
+        .app_size
+        .filter(|&size| size > 0)
+        .ok_or(InitRefusal::SizeMissing)?;
+    if size > limit {
+        return Err(InitRefusal::TooLarge { size, limit });
+    }
+
+    let mut file_signature = None;
+    let mut unknown_boot_validation = false;
+    // The reference looks at the first entry only: it is the one of the application.
+    if let Some(validation) = init.boot_validations().next() {
+        match validation.kind {
+            boot_validation_type::NONE
+            | boot_validation_type::GENERATED_CRC
+            | boot_validation_type::SHA256 => {}
+            boot_validation_type::ECDSA_P256_SHA256 => match validation.bytes.try_into() {
+                Ok(halves) => file_signature = Some(Signature::from_le_halves(halves)),
+                Err(_) => unknown_boot_validation = true,
+            },
+            _ => unknown_boot_validation = true,
+        }
+    }
+    let fw_version = init.fw_version.unwrap_or_default();
+    Ok(Accepted {
+        size,
+        sha256,
+        fw_version,
+        file_signature,
+        unknown_boot_validation,
+    })
+}
+
+fn check_versions(packet: &InitPacket<'_>, policy: &InitPolicy<'_>, running: u32) -> Result<(), InitRefusal> {
+    let init = &packet.init;
+    let hw_version = init.hw_version.ok_or(InitRefusal::HardwareVersionMissing)?;
+    if hw_version != policy.hw_version {
+        return Err(InitRefusal::HardwareVersion {
+            packet: hw_version,
+            device: policy.hw_version,
+        });
+    }
+
+    let required = init.sd_req();
+    let needs_none = required.first().is_none_or(|&first| first == 0);
+    let passes = match policy.soft_device {
+        SoftDevicePolicy::Ignore => true,
+        SoftDevicePolicy::Absent => needs_none,
+        SoftDevicePolicy::ActAs(ids) => needs_none || required.iter().any(|id| ids.contains(id)),
+    };
+    if !passes {
+        return Err(InitRefusal::SoftDevice(
+            required.first().copied().unwrap_or_default(),
+        ));
+    }
+
+    match init.fw_version {
+        _ if policy.downgrade_allowed => Ok(()),
+        None => Err(InitRefusal::FirmwareVersionMissing),
+        Some(packet) if packet > running || (packet == running && policy.same_version_allowed) => Ok(()),
+        Some(packet) => Err(InitRefusal::FirmwareVersion { packet, running }),
+    }
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The bounded ring between the Bluetooth thread and the worker: the only thing the two share.
+//!
+//! ```text
+//!  bit 7      6      5 4 3 2 1 0
+//! ┌─────────┬──────┬─────────────┐ ┌─────────────────┐
+//! │ channel │ long │ length low  │ │ length high     │  frame bytes …
+//! └─────────┴──────┴─────────────┘ └─────────────────┘
+//!   1 = packet        6 bits         only if long: bits 6..=13
+//! ```
+//! A ring of bytes, not of packets: a pool of packet buffers runs empty when a phone with the smallest MTU sends
+//! 205 packets of 20 bytes for one object. The bytes are copied in by the producer and out by the consumer; no
+//! pointer into the ring is ever handed out, so there is nothing to give back and nothing to forget.
+//!
+//! On the device the ring lives behind a spin lock that is held for one copy of at most one MTU.
+
+/// Longest frame in bytes: the largest attribute value ATT allows.
+pub const MAX_FRAME: usize = 512;
+
+/// Ring size in bytes for objects of `object_size` and packets of at least `shortest_packet` bytes: all a peer may
+/// send before it must wait for an answer, which is one object and one request behind it.
+pub const fn ring_size(object_size: usize, shortest_packet: usize) -> usize {
+    let header = if shortest_packet < 64 { 1 } else { 2 };
+    let packets = object_size.div_ceil(shortest_packet);
+    object_size + packets * header + 2 * (1 + bledfu_wire::secure_dfu::MAX_REQUEST)
+}
+
+/// The default: objects of 4096 bytes, packets of 20 bytes (MTU 23). With it a peer at any usual MTU never finds
+/// the ring full, however slow the flash is. Shorter packets need more headers; then the ring says "full" and the
+/// link layer holds the peer back.
+pub const DEFAULT_RING_SIZE: usize = ring_size(4096, 20);
+
+/// Where a frame came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Control point write, or a serial frame.
+    Control,
+    /// Write without response to the packet characteristic.
+    Packet,
+}
+
+/// One write of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Where it came from.
+    pub channel: Channel,
+    /// Its bytes, 0 to [`MAX_FRAME`].
+    pub bytes: &'a [u8],
+}
+
+/// Why a frame was not taken. Nothing was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// No room *now*: keep the frame and offer it again; the link layer holds the peer back meanwhile.
+    Full,
+    /// Longer than [`MAX_FRAME`]: it never fits.
+    TooLong,
+}
+
+impl core::fmt::Display for PushError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the receive ring is full for now",
+            Self::TooLong => "the write is longer than 512 bytes",
+        })
+    }
+}
+
+impl core::error::Error for PushError {}
+
+/// The ring; `N` is its size in bytes ([`ring_size`]).
+#[derive(Debug)]
+pub struct Ring<const N: usize> {
+    bytes: [u8; N],
+    head: usize,
+    used: usize,
+    /// Most bytes that were ever in use, for sizing.
+    high_water: usize,
+}
+
+impl<const N: usize> Default for Ring<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Ring<N> {
+    /// An empty ring.
+    pub const fn new() -> Self {
+        const { assert!(N > MAX_FRAME + 2, "the ring must hold the longest frame") };
+        Self {
+            bytes: [0; N],
+            head: 0,
+            used: 0,
+            high_water: 0,
+        }
+    }
+
+    /// Copies one frame in.
+    ///
+    /// # Errors
+    /// [`PushError`]; the ring is unchanged then.
+    pub fn push(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
+        let length = frame.bytes.len();
+        if length > MAX_FRAME {
+            return Err(PushError::TooLong);
+        }
+        let long = length >= 64;
+        if self.used + 1 + usize::from(long) + length > N {
+            return Err(PushError::Full);
+        }
+        let channel = match frame.channel {
+            Channel::Control => 0,
+            Channel::Packet => 0x80,
+        };
+        self.put(channel | u8::from(long) << 6 | (length & 0x3F) as u8);
+        if long {
+            self.put((length >> 6) as u8);
+        }
+        self.put_all(frame.bytes);
+        self.high_water = self.high_water.max(self.used);
+        Ok(())
+    }
+
+    /// Copies the oldest frame out into `buffer` and frees its room.
+    pub fn pop<'b>(&mut self, buffer: &'b mut [u8; MAX_FRAME]) -> Option<Frame<'b>> {
+        let first = self.take()?;
+        let channel = if first & 0x80 == 0 {
+            Channel::Control
+        } else {
+            Channel::Packet
+        };
+        let mut length = usize::from(first & 0x3F);
+        if first & 0x40 != 0 {
+            length |= usize::from(self.take()?) << 6;
+        }
+        let bytes = buffer.get_mut(..length)?;
+        self.take_all(bytes)?;
+        Some(Frame { channel, bytes })
+    }
+
+    /// Drops everything: the link is gone, and with it what it sent.
+    pub fn clear(&mut self) {
+        self.head = 0;
+        self.used = 0;
+    }
+
+    /// No frame is waiting.
+    pub const fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    /// Most bytes that were in use at once since the start.
+    pub const fn high_water(&self) -> usize {
+        self.high_water
+    }
+
+    fn put(&mut self, byte: u8) {
+        self.put_all(&[byte]);
+    }
+
+    /// Room was checked by `push`.
+    fn put_all(&mut self, bytes: &[u8]) {
+        let tail = (self.head + self.used) % N;
+        let (now, wrapped) = bytes.split_at(bytes.len().min(N - tail));
+        if let Some(place) = self.bytes.get_mut(tail..tail + now.len()) {
+            place.copy_from_slice(now);
+        }
+        if let Some(place) = self.bytes.get_mut(..wrapped.len()) {
+            place.copy_from_slice(wrapped);
+        }
+        self.used += bytes.len();
+    }
+
+    fn take(&mut self) -> Option<u8> {
+        let mut byte = [0];
+        self.take_all(&mut byte)?;
+        Some(byte[0])
+    }
+
+    fn take_all(&mut self, out: &mut [u8]) -> Option<()> {
+        if out.len() > self.used {
+            return None;
+        }
+        let length = out.len();
+        let (now, wrapped) = out.split_at_mut(length.min(N - self.head));
+        now.copy_from_slice(self.bytes.get(self.head..self.head + now.len())?);
+        wrapped.copy_from_slice(self.bytes.get(..wrapped.len())?);
+        self.head = (self.head + length) % N;
+        self.used -= length;
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::collections::VecDeque;
+    use std::vec::Vec;
+
+    fn packet(bytes: &[u8]) -> Frame<'_> {
+        Frame {
+            channel: Channel::Packet,
+            bytes,
+        }
+    }
+
+    #[test]
+    fn the_default_ring_holds_one_object_in_packets_of_20_bytes_and_a_request() {
+        let mut ring = Ring::<DEFAULT_RING_SIZE>::new();
+        for _ in 0..204 {
+            ring.push(packet(&[7; 20])).unwrap();
+        }
+        ring.push(packet(&[7; 16])).unwrap();
+        ring.push(Frame {
+            channel: Channel::Control,
+            bytes: &[3],
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_full_ring_says_so_and_keeps_what_it_has() {
+        let mut ring = Ring::<600>::new();
+        ring.push(packet(&[1; 500])).unwrap();
+        assert_eq!(ring.push(packet(&[2; 200])), Err(PushError::Full));
+        let mut buffer = [0; MAX_FRAME];
+        assert_eq!(ring.pop(&mut buffer), Some(packet(&[1; 500])));
+        assert_eq!(ring.push(packet(&[2; 200])), Ok(()));
+    }
+
+    #[test]
+    fn a_frame_longer_than_an_attribute_never_fits() {
+        assert_eq!(
+            Ring::<4096>::new().push(packet(&[0; 513])),
+            Err(PushError::TooLong)
+        );
+    }
+
+    #[test]
+    fn frames_of_every_length_come_out_as_they_went_in_across_the_wrap() {
+        let mut ring = Ring::<1031>::new();
+        let mut model: VecDeque<(Channel, Vec<u8>)> = VecDeque::new();
+        let mut buffer = [0; MAX_FRAME];
+        for round in 0..4000usize {
+            let bytes: Vec<u8> = (0..round * 37 % 513).map(|i| (i + round) as u8).collect();
+            let channel = if round % 3 == 0 {
+                Channel::Control
+            } else {
+                Channel::Packet
+            };
+            while ring.push(Frame {
+                channel,
+                bytes: &bytes,
+            }) == Err(PushError::Full)
+            {
+                let frame = ring.pop(&mut buffer).unwrap();
+                assert_eq!(model.pop_front().unwrap(), (frame.channel, frame.bytes.to_vec()));
+            }
+            model.push_back((channel, bytes));
+        }
+        while let Some(frame) = ring.pop(&mut buffer) {
+            assert_eq!(model.pop_front().unwrap(), (frame.channel, frame.bytes.to_vec()));
+        }
+        assert!(model.is_empty() && ring.is_empty());
+        assert!(ring.high_water() <= 1031);
+    }
+}
