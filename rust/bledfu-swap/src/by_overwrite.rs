@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Overwrite only (MCUboot `loader.c`, the fast variant that Zephyr uses): the secondary is copied over the primary.
+//!
+//! # What happens
+//! | Step | Primary | Secondary |
+//! |---|---|---|
+//! | a request was made | `A1 A2 A3 F` | `B1 B2 - F(magic)` |
+//! | 1. erase what the image needs, lowest sector first | `- - A3 F` | `B1 B2 - F(magic)` |
+//! | 2. erase the trailer | `- - A3 -` | `B1 B2 - F(magic)` |
+//! | 3. copy the image | `B1 B2 A3 -` | `B1 B2 - F(magic)` |
+//! | 4. write the magic | `B1 B2 A3 F` | `B1 B2 - F(magic)` |
+//! | 5. erase the first sector: **the image is gone** | `B1 B2 A3 F` | `- B2 - F(magic)` |
+//! | 6. erase the last sector: the request is gone | `B1 B2 A3 F` | `- B2 - -` |
+//!
+//! # Why a power cut cannot hurt
+//! * **Before step 5 begins** nothing in the secondary has changed: image and request are whole, so the next boot
+//!   verifies the image and starts over at step 1. What the primary holds meanwhile decides nothing.
+//! * **Inside step 5** the request stands over an image that is damaged or, if the erase did not get far, whole. Whole:
+//!   start over. Damaged: it is refused and erased as any invalid image. Either way the primary is complete.
+//! * **Between 5 and 6** there is a request and no header. MCUboot leaves that for ever in this mode; here a request
+//!   without an image is taken away on the next boot.
+//! * **Inside step 6** the torn trailer asks for an image that is not there, or has a damaged magic that would block
+//!   the next upload: a trailer without an image is taken away as well.
+//!
+//! There is no record to resume from and no way back: while steps 1 to 3 run the secondary is the only image. A revert
+//! that another boot stage left due is not carried out, since its only trace is in the trailer that step 2 erases.
+
+use bledfu_slot::trailer::write_magic;
+use bledfu_slot::Trailer;
+use embedded_storage::nor_flash::NorFlash;
+
+use crate::steps::{copy, Algorithm, Job, Progress, Slots, Status, StepError, SwapError};
+
+/// Overwrite only.
+pub struct ByOverwrite;
+
+impl Algorithm for ByOverwrite {
+    const REVERTS: bool = false;
+    const BOOTSTRAPS: bool = true;
+
+    fn find<P: NorFlash, S: NorFlash>(
+        _: &mut Slots<'_, P, S>,
+        _: &Trailer,
+        _: &Trailer,
+    ) -> Result<Status, StepError<P, S>> {
+        Ok(Status::Idle)
+    }
+
+    fn install_size(_: u32, secondary: u32) -> u32 {
+        secondary
+    }
+
+    fn install<P: NorFlash, S: NorFlash>(
+        slots: &mut Slots<'_, P, S>,
+        job: &Job,
+    ) -> Result<(), StepError<P, S>> {
+        let layout = slots.layout;
+        let trailer = layout.primary_trailer();
+        let sector = layout.primary().sector_size;
+        let image_sectors = job.size.div_ceil(sector);
+        let steps = 2 * image_sectors + 1;
+        let Slots {
+            primary,
+            secondary,
+            watch,
+            ..
+        } = slots;
+
+        for step in 0..image_sectors {
+            watch(Progress::Install { step, steps });
+            primary
+                .erase(step * sector, (step + 1) * sector)
+                .map_err(SwapError::Primary)?;
+        }
+        // The sectors of the trailer that the image does not reach into.
+        let mut at = trailer.first_sector().max(image_sectors * sector);
+        while at < trailer.slot_size() {
+            watch(Progress::Install {
+                step: image_sectors,
+                steps,
+            });
+            primary.erase(at, at + sector).map_err(SwapError::Primary)?;
+            at += sector;
+        }
+
+        // Past the next write unit, as MCUboot does; but never into the fields of the trailer.
+        let unit = trailer.write_size();
+        let length = ((job.size / unit + 1) * unit).min(trailer.swap_info());
+        let mut done = 0;
+        while done < length {
+            let step = image_sectors + 1 + done / sector;
+            let part = sector.min(length - done);
+            let mut tick = || watch(Progress::Install { step, steps });
+            copy((*secondary, done), (*primary, done), part, &mut tick)?;
+            done += part;
+        }
+        write_magic(*primary, &trailer).map_err(SwapError::Primary)?;
+
+        let Some(last) = layout
+            .secondary()
+            .slot_size
+            .checked_sub(layout.secondary().sector_size)
+        else {
+            return Ok(());
+        };
+        watch(Progress::Erase);
+        secondary
+            .erase(0, layout.secondary().sector_size)
+            .map_err(SwapError::Secondary)?;
+        watch(Progress::Erase);
+        secondary
+            .erase(last, layout.secondary().slot_size)
+            .map_err(SwapError::Secondary)
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The boot stage: what do the trailers ask for, and how does it get done whatever was interrupted.
+//!
+//! | Module | Owns |
+//! |---|---|
+//! | [`mod@decide`] | the ordered table: two trailers in, a swap type out |
+//! | [`status`] | status records: how far a swap got |
+//! | [`by_move`] | MCUboot's swap using move, step by step, and why a power cut cannot hurt it |
+//! | [`by_overwrite`] | MCUboot's overwrite only, likewise |
+//! | [`mod@boot`] | one boot: finish, decide, verify, install, verify what starts |
+//!
+//! An install algorithm answers the questions of [`steps::Algorithm`]: the seam at which others are added. Same flash
+//! contents in, same flash contents out as MCUboot, so either boot stage may finish what the other one began; each
+//! deliberate difference is named where it is made.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+#![warn(missing_docs)]
+
+pub mod boot;
+pub mod by_move;
+pub mod by_overwrite;
+pub mod decide;
+pub mod status;
+pub mod steps;
+
+pub use boot::{boot, BootAction, BootConfig, BootError, BootReport, SkipReason};
+pub use decide::decide;
+pub use steps::{Progress, SwapError};

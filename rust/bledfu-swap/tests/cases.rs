@@ -1,0 +1,658 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a boot makes of given flash contents: the cases of MCUboot's behaviour that are not about cuts.
+
+#[path = "../../bledfu-slot/tests/common/mod.rs"]
+mod common;
+
+use std::rc::Rc;
+
+use bledfu_slot::trailer::{self, magic_bytes, Flag, Magic, SwapType, Trailer};
+use bledfu_slot::{
+    is_erased, Algorithm, Geometry, HeaderError, ImagePolicy, Layout, PublicKey, SoftCrypto, VerifyError,
+};
+use bledfu_swap::{boot, BootAction, BootConfig, BootError, BootReport, Progress, SkipReason};
+use common::{Image, Key, Nor, NorError, Power, Tear, SECTOR};
+
+const KEY: Key = Key(9);
+const SLOT: usize = 0x10000;
+
+fn geometry(sectors: usize) -> Geometry {
+    Geometry {
+        slot_size: (sectors * SECTOR) as u32,
+        sector_size: SECTOR as u32,
+        write_size: 4,
+    }
+}
+
+struct Device {
+    layout: Layout,
+    primary: Nor<4>,
+    secondary: Nor<4>,
+    power: Rc<Power>,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl Device {
+    /// The old image alone.
+    fn new(algorithm: Algorithm) -> Self {
+        let layout = Layout::new(algorithm, geometry(16), geometry(16), 8, 128).unwrap();
+        let power = Power::new();
+        let old = Image::bare(0x200, 6000, 1).version(1, 0, 0, 0).sign(KEY).bytes();
+        let new = Image::bare(0x200, 11000, 2).version(2, 0, 0, 0).sign(KEY).bytes();
+        let mut primary = Nor::new('p', 16, &power);
+        primary.load(0, &old);
+        Self {
+            layout,
+            primary,
+            secondary: Nor::new('s', 16, &power),
+            power,
+            old,
+            new,
+        }
+    }
+
+    /// The new image in the secondary, with a request for a test.
+    fn pending(algorithm: Algorithm) -> Self {
+        let mut device = Self::new(algorithm);
+        device.upload(&device.new.clone());
+        device
+    }
+
+    fn upload(&mut self, image: &[u8]) {
+        self.secondary.bytes.fill(0xFF);
+        self.secondary.load(0, image);
+        self.secondary.load(SLOT - 16, &magic_bytes(8));
+        self.secondary.load(SLOT - 40, &[2]);
+    }
+
+    /// The new image runs, unconfirmed.
+    fn under_test() -> Self {
+        let mut device = Self::pending(Algorithm::SwapMove);
+        let report = device.boot().unwrap();
+        assert_eq!(report.action, installed(SwapType::Test));
+        device
+    }
+
+    fn boot(&mut self) -> Result<BootReport, BootError<NorError, NorError>> {
+        let keys = [PublicKey::new(KEY.public())];
+        let config = BootConfig {
+            layout: self.layout,
+            policy: ImagePolicy {
+                keys: &keys,
+                trusted_digests: &[],
+            },
+        };
+        boot(
+            &mut self.primary,
+            &mut self.secondary,
+            &config,
+            &SoftCrypto,
+            &mut |_| {},
+        )
+    }
+
+    fn trailer(&mut self) -> Trailer {
+        Trailer::read(&mut self.primary, &self.layout.primary_trailer()).unwrap()
+    }
+
+    fn runs_new(&self) -> bool {
+        self.primary.bytes.starts_with(&self.new)
+    }
+
+    fn runs_old(&self) -> bool {
+        self.primary.bytes.starts_with(&self.old)
+    }
+}
+
+const fn installed(swap_type: SwapType) -> BootAction {
+    BootAction::Installed {
+        swap_type,
+        resumed: false,
+    }
+}
+
+#[test]
+fn a_test_update_swaps_confirms_and_stays() {
+    let mut device = Device::under_test();
+    assert!(device.runs_new() && device.secondary.bytes.starts_with(&device.old)); // case 1
+    assert!(is_erased(&device.secondary.bytes[SLOT - SECTOR..]));
+    let found = device.trailer();
+    assert_eq!(
+        (found.magic, found.copy_done, found.image_ok),
+        (Magic::Good, Flag::Set, Flag::Unset)
+    );
+    assert_eq!(found.swap_info, 2);
+    trailer::confirm(&mut device.primary, &device.layout).unwrap();
+    let report = device.boot().unwrap();
+    assert_eq!(report.action, BootAction::None); // case 60
+    assert!(device.runs_new());
+}
+
+#[test]
+fn a_test_update_that_is_not_confirmed_is_reverted_for_good() {
+    let mut device = Device::under_test();
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // case 59
+    assert!(device.runs_old() && device.secondary.bytes.starts_with(&device.new));
+    let found = device.trailer();
+    assert_eq!(
+        (found.image_ok, found.copy_done, found.swap_info),
+        (Flag::Set, Flag::Set, 4)
+    );
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+}
+
+#[test]
+fn a_permanent_update_is_confirmed_at_once() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    device.secondary.load(SLOT - 24, &[1]);
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Permanent)); // case 2, 53
+    let found = device.trailer();
+    assert_eq!(
+        (found.image_ok, found.copy_done, found.swap_info),
+        (Flag::Set, Flag::Set, 3)
+    );
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+}
+
+#[test]
+fn an_invalid_update_is_erased_and_the_primary_untouched() {
+    let broken: [(usize, u8); 4] = [(0, 0x3C), (0x300, 0x00), (20, 9), (11000 + 0x200 + 4 + 4 + 3, 0)]; // 3, 19, 21, hash
+    for algorithm in [Algorithm::SwapMove, Algorithm::Overwrite] {
+        for (at, byte) in broken {
+            let mut device = Device::pending(algorithm);
+            device.secondary.bytes[at] = byte;
+            let before = device.primary.bytes.clone();
+            let action = device.boot().unwrap().action;
+            assert!(
+                matches!(
+                    action,
+                    BootAction::Rejected {
+                        swap_type: SwapType::Test,
+                        ..
+                    }
+                ),
+                "{action:?}"
+            );
+            assert!(is_erased(&device.secondary.bytes));
+            assert_eq!(device.primary.bytes, before);
+        }
+    }
+}
+
+#[test]
+fn a_request_without_a_bootable_image_is_cleared_and_nothing_else() {
+    for algorithm in [Algorithm::SwapMove, Algorithm::Overwrite] {
+        let mut device = Device::pending(algorithm);
+        device.secondary.bytes[..32].fill(0xFF);
+        let mut expected = device.secondary.bytes.clone();
+        expected[SLOT - SECTOR..].fill(0xFF);
+        let reason = VerifyError::Header(HeaderError::Erased);
+        let swap_type = SwapType::Test;
+        assert_eq!(
+            device.boot().unwrap().action,
+            BootAction::Rejected { swap_type, reason }
+        ); // cases 4, 100
+        assert!(device.secondary.bytes == expected && device.runs_old());
+
+        let mut device = Device::new(algorithm);
+        device.upload(&Image::bare(0x200, 100, 1).flags(0x10).sign(KEY).bytes());
+        let reason = VerifyError::Header(HeaderError::NotBootable);
+        assert_eq!(
+            device.boot().unwrap().action,
+            BootAction::Rejected { swap_type, reason }
+        ); // case 17
+        assert!(is_erased(&device.secondary.bytes[SLOT - SECTOR..]));
+        assert!(!is_erased(&device.secondary.bytes[..SECTOR]));
+    }
+}
+
+#[test]
+fn an_image_of_the_largest_size_is_swapped_and_one_byte_more_is_refused() {
+    for (algorithm, limit) in [(Algorithm::SwapMove, 0xE000), (Algorithm::Overwrite, 0xFFD8)] {
+        let mut device = Device::new(algorithm);
+        let image = Image::of_total(limit, 3, KEY).bytes();
+        device.upload(&image);
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 50
+        assert!(device.primary.bytes.starts_with(&image));
+        let found = device.trailer();
+        assert_eq!(found.magic, Magic::Good);
+    }
+    let mut device = Device::new(Algorithm::SwapMove);
+    device.upload(&Image::of_total(0xE001, 3, KEY).bytes());
+    let (swap_type, reason) = (SwapType::Test, VerifyError::TooLarge);
+    assert_eq!(
+        device.boot().unwrap().action,
+        BootAction::Rejected { swap_type, reason }
+    ); // case 78
+    assert!(is_erased(&device.secondary.bytes) && device.runs_old());
+}
+
+#[test]
+fn a_primary_image_too_large_to_be_kept_is_not_swapped_away() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    let large = Image::of_total(0xE800, 3, KEY).bytes();
+    device.primary.load(0, &large);
+    let (swap_type, reason) = (SwapType::Test, SkipReason::PrimaryTooLarge);
+    assert_eq!(
+        device.boot().unwrap().action,
+        BootAction::Skipped { swap_type, reason }
+    );
+    assert!(device.primary.bytes.starts_with(&large));
+}
+
+#[test]
+fn damaged_requests_over_an_image_are_left_alone() {
+    for (at, byte) in [(SLOT - 16, 0x76), (SLOT - 24, 0x02), (SLOT - 24, 0x00)] {
+        let mut device = Device::pending(Algorithm::SwapMove);
+        device.secondary.bytes[at] = byte;
+        let before = device.secondary.bytes.clone();
+        assert_eq!(device.boot().unwrap().action, BootAction::None); // cases 52, 54
+        assert_eq!(device.secondary.bytes, before);
+    }
+}
+
+#[test]
+fn a_damaged_trailer_over_no_image_is_cleared() {
+    let mut device = Device::new(Algorithm::SwapMove);
+    device.secondary.load(SLOT - 16, &[0x76, 0x12]);
+    assert_eq!(device.boot().unwrap().action, BootAction::TrailerCleared);
+    assert!(is_erased(&device.secondary.bytes));
+}
+
+#[test]
+fn a_factory_image_with_a_trailer_of_imgtool_boots_and_can_be_updated() {
+    for image_ok in [0x01, 0xFF] {
+        let mut device = Device::new(Algorithm::SwapMove);
+        device.primary.load(SLOT - 16, &magic_bytes(8));
+        device.primary.load(SLOT - 24, &[image_ok]);
+        assert_eq!(device.boot().unwrap().action, BootAction::None); // case 58
+        device.upload(&device.new.clone());
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 67
+        assert_eq!(device.trailer().image_ok, Flag::Unset);
+    }
+}
+
+#[test]
+fn an_update_received_by_a_test_image_goes_before_its_revert() {
+    let mut device = Device::under_test();
+    let third = Image::bare(0x200, 3000, 5).sign(KEY).bytes();
+    device.upload(&third);
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 62
+    assert!(device.primary.bytes.starts_with(&third) && device.secondary.bytes.starts_with(&device.new));
+}
+
+#[test]
+fn a_revert_with_nothing_to_go_back_to_is_given_up() {
+    let mut device = Device::under_test();
+    device.secondary.bytes.fill(0xFF);
+    let (swap_type, reason) = (SwapType::Revert, VerifyError::Header(HeaderError::Erased));
+    assert_eq!(
+        device.boot().unwrap().action,
+        BootAction::Rejected { swap_type, reason }
+    ); // case 65
+    assert!(device.runs_new());
+    assert!(is_erased(&device.primary.bytes[SLOT - SECTOR..]) && is_erased(&device.secondary.bytes));
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+}
+
+#[test]
+fn a_revert_to_a_damaged_image_keeps_the_new_one() {
+    let mut device = Device::under_test();
+    device.secondary.bytes[0x400] ^= 1;
+    let before = device.primary.bytes.clone();
+    let action = device.boot().unwrap().action;
+    assert_eq!(
+        action,
+        BootAction::Rejected {
+            swap_type: SwapType::Revert,
+            reason: VerifyError::HashMismatch
+        }
+    );
+    assert!(is_erased(&device.secondary.bytes)); // case 109
+    assert_eq!(device.primary.bytes, before);
+}
+
+#[test]
+fn records_of_a_finished_swap_are_ignored() {
+    let mut device = Device::under_test();
+    trailer::confirm(&mut device.primary, &device.layout).unwrap();
+    assert!(!is_erased(&device.primary.bytes[0xF9D0..0xF9D8])); // case 68: the records are still there
+    let operations = device.power.ops();
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+    assert_eq!(device.power.ops(), operations);
+}
+
+#[test]
+fn an_empty_primary_is_filled_by_overwrite_only() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    device.primary.bytes.fill(0xFF);
+    let (swap_type, reason) = (SwapType::Test, SkipReason::PrimaryEmpty);
+    let action = BootAction::Skipped { swap_type, reason };
+    let reason = VerifyError::Header(HeaderError::Erased);
+    assert_eq!(device.boot(), Err(BootError::NoValidImage { reason, action })); // case 69
+
+    let mut device = Device::pending(Algorithm::Overwrite);
+    device.primary.bytes.fill(0xFF);
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test));
+    assert!(device.runs_new());
+}
+
+#[test]
+fn a_corrupt_primary_is_replaced_by_a_pending_image() {
+    for algorithm in [Algorithm::SwapMove, Algorithm::Overwrite] {
+        let mut device = Device::pending(algorithm);
+        device.primary.bytes[0x300] ^= 1;
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 70
+        assert!(device.runs_new());
+    }
+}
+
+#[test]
+fn a_corrupt_primary_with_nothing_pending_does_not_boot() {
+    let mut device = Device::new(Algorithm::SwapMove);
+    device.primary.bytes[0x300] ^= 1;
+    let (reason, action) = (VerifyError::HashMismatch, BootAction::None);
+    assert_eq!(device.boot(), Err(BootError::NoValidImage { reason, action })); // case 71
+}
+
+#[test]
+fn a_corrupt_test_image_is_reverted() {
+    let mut device = Device::under_test();
+    device.primary.bytes[0x300] ^= 1;
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert));
+    assert!(device.runs_old());
+}
+
+#[test]
+fn a_test_image_that_arrives_damaged_is_reverted_in_the_same_boot() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    // Cut after the first exchanged sector, then damage what is still to come.
+    device.power.cut_at(24, Tear::Before);
+    assert!(device.boot().is_err());
+    device.power.on();
+    device.secondary.bytes[2 * SECTOR + 5] ^= 1;
+    let report = device.boot().unwrap();
+    assert_eq!(report.action, installed(SwapType::Revert));
+    assert!(device.runs_old());
+}
+
+#[test]
+fn a_record_that_cannot_be_written_does_not_stop_a_swap() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    device.primary.refuse_writes = 0xF9D4..0xF9D5;
+    let report = device.boot().unwrap();
+    assert_eq!(
+        (report.action, report.failed_records),
+        (installed(SwapType::Test), 1)
+    ); // case 101
+    assert!(device.runs_new() && device.secondary.bytes.starts_with(&device.old));
+}
+
+#[test]
+fn a_dead_secondary_does_not_keep_the_primary_from_starting() {
+    for algorithm in [Algorithm::SwapMove, Algorithm::Overwrite] {
+        let mut device = Device::pending(algorithm);
+        device.secondary.broken = true;
+        let report = device.boot().unwrap();
+        let BootAction::Skipped {
+            swap_type: SwapType::None,
+            reason: SkipReason::SecondaryUnreadable(_),
+        } = report.action
+        else {
+            panic!("{:?}", report.action); // case 102
+        };
+        assert_eq!(report.secondary, None);
+    }
+    let mut device = Device::under_test();
+    device.secondary.broken = true;
+    let before = device.primary.bytes.clone();
+    assert!(matches!(
+        device.boot().unwrap().action,
+        BootAction::Skipped {
+            swap_type: SwapType::Revert,
+            ..
+        }
+    ));
+    assert_eq!(device.primary.bytes, before);
+    device.secondary.broken = false;
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert));
+}
+
+#[test]
+fn a_swap_that_loses_the_secondary_half_way_goes_on_when_it_is_back() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    device.power.cut_at(24, Tear::Before);
+    assert!(device.boot().is_err());
+    device.power.on();
+    device.secondary.broken = true;
+    assert!(matches!(
+        device.boot(),
+        Err(BootError::Secondary(NorError::Broken))
+    ));
+    device.secondary.broken = false;
+    let (swap_type, resumed) = (SwapType::Test, true);
+    assert_eq!(
+        device.boot().unwrap().action,
+        BootAction::Installed { swap_type, resumed }
+    );
+    assert!(device.runs_new());
+}
+
+#[test]
+fn a_secondary_that_cannot_be_written_leaves_the_primary_running() {
+    // The trailer of the secondary cannot be prepared for a revert: nothing has been touched yet.
+    let mut device = Device::under_test();
+    device.secondary.refuse_writes = 0..SLOT as u32;
+    let action = device.boot().unwrap().action;
+    let BootAction::Skipped {
+        swap_type: SwapType::Revert,
+        reason: SkipReason::SecondaryFailed(_),
+    } = action
+    else {
+        panic!("{action:?}");
+    };
+    assert!(device.runs_new());
+}
+
+/// A trailer of a swap under way, over a whole image.
+fn live_trailer(device: &mut Device, info: u8, size: u32, records: &[u32]) {
+    device.primary.load(SLOT - 16, &magic_bytes(8));
+    device.primary.load(SLOT - 40, &[info]);
+    device.primary.load(SLOT - 48, &size.to_le_bytes());
+    for record in records {
+        device.primary.load(0xF9D0 + 4 * *record as usize, &[1]);
+    }
+}
+
+#[test]
+fn phantom_swaps_are_not_run() {
+    let size = 11000;
+    let impossible: [(u8, u32, &[u32]); 9] = [
+        (2, 0, &[0, 1]), // case 107
+        (2, u32::MAX, &[0, 1]),
+        (2, 0x10001, &[0, 1]),
+        (2, 0xE001, &[0, 1]),
+        (0xFF, size, &[0, 1]),          // no type: case 111
+        (2, size, &[0, 1, 2, 3]),       // more moves than sectors
+        (2, size, &[0, 1, 2, 128 + 6]), // more exchanges than sectors
+        (2, size, &[0, 1, 2, 50, 128]), // moves nobody made
+        (2, size, &[0, 1, 2, 383]),
+    ];
+    for (info, size, records) in impossible {
+        let mut device = Device::new(Algorithm::SwapMove);
+        device.secondary.load(0, &device.new.clone());
+        live_trailer(&mut device, info, size, records);
+        let before = (device.primary.bytes.clone(), device.secondary.bytes.clone());
+        assert_eq!(
+            device.boot().unwrap().action,
+            BootAction::None,
+            "{info} {size} {records:?}"
+        );
+        assert!(before == (device.primary.bytes.clone(), device.secondary.bytes.clone()));
+    }
+    // Headers where such a swap could not have them: nothing in the secondary.
+    let mut device = Device::new(Algorithm::SwapMove);
+    live_trailer(&mut device, 2, size, &[0, 1, 2, 128]);
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+    assert!(device.runs_old());
+    // An upload nobody asked for, beside a job for less than it needs.
+    let mut device = Device::new(Algorithm::SwapMove);
+    device.secondary.load(0, &device.new.clone());
+    live_trailer(&mut device, 2, 7000, &[]);
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+    assert!(device.runs_old());
+}
+
+#[test]
+fn a_job_whose_image_was_damaged_before_it_began_is_closed() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    device.power.cut_at(5, Tear::Before); // behind the erase of the secondary trailer
+    assert!(device.boot().is_err());
+    device.power.on();
+    device.secondary.bytes[0x400] ^= 1;
+    let action = device.boot().unwrap().action;
+    assert_eq!(
+        action,
+        BootAction::Rejected {
+            swap_type: SwapType::Test,
+            reason: VerifyError::HashMismatch
+        }
+    );
+    assert!(is_erased(&device.secondary.bytes) && device.runs_old());
+    let found = device.trailer(); // case 108; MCUboot leaves copy_done erased
+    assert_eq!((found.image_ok, found.copy_done), (Flag::Set, Flag::Set));
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+}
+
+#[test]
+fn a_due_revert_of_another_boot_stage_is_not_done_by_overwrite() {
+    let mut device = Device::under_test();
+    device.layout = Layout::new(Algorithm::Overwrite, geometry(16), geometry(16), 8, 128).unwrap();
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+    assert!(device.runs_new());
+}
+
+#[test]
+fn overwrite_installs_between_flashes_of_different_sectors() {
+    let secondary = Geometry {
+        slot_size: 0x20000,
+        sector_size: 0x8000,
+        write_size: 4,
+    };
+    let mut device = Device::new(Algorithm::Overwrite);
+    device.layout = Layout::new(Algorithm::Overwrite, geometry(16), secondary, 8, 128).unwrap();
+    device.secondary = Nor::new('s', 32, &device.power);
+    device.secondary.load(0, &device.new.clone());
+    device.secondary.load(0x20000 - 16, &magic_bytes(8));
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test));
+    assert!(device.runs_new() && device.trailer().magic == Magic::Good);
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
+}
+
+#[test]
+fn flashes_that_do_not_fit_the_layout_are_refused() {
+    let mut device = Device::new(Algorithm::SwapMove);
+    device.secondary = Nor::new('s', 15, &device.power);
+    assert_eq!(device.boot(), Err(BootError::Geometry));
+}
+
+#[test]
+fn the_watch_is_told_before_every_erase_and_every_kibibyte() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    let keys = [PublicKey::new(KEY.public())];
+    let config = BootConfig {
+        layout: device.layout,
+        policy: ImagePolicy {
+            keys: &keys,
+            trusted_digests: &[],
+        },
+    };
+    let (mut verifying, mut erasing, mut last) = (0, 0, 0);
+    boot(
+        &mut device.primary,
+        &mut device.secondary,
+        &config,
+        &SoftCrypto,
+        &mut |progress| match progress {
+            Progress::Verify => verifying += 1,
+            Progress::Erase => erasing += 1,
+            Progress::Install { step, steps } => {
+                assert!(last <= step && step < steps);
+                last = step;
+            }
+        },
+    )
+    .unwrap();
+    assert_eq!((erasing, last), (2, 8));
+    assert!(verifying >= 2 * 11000 / 512);
+}
+
+/// Upgrade, revert and a second upgrade with other write units; the secondary's need not be the primary's.
+fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
+    let geometry = |write_size| Geometry {
+        slot_size: SLOT as u32,
+        sector_size: SECTOR as u32,
+        write_size,
+    };
+    let layout = Layout::new(
+        Algorithm::SwapMove,
+        geometry(P as u32),
+        geometry(S as u32),
+        max_align,
+        128,
+    )
+    .unwrap();
+    let (old, new) = (
+        Image::bare(0x200, 6000, 1).sign(KEY),
+        Image::bare(0x200, 11000, 2).sign(KEY),
+    );
+    let power = Power::new();
+    let (mut primary, mut secondary) = (Nor::<P>::new('p', 16, &power), Nor::<S>::new('s', 16, &power));
+    primary.load(0, &old.bytes());
+    secondary.load(0, &new.bytes());
+    let keys = [PublicKey::new(KEY.public())];
+    let config = BootConfig {
+        layout,
+        policy: ImagePolicy {
+            keys: &keys,
+            trusted_digests: &[],
+        },
+    };
+    let slot = bledfu_slot::Slot::new(layout)
+        .verify(&mut secondary, &config.policy, &SoftCrypto)
+        .unwrap();
+    trailer::request_test(&mut secondary, &slot).unwrap();
+    for (swap_type, runs) in [(SwapType::Test, &new), (SwapType::Revert, &old)] {
+        // Cut somewhere in the exchange, and taken up again.
+        power.on();
+        power.cut_at(30, Tear::Inside { percent: 50, seed: 1 });
+        assert!(boot(&mut primary, &mut secondary, &config, &SoftCrypto, &mut |_| {}).is_err());
+        power.on();
+        let report = boot(&mut primary, &mut secondary, &config, &SoftCrypto, &mut |_| {}).unwrap();
+        assert_eq!(
+            report.action,
+            BootAction::Installed {
+                swap_type,
+                resumed: true
+            },
+            "W={P}/{S}"
+        );
+        assert!(primary.bytes.starts_with(&runs.bytes()));
+    }
+    let report = boot(&mut primary, &mut secondary, &config, &SoftCrypto, &mut |_| {}).unwrap();
+    assert_eq!(report.action, BootAction::None);
+}
+
+#[test]
+fn swaps_with_every_write_unit() {
+    swaps_with_write_units::<1, 1>(8); // case 80
+    swaps_with_write_units::<2, 2>(8);
+    swaps_with_write_units::<4, 4>(8);
+    swaps_with_write_units::<4, 1>(8);
+    swaps_with_write_units::<8, 8>(8);
+    swaps_with_write_units::<8, 4>(16);
+    swaps_with_write_units::<16, 4>(16);
+    swaps_with_write_units::<16, 16>(32);
+    swaps_with_write_units::<32, 32>(32);
+}

@@ -1,0 +1,635 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Power fails before or inside every operation of whole updates, once and again during the recovery; and the operations
+//! themselves, compared with what MCUboot was seen to do.
+
+#[path = "../../bledfu-slot/tests/common/mod.rs"]
+mod common;
+
+use std::rc::Rc;
+
+use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
+use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto};
+use bledfu_swap::{boot, BootAction, BootConfig, BootReport};
+use common::{Image, Key, Nor, Op, Power, Tear, SECTOR};
+
+type Chip = Nor<4>;
+type BootResult = Result<BootReport, bledfu_swap::BootError<common::NorError, common::NorError>>;
+
+const KEY: Key = Key(7);
+
+fn layout(algorithm: Algorithm, sectors: (u32, u32), max_align: u32, max_sectors: u32) -> Layout {
+    let geometry = |sectors| Geometry {
+        slot_size: sectors * SECTOR as u32,
+        sector_size: SECTOR as u32,
+        write_size: 4,
+    };
+    Layout::new(
+        algorithm,
+        geometry(sectors.0),
+        geometry(sectors.1),
+        max_align,
+        max_sectors,
+    )
+    .unwrap()
+}
+
+fn plain(algorithm: Algorithm) -> Layout {
+    layout(algorithm, (8, 8), 8, 128)
+}
+
+/// A device with an old image in the primary slot.
+struct Device {
+    layout: Layout,
+    power: Rc<Power>,
+    primary: Chip,
+    secondary: Chip,
+    /// The images there are: accepted by digest, so that campaigns need not check thousands of signatures.
+    digests: Vec<[u8; 32]>,
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl Device {
+    fn new(layout: Layout, old_size: u32, new_size: u32) -> Self {
+        let power = Power::new();
+        let old = Image::bare(0x200, old_size, 1).version(1, 0, 0, 0).sign(KEY);
+        let new = Image::bare(0x200, new_size, 2).version(2, 0, 0, 0).sign(KEY);
+        let mut primary = Chip::new('p', layout.primary().sectors() as usize, &power);
+        primary.load(0, &old.bytes());
+        let secondary = Chip::new('s', layout.secondary().sectors() as usize, &power);
+        let digests = vec![old.digest(), new.digest()];
+        Self {
+            layout,
+            power,
+            primary,
+            secondary,
+            digests,
+            old: old.bytes(),
+            new: new.bytes(),
+        }
+    }
+
+    /// A copy of everything in flash, with a supply of its own.
+    fn fork(&self) -> Self {
+        let power = Power::new();
+        let copy = |chip: &Chip| {
+            let mut new = Chip::new(chip.chip, chip.bytes.len() / SECTOR, &power);
+            new.bytes.copy_from_slice(&chip.bytes);
+            new
+        };
+        let (primary, secondary) = (copy(&self.primary), copy(&self.secondary));
+        let Self {
+            layout,
+            digests,
+            old,
+            new,
+            ..
+        } = self;
+        let (digests, old, new) = (digests.clone(), old.clone(), new.clone());
+        Self {
+            layout: *layout,
+            power: power.clone(),
+            primary,
+            secondary,
+            digests,
+            old,
+            new,
+        }
+    }
+
+    fn boot(&mut self) -> BootResult {
+        let policy = ImagePolicy {
+            keys: &[],
+            trusted_digests: &self.digests,
+        };
+        let config = BootConfig {
+            layout: self.layout,
+            policy,
+        };
+        boot(
+            &mut self.primary,
+            &mut self.secondary,
+            &config,
+            &SoftCrypto,
+            &mut |_| {},
+        )
+    }
+
+    fn upload(&mut self, permanent: bool) {
+        let image = self.new.clone();
+        self.secondary.bytes.fill(0xFF);
+        self.secondary.load(0, &image);
+        let policy = ImagePolicy {
+            keys: &[],
+            trusted_digests: &self.digests,
+        };
+        let slot = Slot::new(self.layout)
+            .verify(&mut self.secondary, &policy, &SoftCrypto)
+            .unwrap();
+        if permanent {
+            trailer::request_permanent(&mut self.secondary, &slot).unwrap();
+        } else {
+            trailer::request_test(&mut self.secondary, &slot).unwrap();
+        }
+    }
+
+    fn primary_trailer(&mut self) -> Trailer {
+        Trailer::read(&mut self.primary, &self.layout.primary_trailer()).unwrap()
+    }
+
+    fn runs_new(&self) -> bool {
+        self.primary.bytes.starts_with(&self.new)
+    }
+
+    fn runs_old(&self) -> bool {
+        self.primary.bytes.starts_with(&self.old)
+    }
+}
+
+/// The life of a device after an update was requested: one phase per reset, until nothing changes any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Story {
+    /// Test; the new image confirms itself.
+    Confirm,
+    /// Test; the new image never confirms.
+    Revert,
+    /// Permanent.
+    Permanent,
+}
+
+/// One reset, and what the application does then; false if the power failed.
+fn live(device: &mut Device, story: Story) -> bool {
+    match device.boot() {
+        Ok(report) => {
+            assert!(device.digests.contains(&report.image.digest));
+            assert!(
+                device.runs_new() || device.runs_old(),
+                "what starts is one of the two images"
+            );
+            if story == Story::Confirm && device.runs_new() {
+                return trailer::confirm(&mut device.primary, &device.layout).is_ok();
+            }
+            true
+        }
+        Err(error) => {
+            assert!(
+                device.power.is_off(),
+                "no boot although the power is there: {error:?}"
+            );
+            false
+        }
+    }
+}
+
+/// Resets needed until every story has ended.
+const RESETS: u32 = 3;
+
+fn finish_story(device: &mut Device, story: Story) {
+    for _ in 0..RESETS {
+        assert!(live(device, story));
+    }
+}
+
+/// Bytes that say how the swap was begun; where MCUboot, too, may end differently after a cut.
+fn mask_swap_info(device: &mut Device) {
+    let at = device.layout.primary_trailer().swap_info() as usize;
+    device.primary.bytes[at] = 0;
+}
+
+/// A torn record counts and stays as it is, in MCUboot too: what counts is that it is not erased.
+fn normalise_records(device: &mut Device) {
+    let trailer = device.layout.primary_trailer();
+    for index in 0..trailer.record_count() {
+        let at = (trailer.status_start() + index * trailer.status_unit()) as usize;
+        if device.primary.bytes[at] != 0xFF {
+            device.primary.bytes[at] = 0;
+        }
+    }
+}
+
+/// True if the new image has started (or was about to) without confirming itself: now a reset brings the old one back.
+fn revert_is_due(device: &mut Device) -> bool {
+    let trailer = device.primary_trailer();
+    device.runs_new() && trailer.copy_done == Flag::Set && trailer.image_ok == Flag::Unset
+}
+
+/// How a story ends without a cut, and how it ends if the power fails before the new image confirms itself.
+struct Ends {
+    ops: u64,
+    as_told: Device,
+    reverted: Device,
+}
+
+impl Ends {
+    fn of(start: &Device, story: Story) -> Self {
+        let mut as_told = start.fork();
+        finish_story(&mut as_told, story);
+        let mut reverted = start.fork();
+        if story != Story::Permanent {
+            finish_story(&mut reverted, Story::Revert);
+        }
+        let ops = as_told.power.ops();
+        assert!(ops > 0);
+        Self {
+            ops,
+            as_told,
+            reverted,
+        }
+    }
+}
+
+fn assert_same(found: &Chip, expected: &Chip, what: &str) {
+    if let Some(at) = (0..found.bytes.len()).find(|i| found.bytes[*i] != expected.bytes[*i]) {
+        let chip = found.chip;
+        panic!(
+            "{chip} differs at {at:#x}: {:#04x}, not {:#04x}: {what}",
+            found.bytes[at], expected.bytes[at]
+        );
+    }
+}
+
+fn check_end(device: &mut Device, ends: &Ends, reverted: bool, story: Story, what: &str) {
+    let mut expected = if reverted {
+        ends.reverted.fork()
+    } else {
+        ends.as_told.fork()
+    };
+    match device.layout.algorithm() {
+        Algorithm::SwapMove => {
+            normalise_records(device);
+            normalise_records(&mut expected);
+            if reverted || story == Story::Revert {
+                // A revert cut after its preparation goes on as a permanent swap of the old image, as in MCUboot.
+                mask_swap_info(device);
+                mask_swap_info(&mut expected);
+            }
+            assert_same(&device.primary, &expected.primary, what);
+            assert_same(&device.secondary, &expected.secondary, what);
+        }
+        _ => {
+            assert_same(&device.primary, &expected.primary, what);
+            let layout = device.layout.secondary_trailer();
+            let trailer = Trailer::read(&mut device.secondary, &layout).unwrap();
+            assert_ne!(trailer.magic, Magic::Good, "still pending: {what}");
+        }
+    }
+}
+
+/// The other image is somewhere whole: in the secondary, or about to be exchanged.
+fn check_other_image_kept(device: &Device, what: &str) {
+    if device.layout.algorithm() == Algorithm::SwapMove {
+        let other = if device.runs_new() {
+            &device.old
+        } else {
+            &device.new
+        };
+        assert!(
+            device.secondary.bytes.starts_with(other),
+            "the other image is gone: {what}"
+        );
+    }
+}
+
+fn tears(seed: u64) -> Vec<Tear> {
+    let mut tears = vec![Tear::Before];
+    for percent in [25, 50, 75] {
+        for extra in 0..6 {
+            tears.push(Tear::Inside {
+                percent,
+                seed: seed * 1000 + u64::from(percent) * 10 + extra,
+            });
+        }
+    }
+    // An erase that gets as far as between two fields of the trailer, with the field at the border torn or not.
+    for back in [16, 20, 24, 28, 32, 40, 44, 48] {
+        for next in [0xFF, 0x00, 0x01, 0x33] {
+            tears.push(Tear::Prefix {
+                bytes: SECTOR - back,
+                next,
+            });
+        }
+    }
+    // A program that gets as far as the first byte, and leaves anything there.
+    for next in [0xFE, 0x7F, 0x55] {
+        tears.push(Tear::Prefix { bytes: 0, next });
+    }
+    tears
+}
+
+/// Runs `story` once without a cut, then once per operation and tear with a cut there; returns the number of cuts.
+fn campaign(start: &Device, story: Story) -> u64 {
+    let ends = Ends::of(start, story);
+    let ops = ends.ops;
+    let mut cuts = 0;
+    for op in 0..ops {
+        for tear in tears(op) {
+            let what = format!("{story:?} op {op} of {ops}, {tear:?}");
+            let mut device = start.fork();
+            device.power.cut_at(op, tear);
+            while live(&mut device, story) {}
+            device.power.on();
+            let reverted = story == Story::Confirm && revert_is_due(&mut device);
+            // The first boot after the cut starts an image, and keeps the other one.
+            assert!(live(&mut device, story), "{what}");
+            check_other_image_kept(&device, &what);
+            finish_story(&mut device, story);
+            check_end(&mut device, &ends, reverted, story, &what);
+            cuts += 1;
+        }
+    }
+    cuts
+}
+
+/// Like [`campaign`], with a second (and third) cut during the recovery at every `stride`-th operation.
+fn campaign_of_repeated_cuts(start: &Device, story: Story, stride: usize) -> u64 {
+    let ends = Ends::of(start, story);
+    let ops = ends.ops;
+    let mut cuts = 0;
+    for first in 0..ops {
+        let tear = Tear::Inside {
+            percent: (first * 37 % 100) as u8,
+            seed: first,
+        };
+        let mut cut_once = start.fork();
+        cut_once.power.cut_at(first, tear);
+        while live(&mut cut_once, story) {}
+        cut_once.power.on();
+        let reverted_once = story == Story::Confirm && revert_is_due(&mut cut_once);
+        for second in ((first as usize % stride) as u64..ops).step_by(stride) {
+            let tear = if second % 3 == 0 {
+                Tear::Before
+            } else {
+                Tear::Inside {
+                    percent: (second * 53 % 100) as u8,
+                    seed: first * 1000 + second,
+                }
+            };
+            let what = format!("{story:?} first {first}, second {second}, {tear:?}");
+            let mut device = cut_once.fork();
+            let mut reverted = reverted_once;
+            device.power.cut_at(second, tear);
+            for _ in 0..=RESETS {
+                if !live(&mut device, story) {
+                    break;
+                }
+            }
+            device.power.on();
+            reverted |= story == Story::Confirm && revert_is_due(&mut device);
+            device.power.cut_at(
+                second % 5,
+                Tear::Inside {
+                    percent: 50,
+                    seed: second,
+                },
+            );
+            live(&mut device, story);
+            device.power.on();
+            reverted |= story == Story::Confirm && revert_is_due(&mut device);
+            assert!(live(&mut device, story), "{what}");
+            check_other_image_kept(&device, &what);
+            finish_story(&mut device, story);
+            check_end(&mut device, &ends, reverted, story, &what);
+            cuts += 1;
+        }
+    }
+    cuts
+}
+
+fn pending(layout: Layout, story: Story, old_size: u32, new_size: u32) -> Device {
+    let mut device = Device::new(layout, old_size, new_size);
+    device.upload(story == Story::Permanent);
+    device.power.on();
+    device
+}
+
+/// Image sizes that make swaps of 3 sectors, the primary or the secondary image being the larger one.
+const SIZES: [(u32, u32); 2] = [(5000, 9000), (9000, 2000)];
+
+#[test]
+fn move_survives_a_cut_anywhere_in_a_confirmed_update() {
+    for (old, new) in SIZES {
+        assert!(
+            campaign(
+                &pending(plain(Algorithm::SwapMove), Story::Confirm, old, new),
+                Story::Confirm
+            ) > 300
+        );
+    }
+}
+
+#[test]
+fn move_survives_a_cut_anywhere_in_a_reverted_update() {
+    for (old, new) in SIZES {
+        assert!(
+            campaign(
+                &pending(plain(Algorithm::SwapMove), Story::Revert, old, new),
+                Story::Revert
+            ) > 600
+        );
+    }
+}
+
+#[test]
+fn move_survives_a_cut_anywhere_in_a_permanent_update() {
+    for (old, new) in SIZES {
+        assert!(
+            campaign(
+                &pending(plain(Algorithm::SwapMove), Story::Permanent, old, new),
+                Story::Permanent
+            ) > 300
+        );
+    }
+}
+
+#[test]
+fn move_survives_repeated_cuts() {
+    for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+        campaign_of_repeated_cuts(&pending(plain(Algorithm::SwapMove), story, 5000, 9000), story, 2);
+    }
+}
+
+#[test]
+fn move_survives_cuts_with_a_trailer_of_two_sectors() {
+    let layout = layout(Algorithm::SwapMove, (9, 9), 8, 512);
+    assert_eq!(layout.primary_trailer().first_sector(), 7 * SECTOR as u32); // case 79
+    for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+        campaign(&pending(layout, story, 5000, 9000), story);
+    }
+}
+
+#[test]
+fn move_survives_cuts_with_other_geometries() {
+    // One sector more in the primary, the largest image; and the wider spacing of trailer fields.
+    for (layout, new) in [
+        (layout(Algorithm::SwapMove, (6, 5), 8, 128), 15000),
+        (layout(Algorithm::SwapMove, (8, 8), 16, 128), 9000),
+        (layout(Algorithm::SwapMove, (8, 8), 32, 16), 9000),
+    ] {
+        for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+            campaign(&pending(layout, story, 5000, new), story);
+        }
+    }
+}
+
+#[test]
+fn move_survives_cuts_of_a_second_update_over_the_trailers_of_the_first() {
+    for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+        let mut device = pending(plain(Algorithm::SwapMove), Story::Permanent, 5000, 9000);
+        finish_story(&mut device, Story::Permanent);
+        std::mem::swap(&mut device.old, &mut device.new);
+        device.upload(story == Story::Permanent);
+        device.power.on();
+        campaign(&device, story);
+    }
+}
+
+#[test]
+fn move_survives_cuts_of_a_request_made_by_imgtool() {
+    // Magic and image_ok, no swap type.
+    let mut device = Device::new(plain(Algorithm::SwapMove), 5000, 9000);
+    let image = device.new.clone();
+    let trailer = device.layout.secondary_trailer();
+    device.secondary.load(0, &image);
+    device.secondary.load(trailer.image_ok() as usize, &[1]);
+    device
+        .secondary
+        .load(trailer.magic() as usize, &trailer::magic_bytes(8));
+    campaign(&device, Story::Permanent);
+}
+
+#[test]
+fn overwrite_survives_a_cut_anywhere() {
+    for (old, new) in SIZES {
+        for story in [Story::Permanent, Story::Revert] {
+            assert!(campaign(&pending(plain(Algorithm::Overwrite), story, old, new), story) > 50);
+        }
+    }
+}
+
+#[test]
+fn overwrite_survives_repeated_cuts() {
+    campaign_of_repeated_cuts(
+        &pending(plain(Algorithm::Overwrite), Story::Permanent, 5000, 9000),
+        Story::Permanent,
+        3,
+    );
+}
+
+/// The operations of a boot, copies shortened to the sector they fill.
+fn script(ops: &[Op]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for op in ops {
+        let line = match op {
+            Op::Erase { chip, sector } => format!("E {chip} {sector:x}"),
+            Op::Write { chip, offset, bytes } if bytes.len() > 16 => {
+                format!("C {chip} {:x}", offset / SECTOR as u32)
+            }
+            Op::Write { chip, offset, bytes } if bytes.len() == 16 => format!("M {chip} {offset:04X}"),
+            Op::Write { chip, offset, bytes } => {
+                let value: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+                format!("W {chip} {offset:04X}={value}")
+            }
+        };
+        if out.last() != Some(&line) {
+            out.push(line);
+        }
+    }
+    out
+}
+
+/// Upgrade and revert between 6 KB and 11 KB images in 64 KiB slots: the operations MCUboot was seen to do.
+#[test]
+fn move_does_the_operations_of_mcuboot_in_its_order() {
+    let mut device = Device::new(layout(Algorithm::SwapMove, (16, 16), 8, 128), 6000, 11000);
+    device.upload(false);
+    let new_size = (device.new.len() as u32).to_le_bytes();
+    let size: String = new_size.iter().map(|b| format!("{b:02x}")).collect();
+    let exchange = [
+        "E p 3",
+        "C p 3",
+        "W p F9D0=01ffffff",
+        "E p 2",
+        "C p 2",
+        "W p F9D4=01ffffff",
+        "E p 1",
+        "C p 1",
+        "W p F9D8=01ffffff",
+        "E p 0",
+        "C p 0",
+        "W p FBD0=01ffffff",
+        "E s 0",
+        "C s 0",
+        "W p FBD4=02ffffff",
+        "E p 1",
+        "C p 1",
+        "W p FBD8=01ffffff",
+        "E s 1",
+        "C s 1",
+        "W p FBDC=02ffffff",
+        "E p 2",
+        "C p 2",
+        "W p FBE0=01ffffff",
+        "E s 2",
+        "C s 2",
+        "W p FBE4=02ffffff",
+    ];
+    let strings = |parts: &[&str]| parts.iter().map(|part| part.to_string()).collect::<Vec<_>>();
+
+    device.power.record();
+    device.boot().unwrap();
+    let mut expected = strings(&["E p f", "W p FFD8=02ffffff"]);
+    expected.push(format!("W p FFD0={size}"));
+    expected.extend(strings(&["M p FFF0", "E s f"]));
+    expected.extend(strings(&exchange));
+    expected.push("W p FFE0=01ffffff".into());
+    // The old image is shorter: its third sector is blank, and a copy of nothing writes nothing.
+    let blank = ["C p 3", "C s 2"];
+    expected.retain(|line| !blank.contains(&line.as_str()));
+    assert_eq!(script(&device.power.recorded()), expected);
+
+    device.power.record();
+    device.boot().unwrap();
+    let mut expected = strings(&["E s f", "W s FFE8=01ffffff"]);
+    expected.push(format!("W s FFD0={size}"));
+    expected.extend(strings(&[
+        "M s FFF0",
+        "E p f",
+        "W p FFD8=04ffffff",
+        "W p FFE8=01ffffff",
+    ]));
+    expected.push(format!("W p FFD0={size}"));
+    expected.extend(strings(&["M p FFF0", "E s f"]));
+    expected.extend(strings(&exchange));
+    expected.push("W p FFE0=01ffffff".into());
+    assert_eq!(
+        script(&device.power.recorded()),
+        remove_blank_revert_copy(expected)
+    );
+}
+
+/// In the revert the third sector of the old image, blank in the secondary, is what is not copied into the primary.
+fn remove_blank_revert_copy(mut lines: Vec<String>) -> Vec<String> {
+    let last = lines.iter().rposition(|line| line == "C p 2").unwrap();
+    lines.remove(last);
+    lines
+}
+
+#[test]
+fn overwrite_does_the_operations_of_mcuboot_in_its_order() {
+    let mut device = Device::new(layout(Algorithm::Overwrite, (16, 16), 8, 128), 6000, 11000);
+    device.upload(false);
+    device.power.record();
+    let report = device.boot().unwrap();
+    assert_eq!(
+        report.action,
+        BootAction::Installed {
+            swap_type: SwapType::Test,
+            resumed: false
+        }
+    );
+    let found = script(&device.power.recorded());
+    assert_eq!(
+        found,
+        ["E p 0", "E p 1", "E p 2", "E p f", "C p 0", "C p 1", "C p 2", "M p FFF0", "E s 0", "E s f"]
+    );
+}
