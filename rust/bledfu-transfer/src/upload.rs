@@ -20,7 +20,7 @@ use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::persistent::Persistent;
-use bledfu_slot::trailer::{self, Magic, Trailer};
+use bledfu_slot::trailer::{self, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{Crypto, ImageInfo, ImagePolicy, PublicKey, Signature, Slot, Verified};
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
@@ -391,19 +391,26 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         Ok(info)
     }
 
-    /// Requests the swap. A write whose completion was lost may have been done all the same, and one that was cut
-    /// leaves a magic that is neither there nor absent: look, and if need be start over on an erased trailer.
+    /// Requests the swap. A write whose completion was lost may have been done all the same, one that was cut
+    /// leaves a magic that is neither there nor absent, and one that succeeded may have left a wrong bit: what
+    /// counts is what reads back. If it is not the request, start over once on an erased trailer.
     fn mark(&mut self, slot: &Slot<Verified>) -> Result<(), trailer::TrailerError<S::Error>> {
         let flash = &mut self.secondary;
-        if trailer::request_test(flash, slot).is_ok() {
+        let layout = self.layout.secondary_trailer();
+        let asked = trailer::request_test(flash, slot);
+        if requests_test(&Trailer::read(flash, &layout)?) {
             return Ok(());
         }
-        let layout = self.layout.secondary_trailer();
-        if Trailer::read(flash, &layout)?.magic == Magic::Good {
-            return Ok(());
+        if let Err(error) = asked {
+            log::warn!("the request is written again: {error}");
         }
         trailer::erase_trailer(flash, &layout)?;
-        trailer::request_test(flash, slot)
+        trailer::request_test(flash, slot)?;
+        if requests_test(&Trailer::read(flash, &layout)?) {
+            Ok(())
+        } else {
+            Err(trailer::TrailerError::BadMagic)
+        }
     }
 
     fn record_versions(&mut self, fw_version: u32, info: &ImageInfo) {
@@ -444,6 +451,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             State::Idle | State::Staged => Err(TransferError::NotReceiving),
         }
     }
+}
+
+fn requests_test(trailer: &Trailer) -> bool {
+    trailer.magic == Magic::Good && trailer.swap_type() == SwapType::Test
 }
 
 /// The first bytes of a digest, by which an image is recognised.

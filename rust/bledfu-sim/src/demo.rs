@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The embedded demo packages, made by the real nrfutil around images signed by the real imgtool (`tests/vectors`).
+//! Their images have the size of the case this project starts from: 475,384 bytes.
+
+use crate::package::{Package, PackageError};
+
+/// Image 1.0.0: what a new device runs.
+const FACTORY: &[u8] = include_bytes!("../../../tests/vectors/packages/demo-1.0.0.zip");
+/// Image 2.0.0: the update.
+const UPDATE: &[u8] = include_bytes!("../../../tests/vectors/packages/demo-2.0.0.zip");
+
+/// The image that the factory programs.
+///
+/// # Errors
+/// None with the embedded file; the type is that of a package from outside.
+pub fn factory_image() -> Result<Vec<u8>, PackageError> {
+    Ok(Package::read(FACTORY)?.application.firmware)
+}
+
+/// The demo update.
+///
+/// # Errors
+/// As [`factory_image`].
+pub fn update_package() -> Result<Package, PackageError> {
+    Package::read(UPDATE)
+}

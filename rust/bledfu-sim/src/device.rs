@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The device: two flashes that survive a reset ([`Board`]), and the application that runs between two resets
+//! ([`Device`]). Everything that decides is in the logic crates; this is the wiring a product's `firmware` and
+//! `boot` do.
+//!
+//! ```text
+//! internal  1 MiB, 4 KiB pages     0xC000  primary slot
+//! external  the part               0       secondary slot      slot size  journal, two sectors
+//! ```
+
+use std::path::Path;
+
+use bledfu_slot::layout::{Algorithm, Geometry, Layout};
+use bledfu_slot::trailer::{self, SwapType, Trailer};
+use bledfu_slot::verify::{
+    verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
+};
+use bledfu_swap::{BootConfig, BootReport};
+use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
+use bledfu_transfer::ring::{Frame, PushError, Ring, DEFAULT_RING_SIZE, MAX_FRAME};
+use bledfu_transfer::secure_dfu::{Answer, Chip as ChipInfo, Config, SecureDfu, Then, Transport};
+use bledfu_transfer::upload::{digest_prefix, Running, Upload};
+
+use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
+use crate::keys::{public_key_from_pem, KeyError};
+use crate::nor::{Area, Chip, NorError};
+use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
+use crate::power::Power;
+
+/// The demo keys of `tests/vectors`. Everybody has the private halves: they protect nothing.
+const DEMO_PACKAGE_KEY: &str = include_str!("../../../tests/vectors/keys/package.pem");
+const DEMO_IMAGE_KEY: &str = include_str!("../../../tests/vectors/keys/image.pem");
+
+const PRIMARY_START: u32 = 0xC000;
+const JOURNAL_SIZE: u32 = 2 * SECTOR_SIZE;
+
+/// Who may sign, and what the factory programmed. Lives as long as the process: logic crates borrow keys, and on a
+/// device they are constants.
+#[derive(Clone, Copy)]
+pub struct Keys {
+    /// For init packets.
+    pub package: &'static [PublicKey],
+    /// For images.
+    pub image: &'static [PublicKey],
+    /// Images accepted by their digest.
+    pub trusted_digests: &'static [[u8; 32]],
+}
+
+impl Keys {
+    /// These keys; the factory image is accepted by its digest.
+    pub fn new(package: PublicKey, image: PublicKey, trusted_digests: Vec<[u8; 32]>) -> Self {
+        Self {
+            package: Box::leak(Box::new([package])),
+            image: Box::leak(Box::new([image])),
+            trusted_digests: trusted_digests.leak(),
+        }
+    }
+
+    /// The keys of the demo packages.
+    pub fn demo() -> Self {
+        let [package, image] = demo_keys().unwrap_or_else(|error| unreachable!("embedded key: {error}"));
+        Self::new(package, image, Vec::new())
+    }
+}
+
+/// The public demo keys: for packages, for images.
+///
+/// # Errors
+/// None with the embedded files; the type is that of a key from outside.
+pub fn demo_keys() -> Result<[PublicKey; 2], KeyError> {
+    Ok([
+        public_key_from_pem("the demo package key", DEMO_PACKAGE_KEY)?,
+        public_key_from_pem("the demo image key", DEMO_IMAGE_KEY)?,
+    ])
+}
+
+/// By what the image in `firmware` is recognised once it runs; `None` when it has no image header.
+pub fn image_digest(firmware: &[u8]) -> Option<[u8; 32]> {
+    let mut digest = StreamDigest::new(SoftCrypto.sha256());
+    digest.update(firmware);
+    digest.image_digest()
+}
+
+/// How a device is built and configured.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    /// The external flash.
+    pub part: &'static Part,
+    /// Typical or maximum times, for the external flash.
+    pub times: Times,
+    /// Size of each slot in bytes.
+    pub slot_size: u32,
+    /// MCUboot's `BOOT_MAX_IMG_SECTORS`: sizes the trailer.
+    pub max_sectors: u32,
+    /// How the boot stage installs.
+    pub algorithm: Algorithm,
+    /// Keys.
+    pub keys: Keys,
+    /// Hardware version that packages must name.
+    pub hw_version: u32,
+    /// Version of the factory image in the sense of the init packet.
+    pub fw_version: u32,
+    /// What to do with a package's SoftDevice requirement.
+    pub soft_device: SoftDevicePolicy<'static>,
+    /// Largest data object in bytes.
+    pub object_size: u32,
+    /// Room for flashes of the real size; small devices for campaigns get only what their slots need.
+    pub full_chips: bool,
+}
+
+impl Setup {
+    /// An nRF52840 DK: the part on that board, slots of 0xE8000 bytes, demo keys, hardware version 52.
+    pub fn demo() -> Self {
+        Self {
+            part: &MX25R6435F,
+            times: Times::Typical,
+            slot_size: 0xE8000,
+            max_sectors: 256,
+            algorithm: Algorithm::SwapMove,
+            keys: Keys::demo(),
+            hw_version: 52,
+            fw_version: 1,
+            soft_device: SoftDevicePolicy::Absent,
+            object_size: 4096,
+            full_chips: true,
+        }
+    }
+
+    /// The same with slots of `sectors` pages: a whole update takes milliseconds to simulate.
+    pub fn small(sectors: u32) -> Self {
+        let slot_size = sectors * SECTOR_SIZE;
+        Self {
+            slot_size,
+            max_sectors: sectors.max(32),
+            full_chips: false,
+            ..Self::demo()
+        }
+    }
+
+    /// The slots' layout.
+    ///
+    /// # Panics
+    /// When the slot size cannot work: sizes are chosen by tests and tools, not by a peer.
+    pub fn layout(&self) -> Layout {
+        let slot = Geometry {
+            slot_size: self.slot_size,
+            sector_size: SECTOR_SIZE,
+            write_size: 4,
+        };
+        match Layout::new(self.algorithm, slot, slot, 8, self.max_sectors) {
+            Ok(layout) => layout,
+            Err(error) => panic!("slots of {:#x} bytes: {error}", self.slot_size),
+        }
+    }
+
+    fn image_policy(&self) -> ImagePolicy<'static> {
+        ImagePolicy {
+            keys: self.keys.image,
+            trusted_digests: self.keys.trusted_digests,
+        }
+    }
+
+    fn config(&self, running: &ImageInfo) -> Config<'static> {
+        Config {
+            init: InitPolicy {
+                package_keys: self.keys.package,
+                signature_required: true,
+                hw_version: self.hw_version,
+                soft_device: self.soft_device,
+                downgrade_allowed: false,
+                same_version_allowed: true,
+                debug_build: false,
+            },
+            object_size: self.object_size,
+            chip: ChipInfo {
+                part: 0x52840,
+                variant: 0x4141_4430, // "AAD0"
+                rom_size: 1024 * 1024,
+                ram_size: 256 * 1024,
+                rom_page_size: SECTOR_SIZE,
+                boot: (1, 0, PRIMARY_START),
+                application_address: PRIMARY_START,
+                application_length: running.total_size,
+            },
+        }
+    }
+}
+
+/// Why a boot did not start an application.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The boot stage found nothing to start.
+    #[error("the device does not boot: {0}")]
+    Boot(String),
+    /// A flash failed under the application.
+    #[error("the application does not start: {0}")]
+    Flash(#[from] NorError),
+}
+
+/// The board: flashes and power. Survives resets.
+pub struct Board {
+    /// How it is built.
+    pub setup: Setup,
+    /// Its power domain and clock.
+    pub power: Power,
+    /// The processor's flash.
+    pub internal: Chip,
+    /// The external flash.
+    pub external: Chip,
+    /// Primary slot.
+    pub primary: Area,
+    /// Secondary slot.
+    pub secondary: Area,
+    /// Journal.
+    pub journal: Area,
+}
+
+impl Board {
+    /// A board with erased flashes in RAM.
+    ///
+    /// # Errors
+    /// When the slots do not fit the flashes.
+    pub fn new(setup: Setup, power: &Power) -> Result<Self, NorError> {
+        let (internal, external) = if setup.full_chips {
+            (
+                Chip::new("internal", &NRF52840, power),
+                Chip::new("external", setup.part, power),
+            )
+        } else {
+            (
+                Chip::with_size("internal", &NRF52840, PRIMARY_START + setup.slot_size, power),
+                Chip::with_size("external", setup.part, setup.slot_size + JOURNAL_SIZE, power),
+            )
+        };
+        Self::with_chips(setup, power, internal, external)
+    }
+
+    /// A board whose flashes are the files `internal.bin` and `external.bin` in `folder`.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn open(setup: Setup, power: &Power, folder: &Path) -> anyhow::Result<Self> {
+        let internal = Chip::open("internal", &NRF52840, &folder.join("internal.bin"), power)?;
+        let external = Chip::open("external", setup.part, &folder.join("external.bin"), power)?;
+        Ok(Self::with_chips(setup, power, internal, external)?)
+    }
+
+    fn with_chips(setup: Setup, power: &Power, internal: Chip, external: Chip) -> Result<Self, NorError> {
+        external.set_times(setup.times);
+        Ok(Self {
+            setup,
+            power: power.clone(),
+            primary: internal.area(PRIMARY_START, setup.slot_size)?,
+            secondary: external.area(0, setup.slot_size)?,
+            journal: external.area(setup.slot_size, JOURNAL_SIZE)?,
+            internal,
+            external,
+        })
+    }
+
+    /// Programs `image` into the primary slot as the factory does.
+    ///
+    /// # Errors
+    /// When it is larger than the slot.
+    pub fn program_factory(&self, image: &[u8]) -> Result<(), NorError> {
+        self.primary.set_contents(0, image)
+    }
+
+    /// The boot stage: finishes or starts what the trailers ask for.
+    ///
+    /// # Errors
+    /// When nothing can be started, or the power was cut.
+    pub fn boot(&self) -> Result<BootReport, StartError> {
+        let config = BootConfig {
+            layout: self.setup.layout(),
+            policy: self.setup.image_policy(),
+        };
+        let crypto = SimCrypto::new(&self.power);
+        let (mut primary, mut secondary) = (self.primary.clone(), self.secondary.clone());
+        bledfu_swap::boot(&mut primary, &mut secondary, &config, &crypto, &mut |_| ())
+            .map_err(|error| StartError::Boot(error.to_string()))
+    }
+
+    /// Starts the application that is in the primary slot.
+    ///
+    /// # Errors
+    /// When a flash fails.
+    pub fn start(&self, booted: &ImageInfo) -> Result<Device, StartError> {
+        let confirmed = self.primary_trailer()?.is_confirmed();
+        let running = Running {
+            digest: digest_prefix(&booted.digest),
+            fw_version: self.setup.fw_version,
+            confirmed,
+        };
+        let crypto = SimCrypto::new(&self.power);
+        let (layout, policy) = (self.setup.layout(), self.setup.image_policy());
+        let upload = Upload::new(
+            self.secondary.clone(),
+            self.journal.clone(),
+            crypto,
+            layout,
+            policy,
+            running,
+        );
+        Ok(Device {
+            target: SecureDfu::new(upload, self.setup.config(booted)),
+            ring: Box::new(Ring::new()),
+            image: *booted,
+            primary: self.primary.clone(),
+            layout,
+            power: self.power.clone(),
+        })
+    }
+
+    /// Trailer of the primary slot.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn primary_trailer(&self) -> Result<Trailer, NorError> {
+        Trailer::read(&mut self.primary.clone(), &self.setup.layout().primary_trailer())
+    }
+
+    /// Whether a test swap is requested in the secondary slot.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_pending(&self) -> Result<bool, NorError> {
+        let trailer = Trailer::read(
+            &mut self.secondary.clone(),
+            &self.setup.layout().secondary_trailer(),
+        )?;
+        Ok(trailer.magic == trailer::Magic::Good && trailer.swap_type() == SwapType::Test)
+    }
+
+    /// The image in the primary slot, if it is one this device may start.
+    pub fn primary_image(&self) -> Option<ImageInfo> {
+        self.image_in(&self.primary)
+    }
+
+    /// The image in the secondary slot, if it is one this device may start.
+    pub fn secondary_image(&self) -> Option<ImageInfo> {
+        self.image_in(&self.secondary)
+    }
+
+    fn image_in(&self, slot: &Area) -> Option<ImageInfo> {
+        let limit = self.setup.layout().max_image_size();
+        let crypto = SoftCrypto;
+        verify_image(
+            &mut slot.clone(),
+            0,
+            slot.size(),
+            limit,
+            &self.setup.image_policy(),
+            &crypto,
+        )
+        .ok()
+    }
+}
+
+/// The application, from its start to the next reset.
+pub struct Device {
+    target: SecureDfu<'static, Area, Area, SimCrypto>,
+    ring: Box<Ring<DEFAULT_RING_SIZE>>,
+    image: ImageInfo,
+    primary: Area,
+    layout: Layout,
+    power: Power,
+}
+
+impl Device {
+    /// The image that runs.
+    pub fn image(&self) -> &ImageInfo {
+        &self.image
+    }
+
+    /// Whether it is confirmed.
+    pub fn is_confirmed(&self) -> bool {
+        self.target.upload().running().confirmed
+    }
+
+    /// The self-test passed: the image confirms itself.
+    ///
+    /// # Errors
+    /// When the trailer cannot be written.
+    pub fn confirm(&mut self) -> Result<(), StartError> {
+        trailer::confirm(&mut self.primary, &self.layout)
+            .map_err(|error| StartError::Boot(format!("the image could not be confirmed: {error}")))?;
+        self.target.confirmed();
+        Ok(())
+    }
+
+    /// Bluetooth thread: a write came in. It only goes into the ring.
+    ///
+    /// # Errors
+    /// [`PushError::Full`]: the link keeps the write and offers it again.
+    pub fn receive(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
+        self.ring.push(frame)
+    }
+
+    /// Worker: handles the oldest frame, if there is one. Virtual time passes on the board's clock.
+    pub fn work(&mut self) -> Option<Answer> {
+        let mut buffer = [0; MAX_FRAME];
+        let frame = self.ring.pop(&mut buffer)?;
+        Some(self.handle(frame))
+    }
+
+    /// Worker: handles one frame, from a ring that the caller keeps.
+    pub fn handle(&mut self, frame: Frame<'_>) -> Answer {
+        self.power
+            .advance_ns(frame.bytes.len() as u64 * CRC32_NS_PER_BYTE);
+        self.target.handle(frame, self.power.now_ns() / 1_000_000)
+    }
+
+    /// Worker: one erase while there is nothing else to do; false when there is nothing to erase.
+    pub fn idle(&mut self) -> bool {
+        self.target.idle()
+    }
+
+    /// A peer connected and turned notifications on.
+    pub fn link_up(&mut self, transport: Transport) {
+        self.target.link_up(transport, self.power.now_ns() / 1_000_000);
+    }
+
+    /// The peer is gone; what it sent and nobody looked at yet goes with it.
+    pub fn link_down(&mut self) {
+        self.ring.clear();
+        self.target.link_down();
+    }
+
+    /// Whether a silent peer is to be disconnected.
+    pub fn tick(&self) -> Then {
+        self.target.tick(self.power.now_ns() / 1_000_000)
+    }
+
+    /// Most bytes the ring ever held.
+    pub fn ring_high_water(&self) -> usize {
+        self.ring.high_water()
+    }
+
+    /// The DFU target.
+    pub fn target(&self) -> &SecureDfu<'static, Area, Area, SimCrypto> {
+        &self.target
+    }
+}

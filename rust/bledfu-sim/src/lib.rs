@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//! bledfu on a PC: a device in a box, and the tools around it.
+//!
+//! | Modules | What |
+//! |---|---|
+//! | [`world`], [`update`] | one update from phone to confirmation in virtual time; `bledfu update` |
+//! | [`device`], [`cost`] | the device: flashes, boot stage, application; what its arithmetic costs |
+//! | [`serve`] | the same device in real time, for real clients; `bledfu serve` |
+//! | [`link`], [`phone`] | Bluetooth timing, and the clients of Android, iOS and nrfutil |
+//! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
+//! | [`package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
+//! | [`inspect`] | what is in a file and what is wrong with it; `bledfu inspect` |
+#![forbid(unsafe_code)]
+
+pub mod cost;
+pub mod demo;
+pub mod device;
+pub mod init_packet;
+pub mod inspect;
+pub mod keys;
+pub mod link;
+pub mod make;
+pub mod nor;
+pub mod package;
+pub mod parts;
+pub mod phone;
+pub mod power;
+pub mod serve;
+pub mod update;
+pub mod world;

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How fast a Bluetooth LE link carries writes: air time of a packet, packets in a connection event.
+//!
+//! One exchange on a 2M link, unencrypted: data, 150 µs, an empty packet (or a notification), 150 µs.
+//! Air time of `n` payload bytes: (2 preamble + 4 address + 2 header + n + 3 CRC) × 8 / 2 Mbit/s.
+
+/// Largest link layer payload in bytes, with data length extension.
+const LL_PAYLOAD: usize = 251;
+/// L2CAP header, ATT op code and handle in front of a written value, in bytes.
+const WRITE_OVERHEAD: usize = 4 + 3;
+const T_IFS_NS: u64 = 150_000;
+
+/// What the two ends agreed on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkParams {
+    /// Time between connection events in µs: 7500 to 4,000,000.
+    pub interval_us: u32,
+    /// Packets the phone sends in one event at the most.
+    pub packets_per_event: u32,
+    /// ATT MTU in bytes, 23 to 515; a write carries 3 bytes less.
+    pub mtu: u16,
+}
+
+impl Default for LinkParams {
+    /// A common phone: 15 ms, 10 packets an event (all that fit), MTU 247.
+    fn default() -> Self {
+        Self {
+            interval_us: 15_000,
+            packets_per_event: 10,
+            mtu: 247,
+        }
+    }
+}
+
+impl LinkParams {
+    /// Bytes one write may carry.
+    pub fn payload(&self) -> usize {
+        usize::from(self.mtu) - 3
+    }
+
+    /// Link layer packets a write of `bytes` bytes takes.
+    pub fn fragments(bytes: usize) -> u32 {
+        (bytes + WRITE_OVERHEAD).div_ceil(LL_PAYLOAD) as u32
+    }
+
+    /// Air time of one exchange with `payload` link layer bytes, in ns.
+    pub fn exchange_ns(payload: usize) -> u64 {
+        let air = |bytes: usize| (2 + 4 + 2 + bytes as u64 + 3) * 8 * 500;
+        air(payload) + T_IFS_NS + air(0) + T_IFS_NS
+    }
+
+    /// Air time of an exchange that carries (a fragment of) a write of `bytes` bytes, in ns.
+    pub fn write_ns(bytes: usize) -> u64 {
+        Self::exchange_ns((bytes + WRITE_OVERHEAD).min(LL_PAYLOAD))
+    }
+
+    /// The interval in ns.
+    pub fn interval_ns(&self) -> u64 {
+        u64::from(self.interval_us) * 1_000
+    }
+
+    /// Most full packets an event has room for.
+    pub fn exchanges_per_event(&self) -> u32 {
+        let fit = self.interval_ns() / Self::exchange_ns(LL_PAYLOAD);
+        self.packets_per_event.min(fit as u32).max(1)
+    }
+
+    /// Bytes per second when nothing but writes is sent.
+    pub fn limit_bytes_per_s(&self) -> f64 {
+        let writes = f64::from(self.exchanges_per_event()) / f64::from(Self::fragments(self.payload()));
+        writes * self.payload() as f64 / (f64::from(self.interval_us) / 1e6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_exchange_on_2m_takes_1392_microseconds() {
+        assert_eq!(LinkParams::exchange_ns(251), 1_392_000);
+        assert_eq!(LinkParams::write_ns(244), 1_392_000);
+    }
+
+    #[test]
+    fn as_many_packets_fit_an_event_as_the_air_time_allows() {
+        let fit = |interval_us| {
+            LinkParams {
+                interval_us,
+                packets_per_event: 99,
+                mtu: 247,
+            }
+            .exchanges_per_event()
+        };
+        assert_eq!([7_500, 11_250, 15_000, 30_000].map(fit), [5, 8, 10, 21]);
+    }
+
+    #[test]
+    fn a_value_of_498_minus_3_bytes_fills_exactly_two_packets() {
+        assert_eq!(LinkParams::fragments(495), 2);
+        assert_eq!(LinkParams::fragments(514), 3);
+        assert_eq!(LinkParams::fragments(244), 1);
+    }
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The flash parts the simulator knows: geometry and times, one `const` row each.
+//!
+//! External parts: the JESD216 basic tables the parts report of themselves (typical = count × unit, maximum = typical ×
+//! multiplier), as found in Zephyr board files, QEMU and mailing-list dumps. Internal memories: the budgets of
+//! Zephyr, nrfx and BabbleSim. Where a part's own table could not be read, the row says which relative stands in.
+
+/// A duration as data sheets give it, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TypMax {
+    /// Typical.
+    pub typ_ns: u64,
+    /// Guaranteed maximum.
+    pub max_ns: u64,
+}
+
+impl TypMax {
+    const fn us(typ: u64, max: u64) -> Self {
+        TypMax {
+            typ_ns: typ * 1_000,
+            max_ns: max * 1_000,
+        }
+    }
+
+    const fn ms(typ: u64, max: u64) -> Self {
+        TypMax {
+            typ_ns: typ * 1_000_000,
+            max_ns: max * 1_000_000,
+        }
+    }
+
+    /// The one that [`Times`] asks for.
+    pub const fn pick(&self, times: Times) -> u64 {
+        match times {
+            Times::Typical => self.typ_ns,
+            Times::Maximum => self.max_ns,
+        }
+    }
+}
+
+/// Which of the two figures of a data sheet a run uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    /// What an ordinary part takes.
+    #[default]
+    Typical,
+    /// What a bad one is still allowed to take.
+    Maximum,
+}
+
+/// How bytes reach the array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// Quad SPI: 14 clocks of command, address and wait, then two clocks per byte.
+    QuadSpi {
+        /// Clock in Hz.
+        clock_hz: u64,
+    },
+    /// The processor's own memory: reads cost this much per word, commands nothing.
+    Memory {
+        /// Nanoseconds per 32-bit word.
+        word_ns: u64,
+    },
+}
+
+impl Bus {
+    /// Time to move `bytes` over the bus with one command.
+    pub const fn transfer_ns(&self, bytes: u64) -> u64 {
+        match *self {
+            Bus::QuadSpi { clock_hz } => (bytes * 2 + 14) * 1_000_000_000 / clock_hz,
+            Bus::Memory { word_ns } => bytes.div_ceil(4) * word_ns,
+        }
+    }
+}
+
+/// How long programming takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgramTime {
+    /// A page buffer programmed at once: `page` for all 256 bytes, in proportion for fewer, never less than the byte rule
+    /// `first` + (n − 1) × `next`.
+    Page {
+        /// All 256 bytes.
+        page: TypMax,
+        /// One byte.
+        first: TypMax,
+        /// Each further byte.
+        next: TypMax,
+    },
+    /// Word after word (internal flash).
+    Word(TypMax),
+}
+
+impl ProgramTime {
+    /// Time for `bytes` (1 to 256) within one page.
+    pub const fn of(&self, bytes: u64, times: Times) -> u64 {
+        match self {
+            ProgramTime::Page { page, first, next } => {
+                let share = page.pick(times) * bytes / PAGE_SIZE as u64;
+                let by_byte = first.pick(times) + next.pick(times) * bytes.saturating_sub(1);
+                let page = page.pick(times);
+                let floor = if by_byte < page { by_byte } else { page };
+                if share > floor {
+                    share
+                } else {
+                    floor
+                }
+            }
+            ProgramTime::Word(word) => word.pick(times) * bytes.div_ceil(4),
+        }
+    }
+}
+
+/// Bytes one program operation covers at most, and never crosses. For internal flash this is only the grain of
+/// counting and cutting: 64 words are one operation.
+pub const PAGE_SIZE: u32 = 256;
+
+/// Smallest erasable block of every part here.
+pub const SECTOR_SIZE: u32 = 4096;
+
+const KIB: u32 = 1024;
+const MIB: u32 = 1024 * KIB;
+
+/// One flash part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Name on the command line, lower case.
+    pub name: &'static str,
+    /// What the row was read from.
+    pub source: &'static str,
+    /// Bytes.
+    pub size: u32,
+    /// Programming.
+    pub program: ProgramTime,
+    /// Erase commands: block size in bytes and time, smallest first; every size divides the next.
+    pub erase: &'static [(u32, TypMax)],
+    /// Bus, at the clock stock board files use.
+    pub bus: Bus,
+    /// Inside the processor: not a candidate for the update slot.
+    pub internal: bool,
+}
+
+/// 8 MHz: the default of Zephyr's board files, and the rate that suits every power mode of an MX25R.
+const QSPI_8MHZ: Bus = Bus::QuadSpi { clock_hz: 8_000_000 };
+
+/// Two cycles of a 64 MHz processor per word.
+const MEMORY: Bus = Bus::Memory { word_ns: 31 };
+
+/// Byte program times are in the MX25R's table only; the others are taken to be alike. The maximum follows the page's ratio of 6.
+const BYTE_FIRST: TypMax = TypMax::us(32, 192);
+const BYTE_NEXT: TypMax = TypMax::us(1, 6);
+
+const fn page(typ_us: u64, max_us: u64) -> ProgramTime {
+    ProgramTime::Page {
+        page: TypMax::us(typ_us, max_us),
+        first: BYTE_FIRST,
+        next: BYTE_NEXT,
+    }
+}
+
+/// The part on the nRF52840 DK.
+pub const MX25R6435F: Part = Part {
+    name: "mx25r6435f",
+    source: "SFDP bytes in Zephyr nrf52840dk_nrf52840.dts",
+    size: 8 * MIB,
+    program: page(896, 5_400),
+    erase: &[
+        (4 * KIB, TypMax::ms(48, 384)),
+        (32 * KIB, TypMax::ms(240, 1_920)),
+        (64 * KIB, TypMax::ms(480, 3_840)),
+    ],
+    bus: QSPI_8MHZ,
+    internal: false,
+};
+
+const WINBOND_ERASE: &[(u32, TypMax)] = &[
+    (4 * KIB, TypMax::ms(64, 896)),
+    (32 * KIB, TypMax::ms(128, 1_792)),
+    (64 * KIB, TypMax::ms(160, 2_240)),
+];
+
+/// 3 V Winbond, 8 MiB.
+pub const W25Q64: Part = Part {
+    name: "w25q64",
+    source: "SFDP of the W25Q512JV in QEMU, which stands in for the JV family",
+    size: 8 * MIB,
+    program: page(704, 4_200),
+    erase: WINBOND_ERASE,
+    bus: QSPI_8MHZ,
+    internal: false,
+};
+
+/// 3 V Winbond, 16 MiB.
+pub const W25Q128: Part = Part {
+    name: "w25q128",
+    size: 16 * MIB,
+    ..W25Q64
+};
+
+/// 1.8 V Winbond, 8 MiB.
+pub const W25Q64JW: Part = Part {
+    name: "w25q64jw",
+    source: "SFDP dump on the linux-mtd list",
+    ..W25Q64
+};
+
+/// 1.8 V GigaDevice, 32 MiB.
+pub const GD25LB256E: Part = Part {
+    name: "gd25lb256e",
+    source: "SFDP bytes in Zephyr nrf9161dk, revision 0.7.0",
+    size: 32 * MIB,
+    program: page(320, 1_900),
+    erase: &[
+        (4 * KIB, TypMax::ms(30, 360)),
+        (32 * KIB, TypMax::ms(112, 1_344)),
+        (64 * KIB, TypMax::ms(208, 2_496)),
+    ],
+    bus: QSPI_8MHZ,
+    internal: false,
+};
+
+/// Wide-voltage GigaDevice, 32 MiB.
+pub const GD25WB256E: Part = Part {
+    name: "gd25wb256e",
+    source: "SFDP bytes in Zephyr nrf9161dk",
+    size: 32 * MIB,
+    program: page(512, 4_100),
+    erase: &[
+        (4 * KIB, TypMax::ms(80, 800)),
+        (32 * KIB, TypMax::ms(256, 2_560)),
+        (64 * KIB, TypMax::ms(304, 3_040)),
+    ],
+    bus: QSPI_8MHZ,
+    internal: false,
+};
+
+/// ISSI, 32 MiB.
+pub const IS25WP256: Part = Part {
+    name: "is25wp256",
+    source: "SFDP in QEMU; stands in for the IS25LP and IS25WP families",
+    size: 32 * MIB,
+    program: page(200, 1_200),
+    erase: &[
+        (4 * KIB, TypMax::ms(48, 384)),
+        (32 * KIB, TypMax::ms(160, 1_280)),
+        (64 * KIB, TypMax::ms(304, 2_432)),
+    ],
+    bus: QSPI_8MHZ,
+    internal: false,
+};
+
+/// Internal flash of the nRF52840. No word maximum was found: the typical stands for both.
+pub const NRF52840: Part = Part {
+    name: "nrf52840",
+    source: "nrfx, Zephyr's erase budget of 89.7 ms, BabbleSim's word time of the nRF52833",
+    size: MIB,
+    program: ProgramTime::Word(TypMax::us(42, 42)),
+    erase: &[(4 * KIB, TypMax::us(85_000, 89_700))],
+    bus: MEMORY,
+    internal: true,
+};
+
+/// Internal flash of the nRF5340's application core. No maxima were found.
+pub const NRF5340: Part = Part {
+    name: "nrf5340",
+    source: "BabbleSim and nrfx",
+    size: MIB,
+    program: ProgramTime::Word(TypMax::us(43, 43)),
+    erase: &[(4 * KIB, TypMax::us(87_500, 87_500))],
+    bus: MEMORY,
+    internal: true,
+};
+
+/// Every part, external ones first.
+pub const PARTS: &[&Part] = &[
+    &MX25R6435F,
+    &W25Q64,
+    &W25Q128,
+    &W25Q64JW,
+    &GD25LB256E,
+    &GD25WB256E,
+    &IS25WP256,
+    &NRF52840,
+    &NRF5340,
+];
+
+/// The part of that name; letter case does not matter.
+pub fn find(name: &str) -> Option<&'static Part> {
+    PARTS
+        .iter()
+        .copied()
+        .find(|part| part.name.eq_ignore_ascii_case(name))
+}
+
+/// Names of the external parts, for help texts and error sentences.
+pub fn external_names() -> Vec<&'static str> {
+    PARTS
+        .iter()
+        .filter(|part| !part.internal)
+        .map(|part| part.name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found_in_any_case() {
+        for part in PARTS {
+            assert_eq!(find(&part.name.to_uppercase()), Some(*part));
+        }
+        assert_eq!(find("at25"), None);
+        assert_eq!(external_names().len(), PARTS.len() - 2);
+    }
+
+    #[test]
+    fn erase_blocks_nest_and_start_at_the_sector() {
+        for part in PARTS {
+            assert_eq!(part.erase[0].0, SECTOR_SIZE, "{}", part.name);
+            assert!(part
+                .erase
+                .windows(2)
+                .all(|w| w[1].0 % w[0].0 == 0 && w[1].0 > w[0].0));
+            assert!(part.erase.iter().all(|(_, t)| t.max_ns >= t.typ_ns));
+            assert_eq!(part.size % part.erase.last().unwrap().0, 0);
+        }
+    }
+
+    #[test]
+    fn mx25r_times_are_those_of_the_performance_page() {
+        let t = |n| MX25R6435F.program.of(n, Times::Typical);
+        assert_eq!(t(256), 896_000);
+        assert_eq!(t(4), 35_000);
+        assert_eq!(t(128), 448_000);
+        assert_eq!(MX25R6435F.program.of(256, Times::Maximum), 5_400_000);
+        // 66 microseconds over the bus at 8 MHz.
+        assert_eq!(MX25R6435F.bus.transfer_ns(256), 65_750);
+    }
+
+    #[test]
+    fn internal_flash_costs_42_us_per_word() {
+        assert_eq!(NRF52840.program.of(4096, Times::Typical), 1024 * 42_000);
+        assert_eq!(NRF52840.erase[0].1.typ_ns, 85_000_000);
+    }
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The power domain every simulated chip hangs on: one virtual clock, one count of flash operations, one switch.
+//!
+//! A *flash operation* is one program command (at most a page) or one erase command (one block) of any chip. Operations are
+//! numbered from 0 in the order in which they start, over all chips, so "cut at operation 137" means the same thing
+//! in every run of the same scenario. A cut comes before an operation or inside it; from then on every chip
+//! answers [`NorError::PowerOff`](crate::nor::NorError::PowerOff) until [`Power::power_on`].
+
+use core::fmt;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Where in an operation the power goes away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Tear {
+    /// The command never reaches the array: nothing changes.
+    Before,
+    /// The array did part of the work.
+    Inside {
+        /// Share of the work that was finished, 0.0 to 1.0. At 1.0 all of it is done and only the answer is missing.
+        fraction: f64,
+        /// Seed of the random bits at the border between done and not done.
+        seed: u64,
+    },
+}
+
+/// What an operation does to the array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpKind {
+    /// Bits from 1 to 0 within one page.
+    Program,
+    /// A block back to all ones.
+    Erase,
+}
+
+/// One operation as the domain saw it start, to name a cut in a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpInfo {
+    /// Global number, counted from 0.
+    pub number: u64,
+    /// Name the chip was given.
+    pub chip: &'static str,
+    /// Program or erase.
+    pub kind: OpKind,
+    /// Address from the start of the chip.
+    pub address: u32,
+    /// Bytes programmed or erased.
+    pub length: u32,
+}
+
+impl fmt::Display for OpInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            OpKind::Program => "program",
+            OpKind::Erase => "erase",
+        };
+        write!(
+            f,
+            "operation {}: {kind} {} bytes at {:#08x} of {}",
+            self.number, self.length, self.address, self.chip
+        )
+    }
+}
+
+/// A handle on the power domain; clones share it.
+#[derive(Clone, Default)]
+pub struct Power(Rc<State>);
+
+#[derive(Default)]
+struct State {
+    now_ns: Cell<u64>,
+    busy_ns: Cell<u64>,
+    operations: Cell<u64>,
+    plan: Cell<Option<(u64, Tear)>>,
+    off: Cell<bool>,
+    real_time: Cell<bool>,
+    sleep_debt_ns: Cell<u64>,
+    last: Cell<Option<OpInfo>>,
+}
+
+/// Reads are far shorter than a sleep can be: their time is saved up to this much before the thread sleeps.
+const SLEEP_STEP_NS: u64 = 1_000_000;
+
+impl Power {
+    /// Power on, clock at 0, virtual time, no cut planned.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Flash operations started so far; also the number the next one will get.
+    pub fn ops(&self) -> u64 {
+        self.0.operations.get()
+    }
+
+    /// Plans the one cut: at the operation with this number (see [`Power::ops`]). Replaces an earlier plan.
+    pub fn cut_at(&self, op: u64, tear: Tear) {
+        self.0.plan.set(Some((op, tear)));
+    }
+
+    /// Forgets the planned cut.
+    pub fn cut_at_none(&self) {
+        self.0.plan.set(None);
+    }
+
+    /// Cuts the power now, between two operations.
+    pub fn cut_now(&self) {
+        self.0.off.set(true);
+    }
+
+    /// Whether the power is gone.
+    pub fn is_off(&self) -> bool {
+        self.0.off.get()
+    }
+
+    /// Power comes back; what the chips hold is what the cut left. A plan whose operation is still to come stays.
+    pub fn power_on(&self) {
+        self.0.off.set(false);
+    }
+
+    /// Virtual time since [`Power::new`].
+    pub fn now_ns(&self) -> u64 {
+        self.0.now_ns.get()
+    }
+
+    /// Lets virtual time pass outside the flashes (link, processor).
+    pub fn advance_ns(&self, ns: u64) {
+        self.0.now_ns.set(self.0.now_ns.get().saturating_add(ns));
+    }
+
+    /// Sets the clock, for a world that runs flash work and other work side by side and keeps the time itself.
+    pub fn set_now_ns(&self, ns: u64) {
+        self.0.now_ns.set(ns);
+    }
+
+    /// Time the flashes took since the last call (reads included), and starts counting anew.
+    pub fn take_busy_ns(&self) -> u64 {
+        self.0.busy_ns.replace(0)
+    }
+
+    /// In real time each operation also sleeps its duration, half of its effect done. Off by default.
+    pub fn set_real_time(&self, on: bool) {
+        self.0.real_time.set(on);
+    }
+
+    /// The operation that started last: after a cut, the one that was cut.
+    pub fn last_op(&self) -> Option<OpInfo> {
+        self.0.last.get()
+    }
+
+    /// Counts an operation in and says whether the power goes away at it. A cut that fired is forgotten.
+    pub(crate) fn begin(&self, chip: &'static str, kind: OpKind, address: u32, length: u32) -> Option<Tear> {
+        let number = self.0.operations.get();
+        self.0.operations.set(number + 1);
+        let info = OpInfo {
+            number,
+            chip,
+            kind,
+            address,
+            length,
+        };
+        self.0.last.set(Some(info));
+        log::trace!("{info}");
+        match self.0.plan.get() {
+            Some((op, tear)) if op == number => {
+                self.0.plan.set(None);
+                Some(tear)
+            }
+            _ => None,
+        }
+    }
+
+    /// Passes the time of a program or erase; really sleeps in real time.
+    pub(crate) fn spend_operation(&self, ns: u64) {
+        self.account(ns);
+        if self.0.real_time.get() {
+            std::thread::sleep(Duration::from_nanos(ns));
+        }
+    }
+
+    /// Passes the time of a read.
+    pub(crate) fn spend_read(&self, ns: u64) {
+        self.account(ns);
+        if self.0.real_time.get() {
+            let debt = self.0.sleep_debt_ns.get().saturating_add(ns);
+            if debt >= SLEEP_STEP_NS {
+                std::thread::sleep(Duration::from_nanos(debt));
+                self.0.sleep_debt_ns.set(0);
+            } else {
+                self.0.sleep_debt_ns.set(debt);
+            }
+        }
+    }
+
+    fn account(&self, ns: u64) {
+        self.advance_ns(ns);
+        self.0.busy_ns.set(self.0.busy_ns.get().saturating_add(ns));
+    }
+}
+
+/// A small repeatable generator (SplitMix64) for the bits a cut leaves behind. Not for keys.
+pub struct Random(u64);
+
+impl Random {
+    /// Starts a sequence.
+    pub fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// The next byte.
+    pub fn byte(&mut self) -> u8 {
+        (self.bits() >> 56) as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_share_one_clock_and_one_count() {
+        let power = Power::new();
+        let other = power.clone();
+        other.advance_ns(5);
+        assert_eq!(other.begin("x", OpKind::Erase, 0, 4096), None);
+        power.spend_read(7);
+        assert_eq!((power.now_ns(), power.ops(), other.take_busy_ns()), (12, 1, 7));
+        assert_eq!(power.take_busy_ns(), 0);
+    }
+
+    #[test]
+    fn a_cut_fires_once_at_its_number() {
+        let power = Power::new();
+        power.cut_at(1, Tear::Before);
+        assert_eq!(power.begin("x", OpKind::Program, 0, 4), None);
+        assert_eq!(power.begin("x", OpKind::Program, 4, 4), Some(Tear::Before));
+        assert_eq!(power.begin("x", OpKind::Program, 8, 4), None);
+        let last = power.last_op().unwrap();
+        assert_eq!(last.to_string(), "operation 2: program 4 bytes at 0x000008 of x");
+    }
+
+    #[test]
+    fn random_is_repeatable() {
+        let (mut a, mut b) = (Random::new(9), Random::new(9));
+        assert_eq!([a.bits(), a.bits()], [b.bits(), b.bits()]);
+        assert_ne!(Random::new(1).bits(), Random::new(2).bits());
+    }
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bledfu update`: the whole way in virtual time, and a report of what it cost.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{bail, Context, Result};
+use bledfu_slot::layout::Algorithm;
+use bledfu_transfer::init_check::SoftDevicePolicy;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::demo;
+use crate::device::{demo_keys, image_digest, Keys, Setup};
+use crate::keys::open_public_key;
+use crate::link::LinkParams;
+use crate::nor::Stats;
+use crate::package::Package;
+use crate::parts::{self, Times};
+use crate::phone::secure_dfu::Phone;
+use crate::power::Tear;
+use crate::world::{Boot, Outcome, World};
+
+/// How the boot stage installs, on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Install {
+    /// Swap using move: the old image is kept until the new one confirms itself.
+    Move,
+    /// Overwrite: faster, and no way back.
+    Overwrite,
+}
+
+impl From<Install> for Algorithm {
+    fn from(install: Install) -> Self {
+        match install {
+            Install::Move => Self::SwapMove,
+            Install::Overwrite => Self::Overwrite,
+        }
+    }
+}
+
+/// What `update` and `serve` both can be told about the device.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceArgs {
+    /// External flash part (`--part list` names them).
+    #[arg(long, default_value = "mx25r6435f")]
+    pub part: String,
+    /// Key that packages are checked with, PEM, public or private [default: the demo key].
+    #[arg(long, value_name = "FILE.pem")]
+    pub public_key: Option<PathBuf>,
+    /// Key that images are checked with, PEM, public or private [default: the demo key].
+    #[arg(long, value_name = "FILE.pem")]
+    pub image_key: Option<PathBuf>,
+    /// Hardware version of the device.
+    #[arg(long, default_value_t = 52)]
+    pub hw_version: u32,
+    /// Firmware version of the factory image, in the sense of the package.
+    #[arg(long, default_value_t = 1)]
+    pub fw_version: u32,
+    /// What to do with a package's SoftDevice requirement: `none` (there is no SoftDevice), `ignore`, or a list of
+    /// firmware ids that pass, such as `0x100,0x123`.
+    #[arg(long, default_value = "none", value_name = "POLICY")]
+    pub sd_policy: String,
+    /// How the boot stage installs.
+    #[arg(long, value_enum, default_value = "move")]
+    pub install: Install,
+    /// Image in the primary slot of a new device [default: the demo image 1.0.0].
+    #[arg(long, value_name = "FILE.bin")]
+    pub primary: Option<PathBuf>,
+}
+
+impl DeviceArgs {
+    /// The device, and its factory image (trusted by its digest, whoever signed it).
+    ///
+    /// # Errors
+    /// One sentence per option that cannot be used.
+    pub fn setup(&self) -> Result<(Setup, Vec<u8>)> {
+        let Some(part) = parts::find(&self.part) else {
+            bail!(
+                "there is no part {:?}; known parts: {}",
+                self.part,
+                parts::external_names().join(", ")
+            );
+        };
+        let factory = match &self.primary {
+            Some(path) => {
+                std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()))?
+            }
+            None => demo::factory_image()?,
+        };
+        let Some(factory_digest) = image_digest(&factory) else {
+            bail!("the image for the primary slot has no MCUboot header; sign it with imgtool first");
+        };
+        let [demo_package, demo_image] = demo_keys()?;
+        let key = |path: &Option<PathBuf>, demo| path.as_deref().map_or(Ok(demo), open_public_key);
+        let keys = Keys::new(
+            key(&self.public_key, demo_package)?,
+            key(&self.image_key, demo_image)?,
+            vec![factory_digest],
+        );
+        let setup = Setup {
+            part,
+            keys,
+            hw_version: self.hw_version,
+            fw_version: self.fw_version,
+            soft_device: parse_sd_policy(&self.sd_policy)?,
+            algorithm: self.install.into(),
+            ..Setup::demo()
+        };
+        if factory.len() > setup.layout().max_image_size() as usize {
+            bail!(
+                "the image for the primary slot has {} bytes, the slot takes {}",
+                factory.len(),
+                setup.layout().max_image_size()
+            );
+        }
+        Ok((setup, factory))
+    }
+}
+
+fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
+    Ok(match text {
+        "none" => SoftDevicePolicy::Absent,
+        "ignore" => SoftDevicePolicy::Ignore,
+        list => {
+            let ids: Result<Vec<u32>, _> = list
+                .split(',')
+                .map(|id| crate::package::parse_u32(id.trim()))
+                .collect();
+            match ids {
+                Ok(ids) => SoftDevicePolicy::ActAs(ids.leak()),
+                Err(_) => bail!("--sd-policy takes none, ignore, or a list of numbers, not {list:?}"),
+            }
+        }
+    })
+}
+
+/// Options of `bledfu update`.
+#[derive(Args, Clone, Debug)]
+pub struct UpdateArgs {
+    /// Package to install [default: an embedded demo package, 475,384 bytes].
+    pub package: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Maximum flash times of the data sheet instead of typical ones.
+    #[arg(long)]
+    worst_case: bool,
+    /// The secondary slot still holds an old image: it is erased while the update arrives.
+    #[arg(long)]
+    used_slot: bool,
+    /// ATT MTU in bytes.
+    #[arg(long, default_value_t = 247, value_parser = clap::value_parser!(u16).range(23..=515))]
+    mtu: u16,
+    /// Connection interval in ms, 7.5 to 4000.
+    #[arg(long, default_value_t = 15.0)]
+    interval: f64,
+    /// Packets the phone sends per connection event; the air time may allow fewer.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    packets_per_event: u32,
+    /// Packet receipt after every N packets; 0: none.
+    #[arg(long, default_value_t = 0)]
+    prn: u16,
+    /// Whose DFU client the phone runs.
+    #[arg(long, value_enum, default_value = "android")]
+    phone: Phone,
+    /// Largest data object in bytes, a multiple of 4096.
+    #[arg(long, default_value_t = 4096)]
+    object_size: u32,
+    /// The new image does not confirm itself: the next reset brings the old one back.
+    #[arg(long)]
+    no_confirm: bool,
+    /// Drop the link after so many bytes; may be given several times.
+    #[arg(long, value_name = "BYTES")]
+    drop_link_at: Vec<u64>,
+    /// Cut the power in the middle of this flash operation (counted from 0 over both flashes).
+    #[arg(long, value_name = "OPERATION")]
+    cut_at: Option<u64>,
+}
+
+/// Runs `bledfu update`.
+///
+/// # Errors
+/// One sentence: why there was no update.
+pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
+    let package = match &args.package {
+        // Not judged here: that is the device's part.
+        Some(path) => {
+            let bytes =
+                std::fs::read(path).with_context(|| format!("cannot read the package {}", path.display()))?;
+            Package::read_unchecked(&bytes)
+                .with_context(|| format!("cannot use the package {}", path.display()))?
+        }
+        None => demo::update_package()?,
+    };
+    let mut world = build_world(args)?;
+
+    let before = running_version(&world);
+    let stats = [world.board.internal.stats(), world.board.external.stats()];
+    let ops = world.board.power.ops();
+    if let Some(at) = args.cut_at {
+        world.board.power.cut_at(
+            ops + at,
+            Tear::Inside {
+                fraction: 0.5,
+                seed: at,
+            },
+        );
+    }
+    world.mishaps.drop_link_at = args.drop_link_at.iter().copied().collect();
+
+    print_plan(args, &world, &package);
+    let bar = progress_bar(package.application.firmware.len());
+    let outcome = world.update(&package, args.phone, args.prn, &mut |at| {
+        bar.set_position(u64::from(at))
+    });
+    bar.finish_and_clear();
+    let outcome = outcome?;
+    if !args.no_confirm {
+        world.confirm()?;
+    }
+    let after = running_version(&world);
+
+    print_stages(&world, &package, &outcome);
+    let received = [
+        world.board.internal.stats() - stats[0],
+        world.board.external.stats() - stats[1],
+    ];
+    print_flash("external", &received[1]);
+    print_flash("internal", &received[0]);
+    println!(
+        "operations   {} program and erase operations, both flashes",
+        world.board.power.ops() - ops
+    );
+    println!(
+        "ring         at most {} bytes held of {}",
+        world.ring_high_water(),
+        bledfu_transfer::ring::DEFAULT_RING_SIZE
+    );
+    println!(
+        "answers      slowest after {:.0} ms",
+        world.slowest_answer_ns as f64 / 1e6
+    );
+    println!();
+    println!("version      {before} -> {after}");
+
+    if args.no_confirm {
+        let boot = world.power_up()?.clone();
+        println!(
+            "not confirmed: after the next reset {} runs again ({})",
+            boot.report.image.header.version,
+            describe(&boot)
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    match running_version(&world).strip_suffix(" (confirmed)") {
+        Some(_) => Ok(ExitCode::SUCCESS),
+        None => bail!("the new image is not confirmed"),
+    }
+}
+
+fn build_world(args: &UpdateArgs) -> Result<World> {
+    let (setup, factory) = args.device.setup()?;
+    if args.object_size == 0 || !args.object_size.is_multiple_of(parts::SECTOR_SIZE) {
+        bail!(
+            "--object-size must be a multiple of 4096, not {}",
+            args.object_size
+        );
+    }
+    if !(7.5..=4000.0).contains(&args.interval) {
+        bail!("--interval must be 7.5 to 4000 ms, not {}", args.interval);
+    }
+    let link = LinkParams {
+        interval_us: (args.interval * 1000.0) as u32,
+        packets_per_event: args.packets_per_event,
+        mtu: args.mtu,
+    };
+    let times = if args.worst_case {
+        Times::Maximum
+    } else {
+        Times::Typical
+    };
+    let setup = Setup {
+        times,
+        object_size: args.object_size,
+        ..setup
+    };
+    let mut world = World::new(setup, &factory, link)?;
+    if args.used_slot {
+        world.board.secondary.set_contents(0, &factory)?;
+    } else {
+        // What a device does after it has confirmed its image and nobody is connected.
+        world.settle();
+    }
+    Ok(world)
+}
+
+fn running_version(world: &World) -> String {
+    match world.device() {
+        Some(device) => {
+            let state = if device.is_confirmed() {
+                "confirmed"
+            } else {
+                "test"
+            };
+            format!("{} ({state})", device.image().header.version)
+        }
+        None => "nothing runs".to_owned(),
+    }
+}
+
+fn progress_bar(size: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("receive      {wide_bar} {bytes}/{total_bytes}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(size as u64).with_style(style)
+}
+
+fn print_plan(args: &UpdateArgs, world: &World, package: &Package) {
+    let setup = &world.board.setup;
+    let times = if args.worst_case { "maximum" } else { "typical" };
+    let slot = if args.used_slot {
+        "erased while receiving"
+    } else {
+        "erased beforehand"
+    };
+    println!(
+        "device       nRF52840 with {} ({times} times), slots of {} KiB, secondary {slot}",
+        setup.part.name,
+        setup.slot_size / 1024
+    );
+    let receipts = if args.prn == 0 {
+        "none".to_owned()
+    } else {
+        format!("every {} packets", args.prn)
+    };
+    println!(
+        "phone        {:?}: MTU {}, interval {} ms, {} packets per event, receipts {receipts}",
+        args.phone,
+        args.mtu,
+        args.interval,
+        world.link.exchanges_per_event()
+    );
+    let name = args
+        .package
+        .as_ref()
+        .map_or("the embedded demo".to_owned(), |path| path.display().to_string());
+    println!(
+        "package      {name}: {} bytes",
+        package.application.firmware.len()
+    );
+    println!();
+}
+
+fn print_stages(world: &World, package: &Package, outcome: &Outcome) {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let session = &outcome.session;
+    if session.verified_ns > 0 {
+        let receive = seconds(session.received_ns - session.started_ns);
+        let bytes = package.application.firmware.len() as f64 - f64::from(session.resumed_at);
+        println!(
+            "receive    {receive:8.2} s   {:.1} kB/s (the link carries {:.1} at most)",
+            bytes / receive / 1000.0,
+            world.link.limit_bytes_per_s() / 1000.0
+        );
+        println!(
+            "verify     {:8.2} s",
+            seconds(session.verified_ns - session.received_ns)
+        );
+    }
+    println!(
+        "install    {:8.2} s   {}",
+        seconds(outcome.boot.took_ns),
+        describe(&outcome.boot)
+    );
+    println!(
+        "total      {:8.2} s   since the device was switched on",
+        seconds(world.now_ns())
+    );
+    if outcome.sessions > 1 {
+        println!(
+            "sessions     {} (the last went on at byte {})",
+            outcome.sessions, session.resumed_at
+        );
+    }
+    println!();
+}
+
+/// What a boot did, in words.
+pub fn describe(boot: &Boot) -> String {
+    boot.report.action.to_string()
+}
+
+fn print_flash(name: &str, stats: &Stats) {
+    println!(
+        "{name}     erases: {} of 4 KiB, {} of 32 KiB, {} of 64 KiB; programs: {} ({} bytes); busy {:.2} s",
+        stats.erases_4k,
+        stats.erases_32k,
+        stats.erases_64k,
+        stats.programs,
+        stats.program_bytes,
+        stats.busy_ns as f64 / 1e9
+    );
+}

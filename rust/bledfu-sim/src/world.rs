@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole product in one place, in virtual time: phone, link, device with its two flashes, reset, boot stage,
+//! confirmation.
+//!
+//! ```text
+//!  phone ──writes──► link ──► ring ──► worker ──► flash          reset ──► boot stage ──► application ──► confirm
+//!        ◄─notifications──────────────┘  (its own time line)
+//! ```
+//! Time lines. The link has connection events. The worker is busy for as long as its flash operations and its
+//! arithmetic take; frames that arrive meanwhile wait in the ring. Both run on one clock: before the link looks
+//! at the device at time `t`, the worker is run up to `t`.
+
+use std::collections::VecDeque;
+
+use bledfu_swap::BootReport;
+use bledfu_transfer::ring::{Channel, Frame};
+use bledfu_transfer::secure_dfu::{Then, Transport, LAST_ANSWER_MS};
+
+use crate::device::{self, Board, Device, Setup, StartError};
+use crate::link::LinkParams;
+use crate::nor::NorError;
+use crate::package::Package;
+use crate::phone::secure_dfu::{Client, Phone, Session};
+use crate::phone::{DfuLink, PhoneError};
+use crate::power::Power;
+
+const MS: u64 = 1_000_000;
+/// Writes the phone's stack holds before it lets its application wait.
+const PHONE_QUEUE: usize = 32;
+/// A phone that waits this long for an answer gives up.
+const PHONE_PATIENCE_NS: u64 = 60_000 * MS;
+/// Supervision, scan and connection: from a lost link to the next one.
+const RECONNECT_NS: u64 = 1_000 * MS;
+/// Sessions after which an update has failed for good.
+const MAX_SESSIONS: u32 = 100;
+
+/// What goes wrong on purpose.
+#[derive(Clone, Debug, Default)]
+pub struct Mishaps {
+    /// The link is dropped when so many image bytes went over it, counted over all sessions; ascending.
+    pub drop_link_at: VecDeque<u64>,
+}
+
+/// What one boot did and how long it took.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Of the boot stage.
+    pub report: BootReport,
+    /// Virtual time of the boot stage in ns.
+    pub took_ns: u64,
+}
+
+/// How an update went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The last session.
+    pub session: Session,
+    /// Sessions it took; 1 without mishaps.
+    pub sessions: u32,
+    /// The boot that installed the image.
+    pub boot: Boot,
+}
+
+/// Why the world stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The device refused, or did not behave.
+    #[error(transparent)]
+    Phone(#[from] PhoneError),
+    /// The device does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The device did not close the link after its last answer.
+    #[error("the device did not close the link after the update")]
+    LinkStaysOpen,
+    /// The update was interrupted again and again.
+    #[error("the update was interrupted {MAX_SESSIONS} times")]
+    TooManySessions,
+}
+
+/// A write on its way.
+struct Write {
+    channel: Channel,
+    bytes: Vec<u8>,
+    fragments_left: u32,
+}
+
+/// Everything.
+pub struct World {
+    /// The board; survives resets.
+    pub board: Board,
+    /// The link's parameters.
+    pub link: LinkParams,
+    /// What goes wrong.
+    pub mishaps: Mishaps,
+    /// Boots so far, the newest last.
+    pub boots: Vec<Boot>,
+    /// Longest time from a request's arrival to its answer, in ns.
+    pub slowest_answer_ns: u64,
+    device: Option<Device>,
+    now_ns: u64,
+    next_event_ns: u64,
+    connected: bool,
+    worker_free_ns: u64,
+    /// When the frames in the ring arrived.
+    arrivals: VecDeque<u64>,
+    /// Notifications with the time they are ready.
+    outbox: VecDeque<(u64, Vec<u8>)>,
+    closing: Option<(Then, u64)>,
+    reset_due: bool,
+    writes: VecDeque<Write>,
+    inbox: VecDeque<Vec<u8>>,
+    image_bytes_sent: u64,
+    /// Of the devices before the last reset.
+    ring_high_water: usize,
+}
+
+impl World {
+    /// A device with `factory` in its primary slot, started.
+    ///
+    /// # Errors
+    /// [`StartError`] when the factory image cannot be started.
+    pub fn new(setup: Setup, factory: &[u8], link: LinkParams) -> Result<Self, StartError> {
+        let board = Board::new(setup, &Power::new())?;
+        board.program_factory(factory)?;
+        let mut world = Self::with_board(board, link);
+        world.power_up()?;
+        Ok(world)
+    }
+
+    /// A device that is still off.
+    pub fn with_board(board: Board, link: LinkParams) -> Self {
+        Self {
+            board,
+            link,
+            mishaps: Mishaps::default(),
+            boots: Vec::new(),
+            slowest_answer_ns: 0,
+            device: None,
+            now_ns: 0,
+            next_event_ns: 0,
+            connected: false,
+            worker_free_ns: 0,
+            arrivals: VecDeque::new(),
+            outbox: VecDeque::new(),
+            closing: None,
+            reset_due: false,
+            writes: VecDeque::new(),
+            inbox: VecDeque::new(),
+            image_bytes_sent: 0,
+            ring_high_water: 0,
+        }
+    }
+
+    /// The application, if the device is on.
+    pub fn device(&self) -> Option<&Device> {
+        self.device.as_ref()
+    }
+
+    /// Virtual time in ns.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// Most bytes the ring ever held.
+    pub fn ring_high_water(&self) -> usize {
+        self.device
+            .as_ref()
+            .map_or(0, Device::ring_high_water)
+            .max(self.ring_high_water)
+    }
+
+    /// Reset: boot stage, then the application. Power cuts on the way are followed by another boot.
+    ///
+    /// # Errors
+    /// [`StartError`] when nothing can be started.
+    pub fn power_up(&mut self) -> Result<&Boot, StartError> {
+        self.link_lost();
+        self.ring_high_water = self.ring_high_water();
+        self.device = None;
+        self.reset_due = false;
+        self.board.power.set_now_ns(self.now_ns.max(self.worker_free_ns));
+        loop {
+            self.board.power.power_on();
+            let started = self.board.power.now_ns();
+            let booted = self.board.boot();
+            let took_ns = self.board.power.now_ns() - started;
+            let outcome = booted.and_then(|report| {
+                let device = self.board.start(&report.image)?;
+                Ok((report, device))
+            });
+            // A cut under the start of the application shows only in the power.
+            if self.board.power.is_off() {
+                continue;
+            }
+            let (report, device) = outcome?;
+            self.device = Some(device);
+            self.boots.push(Boot { report, took_ns });
+            self.now_ns = self.board.power.now_ns();
+            self.worker_free_ns = self.now_ns;
+            return self.boots.last().ok_or(StartError::Boot(String::new()));
+        }
+    }
+
+    /// The application's self-test passes and it confirms itself. A power cut meanwhile is followed by a boot, and by
+    /// another try unless that boot went back to the old image.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn confirm(&mut self) -> Result<(), StartError> {
+        for _ in 0..MAX_SESSIONS {
+            let Some(device) = &mut self.device else {
+                self.power_up()?;
+                continue;
+            };
+            self.board.power.set_now_ns(self.now_ns);
+            let confirmed = device.confirm();
+            self.now_ns = self.board.power.now_ns();
+            self.worker_free_ns = self.worker_free_ns.max(self.now_ns);
+            if !self.board.power.is_off() {
+                return confirmed;
+            }
+            self.power_up()?;
+        }
+        Ok(())
+    }
+
+    /// Lets the device do its idle work (clear the slot) until there is none, without a link.
+    pub fn settle(&mut self) {
+        loop {
+            let before = self.worker_free_ns;
+            self.run_worker(u64::MAX);
+            self.now_ns = self.now_ns.max(self.worker_free_ns);
+            if self.worker_free_ns == before {
+                return;
+            }
+        }
+    }
+
+    /// Sends `package` with a client like `phone`'s, as often as the link breaks or the power is cut, up to the device's
+    /// reset and the boot of the new image. It is not confirmed yet.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn update(
+        &mut self,
+        package: &Package,
+        phone: Phone,
+        receipts: u16,
+        progress: &mut dyn FnMut(u32),
+    ) -> Result<Outcome, WorldError> {
+        let wanted = device::image_digest(&package.application.firmware);
+        for sessions in 1..=MAX_SESSIONS {
+            if self.device.is_none() {
+                let boot = self.power_up()?.clone();
+                if Some(boot.report.image.digest) == wanted {
+                    // Cut after the image was staged: the boot that came with the power has installed it.
+                    return Ok(Outcome {
+                        session: Session::default(),
+                        sessions: sessions - 1,
+                        boot,
+                    });
+                }
+            }
+            self.connect();
+            let session = match Client::new(self, phone, receipts).update(package, progress) {
+                Ok(session) => session,
+                Err(PhoneError::LinkLost) => {
+                    self.pass(RECONNECT_NS);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.await_close()?;
+            if self.device.is_none() {
+                continue;
+            }
+            let boot = self.power_up()?.clone();
+            return Ok(Outcome {
+                session,
+                sessions,
+                boot,
+            });
+        }
+        Err(WorldError::TooManySessions)
+    }
+
+    /// A phone connects, exchanges the MTU and turns notifications on.
+    pub fn connect(&mut self) {
+        self.link_lost();
+        if let Some(device) = &mut self.device {
+            self.board.power.set_now_ns(self.now_ns.max(self.worker_free_ns));
+            device.link_up(Transport::Ble);
+            self.connected = true;
+            self.next_event_ns = self.now_ns + self.link.interval_ns();
+        }
+    }
+
+    /// The link is gone, whoever dropped it.
+    pub fn link_lost(&mut self) {
+        self.connected = false;
+        self.closing = None;
+        self.writes.clear();
+        self.inbox.clear();
+        self.outbox.clear();
+        self.arrivals.clear();
+        if let Some(device) = &mut self.device {
+            device.link_down();
+        }
+    }
+
+    fn await_close(&mut self) -> Result<(), WorldError> {
+        let patience = self.now_ns + PHONE_PATIENCE_NS;
+        while self.connected {
+            if self.now_ns > patience {
+                return Err(WorldError::LinkStaysOpen);
+            }
+            self.connection_event();
+        }
+        Ok(())
+    }
+
+    /// Lets time pass without a link.
+    fn pass(&mut self, ns: u64) {
+        self.now_ns += ns;
+        self.run_worker(self.now_ns);
+    }
+
+    /// Runs the worker up to `until`. What it begins before that it ends, and is busy until then.
+    fn run_worker(&mut self, until: u64) {
+        while let Some(device) = &mut self.device {
+            if self.worker_free_ns > until {
+                return;
+            }
+            // Nothing happens before the reset any more, as on a device that waits in its reset delay.
+            if self.reset_due {
+                return;
+            }
+            if let Some(&arrived) = self.arrivals.front() {
+                let start = self.worker_free_ns.max(arrived);
+                if start > until {
+                    return;
+                }
+                self.arrivals.pop_front();
+                self.board.power.set_now_ns(start);
+                let answer = device.work();
+                self.worker_free_ns = self.board.power.now_ns();
+                self.slowest_answer_ns = self.slowest_answer_ns.max(self.worker_free_ns - arrived);
+                if let Some(answer) = answer {
+                    if let Some(reply) = answer.reply {
+                        self.outbox
+                            .push_back((self.worker_free_ns, reply.encode().as_bytes().to_vec()));
+                    }
+                    if answer.then != Then::Continue {
+                        self.closing = Some((answer.then, self.worker_free_ns));
+                        self.reset_due = answer.then == Then::Reset;
+                    }
+                }
+            } else {
+                self.board.power.set_now_ns(self.worker_free_ns);
+                let worked = device.idle();
+                self.worker_free_ns = self.board.power.now_ns();
+                if !worked {
+                    return;
+                }
+            }
+            if self.board.power.is_off() {
+                self.device = None;
+                self.link_lost();
+            }
+        }
+    }
+
+    /// One connection event: packets go both ways until neither side has one or the event is full.
+    fn connection_event(&mut self) {
+        let start = self.next_event_ns.max(self.now_ns);
+        self.next_event_ns = start + self.link.interval_ns();
+        self.now_ns = start;
+        for _ in 0..self.link.exchanges_per_event() {
+            self.run_worker(self.now_ns);
+            if !self.connected {
+                return;
+            }
+            let down = self
+                .outbox
+                .front()
+                .filter(|(ready, _)| *ready <= self.now_ns)
+                .is_some();
+            let up = self.writes.front().is_some();
+            if !down && !up {
+                break;
+            }
+            let mut air_ns = LinkParams::exchange_ns(20);
+            if down {
+                self.inbox.extend(self.outbox.pop_front().map(|(_, bytes)| bytes));
+                if let Some((_, since)) = &mut self.closing {
+                    *since = self.now_ns;
+                }
+            }
+            if up {
+                air_ns = self.send_fragment();
+            }
+            self.now_ns += air_ns;
+            if !self.connected {
+                return;
+            }
+        }
+        self.close_if_due();
+        self.now_ns = self.now_ns.max(self.next_event_ns - 1);
+    }
+
+    /// One link layer packet of the phone; returns its air time. A device whose ring is full does not acknowledge
+    /// it, and it is sent again.
+    fn send_fragment(&mut self) -> u64 {
+        let (Some(write), Some(device)) = (self.writes.front_mut(), &mut self.device) else {
+            return 0;
+        };
+        let air_ns = LinkParams::write_ns(write.bytes.len());
+        write.fragments_left = write.fragments_left.saturating_sub(1);
+        if write.fragments_left > 0 {
+            return air_ns;
+        }
+        let frame = Frame {
+            channel: write.channel,
+            bytes: &write.bytes,
+        };
+        match device.receive(frame) {
+            Ok(()) => {
+                self.arrivals.push_back(self.now_ns + air_ns);
+                if write.channel == Channel::Packet {
+                    self.image_bytes_sent += write.bytes.len() as u64;
+                }
+                self.writes.pop_front();
+                if self
+                    .mishaps
+                    .drop_link_at
+                    .front()
+                    .is_some_and(|&at| self.image_bytes_sent >= at)
+                {
+                    self.mishaps.drop_link_at.pop_front();
+                    self.now_ns += air_ns;
+                    self.run_worker(self.now_ns);
+                    self.link_lost();
+                }
+            }
+            Err(_) => write.fragments_left = 1,
+        }
+        air_ns
+    }
+
+    /// The last answer is delivered first, then the link is closed.
+    fn close_if_due(&mut self) {
+        let Some((then, since)) = self.closing else {
+            return;
+        };
+        let delay = if then == Then::Reset {
+            LAST_ANSWER_MS * MS
+        } else {
+            0
+        };
+        if self.outbox.is_empty() && self.now_ns >= since + delay {
+            self.link_lost();
+        }
+    }
+}
+
+impl DfuLink for World {
+    fn payload(&self) -> usize {
+        self.link.payload()
+    }
+
+    fn control(&mut self, request: &[u8]) -> Result<(), PhoneError> {
+        self.enqueue(Channel::Control, request)
+    }
+
+    fn packet(&mut self, bytes: &[u8]) -> Result<(), PhoneError> {
+        self.enqueue(Channel::Packet, bytes)
+    }
+
+    fn notification(&mut self) -> Result<Vec<u8>, PhoneError> {
+        let patience = self.now_ns + PHONE_PATIENCE_NS;
+        loop {
+            if let Some(bytes) = self.inbox.pop_front() {
+                return Ok(bytes);
+            }
+            if !self.connected {
+                return Err(PhoneError::LinkLost);
+            }
+            if self.now_ns > patience {
+                return Err(PhoneError::NoAnswer(0));
+            }
+            self.connection_event();
+        }
+    }
+
+    fn wait_ms(&mut self, ms: u64) -> Result<(), PhoneError> {
+        let until = self.now_ns + ms * MS;
+        while self.connected && self.now_ns < until {
+            self.connection_event();
+        }
+        if self.connected {
+            Ok(())
+        } else {
+            Err(PhoneError::LinkLost)
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+}
+
+impl World {
+    fn enqueue(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), PhoneError> {
+        while self.connected && self.writes.len() >= PHONE_QUEUE {
+            self.connection_event();
+        }
+        if !self.connected {
+            return Err(PhoneError::LinkLost);
+        }
+        let fragments_left = LinkParams::fragments(bytes.len());
+        self.writes.push_back(Write {
+            channel,
+            bytes: bytes.to_vec(),
+            fragments_left,
+        });
+        Ok(())
+    }
+}
+
+impl From<NorError> for WorldError {
+    fn from(error: NorError) -> Self {
+        Self::Start(error.into())
+    }
+}
