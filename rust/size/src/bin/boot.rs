@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The boot stage (decision, swap using move, verification); cryptography elsewhere.
+#![no_std]
+#![no_main]
+
+#[path = "../boot.rs"]
+mod boot;
+
+#[no_mangle]
+extern "C" fn _start() -> ! {
+    boot::run(bledfu_size::Elsewhere)
+}
