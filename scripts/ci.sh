@@ -4,7 +4,7 @@
 # two cores from nothing, two minutes when everything is built.
 #
 # Needs Rust and Python 3. Installs the rest by itself where it may: rustfmt and clippy through rustup, a Rust core for
-# Cortex-M4 and a linker through apt, the clients through PyPI and crates.io.
+# Cortex-M4 and a linker through apt, the clients through pip and cargo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD

@@ -42,7 +42,7 @@ impl From<Install> for Algorithm {
 /// What `update` and `serve` both can be told about the device.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArgs {
-    /// External flash part (`--part list` names them).
+    /// External flash part; an unknown name lists the known ones.
     #[arg(long, default_value = "mx25r6435f")]
     pub part: String,
     /// Key that packages are checked with, PEM, public or private [default: the demo key].
@@ -214,7 +214,11 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
         bar.set_position(u64::from(at))
     });
     bar.finish_and_clear();
-    let outcome = outcome?;
+    // The device cannot say more than a code; what is wrong with the package itself, a look at it can.
+    let outcome = outcome.map_err(|error| match package.check() {
+        Ok(()) => anyhow::Error::new(error),
+        Err(problem) => anyhow::anyhow!("{error}: {problem}"),
+    })?;
     if !args.no_confirm {
         world.confirm()?;
     }
