@@ -129,7 +129,10 @@ impl WildClient<'_> {
                 crc32(&firmware[..at]),
                 "what the device holds is what was sent"
             );
-            assert!(at % SECTOR == 0 || at == firmware.len(), "and ends at an object");
+            assert!(
+                at.is_multiple_of(SECTOR) || at == firmware.len(),
+                "and ends at an object"
+            );
             if at == firmware.len() {
                 return self
                     .ask(Request::Execute)

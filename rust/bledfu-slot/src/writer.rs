@@ -202,13 +202,17 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(true)
     }
 
-    /// One step of clearing the slot while nothing happens: the trailer, then up to 64 KiB at once, as far as the
-    /// largest image reaches. For a slot whose content nobody needs any more. False when the slot is clear.
+    /// One step of clearing the slot while nothing happens: the trailer, then up to `block` bytes at once (a power of
+    /// two of sectors), as far as the largest image reaches. For a slot whose content nobody needs any more. False
+    /// when the slot is clear.
     ///
     /// # Errors
     /// Of the flash.
-    pub fn clear_step<F: NorFlash>(&mut self, flash: &mut F) -> Result<bool, WriteError<F::Error>> {
-        const BLOCK: u32 = 64 * 1024;
+    pub fn clear_step<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        block: u32,
+    ) -> Result<bool, WriteError<F::Error>> {
         if self.accepted > 0 {
             self.accepted = 0;
             self.erased_to = 0;
@@ -223,7 +227,7 @@ impl<H: Sha256> SlotWriter<H> {
             return Ok(false);
         }
         let from = self.erased_to;
-        let to = round_up(from + 1, BLOCK).min(round_up(end, self.sector()));
+        let to = round_up(from + 1, block.max(self.sector())).min(round_up(end, self.sector()));
         self.make_blank(flash, from, to)?;
         self.erased_to = to;
         Ok(true)
@@ -619,7 +623,7 @@ mod tests {
     fn clearing_makes_all_an_image_can_occupy_blank_and_then_stops() {
         let (mut flash, mut writer) = (flash(), writer());
         flash.bytes.fill(0);
-        while writer.clear_step(&mut flash).unwrap() {}
+        while writer.clear_step(&mut flash, 64 * 1024).unwrap() {}
         let limit = layout().max_image_size() as usize;
         let trailer = layout().secondary_trailer().first_sector() as usize;
         let mut cleared = flash.bytes[..limit].iter().chain(&flash.bytes[trailer..]);

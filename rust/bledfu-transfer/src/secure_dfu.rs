@@ -289,7 +289,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         let ahead = open
             .saturating_sub(received)
             .saturating_add(self.config.object_size);
-        self.upload.idle(ahead, self.link.is_none())
+        self.upload.idle(ahead, self.link.is_some())
     }
 
     /// Handles one frame of the peer. `now_ms` is any monotonic time.

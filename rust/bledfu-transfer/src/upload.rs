@@ -26,6 +26,9 @@ use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
 use embedded_storage::nor_flash::NorFlash;
 
+/// Largest erase in bytes while nobody is connected.
+const CLEAR_BLOCK: u32 = 64 * 1024;
+
 /// The image that runs, as the application found it at its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -104,6 +107,8 @@ pub struct Upload<'k, S, J, C: Crypto> {
     crc: Crc32,
     committed_crc: Crc32,
     state: State,
+    /// The journal has a session whose bytes are in the slot, even if RAM has forgotten it.
+    session_kept: bool,
 }
 
 impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
@@ -128,6 +133,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             crc: crc32(),
             committed_crc: crc32(),
             state: State::Idle,
+            session_kept: false,
         }
     }
 
@@ -218,6 +224,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     pub fn resume(&mut self, init: &[u8], size: u32, stored: Progress) -> Progress {
         let session = bledfu_slot::journal::session_id(init);
         self.state = State::Receiving { session, size };
+        self.session_kept = true;
         self.crc = crc32();
         let crc = &mut self.crc;
         let read = self.writer.resume(
@@ -263,6 +270,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             return Err(TransferError::Write);
         }
         self.state = State::Receiving { session, size };
+        self.session_kept = true;
         self.restart(size);
         Ok(())
     }
@@ -341,8 +349,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             Ok(_) => self.state = State::Staged,
             Err(_) => self.drop_progress(),
         }
-        if let Err(error) = self.journal.close() {
-            log::warn!("the finished session stays in the journal: {error}");
+        match self.journal.close() {
+            Ok(()) => self.session_kept = false,
+            Err(error) => log::warn!("the finished session stays in the journal: {error}"),
         }
         outcome
     }
@@ -428,13 +437,14 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     }
 
     /// One erase while nothing else is to be done; false when there is nothing to erase. During a transfer the
-    /// sectors of the next `ahead` bytes; without one and without a link (`may_take_long`), the whole slot, if
-    /// nobody needs what is in it.
-    pub fn idle(&mut self, ahead: u32, may_take_long: bool) -> bool {
+    /// sectors of the next `ahead` bytes; without one the whole slot, if nobody needs what is in it: in blocks, or
+    /// sector by sector when a peer is there that may ask for something any moment (`linked`).
+    pub fn idle(&mut self, ahead: u32, linked: bool) -> bool {
+        let block = if linked { self.sector_size() } else { CLEAR_BLOCK };
         let step = match self.state {
             State::Receiving { .. } => self.writer.erase_ahead(&mut self.secondary, ahead),
-            State::Idle if may_take_long && self.running.confirmed => {
-                self.writer.clear_step(&mut self.secondary)
+            State::Idle if self.running.confirmed && !self.session_kept => {
+                self.writer.clear_step(&mut self.secondary, block)
             }
             State::Idle | State::Staged => Ok(false),
         };

@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A peer right at the device's ring: requests in, answers out, byte for byte, no link in between.
+//!
+//! The device is the one the conformance list of Secure DFU is written for: hardware version 52, firmware version
+//! 1, objects of 512 and 4096 bytes, signature required, no SoftDevice. Its package key is the list's.
+#![allow(dead_code)] // every test binary uses another part of this
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::OnceLock;
+
+use bledfu_sim::device::{Board, Device, Keys, Setup};
+use bledfu_sim::init_packet::InitFields;
+use bledfu_sim::keys::SigningKey;
+use bledfu_sim::make::ImageSpec;
+use bledfu_sim::package::{Package, Part};
+use bledfu_sim::phone::secure_dfu::{crc32, Client, Phone};
+use bledfu_sim::phone::{DfuLink, PhoneError};
+use bledfu_sim::power::Power;
+use bledfu_slot::Version;
+use bledfu_swap::BootReport;
+use bledfu_transfer::ring::{Channel, Frame, PushError};
+use bledfu_transfer::secure_dfu::{Then, Transport};
+use sha2::{Digest, Sha256};
+
+/// Bytes of P, and of the real images that stand in for it where it must be one.
+pub const P_SIZE: usize = 5000;
+/// Bytes of a data object.
+pub const OBJECT: usize = 4096;
+/// Bytes a packet carries at MTU 247.
+pub const PACKET: usize = 244;
+
+/// I, the list's signed init packet for P.
+pub const PACKET_I: &str = "\
+    1288010A420801123E080210341A0100200028003000388827422408031220FB8AFC751487E795430E5791E823AB44BB8B1D518D9BB5DF\
+    D9F77B29858B3934480052040801120010001A402220E65C6CD48F7D339CEA0999A2253DC8D3126A65F9981FABF78617CD7EA4408CF21D\
+    78BB61D21D7EE018C724F0E067B1D5F1511AB9B22FE5E30FC123F2E395";
+
+/// The bytes of a hexadecimal text; blanks do not count.
+pub fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+    assert!(digits.len().is_multiple_of(2), "half a byte in {text:?}");
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
+    digits
+        .chunks(2)
+        .map(|pair| byte(pair).expect("hexadecimal digits"))
+        .collect()
+}
+
+/// Bytes as the list writes them: `60 06 01`.
+pub fn show(bytes: &[u8]) -> String {
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(" ")
+}
+
+/// A number as it goes over the air: `00 10 00 00`.
+pub fn le(number: usize) -> String {
+    show(&(number as u32).to_le_bytes())
+}
+
+/// The answer to Checksum, and the receipt, of a peer that holds exactly these bytes.
+pub fn checksum(held: &[u8]) -> String {
+    format!("60 03 01 {} {}", le(held.len()), le(crc32(held) as usize))
+}
+
+/// The answer to Select of a peer that holds exactly these bytes and takes objects of `max` bytes.
+pub fn selected(max: usize, held: &[u8]) -> String {
+    format!(
+        "60 06 01 {} {} {}",
+        le(max),
+        le(held.len()),
+        le(crc32(held) as usize)
+    )
+}
+
+/// Create of a command object.
+pub fn create_command(size: usize) -> String {
+    format!("01 01 {}", le(size))
+}
+
+/// Create of a data object.
+pub fn create_data(size: usize) -> String {
+    format!("01 02 {}", le(size))
+}
+
+/// P, the image of the list: byte i is 7·i + 3. It is no MCUboot image.
+pub fn image_p() -> Vec<u8> {
+    (0..P_SIZE as u32).map(|i| (7 * i + 3) as u8).collect()
+}
+
+pub fn packet_i() -> Vec<u8> {
+    hex(PACKET_I)
+}
+
+/// U: I without its signature.
+pub fn packet_u() -> Vec<u8> {
+    let mut packet = vec![0x0A, 0x42];
+    packet.extend_from_slice(&packet_i()[5..71]);
+    packet
+}
+
+/// The list's key: private number 01 02 … 20.
+pub fn package_key() -> SigningKey {
+    let scalar: [u8; 32] = std::array::from_fn(|i| i as u8 + 1);
+    SigningKey::from_scalar(&scalar).expect("a number below the order")
+}
+
+/// What images are signed with; another key than that of packages, so that no test can mix them up.
+pub fn image_key() -> SigningKey {
+    SigningKey::from_scalar(&[0x33; 32]).expect("a number below the order")
+}
+
+/// A key nobody told the device of.
+pub fn strange_key() -> SigningKey {
+    SigningKey::from_scalar(&[0x44; 32]).expect("a number below the order")
+}
+
+pub const fn version(major: u8) -> Version {
+    Version {
+        major,
+        minor: 0,
+        revision: 0,
+        build: 0,
+    }
+}
+
+/// The image that runs at first: version 1.0.0.
+pub fn factory_image() -> &'static [u8] {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        ImageSpec::demo(version(1), 9_000, &image_key())
+            .expect("room for TLVs")
+            .build()
+    })
+}
+
+/// The recipe of [`update_image`].
+pub fn update_spec() -> ImageSpec {
+    ImageSpec::demo(version(2), P_SIZE, &image_key()).expect("room for TLVs")
+}
+
+/// A real image of the size of P, version 2.0.0: two objects, and the last Execute can succeed.
+pub fn update_image() -> &'static [u8] {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    IMAGE.get_or_init(|| update_spec().build())
+}
+
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The fields of a right init packet for `image`: firmware version 2, hardware version 52.
+pub fn fields_for(image: &[u8]) -> InitFields {
+    InitFields::application(2, 52, &[0], image.len() as u32, &sha256(image))
+}
+
+/// A right init packet for `image`.
+pub fn init_for(image: &[u8]) -> Vec<u8> {
+    fields_for(image).signed(&package_key())
+}
+
+/// A package, as a client takes it out of a zip.
+pub fn package(init: &[u8], firmware: &[u8]) -> Package {
+    let application = Part {
+        init: init.to_vec(),
+        firmware: firmware.to_vec(),
+        dat_file: "app.dat".into(),
+        bin_file: "app.bin".into(),
+    };
+    Package {
+        application,
+        system: None,
+    }
+}
+
+/// The package that updates the device to [`update_image`].
+pub fn update_package() -> Package {
+    package(&init_for(update_image()), update_image())
+}
+
+pub fn keys() -> Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    *KEYS.get_or_init(|| Keys::new(package_key().public(), image_key().public(), Vec::new()))
+}
+
+/// The device of the list, with slots of 16 sectors.
+pub fn setup() -> Setup {
+    Setup {
+        keys: keys(),
+        ..Setup::small(16)
+    }
+}
+
+/// A device and who talks to it. A request is answered before the next one is sent, unless a test says `burst`.
+pub struct Peer {
+    /// Survives resets.
+    pub board: Board,
+    /// What the last answer asks of the caller: nothing, to close the link, to reset.
+    pub then: Then,
+    /// Bytes per packet.
+    pub payload: usize,
+    /// The worker does its idle work (erases ahead) whenever no frame waits, as on a device.
+    pub idles: bool,
+    /// Longest virtual time from a frame to its answer, in ns.
+    pub slowest_ns: u64,
+    device: Option<Device>,
+    transport: Transport,
+    inbox: VecDeque<Vec<u8>>,
+}
+
+impl Peer {
+    /// Connected to a fresh device over Bluetooth.
+    pub fn new() -> Self {
+        Self::with(setup())
+    }
+
+    /// Connected to a fresh device over a serial line with frames of `mtu` bytes.
+    pub fn serial(mtu: u16) -> Self {
+        let mut peer = Self::new();
+        peer.drop_link();
+        peer.transport = Transport::Serial { mtu };
+        peer.connect();
+        peer
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        Self::with_factory(setup, factory_image())
+    }
+
+    pub fn with_factory(setup: Setup, factory: &[u8]) -> Self {
+        let board = Board::new(setup, &Power::new()).expect("slots that fit");
+        board.program_factory(factory).expect("an image that fits");
+        Self::on(board)
+    }
+
+    /// Boots the board and connects.
+    pub fn on(board: Board) -> Self {
+        let mut peer = Self {
+            board,
+            then: Then::Continue,
+            payload: PACKET,
+            idles: true,
+            slowest_ns: 0,
+            device: None,
+            transport: Transport::Ble,
+            inbox: VecDeque::new(),
+        };
+        peer.reboot();
+        peer
+    }
+
+    /// A device that has accepted `init`.
+    pub fn after_init(init: &[u8]) -> Self {
+        let mut peer = Self::new();
+        assert_eq!(peer.send_init(init), "60 04 01");
+        peer
+    }
+
+    /// A device that has accepted I and executed the first object of P.
+    pub fn after_first_object() -> Self {
+        let mut peer = Self::after_init(&packet_i());
+        peer.object(&image_p(), 0, OBJECT);
+        peer.ask("04", "60 04 01");
+        peer
+    }
+
+    /// From the next connection on.
+    pub fn set_transport(&mut self, transport: Transport) {
+        self.transport = transport;
+    }
+
+    pub fn device(&mut self) -> &mut Device {
+        self.device.as_mut().expect("the device is on")
+    }
+
+    // ---- link and power ----
+
+    pub fn connect(&mut self) {
+        let transport = self.transport;
+        self.then = Then::Continue;
+        self.device().link_up(transport);
+    }
+
+    pub fn drop_link(&mut self) {
+        self.inbox.clear();
+        self.device().link_down();
+    }
+
+    pub fn reconnect(&mut self) {
+        self.drop_link();
+        self.connect();
+    }
+
+    /// Power on or reset: boot stage, application, connection.
+    pub fn reboot(&mut self) -> BootReport {
+        let report = self.restart();
+        self.connect();
+        report
+    }
+
+    /// Power on or reset: boot stage and application; nobody is connected yet.
+    pub fn restart(&mut self) -> BootReport {
+        self.device = None;
+        self.inbox.clear();
+        self.board.power.power_on();
+        let report = self.board.boot().expect("a device that boots");
+        self.device = Some(
+            self.board
+                .start(&report.image)
+                .expect("an application that starts"),
+        );
+        report
+    }
+
+    /// Idle work until there is none.
+    pub fn idle(&mut self) {
+        while !self.board.power.is_off() && self.device().idle() {}
+    }
+
+    // ---- requests and packets ----
+
+    /// Puts a frame into the ring. When there is no room the link holds it back while the worker goes on.
+    pub fn burst(&mut self, channel: Channel, bytes: &[u8]) {
+        loop {
+            match self.device().receive(Frame { channel, bytes }) {
+                Ok(()) => return,
+                Err(PushError::Full) => {
+                    self.work_once();
+                }
+                Err(PushError::TooLong) => panic!("{} bytes in one write", bytes.len()),
+            }
+        }
+    }
+
+    /// False when there is no frame to work on.
+    fn work_once(&mut self) -> bool {
+        let began = self.board.power.now_ns();
+        let Some(answer) = self.device().work() else {
+            return false;
+        };
+        if self.board.power.is_off() {
+            return true;
+        }
+        if let Some(reply) = answer.reply {
+            self.slowest_ns = self.slowest_ns.max(self.board.power.now_ns() - began);
+            self.inbox.push_back(reply.encode().as_bytes().to_vec());
+        }
+        if answer.then != Then::Continue {
+            self.then = answer.then;
+        }
+        true
+    }
+
+    /// The worker empties the ring; then it idles.
+    pub fn work(&mut self) {
+        while self.work_once() {}
+        if self.idles {
+            self.idle();
+        }
+    }
+
+    /// Answers that nobody has looked at yet.
+    pub fn answers(&mut self) -> Vec<String> {
+        self.inbox.drain(..).map(|bytes| show(&bytes)).collect()
+    }
+
+    /// Everything that comes back for one control point write (or serial frame).
+    pub fn control(&mut self, request: &[u8]) -> Vec<String> {
+        self.send(Channel::Control, request);
+        self.answers()
+    }
+
+    fn send(&mut self, channel: Channel, bytes: &[u8]) {
+        self.burst(channel, bytes);
+        // One frame was put into an empty ring: no need to look twice.
+        self.work_once();
+        if self.idles && !self.board.power.is_off() {
+            self.idle();
+        }
+    }
+
+    /// The one answer to a request.
+    #[track_caller]
+    pub fn answer(&mut self, request: &str) -> String {
+        let mut answers = self.control(&hex(request));
+        assert_eq!(answers.len(), 1, "answers to {request}: {answers:?}");
+        answers.remove(0)
+    }
+
+    /// Sends a request and compares its one answer.
+    #[track_caller]
+    pub fn ask(&mut self, request: &str, answer: &str) {
+        let came = self.answer(request);
+        assert_eq!(came, show(&hex(answer)), "the answer to {request}");
+    }
+
+    /// Sends a request that is not answered.
+    #[track_caller]
+    pub fn ask_nothing(&mut self, request: &str) {
+        let none: [&str; 0] = [];
+        assert_eq!(self.control(&hex(request)), none, "answers to {request}");
+    }
+
+    /// Sends bytes in packets of `size`; returns the receipts.
+    pub fn packets(&mut self, bytes: &[u8], size: usize) -> Vec<String> {
+        for packet in bytes.chunks(size) {
+            match self.transport {
+                Transport::Ble => self.send(Channel::Packet, packet),
+                Transport::Serial { .. } => {
+                    let mut request = vec![0x08];
+                    request.extend_from_slice(packet);
+                    self.send(Channel::Control, &request);
+                }
+            }
+        }
+        self.answers()
+    }
+
+    /// Sends bytes in packets of MTU 247 and sees that nothing comes back.
+    #[track_caller]
+    pub fn data(&mut self, bytes: &[u8]) {
+        let payload = self.payload;
+        let none: [&str; 0] = [];
+        assert_eq!(
+            self.packets(bytes, payload),
+            none,
+            "nothing is sent without being asked for"
+        );
+    }
+
+    /// Creates the command object, fills it, executes it; returns the last answer.
+    pub fn send_init(&mut self, init: &[u8]) -> String {
+        self.ask(&create_command(init.len()), "60 01 01");
+        self.data(init);
+        self.ask("03", &checksum(init));
+        self.answer("04")
+    }
+
+    /// Creates and fills the data object `begin..end` of `image`; not executed yet.
+    #[track_caller]
+    pub fn object(&mut self, image: &[u8], begin: usize, end: usize) {
+        self.ask(&create_data(end - begin), "60 01 01");
+        self.data(&image[begin..end]);
+        self.ask("03", &checksum(&image[..end]));
+    }
+
+    /// Sends `image` from `from` (an object boundary) to its end; returns the answer to the last Execute.
+    #[track_caller]
+    pub fn image_from(&mut self, image: &[u8], from: usize) -> String {
+        let mut at = from;
+        loop {
+            let end = (at + OBJECT).min(image.len());
+            self.object(image, at, end);
+            let answer = self.answer("04");
+            if end == image.len() {
+                return answer;
+            }
+            assert_eq!(answer, "60 04 01");
+            at = end;
+        }
+    }
+
+    /// A whole transfer, from Create to the answer to the last Execute.
+    #[track_caller]
+    pub fn transfer(&mut self, init: &[u8], image: &[u8]) -> String {
+        assert_eq!(self.send_init(init), "60 04 01");
+        self.image_from(image, 0)
+    }
+
+    /// One session of a real client's program.
+    ///
+    /// # Errors
+    /// As the client's: refused, link lost.
+    pub fn client(&mut self, phone: Phone, receipts: u16, package: &Package) -> Result<(), PhoneError> {
+        Client::new(self, phone, receipts)
+            .update(package, &mut |_| ())
+            .map(drop)
+    }
+
+    /// Updates to [`update_image`], resets, confirms: the proof that a device is in order.
+    #[track_caller]
+    pub fn update_and_confirm(&mut self) {
+        self.reconnect();
+        assert_eq!(self.client(Phone::Nrfutil, 0, &update_package()), Ok(()));
+        self.install_and_confirm(update_image());
+    }
+
+    /// The staged image is installed, runs and confirms itself.
+    #[track_caller]
+    pub fn install_and_confirm(&mut self, image: &[u8]) {
+        assert_eq!(self.then, Then::Reset, "after the last answer the device resets");
+        assert!(self.board.is_pending().expect("a trailer"), "the image is staged");
+        let report = self.reboot();
+        let digest = bledfu_sim::device::image_digest(image).expect("an image");
+        assert_eq!(
+            report.image.digest, digest,
+            "the new image runs: {}",
+            report.action
+        );
+        self.device().confirm().expect("a flash that works");
+        assert_eq!(self.reboot().image.digest, digest, "it stays");
+    }
+
+    // ---- what the board holds ----
+
+    #[track_caller]
+    pub fn assert_pending(&self, pending: bool) {
+        assert_eq!(
+            self.board.is_pending().expect("a trailer"),
+            pending,
+            "an update is staged"
+        );
+    }
+
+    /// The secondary slot holds these bytes from its start on.
+    #[track_caller]
+    pub fn assert_held(&self, bytes: &[u8]) {
+        assert!(
+            self.board.secondary.contents().starts_with(bytes),
+            "flash does not hold what was sent"
+        );
+    }
+
+    /// Fills the secondary slot, its trailer included, as an old image and its swap leave it.
+    pub fn dirty_slot(&self) {
+        let size = self.board.secondary.size() as usize;
+        let old: Vec<u8> = (0..size).map(|i| (i / 64 + 5 * i) as u8 & 0x5B).collect();
+        self.board
+            .secondary
+            .set_contents(0, &old)
+            .expect("within the slot");
+    }
+
+    /// Virtual time in ms.
+    pub fn now_ms(&self) -> u64 {
+        self.board.power.now_ns() / 1_000_000
+    }
+}
+
+impl DfuLink for Peer {
+    fn payload(&self) -> usize {
+        self.payload
+    }
+
+    fn control(&mut self, request: &[u8]) -> Result<(), PhoneError> {
+        self.link()?;
+        self.send(Channel::Control, request);
+        self.link()
+    }
+
+    fn packet(&mut self, bytes: &[u8]) -> Result<(), PhoneError> {
+        self.link()?;
+        self.send(Channel::Packet, bytes);
+        self.link()
+    }
+
+    fn notification(&mut self) -> Result<Vec<u8>, PhoneError> {
+        self.inbox.pop_front().ok_or(PhoneError::NoAnswer(0))
+    }
+
+    fn wait_ms(&mut self, ms: u64) -> Result<(), PhoneError> {
+        self.board.power.advance_ns(ms * 1_000_000);
+        self.link()
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.board.power.now_ns()
+    }
+}
+
+impl Peer {
+    fn link(&self) -> Result<(), PhoneError> {
+        if self.board.power.is_off() {
+            Err(PhoneError::LinkLost)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+// ---- what the device says in its log ----
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Recorder;
+
+impl log::Log for Recorder {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Info
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Records from now on what the devices of this thread say; forgets what they said before.
+pub fn listen() {
+    // Another test of this binary may have installed it already.
+    let _ = log::set_logger(&Recorder);
+    log::set_max_level(log::LevelFilter::Info);
+    LINES.with_borrow_mut(Vec::clear);
+}
+
+/// One line of the log contains this sentence.
+#[track_caller]
+pub fn assert_said(sentence: &str) {
+    let lines = LINES.with_borrow_mut(std::mem::take);
+    assert!(
+        lines.iter().any(|line| line.contains(sentence)),
+        "not said: {sentence}\nbut: {lines:#?}"
+    );
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The 27 pitfalls of the field, collected from the issue trackers of the phone libraries, other bootloaders and
+//! Nordic's forum: each is excluded by a test, or cannot happen.
+
+mod harness;
+
+use bledfu_sim::device::Setup;
+use bledfu_sim::make::ImageSpec;
+use bledfu_sim::nor::Fault;
+use bledfu_sim::parts::{Part, TypMax, MX25R6435F};
+use bledfu_sim::phone::secure_dfu::Phone;
+use bledfu_transfer::ring::{Channel, Frame};
+use bledfu_transfer::secure_dfu::{Then, INACTIVITY_MS};
+use harness::*;
+
+struct Pitfall {
+    number: u8,
+    /// What others saw.
+    symptom: &'static str,
+    /// Why it cannot happen here.
+    excluded: &'static str,
+    /// Tests that show it, by name; none where there is nothing to run.
+    tests: &'static [&'static str],
+}
+
+const fn pitfall(
+    number: u8,
+    symptom: &'static str,
+    excluded: &'static str,
+    tests: &'static [&'static str],
+) -> Pitfall {
+    Pitfall {
+        number,
+        symptom,
+        excluded,
+        tests,
+    }
+}
+
+const PITFALLS: &[Pitfall] = &[
+    pitfall(
+        1,
+        "the receive buffer is reused before the flash has read it",
+        "The worker copies bytes out of the ring into the writer's one page; the page goes to a flash call that blocks and is compared with what reads back before it is filled again. There is no completion callback that could be missed.",
+        &["case_66_a_lost_completion_or_a_single_failure_is_made_good"],
+    ),
+    pitfall(
+        2,
+        "the CRC is computed after the buffer was handed on",
+        "CRC and page are fed from the same borrowed bytes, which nobody else can change while they are borrowed.",
+        &["case_66_a_write_that_fails_is_answered_with_failure_and_the_object_can_be_sent_again"],
+    ),
+    pitfall(
+        3,
+        "packets that arrive during an erase are lost",
+        "The ring holds a whole object and the request behind it, and Create is answered when the erase is done.",
+        &["case_65_a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
+    ),
+    pitfall(
+        4,
+        "packets of 20 bytes exhaust a pool of packet buffers",
+        "The ring counts bytes, with one byte of overhead per short packet; it is sized for an object in packets of 20 bytes.",
+        &["an_object_in_packets_of_20_bytes_never_finds_the_ring_full"],
+    ),
+    pitfall(
+        5,
+        "a slow erase blocks the link until the supervision timeout",
+        "Only the worker touches flash; a request erases its object and at most the trailer, never the slot.",
+        &["no_request_erases_more_than_its_object_and_the_trailer"],
+    ),
+    pitfall(
+        6,
+        "the inactivity timer fires while a request is in work",
+        "The worker itself looks at the clock, between two frames; nothing is cleared but the link closed, which rolls back to the last executed object.",
+        &["work_is_no_silence_and_silence_ends_the_link_only"],
+    ),
+    pitfall(
+        7,
+        "an interrupted update is restarted without resetting the write position",
+        "Create of a command object resets everything in RAM, an accepted init packet the journal; the writer checks every write against image and slot.",
+        &[
+            "case_29_a_new_command_object_forgets_the_image",
+            "case_82_another_init_packet_after_half_a_transfer_starts_a_new_one",
+        ],
+    ),
+    pitfall(
+        8,
+        "NOR flash is programmed again without an erase",
+        "Create always leads to sectors that read blank, and sectors used since the last executed object are erased even if they do; the simulated flash refuses any bit from 0 to 1.",
+        &["case_62_create_again_restarts_the_object_on_erased_flash"],
+    ),
+    pitfall(
+        9,
+        "Create was answered, the link broke, and Execute is refused on resume",
+        "A lost link forgets the open object; Execute at an object boundary succeeds and changes nothing.",
+        &["case_77_a_link_lost_right_after_create_leaves_no_object_behind"],
+    ),
+    pitfall(
+        10,
+        "a stale receipt arrives between a request and its answer after a reconnect",
+        "Receipts are off at every connection, the ring is cleared with the link, and all answers come from one worker in the order of the frames.",
+        &["case_74_a_new_connection_starts_without_receipts"],
+    ),
+    pitfall(
+        11,
+        "a receipt says offset 0",
+        "A receipt is the same message as the answer to Checksum, made from the same state, whatever became of the packet.",
+        &[
+            "case_72_receipts_are_for_the_init_packet_too_and_count_dropped_packets",
+            "a_receipt_tells_the_true_offset_even_when_the_flash_has_failed",
+        ],
+    ),
+    pitfall(
+        12,
+        "the receipt for the packet that ends the object is missing",
+        "Receipts count packets and know nothing of objects' ends. (That a full notification queue is tried again is the transport's duty.)",
+        &["case_69_the_receipt_that_is_due_with_the_last_packet_of_the_object_is_sent"],
+    ),
+    pitfall(
+        13,
+        "the last answer is lost because the link is closed too early",
+        "The target asks for the reset together with its answer; whoever runs it delivers the answer, waits LAST_ANSWER_MS, and closes the link then.",
+        &["case_61_the_link_is_closed_after_the_last_answer_was_delivered_and_not_before"],
+    ),
+    pitfall(
+        14,
+        "the device resets without closing the link",
+        "There is no way from the target to a reset but Then::Reset, whose first half is to close the link.",
+        &[
+            "case_61_the_link_is_closed_after_the_last_answer_was_delivered_and_not_before",
+            "case_83_abort_closes_the_link_within_a_second",
+        ],
+    ),
+    pitfall(
+        15,
+        "the buttonless characteristic does not answer the name request",
+        "There is no buttonless characteristic: the application takes updates itself, and phones start at once.",
+        &[],
+    ),
+    pitfall(
+        16,
+        "a stale GATT cache hides the service",
+        "The GATT table does not change between application and update, because there is no separate update mode.",
+        &[],
+    ),
+    pitfall(
+        17,
+        "the packet characteristic is shorter than the MTU allows",
+        "A frame may have every length ATT allows, 512 bytes; a longer one is refused by name.",
+        &["case_15_packets_of_every_usual_mtu_are_taken"],
+    ),
+    pitfall(
+        18,
+        "Checksum says 0 although data was sent",
+        "One field says what Checksum, Execute and packets are about; Select and Create set it.",
+        &[
+            "case_10_11_select_of_an_unknown_type_is_an_invalid_object_and_selects_nothing",
+            "case_56_57_58_59_the_first_object_from_create_to_execute",
+        ],
+    ),
+    pitfall(
+        19,
+        "the QSPI driver cannot read its source from internal flash",
+        "Slot pages and trailer fields are programmed out of aligned buffers in RAM; the simulated flash refuses a source that is not word-aligned.",
+        &["case_61_the_last_execute_of_an_image_marks_it_and_the_device_resets_after_the_answer"],
+    ),
+    pitfall(
+        20,
+        "packets are no multiple of the flash's write size",
+        "Pages are put together from the stream of bytes; only the last page of an image is filled up.",
+        &[
+            "case_15_packets_of_every_usual_mtu_are_taken",
+            "case_16_packets_of_one_byte_are_taken",
+        ],
+    ),
+    pitfall(
+        21,
+        "the hash is over the copy in RAM, not over the flash",
+        "The digest is fed with what was read back page by page; TLVs and signature are read from flash.",
+        &["a_bit_that_fails_in_flash_is_found_before_the_object_is_executed"],
+    ),
+    pitfall(
+        22,
+        "a transfer is resumed with another image",
+        "Progress in the journal carries the CRC-32 of its init packet, what it claims is hashed again in the slot, and the init packet names the SHA-256 of the image.",
+        &[
+            "case_82_another_init_packet_after_a_reset_starts_a_new_one",
+            "progress_is_not_believed_when_the_slot_does_not_hold_it",
+        ],
+    ),
+    pitfall(
+        23,
+        "the init packet comes in one burst and is dropped",
+        "It goes through the same ring as data, which holds it eight times.",
+        &["case_31_the_longest_command_in_one_burst_of_packets_of_20_bytes"],
+    ),
+    pitfall(
+        24,
+        "the install takes so long that the device seems dead",
+        "It cannot be avoided, but it is known: `bledfu update` reports the time of the install for every flash part.",
+        &[],
+    ),
+    pitfall(
+        25,
+        "the same version is refused",
+        "An equal firmware version is accepted, as the reference does; a lower one is refused by name (0B 05).",
+        &[
+            "case_44_an_older_firmware_is_refused_and_the_same_is_not",
+            "the_same_package_twice_is_fine",
+        ],
+    ),
+    pitfall(
+        26,
+        "an answer leaves before the response to the write it answers",
+        "The Bluetooth thread can only put a frame into the ring, which returns no answer; answers come from the worker.",
+        &["case_65_a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
+    ),
+    pitfall(
+        27,
+        "users see numbers like 4108 or 520 and no reason",
+        "Every refusal has one code on the wire and one sentence in the log; packages are padded to a multiple of 4, so that 4108 does not come up.",
+        &["bad_init_packets_are_refused_with_their_reason_and_touch_nothing"],
+    ),
+];
+
+const SOURCES: &[&str] = &[
+    include_str!("pitfalls.rs"),
+    include_str!("bad_input.rs"),
+    include_str!("conformance/command.rs"),
+    include_str!("conformance/data.rs"),
+    include_str!("conformance/init.rs"),
+    include_str!("conformance/link.rs"),
+    include_str!("conformance/receipts.rs"),
+    include_str!("conformance/resume.rs"),
+    include_str!("conformance/serial.rs"),
+];
+
+#[test]
+fn every_pitfall_has_a_sentence_and_its_tests_exist() {
+    let numbers: Vec<u8> = PITFALLS.iter().map(|pitfall| pitfall.number).collect();
+    assert_eq!(numbers, (1..=27).collect::<Vec<u8>>());
+    for pitfall in PITFALLS {
+        assert!(
+            pitfall.symptom.contains(' ') && pitfall.excluded.ends_with(['.', ')']),
+            "{}",
+            pitfall.number
+        );
+        for test in pitfall.tests {
+            let head = format!("#[test]\nfn {test}()");
+            assert!(
+                SOURCES.iter().any(|source| source.contains(&head)),
+                "{}: {test}",
+                pitfall.number
+            );
+        }
+    }
+}
+
+/// A part that takes 900 ms to erase a sector.
+static SLOW: Part = Part {
+    name: "slow",
+    erase: &[(
+        4096,
+        TypMax {
+            typ_ns: 900_000_000,
+            max_ns: 900_000_000,
+        },
+    )],
+    ..MX25R6435F
+};
+
+#[test]
+fn an_object_in_packets_of_20_bytes_never_finds_the_ring_full() {
+    let p = image_p();
+    let mut peer = Peer::with(Setup {
+        part: &SLOW,
+        ..setup()
+    });
+    peer.idles = false;
+    peer.dirty_slot();
+    assert_eq!(peer.send_init(&packet_i()), "60 04 01");
+    let push = |peer: &mut Peer, channel, bytes: &[u8]| {
+        assert_eq!(peer.device().receive(Frame { channel, bytes }), Ok(()));
+    };
+    push(&mut peer, Channel::Control, &hex(&create_data(OBJECT)));
+    for packet in p[..OBJECT].chunks(20) {
+        push(&mut peer, Channel::Packet, packet);
+    }
+    push(&mut peer, Channel::Control, &[0x03]);
+    peer.work();
+    assert_eq!(peer.answers(), ["60 01 01", "60 03 01 00 10 00 00 95 19 4E 5E"]);
+}
+
+#[test]
+fn no_request_erases_more_than_its_object_and_the_trailer() {
+    let image = update_image();
+    let init = init_for(image);
+    let mut peer = Peer::new();
+    peer.idles = false;
+    peer.dirty_slot();
+    let trailer = peer.board.setup.layout().secondary_trailer();
+    let allowed = 1 + u64::from(trailer.slot_size() - trailer.first_sector()) / 4096;
+    let erases = |peer: &mut Peer, request: &str, answer: &str| {
+        let before = peer.board.external.stats();
+        peer.ask(request, answer);
+        (peer.board.external.stats() - before).erases()
+    };
+    assert_eq!(erases(&mut peer, &create_command(init.len()), "60 01 01"), 0);
+    peer.data(&init);
+    // The journal may have to turn a page: one sector of its own.
+    assert!(erases(&mut peer, "04", "60 04 01") <= 1);
+    assert_eq!(erases(&mut peer, "06 02", &selected(4096, &[])), 0);
+    assert_eq!(erases(&mut peer, &create_data(OBJECT), "60 01 01"), allowed);
+    peer.data(&image[..OBJECT]);
+    assert!(erases(&mut peer, "04", "60 04 01") <= 1);
+    assert_eq!(erases(&mut peer, &create_data(904), "60 01 01"), 1);
+    peer.data(&image[OBJECT..]);
+    assert!(erases(&mut peer, "04", "60 04 01") <= 1);
+    // One step of idle work with a link is one erase.
+    assert!(!peer.device().idle(), "a staged update is left alone");
+}
+
+#[test]
+fn work_is_no_silence_and_silence_ends_the_link_only() {
+    let image = update_image();
+    let mut peer = Peer::with(Setup {
+        part: &SLOW,
+        ..setup()
+    });
+    peer.dirty_slot();
+    assert_eq!(peer.send_init(&init_for(image)), "60 04 01");
+    let pass = |peer: &Peer, ms: u64| peer.board.power.advance_ns(ms * 1_000_000);
+    pass(&peer, INACTIVITY_MS - 5_000);
+    peer.object(image, 0, OBJECT);
+    assert_eq!(peer.device().tick(), Then::Continue, "a request was in work");
+    pass(&peer, INACTIVITY_MS - 5_000);
+    peer.ask("04", "60 04 01");
+    assert_eq!(peer.device().tick(), Then::Continue);
+    pass(&peer, INACTIVITY_MS);
+    assert_eq!(peer.device().tick(), Then::Disconnect);
+    peer.reconnect();
+    assert_eq!(peer.device().tick(), Then::Continue);
+    peer.ask("06 02", &selected(4096, &image[..OBJECT]));
+    assert_eq!(peer.client(Phone::Ios, 0, &update_package()), Ok(()));
+    peer.install_and_confirm(image);
+}
+
+#[test]
+fn a_receipt_tells_the_true_offset_even_when_the_flash_has_failed() {
+    let p = image_p();
+    let mut peer = Peer::after_init(&packet_i());
+    peer.ask("02 01 00", "60 02 01");
+    peer.ask(&create_data(OBJECT), "60 01 01");
+    let next = peer.board.external.ops();
+    for op in next..next + 40 {
+        peer.board.external.fail_at(op, Fault::Fail);
+    }
+    let receipts = peer.packets(&p[..OBJECT], PACKET);
+    let expected: Vec<String> = (1..=17)
+        .map(|n| checksum(&p[..(n * PACKET).min(OBJECT)]))
+        .collect();
+    assert_eq!(receipts, expected);
+    peer.ask("04", "60 04 0A");
+}
+
+#[test]
+fn a_bit_that_fails_in_flash_is_found_before_the_object_is_executed() {
+    let payload: Vec<u8> = (0..8_000_u32).map(|i| (i * i / 3) as u8).collect();
+    let image = &ImageSpec::new(version(2), payload, &image_key()).build();
+    let mut seen = [0, 0];
+    for page in 0..16 {
+        let mut peer = Peer::after_init(&init_for(image));
+        peer.ask(&create_data(OBJECT), "60 01 01");
+        peer.board
+            .external
+            .fail_at(peer.board.external.ops() + page, Fault::WrongBit);
+        peer.data(&image[..OBJECT]);
+        // Either a second try has made it good, or the object is refused: never a success with a wrong bit.
+        match peer.answer("04").as_str() {
+            "60 04 01" => {
+                seen[0] += 1;
+                peer.assert_held(&image[..OBJECT]);
+            }
+            "60 04 0A" => {
+                seen[1] += 1;
+                assert_eq!(peer.image_from(image, 0), "60 04 01");
+                peer.assert_held(image);
+            }
+            other => panic!("page {page}: {other}"),
+        }
+    }
+    // A bit that should have gone to 0 is programmed again; one that went to 0 can only be erased.
+    assert!(seen[0] > 2 && seen[1] > 2, "{seen:?}");
+}
+
+#[test]
+fn the_same_package_twice_is_fine() {
+    let mut peer = Peer::new();
+    for _ in 0..3 {
+        peer.update_and_confirm();
+    }
+}
