@@ -78,7 +78,11 @@ impl Crypto for Elsewhere {
 
 /// The nRF52840 DK's slots.
 pub fn layout() -> Layout {
-    const SLOT: Geometry = Geometry { slot_size: 0xE8000, sector_size: 4096, write_size: 4 };
+    const SLOT: Geometry = Geometry {
+        slot_size: 0xE8000,
+        sector_size: 4096,
+        write_size: 4,
+    };
     const LAYOUT: Result<Layout, bledfu_slot::layout::LayoutError> =
         Layout::new(Algorithm::SwapMove, SLOT, SLOT, 8, 256);
     match LAYOUT {

@@ -12,8 +12,15 @@ use core::hint::black_box;
 static KEYS: [PublicKey; 1] = [PublicKey::new([7; 64])];
 
 pub fn run<C: Crypto>(crypto: C) -> ! {
-    let policy = ImagePolicy { keys: black_box(&KEYS), trusted_digests: &[] };
-    let running = black_box(Running { digest: [0; 8], fw_version: 1, confirmed: true });
+    let policy = ImagePolicy {
+        keys: black_box(&KEYS),
+        trusted_digests: &[],
+    };
+    let running = black_box(Running {
+        digest: [0; 8],
+        fw_version: 1,
+        confirmed: true,
+    });
     let upload = Upload::new(Driver, Driver, crypto, layout(), policy, running);
     let init = InitPolicy {
         package_keys: black_box(&KEYS),
@@ -34,11 +41,21 @@ pub fn run<C: Crypto>(crypto: C) -> ! {
         application_address: 0,
         application_length: 0,
     };
-    let mut target = SecureDfu::new(upload, Config { init, object_size: 4096, chip });
+    let mut target = SecureDfu::new(
+        upload,
+        Config {
+            init,
+            object_size: 4096,
+            chip,
+        },
+    );
     let mut ring = Ring::<DEFAULT_RING_SIZE>::new();
     target.link_up(Transport::Ble, 0);
     loop {
-        let _ = ring.push(black_box(Frame { channel: Channel::Packet, bytes: &[0; 244] }));
+        let _ = ring.push(black_box(Frame {
+            channel: Channel::Packet,
+            bytes: &[0; 244],
+        }));
         let mut buffer = [0; MAX_FRAME];
         match ring.pop(&mut buffer) {
             Some(frame) => {
