@@ -118,7 +118,9 @@ impl NordicDevice for Device {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let force = arguments.first().is_some_and(|argument| argument == "--force");
+    let force = arguments
+        .first()
+        .is_some_and(|argument| argument == "--force");
     if force {
         arguments.remove(0);
     }
