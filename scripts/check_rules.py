@@ -21,7 +21,7 @@ MAY_DEPEND_ON = {
     "bledfu-wire": {"minicbor", "micropb"},
     # embedded-storage-async is the shape sequential-storage wants a flash in.
     "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "crc"},
-    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "embedded-storage", "crc", "heapless", "log"},
+    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
 }
 # Crates that may hold unsafe code, each block with a SAFETY line.

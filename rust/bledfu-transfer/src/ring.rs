@@ -12,7 +12,8 @@
 //! 205 packets of 20 bytes for one object. The bytes are copied in by the producer and out by the consumer; no
 //! pointer into the ring is ever handed out, so there is nothing to give back and nothing to forget.
 //!
-//! On the device the ring lives behind a spin lock that is held for one copy of at most one MTU.
+//! On the device the ring lives behind a spin lock that is held for one copy of at most one MTU. That copy is why this
+//! is not `heapless`' queue, which takes and gives single bytes: 60 µs with interrupts off instead of 5.
 
 /// Longest frame in bytes: the largest attribute value ATT allows.
 pub const MAX_FRAME: usize = 512;

@@ -26,6 +26,7 @@ use bledfu_wire::secure_dfu::{
     op, DecodeError, ExtendedCode, FirmwareType, ObjectType, Reply, Request, ResultCode,
 };
 use embedded_storage::nor_flash::NorFlash;
+use heapless::Vec;
 
 /// A link with no request and no packet for this long is closed (the reference resets then).
 pub const INACTIVITY_MS: u64 = 120_000;
@@ -114,10 +115,9 @@ impl Answer {
 
 /// The command object: the init packet while it arrives and, executed, while its image is received.
 struct Command {
-    bytes: [u8; MAX_INIT_PACKET],
+    bytes: Vec<u8, MAX_INIT_PACKET>,
     /// Announced size; 0 when none was created.
     size: usize,
-    received: usize,
     crc: Crc32,
     executed: Option<Accepted>,
 }
@@ -125,33 +125,27 @@ struct Command {
 impl Command {
     fn none() -> Self {
         Self {
-            bytes: [0; MAX_INIT_PACKET],
+            bytes: Vec::new(),
             size: 0,
-            received: 0,
             crc: crc32(),
             executed: None,
         }
     }
 
-    fn create(&mut self, size: usize) {
-        *self = Self { size, ..Self::none() };
+    /// An empty object of `size` bytes.
+    fn create(size: usize) -> Self {
+        Self { size, ..Self::none() }
     }
 
     /// Takes all of `bytes` or, when they are too many, none.
     fn write(&mut self, bytes: &[u8]) {
-        let end = self.received + bytes.len();
-        if end > self.size {
-            return;
-        }
-        if let Some(place) = self.bytes.get_mut(self.received..end) {
-            place.copy_from_slice(bytes);
-            self.received = end;
+        if self.bytes.len() + bytes.len() <= self.size && self.bytes.extend_from_slice(bytes).is_ok() {
             self.crc.update(bytes);
         }
     }
 
-    fn received(&self) -> &[u8] {
-        self.bytes.get(..self.received).unwrap_or_default()
+    fn is_complete(&self) -> bool {
+        self.bytes.len() == self.size
     }
 }
 
@@ -220,24 +214,20 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     /// The init packet from the journal goes through the very checks it went through when it came over the air:
     /// external flash may have been tampered with, and the keys or the running version may have changed.
     fn restore(&mut self) {
-        let Some((length, progress)) = self.upload.stored_session(&mut self.command.bytes) else {
+        let mut stored = [0; MAX_INIT_PACKET];
+        let Some((length, progress)) = self.upload.stored_session(&mut stored) else {
             return;
         };
-        self.command.size = length;
-        self.command.received = length;
+        self.command = Command::create(length);
+        self.command.write(stored.get(..length).unwrap_or_default());
         match self.check_init() {
             Ok(accepted) => {
-                let resumed = self
-                    .upload
-                    .resume(self.command.received(), accepted.size, progress);
+                let resumed = self.upload.resume(&self.command.bytes, accepted.size, progress);
                 log::info!(
                     "an update of {} bytes goes on at {}",
                     accepted.size,
                     resumed.offset
                 );
-                let mut crc = crc32();
-                crc.update(self.command.received());
-                self.command.crc = crc;
                 self.command.executed = Some(accepted);
             }
             Err(refusal) => {
@@ -417,7 +407,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     /// Offset and CRC-32 of the current object's kind.
     fn position(&self) -> Option<(u32, u32)> {
         Some(match self.current? {
-            ObjectType::Command => (self.command.received as u32, self.command.crc.clone().finalize()),
+            ObjectType::Command => (
+                self.command.bytes.len() as u32,
+                self.command.crc.clone().finalize(),
+            ),
             ObjectType::Data => {
                 let progress = self.upload.progress();
                 (progress.offset, progress.crc)
@@ -458,7 +451,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             );
             return refused(ResultCode::OperationNotPermitted);
         }
-        self.command.create(size as usize);
+        self.command = Command::create(size as usize);
         self.object = None;
         self.upload.drop_progress();
         Answer::reply(Reply::Created)
@@ -467,7 +460,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     fn check_init(&mut self) -> Result<Accepted, InitRefusal> {
         let (running, limit) = (self.upload.running_version(), self.upload.limit());
         init_check::check(
-            self.command.received(),
+            &self.command.bytes,
             &self.config.init,
             running,
             limit,
@@ -480,7 +473,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         if self.command.size == 0 {
             return refused(ResultCode::InvalidObject);
         }
-        if self.command.received != self.command.size {
+        if !self.command.is_complete() {
             return refused(ResultCode::OperationNotPermitted);
         }
         if self.command.executed.is_some() {
@@ -493,7 +486,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                     accepted.fw_version,
                     accepted.size
                 );
-                if self.upload.begin(self.command.received(), accepted.size).is_err() {
+                if self.upload.begin(&self.command.bytes, accepted.size).is_err() {
                     return refused(ResultCode::InsufficientResources);
                 }
                 self.command.executed = Some(accepted);
