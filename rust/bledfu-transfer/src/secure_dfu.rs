@@ -192,6 +192,7 @@ pub struct SecureDfu<'k, S, J, C: Crypto> {
     receipts: Receipts,
     link: Option<Transport>,
     last_activity_ms: u64,
+    admission: fn(&Accepted) -> bool,
 }
 
 impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
@@ -206,6 +207,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             receipts: Receipts::default(),
             link: None,
             last_activity_ms: 0,
+            admission: |_| true,
         };
         target.restore();
         target
@@ -240,6 +242,17 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     /// The upload, for its state.
     pub fn upload(&self) -> &Upload<'k, S, J, C> {
         &self.upload
+    }
+
+    /// Who is asked before an accepted firmware is received: false refuses it for now ("not permitted"), before
+    /// the first byte of flash is touched. Without one, everything accepted is received.
+    pub fn set_admission(&mut self, admission: fn(&Accepted) -> bool) {
+        self.admission = admission;
+    }
+
+    /// The firmware that is being received, or is staged.
+    pub fn incoming(&self) -> Option<&Accepted> {
+        self.command.executed.as_ref()
     }
 
     /// The application confirmed its image.
@@ -486,6 +499,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                     accepted.fw_version,
                     accepted.size
                 );
+                if !(self.admission)(&accepted) {
+                    log::warn!("refused: the product takes no update now");
+                    return refused(ResultCode::OperationNotPermitted);
+                }
                 if self.upload.begin(&self.command.bytes, accepted.size).is_err() {
                     return refused(ResultCode::InsufficientResources);
                 }

@@ -107,8 +107,9 @@ pub struct Upload<'k, S, J, C: Crypto> {
     crc: Crc32,
     committed_crc: Crc32,
     state: State,
-    /// The journal has a session whose bytes are in the slot, even if RAM has forgotten it.
-    session_kept: bool,
+    /// The slot is not to be cleared: the journal has a session whose bytes are in it, even if RAM has forgotten it, or
+    /// an update waits for the boot stage.
+    slot_kept: bool,
 }
 
 impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
@@ -122,8 +123,12 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         running: Running,
     ) -> Self {
         let writer = SlotWriter::new(layout, crypto.sha256());
+        let mut secondary = Persistent(secondary);
+        // A boot stage that ran has taken every request down. One that is still there waits for it.
+        let trailer = Trailer::read(&mut secondary, &layout.secondary_trailer());
+        let waits = trailer.is_ok_and(|trailer| trailer.magic == Magic::Good);
         Self {
-            secondary: Persistent(secondary),
+            secondary,
             journal: Journal::new(Persistent(journal)),
             crypto,
             layout,
@@ -133,7 +138,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             crc: crc32(),
             committed_crc: crc32(),
             state: State::Idle,
-            session_kept: false,
+            slot_kept: waits,
         }
     }
 
@@ -224,7 +229,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     pub fn resume(&mut self, init: &[u8], size: u32, stored: Progress) -> Progress {
         let session = bledfu_slot::journal::session_id(init);
         self.state = State::Receiving { session, size };
-        self.session_kept = true;
+        self.slot_kept = true;
         self.crc = crc32();
         let crc = &mut self.crc;
         let read = self.writer.resume(
@@ -270,7 +275,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             return Err(TransferError::Write);
         }
         self.state = State::Receiving { session, size };
-        self.session_kept = true;
+        self.slot_kept = true;
         self.restart(size);
         Ok(())
     }
@@ -350,7 +355,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             Err(_) => self.drop_progress(),
         }
         match self.journal.close() {
-            Ok(()) => self.session_kept = false,
+            Ok(()) => self.slot_kept = false,
             Err(error) => log::warn!("the finished session stays in the journal: {error}"),
         }
         outcome
@@ -443,7 +448,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         let block = if linked { self.sector_size() } else { CLEAR_BLOCK };
         let step = match self.state {
             State::Receiving { .. } => self.writer.erase_ahead(&mut self.secondary, ahead),
-            State::Idle if self.running.confirmed && !self.session_kept => {
+            State::Idle if self.running.confirmed && !self.slot_kept => {
                 self.writer.clear_step(&mut self.secondary, block)
             }
             State::Idle | State::Staged => Ok(false),
