@@ -23,6 +23,8 @@ MAY_DEPEND_ON = {
     "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "crc"},
     "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
+    "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
+    "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
 }
 # Crates that may hold unsafe code, each block with a SAFETY line.
 MAY_BE_UNSAFE = {"bledfu-zephyr"}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The update service of a device. Only wiring: everything that decides is in the crates it puts together.
+//!
+//! ```text
+//!  Bluetooth thread ── push, link ──► inbox ──► worker: SecureDfu ──► Area (flash)
+//!                   ◄───────────── notify ─────────┘      then: go on, close the link, or reset
+//! ```
+//! A C product links it as the library `rust/module`; a Rust product depends on this crate. In both, C starts the worker
+//! thread, which calls `bledfu_rs_run`.
+#![no_std]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+#![warn(missing_docs)]
+
+#[cfg(test)]
+extern crate std;
+
+mod inbox;
+mod options;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use bledfu_slot::verify::SoftCrypto;
+use bledfu_slot::{trailer, Layout};
+use bledfu_transfer::ring::{Channel, Frame, PushError, MAX_FRAME};
+use bledfu_transfer::secure_dfu::{Answer, SecureDfu, Then, Transport, LAST_ANSWER_MS};
+use bledfu_wire::secure_dfu::{Reply, ResultCode};
+use bledfu_zephyr::flash::Area;
+use bledfu_zephyr::worker::{self, Event, NotTaken, Service};
+use bledfu_zephyr::{ble, export_entry_points, log as zephyr_log};
+use inbox::{Inbox, Next};
+
+/// How long the worker sleeps when there is nothing to do, before it looks at the clock.
+const TICK_MS: u32 = 1000;
+/// How long the last answer may take to leave; the update is staged, so it is installed all the same.
+const DELIVERY_MS: u32 = 2000;
+
+static INBOX: worker::Shared<Inbox> = worker::Shared::new(Inbox::new());
+
+/// The service, as C sees it.
+pub struct Firmware;
+
+export_entry_points!(Firmware);
+
+impl Service for Firmware {
+    fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken> {
+        let channel = if channel == 0 {
+            Channel::Control
+        } else {
+            Channel::Packet
+        };
+        match INBOX.with(|inbox| inbox.push(Frame { channel, bytes })) {
+            Ok(()) => {
+                worker::wake();
+                Ok(())
+            }
+            Err(PushError::Full) => Err(NotTaken::Full),
+            Err(PushError::TooLong) => Err(NotTaken::TooLong),
+        }
+    }
+
+    fn link(up: bool) {
+        INBOX.with(|inbox| inbox.link(up));
+        worker::wake();
+    }
+
+    fn confirm() {
+        INBOX.with(Inbox::confirm);
+        worker::wake();
+    }
+
+    fn run() {
+        zephyr_log::init(options::LOG_LEVEL);
+        let (package, image) = (
+            start::keys(worker::Keys::Package),
+            start::keys(worker::Keys::Image),
+        );
+        match Device::start(&package, &image) {
+            Ok(mut device) => loop {
+                device.turn();
+            },
+            Err(error) => {
+                log::error!("no updates with this build: {error}");
+                worker::tell(Event::Failed);
+            }
+        }
+    }
+}
+
+/// The worker: owner of all three partitions.
+struct Device<'k> {
+    target: SecureDfu<'k, Area, Area, SoftCrypto>,
+    primary: Area,
+    layout: Layout,
+    patience_ms: u32,
+}
+
+impl Device<'_> {
+    /// One thing: what the other thread left in the inbox, else one erase, else sleep.
+    fn turn(&mut self) {
+        let mut buffer = [0; MAX_FRAME];
+        let then = match INBOX.with(|inbox| inbox.next(&mut buffer)) {
+            Next::Up => {
+                self.target.link_up(Transport::Ble, worker::uptime_ms());
+                Then::Continue
+            }
+            Next::Down => {
+                self.target.link_down();
+                Then::Continue
+            }
+            Next::Confirm => {
+                self.confirm();
+                Then::Continue
+            }
+            Next::Frame(frame) => {
+                worker::room();
+                self.handle(frame)
+            }
+            Next::Nothing => {
+                worker::wait(self.patience_ms);
+                self.patience_ms = if INBOX.with(|inbox| inbox.is_empty()) && !self.target.idle() {
+                    TICK_MS
+                } else {
+                    0
+                };
+                self.target.tick(worker::uptime_ms())
+            }
+        };
+        match then {
+            Then::Continue => {}
+            Then::Disconnect => ble::disconnect(),
+            Then::Reset => self.end(),
+        }
+    }
+
+    fn handle(&mut self, frame: Frame<'_>) -> Then {
+        let before = self.target.incoming().copied();
+        let held = self.target.upload().committed();
+        let answer = self.target.handle(frame, worker::uptime_ms());
+        let then = deliver(&answer);
+        if let Some(Reply::Refused { opcode, code }) = answer.reply {
+            let extended = match code {
+                ResultCode::Extended(extended) => extended as u8,
+                _ => 0,
+            };
+            let code = u32::from(opcode) << 16 | u32::from(extended) << 8 | u32::from(code.byte());
+            worker::tell(Event::Refused { code });
+        }
+        let Some(incoming) = self.target.incoming().copied() else {
+            return then;
+        };
+        let committed = self.target.upload().committed();
+        if before.is_none() {
+            ble::hurry();
+        } else if committed != held {
+            worker::tell(Event::Progress {
+                received: committed,
+                size: incoming.size,
+            });
+        }
+        if then == Then::Reset {
+            worker::tell(Event::Staged {
+                size: incoming.size,
+                fw_version: incoming.fw_version,
+            });
+        }
+        then
+    }
+
+    /// The self-test passed.
+    fn confirm(&mut self) {
+        let done = match trailer::confirm(&mut self.primary, &self.layout) {
+            Ok(()) => {
+                self.target.confirmed();
+                true
+            }
+            Err(error) => {
+                log::error!("the image could not be confirmed: {error}");
+                false
+            }
+        };
+        worker::tell(Event::Confirmed { done });
+    }
+
+    /// The last answer is delivered, then the link is closed, then the device resets, if the product agrees.
+    fn end(&mut self) {
+        if let Err(error) = ble::delivered(DELIVERY_MS) {
+            log::warn!("the last answer may not have arrived: {error}");
+        }
+        worker::sleep_ms(LAST_ANSWER_MS as u32);
+        ble::disconnect();
+        worker::sleep_ms(LAST_ANSWER_MS as u32 + options::RESET_DELAY_MS);
+        if worker::tell(Event::Resetting) {
+            log::info!("reset to install the update");
+            worker::reset();
+        }
+        log::info!("the product resets when it likes; then the update is installed");
+    }
+}
+
+/// Sends the answer; a peer that does not take it is disconnected, unless all is done anyhow.
+fn deliver(answer: &Answer) -> Then {
+    // A peer that has gone while its request was handled must not leave its answer to the next one.
+    if INBOX.with(|inbox| inbox.is_link_gone()) {
+        return answer.then;
+    }
+    match answer.reply.map(|reply| ble::notify(reply.encode().as_bytes())) {
+        Some(Err(error)) if answer.then == Then::Continue => {
+            log::warn!("an answer was not delivered: {error}");
+            Then::Disconnect
+        }
+        _ => answer.then,
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From partitions, keys and options to a target that can be asked.
+
+use crate::{options, Device};
+use bledfu_slot::tlv::{types, TlvWalker};
+use bledfu_slot::verify::{read_header, ImagePolicy, PublicKey, SoftCrypto};
+use bledfu_slot::{read_bytes, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
+use bledfu_transfer::init_check::{Accepted, InitPolicy, SoftDevicePolicy};
+use bledfu_transfer::secure_dfu::{Chip, Config, SecureDfu};
+use bledfu_transfer::upload::{digest_prefix, Running, Upload};
+use bledfu_zephyr::flash::{Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE};
+use bledfu_zephyr::worker::{self, Event};
+use core::fmt;
+
+/// Most public keys of one kind: two, and two to roll over to.
+const MAX_KEYS: usize = 4;
+
+/// Public keys of one kind.
+pub type KeyRing = heapless::Vec<PublicKey, MAX_KEYS>;
+
+/// Why there is no update service in this build.
+pub enum StartError {
+    Area(AreaError),
+    Layout(LayoutError),
+    Flash(FlashError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Area(error) => error.fmt(f),
+            Self::Layout(error) => error.fmt(f),
+            Self::Flash(error) => write!(f, "the primary slot cannot be read: {error:?}"),
+        }
+    }
+}
+
+/// The keys built into the firmware.
+pub fn keys(kind: worker::Keys) -> KeyRing {
+    worker::keys(kind)
+        .iter()
+        .take(MAX_KEYS)
+        .map(|key| PublicKey::new(*key))
+        .collect()
+}
+
+fn geometry(area: &Area) -> Geometry {
+    Geometry {
+        slot_size: area.size(),
+        sector_size: SECTOR_SIZE,
+        write_size: WRITE_SIZE,
+    }
+}
+
+/// Digest and version of the image in the primary slot. The boot stage has verified it, so its own word is enough.
+fn image_in(primary: &mut Area) -> Option<([u8; 32], Version)> {
+    let header = read_header(primary, 0).ok()?;
+    let mut tlvs = TlvWalker::new(primary, 0, &header, primary.size()).ok()?;
+    while let Ok(Some(tlv)) = tlvs.next(primary) {
+        let mut digest = [0; 32];
+        if tlv.kind == types::SHA256 && usize::from(tlv.length) == digest.len() {
+            read_bytes(primary, tlv.offset, &mut digest).ok()?;
+            return Some((digest, header.version));
+        }
+    }
+    None
+}
+
+fn running(primary: &mut Area, layout: &Layout) -> Result<Running, StartError> {
+    let trailer = Trailer::read(primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
+    let confirmed = trailer.is_confirmed();
+    let (digest, fw_version) = match image_in(primary) {
+        Some((digest, version)) => {
+            let state = if confirmed { "confirmed" } else { "on trial" };
+            log::info!("image {version} runs, {state}");
+            (digest, options::FW_VERSION)
+        }
+        None => {
+            log::warn!("the primary slot holds no image: was this started without a boot stage?");
+            ([0; 32], 0)
+        }
+    };
+    Ok(Running {
+        digest: digest_prefix(&digest),
+        fw_version,
+        confirmed,
+    })
+}
+
+fn admit(accepted: &Accepted) -> bool {
+    worker::tell(Event::Started {
+        size: accepted.size,
+        fw_version: accepted.fw_version,
+    })
+}
+
+impl<'k> Device<'k> {
+    /// Opens the partitions and looks where things stand.
+    pub fn start(package: &'k KeyRing, image: &'k KeyRing) -> Result<Self, StartError> {
+        let open = |partition| Area::open(partition).map_err(StartError::Area);
+        let mut primary = open(Partition::Primary)?;
+        let (secondary, journal) = (open(Partition::Secondary)?, open(Partition::Journal)?);
+        let algorithm = if options::INSTALL_OVERWRITE {
+            Algorithm::Overwrite
+        } else {
+            Algorithm::SwapMove
+        };
+        let (first, second) = (geometry(&primary), geometry(&secondary));
+        let layout = Layout::new(
+            algorithm,
+            first,
+            second,
+            options::MAX_ALIGN,
+            options::MAX_IMG_SECTORS,
+        )
+        .map_err(StartError::Layout)?;
+        if package.is_empty() || image.is_empty() {
+            log::error!("no key to check packages or images with: every update will be refused");
+        }
+        let running = running(&mut primary, &layout)?;
+        let policy = ImagePolicy {
+            keys: image,
+            trusted_digests: &[],
+        };
+        let upload = Upload::new(secondary, journal, SoftCrypto, layout, policy, running);
+        let mut target = SecureDfu::new(upload, config(package));
+        target.set_admission(admit);
+        log::info!(
+            "updates of up to {} bytes for hardware version {}",
+            layout.max_image_size(),
+            options::HW_VERSION
+        );
+        worker::tell(Event::Ready {
+            confirmed: running.confirmed,
+            fw_version: running.fw_version,
+        });
+        Ok(Self {
+            target,
+            primary,
+            layout,
+            patience_ms: 0,
+        })
+    }
+}
+
+fn config(package: &KeyRing) -> Config<'_> {
+    Config {
+        init: InitPolicy {
+            package_keys: package,
+            signature_required: true,
+            hw_version: options::HW_VERSION,
+            soft_device: if options::SOFTDEVICE_IGNORE {
+                SoftDevicePolicy::Ignore
+            } else {
+                SoftDevicePolicy::Absent
+            },
+            downgrade_allowed: options::DOWNGRADE_ALLOWED,
+            same_version_allowed: options::SAME_VERSION_ALLOWED,
+            debug_build: options::DEBUG_PACKAGES,
+        },
+        object_size: options::OBJECT_SIZE,
+        // Asked for over the serial transport only.
+        chip: Chip {
+            part: 0,
+            variant: 0,
+            rom_size: 0,
+            ram_size: 0,
+            rom_page_size: SECTOR_SIZE,
+            boot: (0, 0, 0),
+            application_address: 0,
+            application_length: 0,
+        },
+    }
+}

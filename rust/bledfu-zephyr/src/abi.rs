@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ABI of `zephyr/shim/bledfu_shim.h`, C's half. Rust's half is [`crate::export_entry_points`].
+//!
+//! Times are milliseconds, lengths and offsets bytes; an `i32` is 0 or one of the statuses below, because errnos
+//! differ between C libraries.
+
+pub const TIMED_OUT: i32 = -1;
+pub const BUSY: i32 = -2;
+pub const NOT_CONNECTED: i32 = -3;
+pub const NO_BUFFER: i32 = -4;
+pub const TOO_LONG: i32 = -5;
+/// Any other errno `e` is `OTHER - e`.
+pub const OTHER: i32 = -100;
+
+extern "C" {
+    /// Size of the area, start on its device, erase unit and write unit; `sector` is 0 when erase units differ.
+    pub fn bledfu_shim_flash_open(
+        area: u8,
+        size: *mut u32,
+        start: *mut u32,
+        sector: *mut u32,
+        unit: *mut u32,
+    ) -> i32;
+    pub fn bledfu_shim_flash_read(area: u8, offset: u32, bytes: *mut u8, length: u32) -> i32;
+    pub fn bledfu_shim_flash_write(area: u8, offset: u32, bytes: *const u8, length: u32) -> i32;
+    pub fn bledfu_shim_flash_erase(area: u8, offset: u32, length: u32) -> i32;
+
+    /// Queues one notification for the peer.
+    pub fn bledfu_shim_notify(bytes: *const u8, length: u32) -> i32;
+    /// Waits until every queued notification has left.
+    pub fn bledfu_shim_delivered(timeout_ms: u32) -> i32;
+    pub fn bledfu_shim_disconnect();
+    /// Asks the peer for a short connection interval.
+    pub fn bledfu_shim_hurry();
+
+    /// For an application in Rust: `bt_enable`, `bt_is_ready`, and the public API.
+    pub fn bledfu_shim_bluetooth_enable() -> i32;
+    pub fn bledfu_shim_bluetooth_ready() -> u32;
+    pub fn bledfu_shim_advertise() -> i32;
+    pub fn bledfu_shim_confirm() -> i32;
+
+    /// Takes the spin lock between the Bluetooth thread and the worker; the key goes back to `unlock`.
+    pub fn bledfu_shim_lock() -> u32;
+    pub fn bledfu_shim_unlock(key: u32);
+    /// Sleeps until something is pushed, or for `timeout_ms`.
+    pub fn bledfu_shim_wait(timeout_ms: u32);
+    pub fn bledfu_shim_wake();
+    /// A frame has left the ring: who waits for room may try again.
+    pub fn bledfu_shim_room();
+    pub fn bledfu_shim_uptime_ms() -> u64;
+    pub fn bledfu_shim_sleep_ms(ms: u32);
+    pub fn bledfu_shim_reset() -> !;
+
+    /// Tells the product; not 0 is a veto.
+    pub fn bledfu_shim_event(event: u8, first: u32, second: u32) -> u32;
+    /// Public keys of one kind, 64 bytes each; returns how many.
+    pub fn bledfu_shim_keys(kind: u8, bytes: *mut *const u8) -> u32;
+    /// `line` ends with a zero byte.
+    pub fn bledfu_shim_log(level: u8, line: *const u8);
+    pub fn bledfu_shim_panic(file: *const u8, length: u32, line: u32) -> !;
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The peer on the other end of the Bluetooth link.
+
+use crate::{abi, worker, ZephyrError};
+
+/// How often a notification is offered again when no buffer is free, and how long the pause before it is: together
+/// two seconds, longer than any interval a phone uses and shorter than its patience.
+const TRIES: u32 = 40;
+const PAUSE_MS: u32 = 50;
+
+/// Notifies the peer; tries again while no buffer is free.
+///
+/// # Errors
+/// [`ZephyrError::NotConnected`] when there is nobody to tell, [`ZephyrError::NoBuffer`] after two seconds.
+pub fn notify(bytes: &[u8]) -> Result<(), ZephyrError> {
+    let length = u32::try_from(bytes.len()).map_err(|_| ZephyrError::NoBuffer)?;
+    for _ in 1..TRIES {
+        // SAFETY: C reads `length` bytes and copies them before it returns.
+        match ZephyrError::check(unsafe { abi::bledfu_shim_notify(bytes.as_ptr(), length) }) {
+            Err(ZephyrError::NoBuffer) => worker::sleep_ms(PAUSE_MS),
+            other => return other,
+        }
+    }
+    Err(ZephyrError::NoBuffer)
+}
+
+/// Waits until the link layer has sent everything that was notified.
+///
+/// # Errors
+/// [`ZephyrError::TimedOut`].
+pub fn delivered(timeout_ms: u32) -> Result<(), ZephyrError> {
+    // SAFETY: integers only.
+    ZephyrError::check(unsafe { abi::bledfu_shim_delivered(timeout_ms) })
+}
+
+/// Closes the link to the peer, if there is one.
+pub fn disconnect() {
+    // SAFETY: no arguments; without a peer C does nothing.
+    unsafe { abi::bledfu_shim_disconnect() }
+}
+
+/// Asks for a short connection interval, long packets and the fast radio mode: a transfer begins.
+pub fn hurry() {
+    // SAFETY: no arguments; without a peer C does nothing.
+    unsafe { abi::bledfu_shim_hurry() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+
+    #[test]
+    fn a_notification_is_offered_again_until_a_buffer_is_free() {
+        let device = fake::device();
+        device.refuse_notifications(3, abi::NO_BUFFER);
+        assert_eq!(notify(&[0x60, 3, 1]), Ok(()));
+        assert_eq!(device.notified(), [[0x60, 3, 1]]);
+        assert_eq!(device.uptime_ms(), 3 * u64::from(PAUSE_MS));
+    }
+
+    #[test]
+    fn a_link_that_takes_nothing_is_given_up_after_two_seconds() {
+        let device = fake::device();
+        device.refuse_notifications(u32::MAX, abi::NO_BUFFER);
+        assert_eq!(notify(&[1]), Err(ZephyrError::NoBuffer));
+        assert!(device.uptime_ms() <= 2000);
+    }
+
+    #[test]
+    fn nobody_to_tell_is_said_at_once() {
+        let device = fake::device();
+        device.refuse_notifications(1, abi::NOT_CONNECTED);
+        assert_eq!(notify(&[1]), Err(ZephyrError::NotConnected));
+        assert_eq!(device.uptime_ms(), 0);
+    }
+}

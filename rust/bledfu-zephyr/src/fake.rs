@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The C half of the ABI in Rust, for tests on a PC: flashes in RAM, a peer that remembers what it was told, time that
+//! passes only when somebody sleeps.
+
+// A test that uses it wrongly is to end at once.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use crate::flash::Partition;
+use std::string::{String, ToString};
+use std::sync::{Mutex, MutexGuard};
+use std::vec::Vec;
+
+/// What the devicetree says of a partition, in bytes.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Geometry {
+    pub size: u32,
+    pub start: u32,
+    pub sector: u32,
+    pub unit: u32,
+}
+
+struct State {
+    geometry: [Geometry; 3],
+    flash: [Vec<u8>; 3],
+    flash_calls: u32,
+    next_flash_call: i32,
+    refusals: (u32, i32),
+    notified: Vec<Vec<u8>>,
+    events: Vec<(u8, u32, u32)>,
+    veto: bool,
+    lines: Vec<(u8, String)>,
+    now_ms: u64,
+    disconnects: u32,
+}
+
+static STATE: Mutex<Option<State>> = Mutex::new(None);
+/// Tests run on many threads, and there is one device.
+static TURN: Mutex<()> = Mutex::new(());
+static PACKAGE_KEY: [u8; 64] = [0x11; 64];
+static IMAGE_KEYS: [u8; 128] = [0x22; 128];
+
+fn state<R>(work: impl FnOnce(&mut State) -> R) -> R {
+    let mut state = STATE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    work(
+        state
+            .as_mut()
+            .expect("take a fake::device() first, and keep it while the test runs"),
+    )
+}
+
+/// The device of one test.
+pub struct Device(#[allow(dead_code)] MutexGuard<'static, ()>);
+
+/// A fresh device: slots of 64 KiB, a journal of two sectors. Other tests wait until it is dropped.
+pub fn device() -> Device {
+    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let slot = Geometry {
+        size: 0x10000,
+        start: 0x10000,
+        sector: 4096,
+        unit: 4,
+    };
+    let journal = Geometry { size: 8192, ..slot };
+    *STATE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(State {
+        geometry: [slot, slot, journal],
+        flash: [slot, slot, journal].map(|area| std::vec![0xFF; area.size as usize]),
+        flash_calls: 0,
+        next_flash_call: 0,
+        refusals: (0, 0),
+        notified: Vec::new(),
+        events: Vec::new(),
+        veto: false,
+        lines: Vec::new(),
+        now_ms: 0,
+        disconnects: 0,
+    });
+    Device(turn)
+}
+
+#[allow(missing_docs)]
+impl Device {
+    pub fn set_geometry(&self, partition: Partition, geometry: Geometry) {
+        state(|state| state.geometry[partition as usize] = geometry);
+    }
+    pub fn contents(&self, partition: Partition) -> Vec<u8> {
+        state(|state| state.flash[partition as usize].clone())
+    }
+    pub fn program(&self, partition: Partition, bytes: &[u8]) {
+        state(|state| state.flash[partition as usize][..bytes.len()].copy_from_slice(bytes));
+    }
+    /// Erases and programs so far.
+    pub fn flash_calls(&self) -> u32 {
+        state(|state| state.flash_calls)
+    }
+    /// The next erase or program answers this and does nothing.
+    pub fn next_flash_call(&self, status: i32) {
+        state(|state| state.next_flash_call = status);
+    }
+    pub fn refuse_notifications(&self, times: u32, status: i32) {
+        state(|state| state.refusals = (times, status));
+    }
+    pub fn notified(&self) -> Vec<Vec<u8>> {
+        state(|state| state.notified.clone())
+    }
+    pub fn events(&self) -> Vec<(u8, u32, u32)> {
+        state(|state| state.events.clone())
+    }
+    pub fn veto(&self, veto: bool) {
+        state(|state| state.veto = veto);
+    }
+    pub fn lines(&self) -> Vec<(u8, String)> {
+        state(|state| state.lines.clone())
+    }
+    pub fn uptime_ms(&self) -> u64 {
+        state(|state| state.now_ms)
+    }
+    pub fn disconnects(&self) -> u32 {
+        state(|state| state.disconnects)
+    }
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_flash_open(
+    area: u8,
+    size: &mut u32,
+    start: &mut u32,
+    sector: &mut u32,
+    unit: &mut u32,
+) -> i32 {
+    let geometry = state(|state| state.geometry[usize::from(area)]);
+    (*size, *start) = (geometry.size, geometry.start);
+    (*sector, *unit) = (geometry.sector, geometry.unit);
+    0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_flash_read(area: u8, offset: u32, bytes: *mut u8, length: u32) -> i32 {
+    // SAFETY: `Area::read` passes a slice's pointer and length.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(bytes, length as usize) };
+    state(|state| {
+        let offset = offset as usize;
+        bytes.copy_from_slice(&state.flash[usize::from(area)][offset..offset + bytes.len()]);
+    });
+    0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_flash_write(area: u8, offset: u32, bytes: *const u8, length: u32) -> i32 {
+    // SAFETY: `Area::write` passes a slice's pointer and length.
+    let bytes = unsafe { core::slice::from_raw_parts(bytes, length as usize) };
+    flash_call(|state| {
+        let place = &mut state.flash[usize::from(area)][offset as usize..];
+        for (to, from) in place.iter_mut().zip(bytes) {
+            *to &= from;
+        }
+    })
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_flash_erase(area: u8, offset: u32, length: u32) -> i32 {
+    flash_call(|state| {
+        let range = offset as usize..(offset + length) as usize;
+        state.flash[usize::from(area)][range].fill(0xFF);
+    })
+}
+
+fn flash_call(work: impl FnOnce(&mut State)) -> i32 {
+    state(|state| {
+        state.flash_calls += 1;
+        match core::mem::take(&mut state.next_flash_call) {
+            0 => {
+                work(state);
+                0
+            }
+            status => status,
+        }
+    })
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_notify(bytes: *const u8, length: u32) -> i32 {
+    // SAFETY: `notify` passes a slice's pointer and length.
+    let bytes = unsafe { core::slice::from_raw_parts(bytes, length as usize) };
+    state(|state| {
+        if state.refusals.0 > 0 {
+            state.refusals.0 -= 1;
+            return state.refusals.1;
+        }
+        state.notified.push(bytes.to_vec());
+        0
+    })
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_delivered(_timeout_ms: u32) -> i32 {
+    0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_disconnect() {
+    state(|state| state.disconnects += 1);
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_hurry() {}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_bluetooth_enable() -> i32 {
+    0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_bluetooth_ready() -> u32 {
+    1
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_advertise() -> i32 {
+    0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_confirm() -> i32 {
+    0
+}
+
+static LOCKED: Mutex<bool> = Mutex::new(false);
+
+#[no_mangle]
+extern "C" fn bledfu_shim_lock() -> u32 {
+    let mut locked = LOCKED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    assert!(!*locked, "the lock is not recursive");
+    *locked = true;
+    42
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_unlock(key: u32) {
+    assert_eq!(key, 42);
+    *LOCKED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = false;
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_wait(timeout_ms: u32) {
+    bledfu_shim_sleep_ms(timeout_ms);
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_wake() {}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_room() {}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_uptime_ms() -> u64 {
+    state(|state| state.now_ms)
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_sleep_ms(ms: u32) {
+    state(|state| state.now_ms += u64::from(ms));
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_reset() -> ! {
+    panic!("the device resets");
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_event(event: u8, first: u32, second: u32) -> u32 {
+    state(|state| {
+        state.events.push((event, first, second));
+        u32::from(state.veto)
+    })
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_keys(kind: u8, bytes: &mut *const u8) -> u32 {
+    let keys: &[u8] = if kind == 0 { &PACKAGE_KEY } else { &IMAGE_KEYS };
+    *bytes = keys.as_ptr();
+    (keys.len() / 64) as u32
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_log(level: u8, line: *const core::ffi::c_char) {
+    // SAFETY: `Zephyr::log` passes a text that ends with a zero byte.
+    let line = unsafe { core::ffi::CStr::from_ptr(line) };
+    let line = line.to_str().unwrap_or("not UTF-8").to_string();
+    state(|state| state.lines.push((level, line)));
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_panic(_file: *const u8, _length: u32, line: u32) -> ! {
+    panic!("panic in line {line}");
+}

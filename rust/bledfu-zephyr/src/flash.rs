@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A flash partition of the devicetree as [`NorFlash`].
+//!
+//! Every call returns within `CONFIG_BLEDFU_FLASH_TIMEOUT_MS`, or twice that when an earlier one is stuck: the shim runs
+//! the driver on a thread of its own and copies through a word-aligned buffer there, so that a completion that never
+//! comes leaves nobody waiting and no caller's memory in the driver's hands.
+
+use crate::{abi, ZephyrError};
+use core::fmt;
+use embedded_storage::nor_flash::{
+    check_erase, check_read, check_write, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
+};
+
+/// Erase unit in bytes: what every supported part has, and MCUboot must be built with.
+pub const SECTOR_SIZE: u32 = 4096;
+/// Write unit in bytes; parts with smaller units take it as well.
+pub const WRITE_SIZE: u32 = 4;
+
+/// The partitions the update service uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Partition {
+    /// The slot the running image is in.
+    Primary = 0,
+    /// The slot updates are received into.
+    Secondary = 1,
+    /// Progress and installed versions.
+    Journal = 2,
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary slot",
+            Self::Secondary => "secondary slot",
+            Self::Journal => "journal",
+        })
+    }
+}
+
+/// Why a partition cannot be used. Each is a mistake in devicetree or Kconfig and does not go away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AreaError {
+    /// Its flash driver is not there, or not ready.
+    NotReady(Partition, ZephyrError),
+    /// Its erase unit is not 4096 bytes.
+    SectorSize(Partition, u32),
+    /// Its write unit is larger than 4 bytes or does not divide 4.
+    WriteUnit(Partition, u32),
+    /// It does not begin, or does not end, at a sector.
+    Alignment {
+        /// Which.
+        partition: Partition,
+        /// Where it begins on its device, in bytes.
+        start: u32,
+        /// Its size in bytes.
+        size: u32,
+    },
+}
+
+impl fmt::Display for AreaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReady(partition, error) => write!(f, "{partition}: its flash is not ready: {error}"),
+            Self::SectorSize(partition, 0) => {
+                write!(f, "{partition}: its erase pages are not all of one size")
+            }
+            Self::SectorSize(partition, size) => write!(
+                f,
+                "{partition}: its flash reports pages of {size} bytes, not {SECTOR_SIZE} \
+                 (for QSPI: CONFIG_NORDIC_QSPI_NOR_FLASH_LAYOUT_PAGE_SIZE=4096)"
+            ),
+            Self::WriteUnit(partition, unit) => {
+                write!(f, "{partition}: write units of {unit} bytes are not supported")
+            }
+            Self::Alignment {
+                partition,
+                start,
+                size,
+            } => write!(
+                f,
+                "{partition}: {size:#x} bytes at {start:#x} are no whole pages of {SECTOR_SIZE} bytes"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for AreaError {}
+
+/// Why a flash call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlashError {
+    /// The caller broke a rule of [`NorFlash`]; the driver was not asked.
+    Rule(NorFlashErrorKind),
+    /// The driver failed, or did not come back in time.
+    Driver(ZephyrError),
+}
+
+impl NorFlashError for FlashError {
+    fn kind(&self) -> NorFlashErrorKind {
+        match self {
+            Self::Rule(kind) => *kind,
+            Self::Driver(_) => NorFlashErrorKind::Other,
+        }
+    }
+}
+
+impl From<NorFlashErrorKind> for FlashError {
+    fn from(kind: NorFlashErrorKind) -> Self {
+        Self::Rule(kind)
+    }
+}
+
+/// One partition. Not `Clone`: a partition has one owner.
+#[derive(Debug)]
+pub struct Area {
+    partition: Partition,
+    size: u32,
+}
+
+impl Area {
+    /// Opens a partition and checks that its geometry can work.
+    ///
+    /// # Errors
+    /// [`AreaError`], to be shown to who built the firmware.
+    pub fn open(partition: Partition) -> Result<Self, AreaError> {
+        let (mut size, mut start, mut sector, mut unit) = (0, 0, 0, 0);
+        // SAFETY: the four pointers are to locals that outlive the call; C writes one u32 to each.
+        let status = unsafe {
+            abi::bledfu_shim_flash_open(partition as u8, &mut size, &mut start, &mut sector, &mut unit)
+        };
+        ZephyrError::check(status).map_err(|error| AreaError::NotReady(partition, error))?;
+        if sector != SECTOR_SIZE {
+            return Err(AreaError::SectorSize(partition, sector));
+        }
+        if !matches!(unit, 1 | 2 | WRITE_SIZE) {
+            return Err(AreaError::WriteUnit(partition, unit));
+        }
+        if size == 0 || !size.is_multiple_of(SECTOR_SIZE) || !start.is_multiple_of(SECTOR_SIZE) {
+            return Err(AreaError::Alignment {
+                partition,
+                start,
+                size,
+            });
+        }
+        Ok(Self { partition, size })
+    }
+
+    /// Size in bytes.
+    pub const fn size(&self) -> u32 {
+        self.size
+    }
+
+    fn done(status: i32) -> Result<(), FlashError> {
+        ZephyrError::check(status).map_err(FlashError::Driver)
+    }
+}
+
+impl ErrorType for Area {
+    type Error = FlashError;
+}
+
+impl ReadNorFlash for Area {
+    const READ_SIZE: usize = WRITE_SIZE as usize;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
+        check_read(self, offset, bytes.len())?;
+        // SAFETY: C writes at most `bytes.len()` bytes to `bytes` and does not keep the pointer; the length fits u32
+        // because it was checked against the partition's size.
+        Self::done(unsafe {
+            abi::bledfu_shim_flash_read(
+                self.partition as u8,
+                offset,
+                bytes.as_mut_ptr(),
+                bytes.len() as u32,
+            )
+        })
+    }
+
+    fn capacity(&self) -> usize {
+        self.size as usize
+    }
+}
+
+impl NorFlash for Area {
+    const WRITE_SIZE: usize = WRITE_SIZE as usize;
+    const ERASE_SIZE: usize = SECTOR_SIZE as usize;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), FlashError> {
+        check_erase(self, from, to)?;
+        // SAFETY: integers only; the range was checked against the partition.
+        Self::done(unsafe { abi::bledfu_shim_flash_erase(self.partition as u8, from, to - from) })
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
+        check_write(self, offset, bytes.len())?;
+        // SAFETY: C reads `bytes.len()` bytes, which fit u32 as above, and does not keep the pointer.
+        Self::done(unsafe {
+            abi::bledfu_shim_flash_write(self.partition as u8, offset, bytes.as_ptr(), bytes.len() as u32)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, Geometry};
+
+    #[test]
+    fn what_is_written_reads_back_and_erasing_blanks_it() {
+        let _device = fake::device();
+        let mut area = Area::open(Partition::Secondary).unwrap();
+        area.erase(0, 8192).unwrap();
+        area.write(4096, &[1, 2, 3, 4]).unwrap();
+        let mut bytes = [0; 8];
+        area.read(4096, &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4, 0xFF, 0xFF, 0xFF, 0xFF]);
+        area.erase(4096, 8192).unwrap();
+        area.read(4096, &mut bytes).unwrap();
+        assert_eq!(bytes, [0xFF; 8]);
+    }
+
+    #[test]
+    fn calls_that_break_the_rules_never_reach_the_driver() {
+        let device = fake::device();
+        let mut area = Area::open(Partition::Journal).unwrap();
+        let size = area.size();
+        let out = Err(FlashError::Rule(NorFlashErrorKind::OutOfBounds));
+        let odd = Err(FlashError::Rule(NorFlashErrorKind::NotAligned));
+        assert_eq!(area.write(size, &[0; 4]), out);
+        assert_eq!(area.write(2, &[0; 4]), odd);
+        assert_eq!(area.write(0, &[0; 3]), odd);
+        assert_eq!(area.erase(0, 100), odd);
+        assert_eq!(area.erase(0, size + 4096), out);
+        assert_eq!(device.flash_calls(), 0);
+    }
+
+    #[test]
+    fn a_driver_that_does_not_come_back_is_an_error_and_not_a_wait() {
+        let device = fake::device();
+        let mut area = Area::open(Partition::Secondary).unwrap();
+        device.next_flash_call(abi::TIMED_OUT);
+        assert_eq!(
+            area.erase(0, 4096),
+            Err(FlashError::Driver(ZephyrError::TimedOut))
+        );
+        assert_eq!(area.erase(0, 4096), Ok(()));
+    }
+
+    #[test]
+    fn a_layout_that_cannot_work_is_refused_with_its_reason() {
+        let device = fake::device();
+        let slot = Geometry {
+            size: 0x10000,
+            start: 0,
+            sector: 65536,
+            unit: 4,
+        };
+        device.set_geometry(Partition::Secondary, slot);
+        let error = Area::open(Partition::Secondary).unwrap_err();
+        assert_eq!(error, AreaError::SectorSize(Partition::Secondary, 65536));
+        assert!(std::format!("{error}").contains("PAGE_SIZE=4096"));
+
+        device.set_geometry(
+            Partition::Secondary,
+            Geometry {
+                sector: 4096,
+                start: 0x800,
+                ..slot
+            },
+        );
+        assert!(matches!(
+            Area::open(Partition::Secondary),
+            Err(AreaError::Alignment { start: 0x800, .. })
+        ));
+        device.set_geometry(
+            Partition::Secondary,
+            Geometry {
+                sector: 4096,
+                unit: 16,
+                ..slot
+            },
+        );
+        assert_eq!(
+            Area::open(Partition::Secondary).unwrap_err(),
+            AreaError::WriteUnit(Partition::Secondary, 16)
+        );
+    }
+}

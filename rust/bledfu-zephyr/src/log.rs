@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The `log` crate's lines, in Zephyr's log. No heap: a line has a fixed room, and what is longer is cut.
+
+use crate::abi;
+use core::fmt::Write;
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// Longest line in bytes; with the zero byte behind it, it is on the stack while it is written.
+const LINE: usize = 160;
+
+struct Zephyr;
+
+/// A line that takes what fits, whole characters only.
+#[derive(Default)]
+struct Line(heapless::String<LINE>);
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        for character in text.chars() {
+            self.0.push(character).map_err(|_| core::fmt::Error)?;
+        }
+        Ok(())
+    }
+}
+
+impl Log for Zephyr {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut line = Line::default();
+        // A line that is too long is shown as far as it fits, and one that holds a zero byte up to there.
+        let _ = line.write_fmt(*record.args());
+        let mut bytes = [0; LINE + 1];
+        for (to, from) in bytes.iter_mut().zip(line.0.bytes()) {
+            *to = from;
+        }
+        // SAFETY: `bytes` ends with a zero byte, for it is one longer than the longest line; C copies the text.
+        unsafe { abi::bledfu_shim_log(record.level() as u8, bytes.as_ptr()) }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Sends lines up to `level` to Zephyr's log from now on: 0 none, 1 errors, 2 warnings, 3 information, 4 all, as
+/// Zephyr counts.
+pub fn init(level: u8) {
+    let level = match level {
+        0 => LevelFilter::Off,
+        1 => LevelFilter::Error,
+        2 => LevelFilter::Warn,
+        3 => LevelFilter::Info,
+        _ => LevelFilter::Debug,
+    };
+    log::set_max_level(level);
+    // Only the first call can set it, and that is as good.
+    let _ = log::set_logger(&Zephyr);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+    use std::string::String;
+
+    #[test]
+    fn lines_arrive_with_their_level_and_long_ones_are_cut_at_a_character() {
+        let device = fake::device();
+        init(3);
+        log::warn!("{} bytes", 7);
+        log::debug!("not shown");
+        log::error!("{}", "ä".repeat(100));
+        let lines = device.lines();
+        assert_eq!(lines[0], (2, String::from("7 bytes")));
+        assert_eq!(lines[1], (1, "ä".repeat(80)));
+        assert_eq!(lines.len(), 2);
+    }
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the worker thread and the Bluetooth thread share, time, the end, and word to the product.
+
+use crate::abi;
+use core::cell::UnsafeCell;
+
+/// Something both threads use, one at a time, behind the shim's spin lock: hold it for a copy, not for work.
+pub struct Shared<T>(UnsafeCell<T>);
+
+// SAFETY: `with` is the only way to the value, and it holds the spin lock, which keeps out threads and interrupts of
+// every core. The value is handed from thread to thread, hence `Send`.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// For a `static`.
+    pub const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Uses the value. Must not be called from within `work`: the lock is not recursive.
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: no arguments.
+        let key = unsafe { abi::bledfu_shim_lock() };
+        // SAFETY: the lock is held, so this is the only reference; it ends before the lock is given back. Nothing
+        // can unwind through here: the firmware is built with panic = "abort".
+        let result = work(unsafe { &mut *self.0.get() });
+        // SAFETY: the key is the one the lock was taken with.
+        unsafe { abi::bledfu_shim_unlock(key) };
+        result
+    }
+}
+
+/// Sleeps until [`wake`], or for `timeout_ms`.
+pub fn wait(timeout_ms: u32) {
+    // SAFETY: integers only.
+    unsafe { abi::bledfu_shim_wait(timeout_ms) }
+}
+
+/// Wakes the worker; may be called from any thread.
+pub fn wake() {
+    // SAFETY: no arguments.
+    unsafe { abi::bledfu_shim_wake() }
+}
+
+/// A frame was taken out of the ring: a writer that found it full may try again.
+pub fn room() {
+    // SAFETY: no arguments.
+    unsafe { abi::bledfu_shim_room() }
+}
+
+/// Milliseconds since the start.
+pub fn uptime_ms() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { abi::bledfu_shim_uptime_ms() }
+}
+
+/// Does nothing for a while.
+pub fn sleep_ms(ms: u32) {
+    // SAFETY: integers only.
+    unsafe { abi::bledfu_shim_sleep_ms(ms) }
+}
+
+/// Resets the device.
+pub fn reset() -> ! {
+    // SAFETY: no arguments; C does not return.
+    unsafe { abi::bledfu_shim_reset() }
+}
+
+/// The last line of a panic, then the end (Zephyr's `k_panic`). For a `#[panic_handler]`.
+pub fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    let (file, line) = info
+        .location()
+        .map_or(("", 0), |place| (place.file(), place.line()));
+    // SAFETY: C reads `file.len()` bytes and does not return.
+    unsafe { abi::bledfu_shim_panic(file.as_ptr(), file.len() as u32, line) }
+}
+
+/// What the product is told (`enum bledfu_event` of `bledfu.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The service takes requests.
+    Ready {
+        /// The running image is confirmed.
+        confirmed: bool,
+        /// Its firmware version.
+        fw_version: u32,
+    },
+    /// The service cannot run with this build; the log says why.
+    Failed,
+    /// A package was accepted. May be vetoed.
+    Started {
+        /// Of the image, in bytes.
+        size: u32,
+        /// Of the package.
+        fw_version: u32,
+    },
+    /// An object is in flash.
+    Progress {
+        /// Bytes in flash.
+        received: u32,
+        /// Of the image, in bytes.
+        size: u32,
+    },
+    /// The image is complete, verified and marked for the boot stage.
+    Staged {
+        /// Of the image, in bytes.
+        size: u32,
+        /// Of the package.
+        fw_version: u32,
+    },
+    /// A request was refused.
+    Refused {
+        /// Op code, result code and extended code (0 if none) of the protocol: `op << 16 | extended << 8 | result`.
+        code: u32,
+    },
+    /// The device is about to reset. May be vetoed: then the product resets it when it likes.
+    Resetting,
+    /// The image was confirmed, or could not be.
+    Confirmed {
+        /// It worked.
+        done: bool,
+    },
+}
+
+/// Tells the product; true when it agrees.
+pub fn tell(event: Event) -> bool {
+    let (number, first, second) = match event {
+        Event::Ready {
+            confirmed,
+            fw_version,
+        } => (0, u32::from(confirmed), fw_version),
+        Event::Failed => (1, 0, 0),
+        Event::Started { size, fw_version } => (2, size, fw_version),
+        Event::Progress { received, size } => (3, received, size),
+        Event::Staged { size, fw_version } => (4, size, fw_version),
+        Event::Refused { code } => (5, code, 0),
+        Event::Resetting => (6, 0, 0),
+        Event::Confirmed { done } => (7, u32::from(done), 0),
+    };
+    // SAFETY: integers only.
+    unsafe { abi::bledfu_shim_event(number, first, second) == 0 }
+}
+
+/// Which public keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Keys {
+    /// For init packets.
+    Package = 0,
+    /// For images.
+    Image = 1,
+}
+
+/// The public keys built into the firmware, X and Y of each.
+pub fn keys(kind: Keys) -> &'static [[u8; 64]] {
+    let mut bytes = core::ptr::null();
+    // SAFETY: C writes one pointer to the local.
+    let count = unsafe { abi::bledfu_shim_keys(kind as u8, &mut bytes) };
+    if bytes.is_null() || count == 0 {
+        return &[];
+    }
+    // SAFETY: C gives a constant array of `count` keys of 64 bytes each that lives as long as the program; bytes have
+    // no alignment.
+    unsafe { core::slice::from_raw_parts(bytes.cast(), count as usize) }
+}
+
+/// Why a frame was not taken, as a status of the ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum NotTaken {
+    /// No room now.
+    Full = abi::NO_BUFFER,
+    /// Too long; it never fits.
+    TooLong = abi::TOO_LONG,
+}
+
+/// What the firmware does when C calls it.
+pub trait Service {
+    /// Bluetooth thread: the peer wrote `bytes` to the control point (0) or to the packet characteristic (1). Copies
+    /// them and returns.
+    ///
+    /// # Errors
+    /// [`NotTaken`]; nothing was kept then.
+    fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken>;
+    /// Bluetooth thread: a peer subscribed, or the one there was is gone.
+    fn link(up: bool);
+    /// Any thread: the application wants its image confirmed; the worker will do it.
+    fn confirm();
+    /// The worker thread. Returns only when the service cannot run.
+    fn run();
+}
+
+/// Gives C its entry points `bledfu_rs_*` (`bledfu_shim.h`) into a [`Service`].
+#[macro_export]
+macro_rules! export_entry_points {
+    ($service:ty) => {
+        /// See `bledfu_shim.h`.
+        ///
+        /// # Safety
+        /// `bytes` points to `length` readable bytes, or `length` is 0.
+        #[no_mangle]
+        pub unsafe extern "C" fn bledfu_rs_push(channel: u8, bytes: *const u8, length: u32) -> i32 {
+            let bytes = if bytes.is_null() || length == 0 {
+                &[][..]
+            } else {
+                // SAFETY: the caller's promise; the slice is not kept.
+                unsafe { ::core::slice::from_raw_parts(bytes, length as usize) }
+            };
+            match <$service as $crate::worker::Service>::push(channel, bytes) {
+                Ok(()) => 0,
+                Err(error) => error as i32,
+            }
+        }
+
+        /// See `bledfu_shim.h`.
+        #[no_mangle]
+        pub extern "C" fn bledfu_rs_link(up: u8) {
+            <$service as $crate::worker::Service>::link(up != 0);
+        }
+
+        /// See `bledfu_shim.h`.
+        #[no_mangle]
+        pub extern "C" fn bledfu_rs_confirm() {
+            <$service as $crate::worker::Service>::confirm();
+        }
+
+        /// See `bledfu_shim.h`.
+        #[no_mangle]
+        pub extern "C" fn bledfu_rs_run() {
+            <$service as $crate::worker::Service>::run();
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+    use std::vec::Vec;
+
+    static SEEN: Shared<Vec<(u8, usize)>> = Shared::new(Vec::new());
+
+    struct Echo;
+
+    impl Service for Echo {
+        fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken> {
+            if bytes.len() > 4 {
+                return Err(NotTaken::TooLong);
+            }
+            SEEN.with(|seen| seen.push((channel, bytes.len())));
+            Ok(())
+        }
+        fn link(up: bool) {
+            SEEN.with(|seen| seen.push((0xF0, usize::from(up))));
+        }
+        fn confirm() {}
+        fn run() {}
+    }
+
+    crate::export_entry_points!(Echo);
+
+    #[test]
+    fn c_calls_arrive_as_slices_and_refusals_as_statuses() {
+        let _device = fake::device();
+        let bytes = [1, 2, 3, 4, 5];
+        // SAFETY: lengths are within `bytes`, and a null pointer comes with none.
+        unsafe {
+            assert_eq!(bledfu_rs_push(1, bytes.as_ptr(), 3), 0);
+            assert_eq!(bledfu_rs_push(0, core::ptr::null(), 0), 0);
+            assert_eq!(bledfu_rs_push(1, bytes.as_ptr(), 5), abi::TOO_LONG);
+        }
+        bledfu_rs_link(1);
+        assert_eq!(SEEN.with(core::mem::take), [(1, 3), (0, 0), (0xF0, 1)]);
+    }
+
+    #[test]
+    fn events_reach_the_product_and_its_veto_comes_back() {
+        let device = fake::device();
+        assert!(tell(Event::Progress { received: 1, size: 2 }));
+        device.veto(true);
+        assert!(!tell(Event::Resetting));
+        assert_eq!(device.events(), [(3, 1, 2), (6, 0, 0)]);
+    }
+
+    #[test]
+    fn keys_are_what_was_built_in() {
+        let _device = fake::device();
+        assert_eq!(keys(Keys::Package), [[0x11; 64]]);
+        assert_eq!(keys(Keys::Image).len(), 2);
+    }
+}

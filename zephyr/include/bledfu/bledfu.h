@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * @brief Firmware update over Bluetooth LE: what a product may ask, and what it is told.
+ *
+ * With CONFIG_BLEDFU=y the service is there as soon as Bluetooth is enabled; nothing here has to be called, except
+ * that somebody must advertise (@ref bledfu_advertising_start, or the product with @ref BLEDFU_AD_UUID in its data)
+ * and confirm a new image (@ref bledfu_confirm).
+ */
+#ifndef BLEDFU_BLEDFU_H_
+#define BLEDFU_BLEDFU_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <zephyr/sys/iterable_sections.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * @defgroup bledfu Firmware update over Bluetooth LE
+ * @{
+ */
+
+/** 16-bit UUID of the Secure DFU service, by which phones find a device. */
+#define BLEDFU_UUID16_VAL 0xFE59
+
+/** Entry for the advertising data of a product that advertises itself. */
+#define BLEDFU_AD_UUID BT_DATA_BYTES(BT_DATA_UUID16_ALL, 0x59, 0xFE)
+
+/** What happened. */
+enum bledfu_event {
+	/** The service takes requests. */
+	BLEDFU_EVENT_READY = 0,
+	/** The service cannot run with this build, e.g. because of its partitions; the log says why. */
+	BLEDFU_EVENT_FAILED = 1,
+	/** A signed package was accepted; nothing is written yet. A veto refuses it for now. */
+	BLEDFU_EVENT_STARTED = 2,
+	/** One more object (4 KiB) is in flash. */
+	BLEDFU_EVENT_PROGRESS = 3,
+	/** The image is complete, verified and marked: the next reset installs it. */
+	BLEDFU_EVENT_STAGED = 4,
+	/** A request of the peer was refused. */
+	BLEDFU_EVENT_REFUSED = 5,
+	/** The link is closed and the device is about to reset. A veto leaves the reset to the product. */
+	BLEDFU_EVENT_RESETTING = 6,
+	/** The running image was confirmed, or could not be. */
+	BLEDFU_EVENT_CONFIRMED = 7,
+};
+
+/** An event and its values. */
+struct bledfu_event_info {
+	/** Which member of the union is set. */
+	enum bledfu_event event;
+	union {
+		/** @cond INTERNAL_HIDDEN */
+		uint32_t values[2];
+		/** @endcond */
+		/** BLEDFU_EVENT_READY */
+		struct {
+			/** 0: the running image is on trial and will be taken back at the next reset. */
+			uint32_t confirmed;
+			/** Version of the running image, as packages count. */
+			uint32_t fw_version;
+		} ready;
+		/** BLEDFU_EVENT_STARTED, BLEDFU_EVENT_STAGED */
+		struct {
+			/** Of the image, in bytes. */
+			uint32_t size;
+			/** Of the package. */
+			uint32_t fw_version;
+		} package;
+		/** BLEDFU_EVENT_PROGRESS */
+		struct {
+			/** Bytes in flash. */
+			uint32_t received;
+			/** Of the image, in bytes. */
+			uint32_t size;
+		} progress;
+		/** BLEDFU_EVENT_REFUSED */
+		struct {
+			/** Secure DFU: op code << 16 | extended code << 8 | result code. */
+			uint32_t code;
+		} refused;
+		/** BLEDFU_EVENT_CONFIRMED */
+		struct {
+			/** 0: it could not be written. */
+			uint32_t done;
+		} confirmed;
+	};
+};
+
+/** Answer of a callback. */
+enum bledfu_answer {
+	/** Go on. */
+	BLEDFU_GO_ON = 0,
+	/** Do not; counts for BLEDFU_EVENT_STARTED and BLEDFU_EVENT_RESETTING only. */
+	BLEDFU_VETO = 1,
+};
+
+/** @cond INTERNAL_HIDDEN */
+struct bledfu_callback {
+	enum bledfu_answer (*handler)(const struct bledfu_event_info *info);
+};
+/** @endcond */
+
+/**
+ * @brief Registers a callback at build time; any file may have one.
+ *
+ * It runs on the worker thread: it may use flash and sleep a little, but the peer waits meanwhile. It must not call
+ * @ref bledfu_confirm.
+ *
+ * @param _name    Name of the registration.
+ * @param _handler Function of the type @c enum @c bledfu_answer(const struct bledfu_event_info *).
+ */
+#define BLEDFU_CALLBACK_DEFINE(_name, _handler)                                                    \
+	const STRUCT_SECTION_ITERABLE(bledfu_callback, _name) = {.handler = _handler}
+
+/** Where the service stands. */
+enum bledfu_state {
+	/** It looks at the flash. */
+	BLEDFU_STATE_STARTING,
+	/** It waits for a package. */
+	BLEDFU_STATE_IDLE,
+	/** An image arrives, or has been interrupted and may go on. */
+	BLEDFU_STATE_RECEIVING,
+	/** An image waits for the reset. */
+	BLEDFU_STATE_STAGED,
+	/** It cannot run with this build. */
+	BLEDFU_STATE_FAILED,
+};
+
+/** What @ref bledfu_status_get tells. */
+struct bledfu_status {
+	/** Where the service stands. */
+	enum bledfu_state state;
+	/** The running image is confirmed. */
+	bool confirmed;
+	/** Its version, as packages count. */
+	uint32_t fw_version;
+	/** Bytes of the image in flash. */
+	uint32_t received;
+	/** Of the image, in bytes. */
+	uint32_t size;
+};
+
+/**
+ * @brief Tells where the service stands. From any thread.
+ *
+ * @param out Is filled.
+ */
+void bledfu_status_get(struct bledfu_status *out);
+
+/**
+ * @brief Confirms the running image: it will not be taken back. Call it when the product knows that it works.
+ *
+ * Until then no update is taken, because the secondary slot holds the image to go back to. From any thread but the
+ * worker; waits for it.
+ *
+ * @retval 0          It is confirmed, or was already.
+ * @retval -EIO       The flash could not be written.
+ * @retval -ETIMEDOUT The worker is busy, or has failed.
+ * @retval -EDEADLK   Called from a callback.
+ */
+int bledfu_confirm(void);
+
+/**
+ * @brief Advertises the service, connectable, and again after every disconnect.
+ *
+ * Needs CONFIG_BLEDFU_ADVERTISING, and Bluetooth enabled.
+ *
+ * @return 0, or the negative errno of bt_le_adv_start().
+ */
+int bledfu_advertising_start(void);
+
+/**
+ * @brief Stops what @ref bledfu_advertising_start began. A connected peer stays.
+ *
+ * @return 0, or the negative errno of bt_le_adv_stop().
+ */
+int bledfu_advertising_stop(void);
+
+/** @} */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

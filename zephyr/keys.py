@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Turns P-256 public keys in PEM files into the C source with the firmware's keys."""
+
+import argparse
+import base64
+import binascii
+import pathlib
+import sys
+
+# SubjectPublicKeyInfo of an uncompressed P-256 point, up to the point (RFC 5480).
+HEAD = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+OPTION = {"package": "CONFIG_BLEDFU_PACKAGE_KEY_FILE", "image": "CONFIG_BLEDFU_IMAGE_KEY_FILE"}
+MOST = 4  # bledfu-firmware's MAX_KEYS
+P = 2**256 - 2**224 + 2**192 + 2**96 - 1
+B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+
+
+def point(name):
+    try:
+        text = pathlib.Path(name).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"cannot read the key file {name}: {error}")
+    if "PRIVATE KEY" in text:
+        sys.exit(f"{name} holds a private key; firmware gets the public one (openssl ec -in KEY -pubout)")
+    lines = [line.strip() for line in text.strip().splitlines()]
+    if len(lines) < 3 or lines[0] != "-----BEGIN PUBLIC KEY-----" or lines[-1] != "-----END PUBLIC KEY-----":
+        sys.exit(f"{name} is not a PEM file with a public key")
+    try:
+        der = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except binascii.Error:
+        sys.exit(f"{name} is damaged: its text is not Base64")
+    if not der.startswith(HEAD) or len(der) != len(HEAD) + 64:
+        sys.exit(f"{name} is not a P-256 public key (uncompressed)")
+    key = der[len(HEAD) :]
+    x, y = int.from_bytes(key[:32], "big"), int.from_bytes(key[32:], "big")
+    if x >= P or y >= P or (y * y - (x * x * x - 3 * x + B)) % P:
+        sys.exit(f"{name} is damaged: its key is not a point of P-256")
+    return key
+
+
+def array(kind, names):
+    if not names:
+        sys.exit(f"no key for {kind}s: set {OPTION[kind]} (to try it out: CONFIG_BLEDFU_DEMO_KEYS=y)")
+    if len(names) > MOST:
+        sys.exit(f"{OPTION[kind]} names {len(names)} keys; {MOST} is the most")
+    rows = []
+    for name in names:
+        key = point(name)
+        rows += [",".join(f"0x{byte:02x}" for byte in key[at : at + 16]) + "," for at in range(0, 64, 16)]
+    return f"static const uint8_t {kind}_keys[] = {{\n" + "\n".join(rows) + "\n};\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--package", nargs="*", default=[])
+    parser.add_argument("--image", nargs="*", default=[])
+    arguments = parser.parse_args()
+    source = f"""/* SPDX-License-Identifier: Apache-2.0 */
+/* Made by bledfu's zephyr/keys.py. */
+#include "bledfu_shim.h"
+
+{array("package", arguments.package)}
+{array("image", arguments.image)}
+uint32_t bledfu_shim_keys(uint8_t kind, const uint8_t **bytes)
+{{
+	*bytes = kind == 0 ? package_keys : image_keys;
+	return (kind == 0 ? sizeof(package_keys) : sizeof(image_keys)) / 64;
+}}
+"""
+    output = pathlib.Path(arguments.output)
+    if not output.exists() or output.read_text() != source:
+        output.write_text(source)
+
+
+main()

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The whole ABI between C and Rust: integers, and pointers with lengths. Rust's side: rust/bledfu-zephyr/src/abi.rs.
+ * Offsets and lengths are bytes, times milliseconds. A status is 0 or negative; errnos differ between C libraries,
+ * so those that Rust tells apart have numbers of their own.
+ */
+#ifndef BLEDFU_SHIM_H_
+#define BLEDFU_SHIM_H_
+
+#include <errno.h>
+#include <stdint.h>
+#include <zephyr/toolchain.h>
+
+#define BLEDFU_SHIM_TIMED_OUT     (-1)
+#define BLEDFU_SHIM_BUSY          (-2)
+#define BLEDFU_SHIM_NOT_CONNECTED (-3)
+#define BLEDFU_SHIM_NO_BUFFER     (-4)
+#define BLEDFU_SHIM_TOO_LONG      (-5)
+#define BLEDFU_SHIM_OTHER(err)    (-100 - (err)) /* a positive errno */
+
+/* The two characteristics, for bledfu_rs_push. */
+#define BLEDFU_CHANNEL_CONTROL 0
+#define BLEDFU_CHANNEL_PACKET  1
+
+/* ---- C provides ---- */
+
+/* flash.c; area: 0 primary, 1 secondary, 2 journal. sector is 0 when its erase pages are not all of one size. */
+int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,
+			       uint32_t *unit);
+int32_t bledfu_shim_flash_read(uint8_t area, uint32_t offset, uint8_t *bytes, uint32_t length);
+int32_t bledfu_shim_flash_write(uint8_t area, uint32_t offset, const uint8_t *bytes,
+				uint32_t length);
+int32_t bledfu_shim_flash_erase(uint8_t area, uint32_t offset, uint32_t length);
+
+/* peer.c; notify copies; delivered waits until all notifications have left. */
+int32_t bledfu_shim_notify(const uint8_t *bytes, uint32_t length);
+int32_t bledfu_shim_delivered(uint32_t timeout_ms);
+void bledfu_shim_disconnect(void);
+void bledfu_shim_hurry(void);
+
+/* worker.c; the lock is a spin lock, its key goes back to unlock. */
+uint32_t bledfu_shim_lock(void);
+void bledfu_shim_unlock(uint32_t key);
+void bledfu_shim_wait(uint32_t timeout_ms);
+void bledfu_shim_wake(void);
+void bledfu_shim_room(void);
+uint64_t bledfu_shim_uptime_ms(void);
+void bledfu_shim_sleep_ms(uint32_t ms);
+FUNC_NORETURN void bledfu_shim_reset(void);
+
+/* events.c; event is enum bledfu_event; not 0 is a veto. */
+uint32_t bledfu_shim_event(uint8_t event, uint32_t first, uint32_t second);
+
+/* keys.c, made at build time; kind: 0 packages, 1 images. Returns the number of keys, 64 bytes each. */
+uint32_t bledfu_shim_keys(uint8_t kind, const uint8_t **bytes);
+
+/* log.c; level: 1 error to 4 debug; line ends with a zero byte. */
+void bledfu_shim_log(uint8_t level, const char *line);
+FUNC_NORETURN void bledfu_shim_panic(const uint8_t *file, uint32_t length, uint32_t line);
+
+/* rust_app.c, for an application in Rust: bt_enable, bt_is_ready, and bledfu.h. */
+int32_t bledfu_shim_bluetooth_enable(void);
+uint32_t bledfu_shim_bluetooth_ready(void);
+int32_t bledfu_shim_advertise(void);
+int32_t bledfu_shim_confirm(void);
+
+/* ---- Rust provides (rust/bledfu-zephyr/src/worker.rs) ---- */
+
+/* Bluetooth thread: copies one write; BLEDFU_SHIM_NO_BUFFER when there is no room now. Never waits. */
+int32_t bledfu_rs_push(uint8_t channel, const uint8_t *bytes, uint32_t length);
+/* Bluetooth thread: a peer subscribed (1), or it is gone (0). */
+void bledfu_rs_link(uint8_t up);
+/* Any thread: the application confirms its image. */
+void bledfu_rs_confirm(void);
+/* The worker thread; returns only when the service cannot run. */
+void bledfu_rs_run(void);
+
+/* ---- between the files of the shim ---- */
+
+/* Waits up to ms for bledfu_shim_room. */
+void bledfu_worker_wait_for_room(uint32_t ms);
+/* True on the thread that runs bledfu_rs_run. */
+int bledfu_worker_is_current(void);
+
+#endif

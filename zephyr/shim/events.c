@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the product is told, and what it may ask (bledfu.h). */
+#include <zephyr/kernel.h>
+#include <zephyr/sys/iterable_sections.h>
+
+#include <bledfu/bledfu.h>
+#include "bledfu_shim.h"
+
+#define CONFIRM_WAIT_MS (2 * CONFIG_BLEDFU_FLASH_TIMEOUT_MS + 1000)
+
+static struct k_spinlock lock;
+static struct bledfu_status status;
+static K_MUTEX_DEFINE(confirming);
+static K_SEM_DEFINE(confirm_done, 0, 1);
+static int confirm_result;
+
+static void remember(const struct bledfu_event_info *info)
+{
+	switch (info->event) {
+	case BLEDFU_EVENT_READY:
+		status.state = BLEDFU_STATE_IDLE;
+		status.confirmed = info->ready.confirmed;
+		status.fw_version = info->ready.fw_version;
+		break;
+	case BLEDFU_EVENT_FAILED:
+		status.state = BLEDFU_STATE_FAILED;
+		break;
+	case BLEDFU_EVENT_STARTED:
+		status.received = 0;
+		status.size = info->package.size;
+		break;
+	case BLEDFU_EVENT_PROGRESS:
+		status.state = BLEDFU_STATE_RECEIVING;
+		status.received = info->progress.received;
+		status.size = info->progress.size;
+		break;
+	case BLEDFU_EVENT_STAGED:
+		status.state = BLEDFU_STATE_STAGED;
+		break;
+	case BLEDFU_EVENT_CONFIRMED:
+		status.confirmed = status.confirmed || info->confirmed.done;
+		break;
+	default:
+		break;
+	}
+}
+
+uint32_t bledfu_shim_event(uint8_t event, uint32_t first, uint32_t second)
+{
+	struct bledfu_event_info info = {.event = event, .values = {first, second}};
+	bool veto = false;
+
+	K_SPINLOCK(&lock) {
+		remember(&info);
+	}
+	if (event == BLEDFU_EVENT_CONFIRMED) {
+		confirm_result = first != 0 ? 0 : -EIO;
+		k_sem_give(&confirm_done);
+	}
+	STRUCT_SECTION_FOREACH(bledfu_callback, callback) {
+		veto |= callback->handler(&info) == BLEDFU_VETO;
+	}
+	return veto;
+}
+
+void bledfu_status_get(struct bledfu_status *out)
+{
+	K_SPINLOCK(&lock) {
+		*out = status;
+	}
+}
+
+int bledfu_confirm(void)
+{
+	int result = -ETIMEDOUT;
+
+	if (bledfu_worker_is_current()) {
+		return -EDEADLK;
+	}
+	k_mutex_lock(&confirming, K_FOREVER);
+	k_sem_reset(&confirm_done);
+	bledfu_rs_confirm();
+	if (k_sem_take(&confirm_done, K_MSEC(CONFIRM_WAIT_MS)) == 0) {
+		result = confirm_result;
+	}
+	k_mutex_unlock(&confirming);
+	return result;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The three partitions. Drivers run on a thread of their own: some wait without end for a completion interrupt, and
+ * the worker must not. A call that is not back in time is an error, and the next ones are "busy" until it is. Data
+ * passes through a word-aligned buffer that only that thread and its driver use: no driver is ever left with a
+ * pointer into a caller's memory, and no driver has to copy word by word because its DMA cannot read the source.
+ */
+#include <string.h>
+#include <zephyr/device.h>
+#include <zephyr/drivers/flash.h>
+#include <zephyr/kernel.h>
+
+#include "bledfu_shim.h"
+#include "compat.h"
+
+#if DT_HAS_CHOSEN(bledfu_update_slots)
+#define SLOTS     DT_CHOSEN(bledfu_update_slots)
+#define PRIMARY   DT_PHANDLE(SLOTS, primary)
+#define SECONDARY DT_PHANDLE(SLOTS, secondary)
+#define JOURNAL   DT_PHANDLE(SLOTS, journal)
+#else
+#define PRIMARY   DT_NODELABEL(slot0_partition)
+#define SECONDARY DT_NODELABEL(slot1_partition)
+#define JOURNAL   DT_NODELABEL(bledfu_journal_partition)
+#endif
+
+BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY), "no slot0_partition: see dts/bindings/bledfu,update-slots.yaml");
+BUILD_ASSERT(DT_NODE_EXISTS(SECONDARY), "no slot1_partition: see dts/bindings/bledfu,update-slots.yaml");
+BUILD_ASSERT(DT_NODE_EXISTS(JOURNAL),
+	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
+
+#define CHUNK 256 /* a page of a NOR flash */
+
+enum operation {
+	READ,
+	WRITE,
+	ERASE,
+};
+
+static const uint8_t ids[] = {
+	BLEDFU_PARTITION_ID(PRIMARY),
+	BLEDFU_PARTITION_ID(SECONDARY),
+	BLEDFU_PARTITION_ID(JOURNAL),
+};
+
+static const struct flash_area *areas[ARRAY_SIZE(ids)];
+static struct {
+	enum operation operation;
+	const struct flash_area *area;
+	uint32_t offset;
+	uint32_t length;
+	int result;
+	uint8_t bytes[CHUNK] __aligned(4);
+} job;
+static K_SEM_DEFINE(job_given, 0, 1);
+static K_SEM_DEFINE(job_done, 0, 1);
+/* The worker gave up on a job that the flash thread still has. */
+static bool stuck;
+
+static void flash_thread(void *a, void *b, void *c)
+{
+	while (true) {
+		k_sem_take(&job_given, K_FOREVER);
+		switch (job.operation) {
+		case READ:
+			job.result = flash_area_read(job.area, job.offset, job.bytes, job.length);
+			break;
+		case WRITE:
+			job.result = flash_area_write(job.area, job.offset, job.bytes, job.length);
+			break;
+		default:
+			job.result = flash_area_erase(job.area, job.offset, job.length);
+			break;
+		}
+		k_sem_give(&job_done);
+	}
+}
+
+K_THREAD_DEFINE(bledfu_flash, CONFIG_BLEDFU_FLASH_STACK_SIZE, flash_thread, NULL, NULL, NULL,
+		CONFIG_BLEDFU_THREAD_PRIORITY, 0, 0);
+
+static int32_t run(enum operation operation, uint8_t area, uint32_t offset, uint32_t length,
+		   const uint8_t *source)
+{
+	if (stuck && k_sem_take(&job_done, K_MSEC(CONFIG_BLEDFU_FLASH_TIMEOUT_MS)) != 0) {
+		return BLEDFU_SHIM_BUSY;
+	}
+	stuck = false;
+	job.operation = operation;
+	job.area = areas[area];
+	job.offset = offset;
+	job.length = length;
+	if (source != NULL) {
+		memcpy(job.bytes, source, length);
+	}
+	k_sem_give(&job_given);
+	if (k_sem_take(&job_done, K_MSEC(CONFIG_BLEDFU_FLASH_TIMEOUT_MS)) != 0) {
+		stuck = true;
+		return BLEDFU_SHIM_TIMED_OUT;
+	}
+	return job.result == 0 ? 0 : BLEDFU_SHIM_OTHER(-job.result);
+}
+
+int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,
+			       uint32_t *unit)
+{
+	const struct flash_area *fa;
+	struct flash_pages_info first, last;
+	int err = flash_area_open(ids[area], &fa);
+
+	if (err != 0) {
+		return BLEDFU_SHIM_OTHER(-err);
+	}
+	if (!device_is_ready(fa->fa_dev)) {
+		return BLEDFU_SHIM_OTHER(ENODEV);
+	}
+	areas[area] = fa;
+	*size = fa->fa_size;
+	*start = fa->fa_off;
+	*unit = flash_area_align(fa);
+	err = flash_get_page_info_by_offs(fa->fa_dev, fa->fa_off, &first);
+	if (err == 0) {
+		err = flash_get_page_info_by_offs(fa->fa_dev, fa->fa_off + fa->fa_size - 1, &last);
+	}
+	if (err != 0) {
+		return BLEDFU_SHIM_OTHER(-err);
+	}
+	*sector = first.size == last.size ? first.size : 0;
+	return 0;
+}
+
+int32_t bledfu_shim_flash_read(uint8_t area, uint32_t offset, uint8_t *bytes, uint32_t length)
+{
+	while (length > 0) {
+		uint32_t part = MIN(length, CHUNK);
+		int32_t status = run(READ, area, offset, part, NULL);
+
+		if (status != 0) {
+			return status;
+		}
+		memcpy(bytes, job.bytes, part);
+		bytes += part;
+		offset += part;
+		length -= part;
+	}
+	return 0;
+}
+
+int32_t bledfu_shim_flash_write(uint8_t area, uint32_t offset, const uint8_t *bytes,
+				uint32_t length)
+{
+	while (length > 0) {
+		uint32_t part = MIN(length, CHUNK - offset % CHUNK);
+		int32_t status = run(WRITE, area, offset, part, bytes);
+
+		if (status != 0) {
+			return status;
+		}
+		bytes += part;
+		offset += part;
+		length -= part;
+	}
+	return 0;
+}
+
+int32_t bledfu_shim_flash_erase(uint8_t area, uint32_t offset, uint32_t length)
+{
+	return run(ERASE, area, offset, length, NULL);
+}

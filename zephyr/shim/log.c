@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rust's lines in Zephyr's log, and the end of a Rust panic. */
+#include <zephyr/kernel.h>
+#include <zephyr/logging/log.h>
+#include <zephyr/logging/log_ctrl.h>
+
+#include "bledfu_shim.h"
+
+LOG_MODULE_REGISTER(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
+
+void bledfu_shim_log(uint8_t level, const char *line)
+{
+	switch (level) {
+	case LOG_LEVEL_ERR:
+		LOG_ERR("%s", line);
+		break;
+	case LOG_LEVEL_WRN:
+		LOG_WRN("%s", line);
+		break;
+	case LOG_LEVEL_INF:
+		LOG_INF("%s", line);
+		break;
+	default:
+		LOG_DBG("%s", line);
+		break;
+	}
+}
+
+void bledfu_shim_panic(const uint8_t *file, uint32_t length, uint32_t line)
+{
+	char name[64];
+	size_t shown = MIN(length, sizeof(name) - 1);
+
+	/* The end of a path says more than its beginning. */
+	memcpy(name, file + (length - shown), shown);
+	name[shown] = '\0';
+	LOG_ERR("panic in %s, line %u", name, line);
+	LOG_PANIC();
+	k_panic();
+	CODE_UNREACHABLE;
+}

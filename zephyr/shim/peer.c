@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The peer: the first one that subscribes, until it disconnects. What the worker does with it. */
+#include <errno.h>
+#include <zephyr/kernel.h>
+#include <zephyr/logging/log.h>
+
+#include "bledfu_shim.h"
+#include "peer.h"
+
+LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
+
+static struct bt_conn *peer;
+static struct k_spinlock peer_lock;
+/* Notifications that have not left yet. */
+static atomic_t pending;
+static K_SEM_DEFINE(sent, 0, 1);
+
+bool bledfu_peer_claim(struct bt_conn *conn)
+{
+	bool claimed = false;
+	bool is_peer = false;
+
+	K_SPINLOCK(&peer_lock) {
+		if (peer == NULL) {
+			peer = bt_conn_ref(conn);
+			claimed = true;
+		}
+		is_peer = peer == conn;
+	}
+	if (claimed) {
+		bledfu_rs_link(1);
+	}
+	return is_peer;
+}
+
+static struct bt_conn *peer_get(void)
+{
+	struct bt_conn *conn = NULL;
+
+	K_SPINLOCK(&peer_lock) {
+		if (peer != NULL) {
+			conn = bt_conn_ref(peer);
+		}
+	}
+	return conn;
+}
+
+static void disconnected(struct bt_conn *conn, uint8_t reason)
+{
+	bool was_peer = false;
+
+	K_SPINLOCK(&peer_lock) {
+		if (peer == conn) {
+			peer = NULL;
+			was_peer = true;
+		}
+	}
+	if (was_peer) {
+		bledfu_rs_link(0);
+		bt_conn_unref(conn);
+		atomic_clear(&pending);
+		k_sem_give(&sent);
+		LOG_INF("peer disconnected, reason 0x%02x", reason);
+	}
+}
+
+BT_CONN_CB_DEFINE(bledfu_conn_callbacks) = {
+	.disconnected = disconnected,
+};
+
+static void notified(struct bt_conn *conn, void *user_data)
+{
+	if (atomic_get(&pending) > 0 && atomic_dec(&pending) == 1) {
+		k_sem_give(&sent);
+	}
+}
+
+int32_t bledfu_shim_notify(const uint8_t *bytes, uint32_t length)
+{
+	struct bt_gatt_notify_params params = {
+		.attr = bledfu_control_point, .data = bytes, .len = length, .func = notified};
+	struct bt_conn *conn = peer_get();
+	int err;
+
+	if (conn == NULL) {
+		return BLEDFU_SHIM_NOT_CONNECTED;
+	}
+	k_sem_reset(&sent);
+	atomic_inc(&pending);
+	err = bt_gatt_notify_cb(conn, &params);
+	bt_conn_unref(conn);
+	if (err != 0) {
+		notified(NULL, NULL);
+	}
+	switch (err) {
+	case 0:
+		return 0;
+	case -ENOMEM:
+	case -ENOBUFS:
+		return BLEDFU_SHIM_NO_BUFFER;
+	case -ENOTCONN:
+		return BLEDFU_SHIM_NOT_CONNECTED;
+	default:
+		return BLEDFU_SHIM_OTHER(-err);
+	}
+}
+
+int32_t bledfu_shim_delivered(uint32_t timeout_ms)
+{
+	if (atomic_get(&pending) == 0 || k_sem_take(&sent, K_MSEC(timeout_ms)) == 0) {
+		return 0;
+	}
+	return BLEDFU_SHIM_TIMED_OUT;
+}
+
+void bledfu_shim_disconnect(void)
+{
+	struct bt_conn *conn = peer_get();
+
+	if (conn != NULL) {
+		(void)bt_conn_disconnect(conn, BT_HCI_ERR_REMOTE_USER_TERM_CONN);
+		bt_conn_unref(conn);
+	}
+}
+
+void bledfu_shim_hurry(void)
+{
+	struct bt_conn *conn = peer_get();
+	int err;
+
+	if (conn == NULL) {
+		return;
+	}
+	/* The peer may refuse each; then the transfer is slower. */
+	err = bt_conn_le_param_update(conn, BT_LE_CONN_PARAM(CONFIG_BLEDFU_CONN_INTERVAL_MIN,
+							     CONFIG_BLEDFU_CONN_INTERVAL_MAX, 0,
+							     400));
+	if (err != 0) {
+		LOG_DBG("connection parameters: %d", err);
+	}
+#if defined(CONFIG_BT_USER_DATA_LEN_UPDATE)
+	err = bt_conn_le_data_len_update(conn, BT_LE_DATA_LEN_PARAM_MAX);
+	if (err != 0) {
+		LOG_DBG("data length: %d", err);
+	}
+#endif
+#if defined(CONFIG_BT_USER_PHY_UPDATE)
+	err = bt_conn_le_phy_update(conn, BT_CONN_LE_PHY_PARAM_2M);
+	if (err != 0) {
+		LOG_DBG("PHY: %d", err);
+	}
+#endif
+	bt_conn_unref(conn);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker thread and what it sleeps on. Flash, cryptography and notifications happen here and nowhere else. */
+#include <zephyr/kernel.h>
+#include <zephyr/logging/log.h>
+#include <zephyr/logging/log_ctrl.h>
+#include <zephyr/sys/reboot.h>
+
+#include "bledfu_shim.h"
+
+LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
+
+static K_SEM_DEFINE(work, 0, 1);
+static K_SEM_DEFINE(room, 0, 1);
+static struct k_spinlock lock;
+
+static void worker_thread(void *a, void *b, void *c)
+{
+	bledfu_rs_run();
+}
+
+K_THREAD_DEFINE(bledfu_worker, CONFIG_BLEDFU_STACK_SIZE, worker_thread, NULL, NULL, NULL,
+		CONFIG_BLEDFU_THREAD_PRIORITY, 0, 0);
+
+int bledfu_worker_is_current(void)
+{
+	return k_current_get() == bledfu_worker;
+}
+
+void bledfu_worker_wait_for_room(uint32_t ms)
+{
+	(void)k_sem_take(&room, K_MSEC(ms));
+}
+
+uint32_t bledfu_shim_lock(void)
+{
+	return k_spin_lock(&lock).key;
+}
+
+void bledfu_shim_unlock(uint32_t key)
+{
+	k_spin_unlock(&lock, (k_spinlock_key_t){.key = key});
+}
+
+void bledfu_shim_wait(uint32_t timeout_ms)
+{
+	(void)k_sem_take(&work, K_MSEC(timeout_ms));
+}
+
+void bledfu_shim_wake(void)
+{
+	k_sem_give(&work);
+}
+
+void bledfu_shim_room(void)
+{
+	k_sem_give(&room);
+}
+
+uint64_t bledfu_shim_uptime_ms(void)
+{
+	return k_uptime_get();
+}
+
+void bledfu_shim_sleep_ms(uint32_t ms)
+{
+	k_msleep(ms);
+}
+
+void bledfu_shim_reset(void)
+{
+	LOG_PANIC(); /* the log's last lines, before they are lost */
+	sys_reboot(SYS_REBOOT_COLD);
+	CODE_UNREACHABLE;
+}
