@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds the Zephyr application for every board, checks its size, and updates the one on native_sim over virtual
+# Bluetooth. scripts/ci.sh calls it.
+#
+#   scripts/zephyr.sh [BOARD ...]       default: native_sim/native/64 and all boards of board-sizes.json
+#
+# Needs a Zephyr workspace: ZEPHYR_BASE, or one that was announced by `west zephyr-export`. Which toolchain Zephyr takes
+# is up to the environment as ever (ZEPHYR_TOOLCHAIN_VARIANT and its companions), as are modules outside of a west
+# workspace (ZEPHYR_MODULES). Build folders are in rust/target/zephyr or $BLEDFU_ZEPHYR_BUILD and are kept.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+native=native_sim/native/64
+
+# The folder of Zephyr: what Zephyr's own CMake package would find.
+find_zephyr() {
+    local entry folder
+    if [ -n "${ZEPHYR_BASE:-}" ]; then
+        printf '%s\n' "$ZEPHYR_BASE"
+        return
+    fi
+    for entry in "$HOME"/.cmake/packages/Zephyr/*; do
+        [ -f "$entry" ] || continue
+        folder=$(sed -e 's|^file://||' -e 's|/share/zephyr-package/cmake.*||' "$entry" | head -n 1)
+        if [ -f "$folder/VERSION" ]; then
+            printf '%s\n' "$folder"
+            return
+        fi
+    done
+}
+
+ZEPHYR_BASE=$(find_zephyr)
+if [ -z "$ZEPHYR_BASE" ]; then
+    echo 'skipped: no Zephyr workspace (set ZEPHYR_BASE)'
+    exit 0
+fi
+if [ ! -f "$ZEPHYR_BASE/share/zephyr-package/cmake/ZephyrConfig.cmake" ]; then
+    echo "ZEPHYR_BASE=$ZEPHYR_BASE is no Zephyr tree" >&2
+    exit 1
+fi
+export ZEPHYR_BASE
+builds=${BLEDFU_ZEPHYR_BUILD:-$root/rust/target/zephyr}
+mkdir -p "$builds"
+echo "Zephyr: $ZEPHYR_BASE ($(awk -F' *= *' '/^VERSION_MAJOR|^VERSION_MINOR|^PATCHLEVEL/ { v = v s $2; s = "." } END { print v }' \
+    "$ZEPHYR_BASE/VERSION"))"
+
+if [ $# -gt 0 ]; then
+    boards=("$@")
+else
+    mapfile -t boards < <(echo "$native"; python3 -c 'import json, sys; print(*json.load(open(sys.argv[1])), sep="\n")' \
+        scripts/board-sizes.json)
+fi
+
+# In a west workspace of this repository the module is found anyway; naming it twice does no harm.
+sizes=()
+for board in "${boards[@]}"; do
+    folder=$builds/${board//\//_}
+    log=$folder.log
+    printf '%s ... ' "$board"
+    started=$SECONDS
+    if ! { cmake -GNinja -S "$root" -B "$folder" -DBOARD="$board" -DZephyr_DIR="$ZEPHYR_BASE/share/zephyr-package/cmake" \
+        -DEXTRA_ZEPHYR_MODULES="$root" && cmake --build "$folder"; } >"$log" 2>&1; then
+        echo "FAILED; the end of $log:"
+        tail -n 40 "$log"
+        exit 1
+    fi
+    echo "built ($((SECONDS - started)) s)"
+    [ "$board" = "$native" ] || sizes+=("$board=$folder")
+done
+if [ ${#sizes[@]} -gt 0 ]; then
+    python3 scripts/board_sizes.py "${sizes[@]}"
+fi
+
+exe=$builds/${native//\//_}/zephyr/zephyr.exe
+if [[ " ${boards[*]} " == *" $native "* ]]; then
+    python3 tests/zephyr/e2e/run.py --exe "$exe"
+fi
+
+if [ $# -gt 0 ]; then
+    exit 0
+elif west twister --help >/dev/null 2>&1; then
+    roots=()
+    for folder in "$root" "$root/samples" "$root/tests/zephyr"; do
+        [ -d "$folder" ] && roots+=(--testsuite-root "$folder")
+    done
+    west twister --integration --inline-logs --outdir "$builds/twister" --clobber-output \
+        -x=EXTRA_ZEPHYR_MODULES="$root" "${roots[@]}"
+else
+    echo 'skipped: west twister (no west, or not in a west workspace)'
+fi

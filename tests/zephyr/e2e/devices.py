@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device under test as a process: the Zephyr application on native_sim, or `bledfu serve` behind the Bluetooth bridge."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import harness
+from harness import Failure, Output, Server
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+KEY = os.path.join(harness.VECTORS, "keys", "image.pem")
+SIM_SLOT_SIZE, SIM_PRIMARY_AT, SIM_SECONDARY_AT = 0xE8000, 0xC000, 0
+START_TIMEOUT = 30
+CONFIRM_TIMEOUT = 10
+
+
+class Inspection:
+    """What `bledfu inspect` says of a slot, by the names of its lines."""
+
+    def __init__(self, bledfu, path, *options):
+        done = subprocess.run([bledfu, "inspect", path, "--image-key", KEY, *options], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.text, self.sound = done.stdout, done.returncode == 0
+
+    def __getitem__(self, name):
+        match = re.search(r"^ +%s {2,}(.*)$" % re.escape(name), self.text, re.MULTILINE)
+        return match.group(1).strip() if match else None
+
+    def expect(self, values):
+        for name, value in values.items():
+            if self[name] != value:
+                raise Failure("bledfu inspect says %s: %s, expected %s\n%s" % (name, self[name], value, self.text))
+
+
+class Device:
+    """What both have in common. `lives` counts how often the device's Bluetooth host came to its controller."""
+
+    def __init__(self, tools, folder, central):
+        self.tools, self.folder, self.central = tools, folder, central
+        self.lives = 0
+
+    @property
+    def is_off(self):
+        return self.process.poll() is not None
+
+    def _came(self):
+        self.lives += 1
+        if not self.central.wait_for_host(self.lives, START_TIMEOUT):
+            raise Failure("the device did not come to its Bluetooth controller in %u s" % START_TIMEOUT)
+
+    def _save(self, name, data):
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as file:
+            file.write(data)
+        return path
+
+    def _inspect(self, name, slot):
+        return Inspection(self.tools.bledfu, self._save(name, slot), "--slot-size", str(len(slot)))
+
+    def _holds(self, name, slot, image):
+        """The slot holds that image, by its bytes, by imgtool and by our own eyes."""
+        if slot[:len(image)] != image:
+            different = next(at for at in range(len(image)) if slot[at] != image[at])
+            raise Failure("the image in the %s differs from the package from byte %u on" % (name, different))
+        path = self._save(name + ".bin", slot)
+        done = subprocess.run([*self.tools.imgtool, "verify", "-k", KEY, path], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            raise Failure("imgtool verify refuses the %s:\n%s" % (name, done.stdout))
+        inspection = self._inspect(name + ".bin", slot)
+        if not inspection.sound:
+            raise Failure("bledfu inspect finds something wrong in the %s:\n%s" % (name, inspection.text))
+        return inspection
+
+    def expect_nothing_staged(self):
+        self._inspect("secondary.bin", self.secondary()).expect({
+            "in the secondary slot": "nothing is asked for", "magic": "unset"})
+
+
+class ZephyrDevice(Device):
+    """`zephyr.exe` with its flash in a file. A reset is a new process, or the same one started over by itself."""
+
+    name = "native_sim"
+    is_a_host = True
+
+    def __init__(self, tools, folder, central):
+        super().__init__(tools, folder, central)
+        self.flash = os.path.join(folder, "flash.bin")
+        self.process = self.output = None
+        self.starts_over = False            # let it start over without a boot stage
+        central.radio.on_host_gone = self._stop_before_it_starts_over
+        self.log = []
+        layout = tools.layout
+        contents = bytearray(b"\xff" * layout.flash_size)
+        with open(harness.image("small-1.0.0.signed.bin"), "rb") as file:
+            factory = file.read()
+        contents[layout.primary[0]:layout.primary[0] + len(factory)] = factory
+        self._save("flash.bin", contents)
+
+    def start(self):
+        if self.output:
+            self.log += self.output.lines + ["---- power off ----"]
+        self.process = subprocess.Popen([self.tools.exe, "--bt-dev=127.0.0.1:%u" % self.central.radio.port,
+                                         "-flash=" + self.flash, *self.tools.exe_options], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        self.output = Output(self.process)
+        self._came()
+
+    def power_cut(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.power_cut()
+
+    def wait_for_reset(self):
+        """Until it has gone; then it is off, whatever it did by itself."""
+        if not self.central.wait_until_reset(self.lives):
+            raise Failure("the device did not reset")
+        code = self.process.wait(5)
+        if code not in (0, -signal.SIGKILL) and not any("sys_arch_reboot called" in line for line in self.output.lines[-3:]):
+            raise Failure("the device ended with code %d instead of a reset" % code)
+
+    def _stop_before_it_starts_over(self):
+        """CONFIG_NATIVE_SIM_REBOOT: the process closes all its files and begins again, but the boot stage comes first."""
+        if self.process.poll() is None and not self.starts_over:
+            self.process.kill()
+
+    def tail(self, count=30):
+        lines = self.log + (self.output.lines if self.output else [])
+        return "\n".join("      | " + line for line in lines[-count:])
+
+    def _slot(self, place):
+        at, size = place
+        with open(self.flash, "rb") as file:
+            file.seek(at)
+            return file.read(size)
+
+    def secondary(self):
+        return self._slot(self.tools.layout.secondary)
+
+    def check_staged(self, image):
+        self._holds("secondary", self.secondary(), image).expect({
+            "magic": "good", "image_ok": "unset", "copy_done": "unset", "swap_info": "0x02 (test, image 0)",
+            "in the secondary slot": "the next boot installs the image on test"})
+
+    def check_update(self, image, version):
+        """The secondary slot asks the boot stage for the image; that installs it; the application runs from it and confirms it."""
+        self.wait_for_reset()
+        self.check_staged(image)
+        self._boot(version)
+        self.start()
+        self.central.find()
+        primary = self._slot(self.tools.layout.primary)
+        deadline = time.monotonic() + CONFIRM_TIMEOUT
+        while self._holds("primary", primary, image)["image_ok"] != "set":
+            if time.monotonic() > deadline:
+                raise Failure("%s runs, but is not confirmed after %u s" % (version, CONFIRM_TIMEOUT))
+            time.sleep(0.2)
+            primary = self._slot(self.tools.layout.primary)
+        return "staged, installed, runs %s, confirmed" % version
+
+    def check_start_without_boot_stage(self, image):
+        """The boot stage has not looked yet (or there is another): what is staged must stay."""
+        if self.process.poll() is not None:
+            self.start()
+        else:
+            self._came()
+        self.central.find()
+        time.sleep(1)
+        self.check_staged(image)
+
+    def _boot(self, version):
+        """The boot stage as a program of its own on the same slots: the start of a simulated device that has them."""
+        places = [("internal.bin", SIM_PRIMARY_AT, self.tools.layout.primary), ("external.bin", SIM_SECONDARY_AT, self.tools.layout.secondary)]
+        if any(size != SIM_SLOT_SIZE for _, _, (_, size) in places):
+            raise Failure("bledfu's boot stage has slots of %#x bytes, the application others" % SIM_SLOT_SIZE)
+        server = Server(self.tools.bledfu, self.folder, ["gatt"], ["--no-confirm"])
+        try:
+            server.start()                  # makes the files
+            server.kill()
+            for name, at, place in places:
+                with open(os.path.join(server.state, name), "r+b") as file:
+                    file.seek(at)
+                    file.write(self._slot(place))
+            runs = server.start()
+            server.kill()
+            if runs != (version, "test"):
+                raise Failure("after the boot stage runs %s (%s)\n%s" % (*runs, server.tail()))
+        finally:
+            server.stop()
+        with open(self.flash, "r+b") as flash:
+            for name, at, (begin, size) in places:
+                with open(os.path.join(server.state, name), "rb") as file:
+                    file.seek(at)
+                    flash.seek(begin)
+                    flash.write(file.read(size))
+
+
+class BridgeDevice(Device):
+    """`bledfu serve`, and the bridge in a process of its own on the HCI door."""
+
+    name = "bledfu serve and bridge.py"
+    is_a_host = False
+
+    def __init__(self, tools, folder, central):
+        super().__init__(tools, folder, central)
+        self.server = Server(tools.bledfu, folder, ["gatt"])
+        self.process = None                 # the bridge
+
+    def start(self):
+        self.server.start()
+        self.server.set_mark()
+        host, port = self.server.gatt_address
+        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "bridge.py"), "--gatt-tcp", "%s:%u" % (host, port),
+                                        "--bt-dev", "127.0.0.1:%u" % self.central.radio.port],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self._came()
+
+    def power_cut(self):
+        # The bridge first: a closed door would be a reset.
+        for process in (self.process, self.server.process):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.server.stop()
+
+    def wait_for_reset(self):
+        self._came()
+
+    def tail(self, count=30):
+        return self.server.tail(count)
+
+    def _slot(self, file_name, at):
+        with open(os.path.join(self.server.state, file_name), "rb") as file:
+            file.seek(at)
+            return file.read(SIM_SLOT_SIZE)
+
+    def secondary(self):
+        return self._slot("external.bin", SIM_SECONDARY_AT)
+
+    def check_update(self, image, version):
+        """Its reset includes the boot stage, so the image is in the primary slot now."""
+        self.wait_for_reset()
+        self.server.wait_confirmed(version)
+        self.central.find()
+        self._holds("primary", self._slot("internal.bin", SIM_PRIMARY_AT), image).expect({
+            "magic": "good", "image_ok": "set", "copy_done": "set", "swap_info": "0x02 (test, image 0)"})
+        return "installed, runs %s, confirmed" % version
+
+
+class Layout:
+    """Where the slots are in the flash file."""
+
+    def __init__(self, flash_size, primary, secondary):
+        self.flash_size, self.primary, self.secondary = flash_size, primary, secondary
+
+    @classmethod
+    def of_build(cls, exe):
+        """From the devicetree beside the executable: the simulated flash and its partitions by their labels."""
+        path = os.path.join(os.path.dirname(exe), "zephyr.dts")
+        with open(path) as file:
+            text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
+        places = {}
+        for label, body in re.findall(r'(\w+_partition):[^{};]*\{([^{}]*)\}', text):
+            reg = re.search(r"\breg = <\s*(\w+)\s+(\w+)\s*>", body)
+            if reg:
+                places[label] = (int(reg.group(1), 0), int(reg.group(2), 0))
+        flash = re.search(r'compatible = "soc-nv-flash"[^{}]*?\breg = <\s*(\w+)\s+(\w+)\s*>', text) or re.search(
+            r'\breg = <\s*(\w+)\s+(\w+)\s*>;[^{}]*?compatible = "soc-nv-flash"', text)
+        try:
+            return cls(int(flash.group(2), 0), places["slot0_partition"], places["slot1_partition"])
+        except (AttributeError, KeyError) as error:
+            raise Failure("%s has no simulated flash with slot0_partition and slot1_partition" % path) from error

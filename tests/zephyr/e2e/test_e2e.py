@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scenarios of run.py for pytest, and so for twister's pytest harness.
+
+The application is the one twister built (`--build-dir`), or $BLEDFU_ZEPHYR_EXE, or none: then `bledfu serve` behind the bridge.
+"""
+
+import os
+import sys
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.abspath(os.path.join(HERE, "..", "..", "clients"))]
+for needed in ("bumble", "imgtool"):
+    pytest.importorskip(needed, reason="%s is not installed: pip install --no-deps -r tests/zephyr/requirements.txt" % needed)
+
+from run import Tools, run_scenario  # noqa: E402
+from scenarios import SCENARIOS  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tools(request):
+    build = request.config.getoption("--build-dir", default=None)
+    exe = os.path.join(str(build), "zephyr", "zephyr.exe") if build else os.environ.get("BLEDFU_ZEPHYR_EXE")
+    if exe and not os.path.isfile(exe):
+        pytest.skip("no Zephyr application at " + exe)
+    try:
+        return Tools(exe)
+    except SystemExit as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("entry", SCENARIOS, ids=[name for name, _, _ in SCENARIOS])
+def test_scenario(tools, entry):
+    result, _, text, tail = run_scenario(tools, *entry)
+    print(text)
+    if result == "skip":
+        pytest.skip(text)
+    if result == "FAIL":
+        print(tail)
+        pytest.fail(text, pytrace=False)
