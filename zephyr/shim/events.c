@@ -77,7 +77,9 @@ int bledfu_confirm(void)
 	if (bledfu_worker_is_current()) {
 		return -EDEADLK;
 	}
-	k_mutex_lock(&confirming, K_FOREVER);
+	if (k_mutex_lock(&confirming, K_MSEC(CONFIRM_WAIT_MS)) != 0) {
+		return result;
+	}
 	k_sem_reset(&confirm_done);
 	bledfu_rs_confirm();
 	if (k_sem_take(&confirm_done, K_MSEC(CONFIRM_WAIT_MS)) == 0) {

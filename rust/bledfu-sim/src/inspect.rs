@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use crate::init_packet::BootValidation;
 use crate::keys::open_public_key;
 use crate::package::{parse_u32, read_parts, Package, Part, PartKind};
+use crate::phone::secure_dfu::crc32;
 
 /// Sector size of every slot there is.
 const SECTOR: u32 = 4096;
@@ -218,11 +219,6 @@ fn heading(report: &mut Report, name: &str, what: &str, bytes: &[u8]) {
     report.field("size", format!("{} bytes ({:#x})", bytes.len(), bytes.len()));
     report.field("CRC-32", format!("{:08X}", crc32(bytes)));
     report.field("SHA-256", hex(&sha256(bytes)));
-}
-
-/// CRC-32 as Secure DFU and zip use it.
-pub fn crc32(bytes: &[u8]) -> u32 {
-    crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes)
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

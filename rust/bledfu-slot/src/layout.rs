@@ -99,7 +99,8 @@ impl core::fmt::Display for LayoutError {
 
 impl core::error::Error for LayoutError {}
 
-const fn round_up(value: u32, unit: u32) -> u32 {
+/// `value` up to the next multiple of `unit`.
+pub(crate) const fn round_up(value: u32, unit: u32) -> u32 {
     // Units are powers of two (checked), values far below u32::MAX (slot sizes).
     value.wrapping_add(unit - 1) & !(unit - 1)
 }

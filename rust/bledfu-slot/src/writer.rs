@@ -20,7 +20,7 @@
 use embedded_storage::nor_flash::NorFlash;
 
 use crate::flash::{read_bytes, Aligned};
-use crate::layout::Layout;
+use crate::layout::{round_up, Layout};
 use crate::persistent::blank;
 use crate::trailer::erase_trailer;
 use crate::verify::{Sha256, StreamDigest};
@@ -376,7 +376,7 @@ impl<H: Sha256> SlotWriter<H> {
         self.object_lost = true;
         let offset = self.accepted - filled as u32;
         let start = self.slot_offset(offset);
-        let length = round_up(filled as u32, F::WRITE_SIZE as u32) as usize;
+        let length = filled.next_multiple_of(F::WRITE_SIZE);
         let bytes = self.page.0.get(..length).ok_or(WriteError::OutOfBounds)?;
         let mut back = Aligned([0; PAGE]);
         let back = back.0.get_mut(..length).ok_or(WriteError::OutOfBounds)?;
@@ -398,10 +398,6 @@ impl<H: Sha256> SlotWriter<H> {
         self.object_lost = false;
         Ok(())
     }
-}
-
-const fn round_up(value: u32, unit: u32) -> u32 {
-    value.next_multiple_of(unit)
 }
 
 #[cfg(test)]

@@ -306,7 +306,7 @@ impl<'l, L: DfuLink> Client<'l, L> {
     }
 }
 
-/// The CRC-32 of what was sent.
+/// The CRC-32 of Secure DFU and of zip.
 pub fn crc32(bytes: &[u8]) -> u32 {
     crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(bytes)
 }
