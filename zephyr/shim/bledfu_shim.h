@@ -43,7 +43,6 @@ uint32_t bledfu_shim_lock(void);
 void bledfu_shim_unlock(uint32_t key);
 void bledfu_shim_wait(uint32_t timeout_ms);
 void bledfu_shim_wake(void);
-void bledfu_shim_room(void);
 uint64_t bledfu_shim_uptime_ms(void);
 void bledfu_shim_sleep_ms(uint32_t ms);
 FUNC_NORETURN void bledfu_shim_reset(void);
@@ -66,7 +65,7 @@ int32_t bledfu_shim_confirm(void);
 
 /* ---- Rust provides (rust/bledfu-zephyr/src/worker.rs) ---- */
 
-/* Bluetooth thread: copies one write; BLEDFU_SHIM_NO_BUFFER when there is no room now. Never waits. */
+/* Bluetooth thread: copies one write, and never waits. BLEDFU_SHIM_NO_BUFFER: no room; a lost packet is remembered. */
 int32_t bledfu_rs_push(uint8_t channel, const uint8_t *bytes, uint32_t length);
 /* Bluetooth thread: a peer subscribed (1), or it is gone (0). */
 void bledfu_rs_link(uint8_t up);
@@ -77,8 +76,6 @@ void bledfu_rs_run(void);
 
 /* ---- between the files of the shim ---- */
 
-/* Waits up to ms for bledfu_shim_room. */
-void bledfu_worker_wait_for_room(uint32_t ms);
 /* True on the thread that runs bledfu_rs_run. */
 int bledfu_worker_is_current(void);
 

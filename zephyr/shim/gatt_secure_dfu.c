@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The Secure DFU service FE59. A write is checked for what ATT demands, copied into Rust's ring, and answered; all
- * else is the worker's.
+ * The Secure DFU service FE59. A write is checked for what ATT demands, copied into Rust's ring, and answered; nothing
+ * here waits. All else is the worker's.
  */
 #include <zephyr/bluetooth/att.h>
 #include <zephyr/bluetooth/conn.h>
 #include <zephyr/bluetooth/uuid.h>
 #include <zephyr/kernel.h>
-#include <zephyr/logging/log.h>
 
 #include <bledfu/bledfu.h>
 #include "bledfu_shim.h"
 #include "compat.h"
 #include "peer.h"
-
-LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 
 #define UUID_SERVICE BT_UUID_DECLARE_16(BLEDFU_UUID16_VAL)
 #define UUID_CHARACTERISTIC(n)                                                                     \
@@ -52,27 +49,6 @@ static ssize_t subscribe(struct bt_conn *conn, const struct bt_gatt_attr *attr, 
 	return sizeof(value);
 }
 
-/* The worker empties the ring; a writer that finds it full holds the link back for a bounded time. */
-static int32_t push(uint8_t channel, const void *buf, uint16_t len)
-{
-	int32_t status = bledfu_rs_push(channel, buf, len);
-	int64_t end = k_uptime_get() + CONFIG_BLEDFU_RING_WAIT_MS;
-
-	while (status == BLEDFU_SHIM_NO_BUFFER) {
-		int64_t left = end - k_uptime_get();
-
-		if (left <= 0) {
-			break;
-		}
-		bledfu_worker_wait_for_room(left);
-		status = bledfu_rs_push(channel, buf, len);
-	}
-	if (status != 0) {
-		LOG_WRN("a write of %u bytes is dropped: status %d", len, status);
-	}
-	return status;
-}
-
 static ssize_t check(struct bt_conn *conn, uint16_t len, uint16_t offset)
 {
 	if (offset != 0) {
@@ -98,7 +74,10 @@ static ssize_t write_any(uint8_t channel, struct bt_conn *conn, const void *buf,
 	if (refused != 0) {
 		return refused;
 	}
-	return push(channel, buf, len) == 0 ? len : BT_GATT_ERR(BT_ATT_ERR_INSUFFICIENT_RESOURCES);
+	/* A command has no answer: of a packet that is lost, the worker tells the peer. */
+	return bledfu_rs_push(channel, buf, len) == 0
+		       ? len
+		       : BT_GATT_ERR(BT_ATT_ERR_INSUFFICIENT_RESOURCES);
 }
 
 static ssize_t write_control(struct bt_conn *conn, const struct bt_gatt_attr *attr, const void *buf,

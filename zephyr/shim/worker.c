@@ -10,7 +10,6 @@
 LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 
 static K_SEM_DEFINE(work, 0, 1);
-static K_SEM_DEFINE(room, 0, 1);
 static struct k_spinlock lock;
 
 static void worker_thread(void *a, void *b, void *c)
@@ -24,11 +23,6 @@ K_THREAD_DEFINE(bledfu_worker, CONFIG_BLEDFU_STACK_SIZE, worker_thread, NULL, NU
 int bledfu_worker_is_current(void)
 {
 	return k_current_get() == bledfu_worker;
-}
-
-void bledfu_worker_wait_for_room(uint32_t ms)
-{
-	(void)k_sem_take(&room, K_MSEC(ms));
 }
 
 uint32_t bledfu_shim_lock(void)
@@ -49,11 +43,6 @@ void bledfu_shim_wait(uint32_t timeout_ms)
 void bledfu_shim_wake(void)
 {
 	k_sem_give(&work);
-}
-
-void bledfu_shim_room(void)
-{
-	k_sem_give(&room);
 }
 
 uint64_t bledfu_shim_uptime_ms(void)

@@ -2,17 +2,27 @@
 //! What the Bluetooth thread leaves for the worker: frames, and word of the link. Used behind the spin lock.
 
 use crate::options;
-use bledfu_transfer::ring::{ring_size, Frame, PushError, Ring, MAX_FRAME};
+use bledfu_transfer::ring::{ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
 
-// All a peer with the usual MTU of phones may send before it must wait; smaller rings lose bytes to a slow erase.
+/// Longest packet at the smallest MTU, 23.
+const SHORTEST_PACKET: usize = 20;
+
+// The Bluetooth thread never waits for room, so there must be some for all a peer may send before it must wait.
 const _: () = assert!(
-    options::RING_SIZE >= ring_size(options::OBJECT_SIZE as usize, 244),
-    "CONFIG_BLEDFU_RING_SIZE does not hold one object: raise it, or lower CONFIG_BLEDFU_OBJECT_SIZE"
+    options::RING_SIZE >= ring_size(options::OBJECT_SIZE as usize, SHORTEST_PACKET),
+    "CONFIG_BLEDFU_RING_SIZE does not hold one object in packets of 20 bytes and the request behind it: \
+     raise it (or remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE"
 );
 
 /// Frames and link events, in the order the worker must see them.
 pub struct Inbox {
     ring: Ring<{ options::RING_SIZE }>,
+    /// Frames in the ring.
+    waiting: u32,
+    /// Packets that found no room, and how many frames the worker will see before them. None is taken until it has
+    /// seen them, so that the place of the gap is exact.
+    lost: u32,
+    lost_behind: u32,
     up: bool,
     down: bool,
     confirm: bool,
@@ -28,6 +38,8 @@ pub enum Next<'b> {
     Confirm,
     /// The peer wrote this.
     Frame(Frame<'b>),
+    /// So many packets were lost here: there was no room.
+    Lost(u32),
     /// Nothing waits.
     Nothing,
 }
@@ -36,14 +48,32 @@ impl Inbox {
     pub const fn new() -> Self {
         Self {
             ring: Ring::new(),
+            waiting: 0,
+            lost: 0,
+            lost_behind: 0,
             up: false,
             down: false,
             confirm: false,
         }
     }
 
+    /// A request that finds no room is refused and that is all; of a packet nobody would know.
     pub fn push(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
-        self.ring.push(frame)
+        let is_packet = frame.channel == Channel::Packet;
+        let pushed = if is_packet && self.lost > 0 {
+            Err(PushError::Full)
+        } else {
+            self.ring.push(frame)
+        };
+        if pushed.is_ok() {
+            self.waiting += 1;
+        } else if is_packet {
+            if self.lost == 0 {
+                self.lost_behind = self.waiting;
+            }
+            self.lost = self.lost.saturating_add(1);
+        }
+        pushed
     }
 
     /// A link that goes takes what it sent with it. The worker always sees it go before the next one comes.
@@ -52,6 +82,7 @@ impl Inbox {
         if !up {
             self.down = true;
             self.ring.clear();
+            (self.waiting, self.lost) = (0, 0);
         }
     }
 
@@ -65,7 +96,7 @@ impl Inbox {
     }
 
     pub const fn is_empty(&self) -> bool {
-        !self.up && !self.down && !self.confirm && self.ring.is_empty()
+        !self.up && !self.down && !self.confirm && self.lost == 0 && self.ring.is_empty()
     }
 
     pub fn next<'b>(&mut self, buffer: &'b mut [u8; MAX_FRAME]) -> Next<'b> {
@@ -75,7 +106,11 @@ impl Inbox {
             Next::Up
         } else if core::mem::take(&mut self.confirm) {
             Next::Confirm
+        } else if self.lost > 0 && self.lost_behind == 0 {
+            Next::Lost(core::mem::take(&mut self.lost))
         } else {
+            self.waiting = self.waiting.saturating_sub(1);
+            self.lost_behind = self.lost_behind.saturating_sub(1);
             self.ring.pop(buffer).map_or(Next::Nothing, Next::Frame)
         }
     }

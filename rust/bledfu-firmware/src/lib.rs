@@ -120,9 +120,10 @@ impl Device<'_> {
                 self.confirm();
                 Then::Continue
             }
-            Next::Frame(frame) => {
-                worker::room();
-                self.handle(frame)
+            Next::Frame(frame) => self.handle(frame),
+            Next::Lost(packets) => {
+                log::warn!("{packets} packets are lost: the peer sent more than it may before it waits");
+                deliver(&self.target.lost(packets))
             }
             Next::Nothing => {
                 worker::wait(self.patience_ms);

@@ -2,6 +2,8 @@
 //! The wiring on a faked device: the demo package's init packet and the first object go in as C would bring them.
 
 use super::*;
+use bledfu_slot::crc32::crc32;
+use bledfu_slot::verify::PublicKey;
 use bledfu_zephyr::fake::{self, Geometry};
 use bledfu_zephyr::flash::Partition;
 use std::vec::Vec;
@@ -75,21 +77,141 @@ fn what_a_lost_peer_sent_is_forgotten_and_not_answered_to_the_next() {
 }
 
 #[test]
-fn a_full_ring_is_said_and_taken_again_after_the_worker_ran() {
+fn a_request_that_finds_the_ring_full_is_refused_and_taken_after_the_worker_ran() {
     let fake = fake::device();
     let keys = keys();
     let mut device = start(&keys);
     Firmware::link(true);
     let mut taken = 0;
-    while Firmware::push(1, &[0; 244]).is_ok() {
+    while Firmware::push(0, &[0x7F]).is_ok() {
         taken += 1;
     }
-    assert!(taken >= 4096 / 244);
-    assert_eq!(Firmware::push(1, &[0; 513]), Err(NotTaken::TooLong));
+    assert!(taken > 2000);
+    assert_eq!(Firmware::push(0, &[3]), Err(NotTaken::Full));
+    assert_eq!(Firmware::push(0, &[0; 513]), Err(NotTaken::TooLong));
     settle(&mut device);
     write(0, &[3]);
     settle(&mut device);
-    assert_eq!(fake.notified()[0][..3], [0x60, 3, 1]);
+    assert_eq!(fake.notified().last().unwrap()[..3], [0x60, 3, 1]);
+    assert_eq!(fake.notified().len(), taken + 1);
+}
+
+/// The signed init packet of the reference's worked example, for an image of 5000 bytes; its key is the number
+/// 01 02 … 20.
+const INIT: &str = "1288010A420801123E080210341A0100200028003000388827422408031220FB8AFC751487E795430E5791E823AB44BB8B\
+                    1D518D9BB5DFD9F77B29858B3934480052040801120010001A402220E65C6CD48F7D339CEA0999A2253DC8D3126A65F998\
+                    1FABF78617CD7EA4408CF21D78BB61D21D7EE018C724F0E067B1D5F1511AB9B22FE5E30FC123F2E395";
+const KEY: &str = "515c3d6eb9e396b904d3feca7f54fdcd0cc1e997bf375dca515ad0a6c3b4035f\
+                   4536be3a50f318fbf9a5475902a221502bef0d57e08c53b2cc0a56f17d9f9354";
+
+fn hex(text: &str) -> Vec<u8> {
+    let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(digit).collect()
+}
+
+/// A device that trusts the example's key.
+fn example_keys() -> (start::KeyRing, start::KeyRing) {
+    let key = PublicKey::new(hex(KEY).try_into().unwrap());
+    (start::KeyRing::from_iter([key]), start::keys(worker::Keys::Image))
+}
+
+fn checksum_answer(bytes: &[u8]) -> Vec<u8> {
+    let mut crc = crc32();
+    crc.update(bytes);
+    let mut answer = Vec::from([0x60, 3, 1]);
+    answer.extend((bytes.len() as u32).to_le_bytes());
+    answer.extend(crc.finalize().to_le_bytes());
+    answer
+}
+
+/// What the device answers to these requests, the last one.
+fn ask(device: &mut Device<'_>, fake: &fake::Device, request: &[u8]) -> Vec<u8> {
+    write(0, request);
+    settle(device);
+    fake.notified().pop().unwrap()
+}
+
+#[test]
+fn packets_that_overrun_the_ring_are_logged_counted_and_refused_and_the_object_can_be_sent_again() {
+    let fake = fake::device();
+    let keys = example_keys();
+    let mut device = start(&keys);
+    zephyr_log::init(3);
+    let init = hex(INIT);
+    let image: Vec<u8> = (0..5000u32).map(|i| (7 * i + 3) as u8).collect();
+    Firmware::link(true);
+    assert_eq!(ask(&mut device, &fake, &[1, 1, 139, 0, 0, 0]), [0x60, 1, 1]);
+    write(1, &init);
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 1]);
+    assert_eq!(ask(&mut device, &fake, &[2, 0x2C, 1]), [0x60, 2, 1]);
+
+    // A peer that does not wait for the answer to Create, and sends packets of one byte.
+    write(0, &[1, 2, 0, 0x10, 0, 0]);
+    let packets = image.chunks(1).cycle().take(4096);
+    let taken = packets.filter(|packet| Firmware::push(1, packet).is_ok()).count();
+    assert!((1..4096).contains(&taken));
+    settle(&mut device);
+    // Its receipts are right to the last: as many as it waits for, with the offset before the gap.
+    let answers = fake.notified();
+    assert_eq!(answers.len(), 4 + taken / 300 + 1);
+    assert_eq!(answers.last().unwrap(), &checksum_answer(&image[..taken]));
+    let warnings = fake.lines();
+    let lost = std::format!("{} packets are lost", 4096 - taken);
+    assert!(
+        warnings
+            .iter()
+            .any(|(level, line)| *level == 2 && line.starts_with(&lost)),
+        "{warnings:?}"
+    );
+
+    // What comes after the gap is not taken for what was lost.
+    for packet in image[taken..4096].chunks(244) {
+        write(1, packet);
+    }
+    assert_eq!(ask(&mut device, &fake, &[3]), checksum_answer(&image[..taken]));
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 8]);
+
+    // Create starts the object again.
+    assert_eq!(ask(&mut device, &fake, &[1, 2, 0, 0x10, 0, 0]), [0x60, 1, 1]);
+    for packet in image[..4096].chunks(20) {
+        write(1, packet);
+    }
+    assert_eq!(ask(&mut device, &fake, &[3]), checksum_answer(&image[..4096]));
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 1]);
+}
+
+#[test]
+fn after_a_loss_a_peer_that_asks_where_it_stands_goes_on_from_there() {
+    let fake = fake::device();
+    let keys = example_keys();
+    let mut device = start(&keys);
+    let init = hex(INIT);
+    Firmware::link(true);
+    assert_eq!(ask(&mut device, &fake, &[1, 1, 139, 0, 0, 0]), [0x60, 1, 1]);
+    write(1, &init[..100]);
+    while Firmware::push(1, &[]).is_ok() {}
+    assert_eq!(Firmware::push(0, &[3]), Err(NotTaken::Full));
+    settle(&mut device);
+    write(1, &init[100..]);
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 8]);
+    let selected = ask(&mut device, &fake, &[6, 1]);
+    assert_eq!(selected[7..11], [100, 0, 0, 0]);
+    write(1, &init[100..]);
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 1]);
+}
+
+#[test]
+fn a_link_that_goes_takes_its_losses_with_it() {
+    let fake = fake::device();
+    let keys = example_keys();
+    let mut device = start(&keys);
+    Firmware::link(true);
+    while Firmware::push(1, &[0; 20]).is_ok() {}
+    Firmware::link(false);
+    Firmware::link(true);
+    assert_eq!(ask(&mut device, &fake, &[1, 1, 139, 0, 0, 0]), [0x60, 1, 1]);
+    write(1, &hex(INIT));
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 1]);
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub const fn ring_size(object_size: usize, shortest_packet: usize) -> usize {
 }
 
 /// The default: objects of 4096 bytes, packets of 20 bytes (MTU 23). With it a peer at any usual MTU never finds
-/// the ring full, however slow the flash is. Shorter packets need more headers; then the ring says "full" and the
-/// link layer holds the peer back.
+/// the ring full, however slow the flash is. An object in shorter packets, which no MTU asks for, needs more headers
+/// and fits as long as the worker takes some out meanwhile.
 pub const DEFAULT_RING_SIZE: usize = ring_size(4096, 20);
 
 /// Where a frame came from.
@@ -52,7 +52,8 @@ pub struct Frame<'a> {
 /// Why a frame was not taken. Nothing was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushError {
-    /// No room *now*: keep the frame and offer it again; the link layer holds the peer back meanwhile.
+    /// No room *now*. Who can hold the peer back (a serial port, TCP) offers the frame again; who cannot
+    /// (Bluetooth) refuses a request, and reports a packet to `SecureDfu::lost`.
     Full,
     /// Longer than [`MAX_FRAME`]: it never fits.
     TooLong,

@@ -190,6 +190,9 @@ pub struct SecureDfu<'k, S, J, C: Crypto> {
     /// What Checksum, Execute and packets are about; `None` after a request with an unknown type.
     current: Option<ObjectType>,
     receipts: Receipts,
+    /// Packets were lost, so what comes next does not belong where it would go: nothing is taken until the peer asks
+    /// for the position (Select) or starts the object again (Create).
+    gap: bool,
     link: Option<Transport>,
     last_activity_ms: u64,
     admission: fn(&Accepted) -> bool,
@@ -205,6 +208,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             object: None,
             current: Some(ObjectType::Command),
             receipts: Receipts::default(),
+            gap: false,
             link: None,
             last_activity_ms: 0,
             admission: |_| true,
@@ -268,9 +272,22 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         self.current = Some(ObjectType::Command);
     }
 
+    /// `packets` packets came and there was no room for them: the peer sent more than it may before it waits. They
+    /// count for receipts. The object takes nothing more, so offset and CRC stay those of the bytes before the gap,
+    /// and Execute of an object with a gap is refused as incomplete.
+    pub fn lost(&mut self, packets: u32) -> Answer {
+        self.gap = true;
+        let mut due = false;
+        for _ in 0..packets {
+            due |= self.receipts.count();
+        }
+        self.receipt(due)
+    }
+
     /// The peer is gone: back to the last executed object. The open one is forgotten.
     pub fn link_down(&mut self) {
         self.link = None;
+        self.gap = false;
         self.receipts.set(0);
         self.rewind();
     }
@@ -352,6 +369,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             },
             (Request::Select { object }, _) => {
                 self.current = Some(object);
+                self.gap = false;
                 let (offset, crc) = self.position().unwrap_or_default();
                 let max_size = match object {
                     ObjectType::Command => MAX_INIT_PACKET as u32,
@@ -433,11 +451,18 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
 
     fn packet(&mut self, bytes: &[u8]) -> Answer {
         match self.current {
+            _ if self.gap => {}
             Some(ObjectType::Command) => self.command.write(bytes),
             Some(ObjectType::Data) => self.write_data(bytes),
             None => {}
         }
-        if !self.receipts.count() {
+        let due = self.receipts.count();
+        self.receipt(due)
+    }
+
+    /// The receipt, if one is due.
+    fn receipt(&self, due: bool) -> Answer {
+        if !due {
             return Answer::NOTHING;
         }
         let (offset, crc) = self.position().unwrap_or_default();
@@ -447,6 +472,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     fn create_command(&mut self, size: u32) -> Answer {
         let refused = |code| Answer::refused(op::CREATE, code);
         self.current = Some(ObjectType::Command);
+        self.gap = false;
         self.receipts.restart();
         if size == 0 {
             return refused(ResultCode::InvalidParameter);
@@ -522,6 +548,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     fn create_data(&mut self, size: u32) -> Answer {
         let refused = |code| Answer::refused(op::CREATE, code);
         self.current = Some(ObjectType::Data);
+        self.gap = false;
         self.receipts.restart();
         let Some(accepted) = self.command.executed else {
             return refused(ResultCode::OperationNotPermitted);

@@ -45,8 +45,6 @@ extern "C" {
     /// Sleeps until something is pushed, or for `timeout_ms`.
     pub fn bledfu_shim_wait(timeout_ms: u32);
     pub fn bledfu_shim_wake();
-    /// A frame has left the ring: who waits for room may try again.
-    pub fn bledfu_shim_room();
     pub fn bledfu_shim_uptime_ms() -> u64;
     pub fn bledfu_shim_sleep_ms(ms: u32);
     pub fn bledfu_shim_reset() -> !;

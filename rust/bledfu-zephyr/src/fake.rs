@@ -250,9 +250,6 @@ extern "C" fn bledfu_shim_wait(timeout_ms: u32) {
 extern "C" fn bledfu_shim_wake() {}
 
 #[no_mangle]
-extern "C" fn bledfu_shim_room() {}
-
-#[no_mangle]
 extern "C" fn bledfu_shim_uptime_ms() -> u64 {
     state(|state| state.now_ms)
 }

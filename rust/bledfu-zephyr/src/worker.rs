@@ -42,12 +42,6 @@ pub fn wake() {
     unsafe { abi::bledfu_shim_wake() }
 }
 
-/// A frame was taken out of the ring: a writer that found it full may try again.
-pub fn room() {
-    // SAFETY: no arguments.
-    unsafe { abi::bledfu_shim_room() }
-}
-
 /// Milliseconds since the start.
 pub fn uptime_ms() -> u64 {
     // SAFETY: no arguments.
@@ -168,7 +162,7 @@ pub fn keys(kind: Keys) -> &'static [[u8; 64]] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum NotTaken {
-    /// No room now.
+    /// No room: the peer has sent more than it may before it waits for an answer. A packet that is lost is remembered.
     Full = abi::NO_BUFFER,
     /// Too long; it never fits.
     TooLong = abi::TOO_LONG,
@@ -177,7 +171,7 @@ pub enum NotTaken {
 /// What the firmware does when C calls it.
 pub trait Service {
     /// Bluetooth thread: the peer wrote `bytes` to the control point (0) or to the packet characteristic (1). Copies
-    /// them and returns.
+    /// them and returns; never waits.
     ///
     /// # Errors
     /// [`NotTaken`]; nothing was kept then.
