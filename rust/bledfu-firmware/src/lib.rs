@@ -28,8 +28,10 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+use bledfu_slot::persistent::Persistent;
 use bledfu_slot::verify::SoftCrypto;
 use bledfu_slot::{trailer, Layout};
+use bledfu_transfer::note;
 use bledfu_transfer::ring::{Channel, Frame, PushError, MAX_FRAME};
 use bledfu_transfer::secure_dfu::{Answer, SecureDfu, Then, Transport, LAST_ANSWER_MS};
 use bledfu_wire::secure_dfu::{Reply, ResultCode};
@@ -72,6 +74,7 @@ impl Service for Firmware {
         worker::wake();
     }
 
+    #[inline(never)]
     fn confirm() {
         INBOX.with(Inbox::confirm);
         worker::wake();
@@ -83,28 +86,36 @@ impl Service for Firmware {
             start::keys(worker::Keys::Package),
             start::keys(worker::Keys::Image),
         );
-        match Device::start(&package, &image) {
-            Ok(mut device) => loop {
-                device.turn();
-            },
+        // Used where it is: a move would need the stack twice.
+        match &mut Device::start(&package, &image) {
+            Ok(device) => {
+                device.ready();
+                loop {
+                    device.turn();
+                }
+            }
             Err(error) => {
-                log::error!("no updates with this build: {error}");
+                note::error(format_args!("no updates with this build: {error}"));
                 worker::tell(Event::Failed);
             }
         }
     }
 }
 
+/// As the transfer wraps its own areas: one copy of the code for all three.
+type Primary = Persistent<Area>;
+
 /// The worker: owner of all three partitions.
 struct Device<'k> {
     target: SecureDfu<'k, Area, Area, SoftCrypto>,
-    primary: Area,
+    primary: Primary,
     layout: Layout,
     patience_ms: u32,
 }
 
 impl Device<'_> {
     /// One thing: what the other thread left in the inbox, else one erase, else sleep.
+    #[inline(never)]
     fn turn(&mut self) {
         let mut buffer = [0; MAX_FRAME];
         let then = match INBOX.with(|inbox| inbox.next(&mut buffer)) {
@@ -122,7 +133,9 @@ impl Device<'_> {
             }
             Next::Frame(frame) => self.handle(frame),
             Next::Lost(packets) => {
-                log::warn!("{packets} packets are lost: the peer sent more than it may before it waits");
+                note::warn(format_args!(
+                    "{packets} packets are lost: the peer sent more than it may before it waits"
+                ));
                 deliver(&self.target.lost(packets))
             }
             Next::Nothing => {
@@ -184,7 +197,7 @@ impl Device<'_> {
                 true
             }
             Err(error) => {
-                log::error!("the image could not be confirmed: {error}");
+                note::error(format_args!("the image could not be confirmed: {error}"));
                 false
             }
         };
@@ -192,18 +205,21 @@ impl Device<'_> {
     }
 
     /// The last answer is delivered, then the link is closed, then the device resets, if the product agrees.
+    #[inline(never)]
     fn end(&mut self) {
         if let Err(error) = ble::delivered(DELIVERY_MS) {
-            log::warn!("the last answer may not have arrived: {error}");
+            note::warn(format_args!("the last answer may not have arrived: {error}"));
         }
         worker::sleep_ms(LAST_ANSWER_MS as u32);
         ble::disconnect();
         worker::sleep_ms(LAST_ANSWER_MS as u32 + options::RESET_DELAY_MS);
         if worker::tell(Event::Resetting) {
-            log::info!("reset to install the update");
+            note::info(format_args!("reset to install the update"));
             worker::reset();
         }
-        log::info!("the product resets when it likes; then the update is installed");
+        note::info(format_args!(
+            "the product resets when it likes; then the update is installed"
+        ));
     }
 }
 
@@ -215,7 +231,7 @@ fn deliver(answer: &Answer) -> Then {
     }
     match answer.reply.map(|reply| ble::notify(reply.encode().as_bytes())) {
         Some(Err(error)) if answer.then == Then::Continue => {
-            log::warn!("an answer was not delivered: {error}");
+            note::warn(format_args!("an answer was not delivered: {error}"));
             Then::Disconnect
         }
         _ => answer.then,

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From partitions, keys and options to a target that can be asked.
 
-use crate::{options, Device};
+use crate::{options, Device, Primary};
+use bledfu_slot::persistent::Persistent;
 use bledfu_slot::tlv::{types, TlvWalker};
 use bledfu_slot::verify::{read_header, ImagePolicy, PublicKey, SoftCrypto};
 use bledfu_slot::{read_bytes, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::init_check::{Accepted, InitPolicy, SoftDevicePolicy};
+use bledfu_transfer::note;
 use bledfu_transfer::secure_dfu::{Chip, Config, SecureDfu};
 use bledfu_transfer::upload::{digest_prefix, Running, Upload};
 use bledfu_zephyr::flash::{Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE};
@@ -53,9 +55,9 @@ fn geometry(area: &Area) -> Geometry {
 }
 
 /// Digest and version of the image in the primary slot. The boot stage has verified it, so its own word is enough.
-fn image_in(primary: &mut Area) -> Option<([u8; 32], Version)> {
+pub fn image_in(primary: &mut Primary) -> Option<([u8; 32], Version)> {
     let header = read_header(primary, 0).ok()?;
-    let mut tlvs = TlvWalker::new(primary, 0, &header, primary.size()).ok()?;
+    let mut tlvs = TlvWalker::new(primary, 0, &header, primary.0.size()).ok()?;
     while let Ok(Some(tlv)) = tlvs.next(primary) {
         let mut digest = [0; 32];
         if tlv.kind == types::SHA256 && usize::from(tlv.length) == digest.len() {
@@ -66,17 +68,23 @@ fn image_in(primary: &mut Area) -> Option<([u8; 32], Version)> {
     None
 }
 
-fn running(primary: &mut Area, layout: &Layout) -> Result<Running, StartError> {
+fn running(primary: &mut Primary, layout: &Layout) -> Result<Running, StartError> {
     let trailer = Trailer::read(primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
     let confirmed = trailer.is_confirmed();
     let (digest, fw_version) = match image_in(primary) {
         Some((digest, version)) => {
-            let state = if confirmed { "confirmed" } else { "on trial" };
-            log::info!("image {version} runs, {state}");
+            note::info(format_args!("image {version} runs"));
+            if !confirmed {
+                note::info(format_args!(
+                    "it is on trial: the next reset takes it back unless it is confirmed"
+                ));
+            }
             (digest, options::FW_VERSION)
         }
         None => {
-            log::warn!("the primary slot holds no image: was this started without a boot stage?");
+            note::warn(format_args!(
+                "the primary slot holds no image: was this started without a boot stage?"
+            ));
             ([0; 32], 0)
         }
     };
@@ -95,17 +103,18 @@ fn admit(accepted: &Accepted) -> bool {
 }
 
 impl<'k> Device<'k> {
-    /// Opens the partitions and looks where things stand.
+    /// Opens the partitions and looks what runs. [`Device::ready`] comes next.
+    #[inline(never)]
     pub fn start(package: &'k KeyRing, image: &'k KeyRing) -> Result<Self, StartError> {
         let open = |partition| Area::open(partition).map_err(StartError::Area);
-        let mut primary = open(Partition::Primary)?;
+        let mut primary = Persistent(open(Partition::Primary)?);
         let (secondary, journal) = (open(Partition::Secondary)?, open(Partition::Journal)?);
         let algorithm = if options::INSTALL_OVERWRITE {
             Algorithm::Overwrite
         } else {
             Algorithm::SwapMove
         };
-        let (first, second) = (geometry(&primary), geometry(&secondary));
+        let (first, second) = (geometry(&primary.0), geometry(&secondary));
         let layout = Layout::new(
             algorithm,
             first,
@@ -115,7 +124,9 @@ impl<'k> Device<'k> {
         )
         .map_err(StartError::Layout)?;
         if package.is_empty() || image.is_empty() {
-            log::error!("no key to check packages or images with: every update will be refused");
+            note::error(format_args!(
+                "no key to check packages or images with: every update will be refused"
+            ));
         }
         let running = running(&mut primary, &layout)?;
         let policy = ImagePolicy {
@@ -123,23 +134,28 @@ impl<'k> Device<'k> {
             trusted_digests: &[],
         };
         let upload = Upload::new(secondary, journal, SoftCrypto, layout, policy, running);
-        let mut target = SecureDfu::new(upload, config(package));
+        let mut target = SecureDfu::new_forgetful(upload, config(package));
         target.set_admission(admit);
-        log::info!(
-            "updates of up to {} bytes for hardware version {}",
-            layout.max_image_size(),
-            options::HW_VERSION
-        );
-        worker::tell(Event::Ready {
-            confirmed: running.confirmed,
-            fw_version: running.fw_version,
-        });
         Ok(Self {
             target,
             primary,
             layout,
             patience_ms: 0,
         })
+    }
+
+    /// Takes up an interrupted transfer, and tells the product.
+    pub fn ready(&mut self) {
+        self.target.restore();
+        note::info(format_args!(
+            "updates of up to {} bytes for hardware version {}",
+            self.layout.max_image_size(),
+            options::HW_VERSION
+        ));
+        worker::tell(Event::Ready {
+            confirmed: self.target.upload().running().confirmed,
+            fw_version: self.target.running_version(),
+        });
     }
 }
 

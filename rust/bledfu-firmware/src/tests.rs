@@ -3,16 +3,19 @@
 
 use super::*;
 use bledfu_slot::crc32::crc32;
+use bledfu_slot::journal::{Installed, Journal, Versions};
 use bledfu_slot::verify::PublicKey;
+use bledfu_transfer::upload::digest_prefix;
 use bledfu_zephyr::fake::{self, Geometry};
 use bledfu_zephyr::flash::Partition;
 use std::vec::Vec;
 
 /// Keys that are not those of the fake: no packet passes, which is enough to see answers travel.
 fn start(keys: &(start::KeyRing, start::KeyRing)) -> Device<'_> {
-    let Ok(device) = Device::start(&keys.0, &keys.1) else {
+    let Ok(mut device) = Device::start(&keys.0, &keys.1) else {
         panic!("the faked device does not start")
     };
+    device.ready();
     INBOX.with(|inbox| *inbox = Inbox::new());
     device
 }
@@ -212,6 +215,39 @@ fn a_link_that_goes_takes_its_losses_with_it() {
     assert_eq!(ask(&mut device, &fake, &[1, 1, 139, 0, 0, 0]), [0x60, 1, 1]);
     write(1, &hex(INIT));
     assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 1]);
+}
+
+/// An image of the real imgtool.
+const IMAGE: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
+
+#[test]
+fn the_factorys_image_runs_with_the_version_of_the_build() {
+    let fake = fake::device();
+    let keys = keys();
+    fake.program(Partition::Primary, IMAGE);
+    start(&keys);
+    assert_eq!(fake.events(), [(0, 1, options::FW_VERSION)]);
+}
+
+#[test]
+fn an_installed_update_runs_with_the_version_of_its_package() {
+    let fake = fake::device();
+    let keys = keys();
+    fake.program(Partition::Primary, IMAGE);
+    let (digest, _) = start::image_in(&mut Persistent(Area::open(Partition::Primary).unwrap())).unwrap();
+    let base = Installed {
+        fw_version: 1,
+        digest: [0x11; 8],
+    };
+    let staged = Installed {
+        fw_version: 4711,
+        digest: digest_prefix(&digest),
+    };
+    let mut journal = Journal::new(Area::open(Partition::Journal).unwrap());
+    journal.set_versions(Versions { base, staged }).unwrap();
+    let mut device = start(&keys);
+    assert_eq!(fake.events(), [(0, 1, 4711)]);
+    assert_eq!(device.target.running_version(), 4711);
 }
 
 #[test]

@@ -161,7 +161,7 @@ impl<J: NorFlash> Journal<J> {
         if init_packet.is_empty() || init_packet.len() > MAX_SESSION {
             return Err(JournalError::BadSession);
         }
-        self.store_bytes(KEY_SESSION, init_packet)
+        self.store(&mut Aligned([0; BUFFER]), KEY_SESSION, init_packet)
     }
 
     /// Records that `progress.offset` bytes of the image are in flash.
@@ -181,17 +181,15 @@ impl<J: NorFlash> Journal<J> {
         out: &mut [u8; MAX_SESSION],
     ) -> Result<Option<(usize, Progress)>, JournalError> {
         let mut buffer = Aligned([0; BUFFER]);
-        let mut map = Self::map(&mut self.flash)?;
-        let length = match run(map.fetch_item::<&[u8]>(&mut buffer.0, &KEY_SESSION))? {
-            None | Some([]) => return Ok(None),
-            Some(packet) => {
-                let place = out.get_mut(..packet.len()).ok_or(JournalError::Corrupted)?;
-                place.copy_from_slice(packet);
-                packet.len()
-            }
-        };
-        let id = session_id(out.get(..length).unwrap_or_default());
-        let record = run(map.fetch_item::<[u32; 3]>(&mut buffer.0, &KEY_PROGRESS))?;
+        let packet = self.fetch(&mut buffer, KEY_SESSION)?;
+        if packet.is_empty() {
+            return Ok(None);
+        }
+        let length = packet.len();
+        let place = out.get_mut(..length).ok_or(JournalError::Corrupted)?;
+        place.copy_from_slice(packet);
+        let id = session_id(place);
+        let record = words(self.fetch(&mut buffer, KEY_PROGRESS)?);
         let progress = match record {
             Some([session, offset, crc]) if session == id => Progress { offset, crc },
             _ => Progress::default(),
@@ -203,13 +201,13 @@ impl<J: NorFlash> Journal<J> {
     ///
     /// # Errors
     /// Of flash and records.
+    #[inline(never)]
     pub fn close(&mut self) -> Result<(), JournalError> {
         let mut buffer = Aligned([0; BUFFER]);
-        let open = run(Self::map(&mut self.flash)?.fetch_item::<&[u8]>(&mut buffer.0, &KEY_SESSION))?;
-        match open {
-            None | Some([]) => Ok(()),
-            Some(_) => self.store_bytes(KEY_SESSION, &[]),
+        if self.fetch(&mut buffer, KEY_SESSION)?.is_empty() {
+            return Ok(());
         }
+        self.store(&mut buffer, KEY_SESSION, &[])
     }
 
     /// What is installed, if that was ever recorded.
@@ -218,8 +216,8 @@ impl<J: NorFlash> Journal<J> {
     /// Of flash and records.
     pub fn versions(&mut self) -> Result<Option<Versions>, JournalError> {
         let mut buffer = Aligned([0; BUFFER]);
-        let words = run(Self::map(&mut self.flash)?.fetch_item(&mut buffer.0, &KEY_VERSIONS))?;
-        Ok(words.map(Versions::from_words))
+        let record = words(self.fetch(&mut buffer, KEY_VERSIONS)?);
+        Ok(record.map(Versions::from_words))
     }
 
     /// Records what is installed.
@@ -238,14 +236,20 @@ impl<J: NorFlash> Journal<J> {
         run(Self::map(&mut self.flash)?.erase_all())
     }
 
-    fn store_bytes(&mut self, key: u8, value: &[u8]) -> Result<(), JournalError> {
-        let mut buffer = Aligned([0; BUFFER]);
+    /// The value of a record; empty when there is none. One copy of the storage's code for all kinds of records.
+    #[inline(never)]
+    fn fetch<'b>(&mut self, buffer: &'b mut Aligned<BUFFER>, key: u8) -> Result<&'b [u8], JournalError> {
+        run(Self::map(&mut self.flash)?.fetch_item(&mut buffer.0, &key)).map(Option::unwrap_or_default)
+    }
+
+    #[inline(never)]
+    fn store(&mut self, buffer: &mut Aligned<BUFFER>, key: u8, value: &[u8]) -> Result<(), JournalError> {
         run(Self::map(&mut self.flash)?.store_item(&mut buffer.0, &key, &value))
     }
 
     fn store_words<const N: usize>(&mut self, key: u8, words: &[u32; N]) -> Result<(), JournalError> {
-        let mut buffer = Aligned([0; BUFFER]);
-        run(Self::map(&mut self.flash)?.store_item(&mut buffer.0, &key, words))
+        let bytes = words.map(u32::to_le_bytes);
+        self.store(&mut Aligned([0; BUFFER]), key, bytes.as_flattened())
     }
 
     fn map(flash: &mut J) -> Result<MapStorage<u8, Blocking<'_, J>, NoCache>, JournalError> {
@@ -253,6 +257,15 @@ impl<J: NorFlash> Journal<J> {
         let config = MapConfig::try_new(0..size).map_err(|_| JournalError::BadArea)?;
         Ok(MapStorage::new(Blocking(flash), config, Cache::new_uncached()))
     }
+}
+
+/// The words of a record, little-endian; none when it has another length.
+fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
+    let (chunks, []) = bytes.as_chunks::<4>() else {
+        return None;
+    };
+    let chunks: &[[u8; 4]; N] = chunks.try_into().ok()?;
+    Some(chunks.map(u32::from_le_bytes))
 }
 
 /// A few records in two sectors: reading them costs a millisecond, a cache would cost RAM and code.

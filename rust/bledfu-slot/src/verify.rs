@@ -113,6 +113,7 @@ impl PublicKey {
     }
 
     /// SHA-256 of the key's 91-byte SubjectPublicKeyInfo: how an image names the key it was signed with.
+    #[inline(never)]
     pub fn key_hash<C: Crypto>(&self, crypto: &C) -> [u8; 32] {
         let mut hash = crypto.sha256();
         hash.update(&P256_SPKI_PREFIX);
@@ -319,6 +320,7 @@ pub fn read_header<F: ReadNorFlash>(flash: &mut F, start: u32) -> Result<ImageHe
 }
 
 /// Header and TLV areas of the image at `start`: everything that can be said without reading the payload.
+#[inline(never)]
 fn read_frame<F: ReadNorFlash>(
     flash: &mut F,
     start: u32,
@@ -416,6 +418,7 @@ fn read_digest<F: ReadNorFlash>(flash: &mut F, tlv: &Tlv) -> Result<Option<[u8; 
     Ok(Some(value))
 }
 
+#[inline(never)]
 fn read_signature<F: ReadNorFlash>(
     flash: &mut F,
     tlv: &Tlv,

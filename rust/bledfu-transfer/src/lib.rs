@@ -2,7 +2,7 @@
 //! From a received frame to a staged update.
 //!
 //! ```text
-//! Bluetooth thread   ring::Ring::push      copies the write and returns; a full ring is an answer
+//! Bluetooth thread   ring::Ring::push      copies the write and returns; a full ring is said
 //! worker thread      ring::Ring::pop       one frame at a time, in order
 //!                    secure_dfu            frame -> request -> upload operation -> reply, one table of wire codes
 //!                    init_check            what an init packet must be
@@ -10,6 +10,9 @@
 //! ```
 //! Everything is synchronous and sans-I/O: frames, time and flash are arguments, answers are return values. The
 //! caller is one worker that owns the flash; it delivers each [`secure_dfu::Answer`] before it asks for the next.
+//!
+//! Functions with buffers of their own are `inline(never)`: merged into the worker's loop, their frames would add up, and
+//! the stack that a signature check needs would come on top of all of them.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -24,6 +27,7 @@
 #![warn(missing_docs)]
 
 pub mod init_check;
+pub mod note;
 pub mod ring;
 pub mod secure_dfu;
 pub mod upload;

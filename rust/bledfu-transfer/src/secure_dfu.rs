@@ -17,6 +17,7 @@
 //! - A request that is too short or too long is refused instead of read past its end.
 
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
+use crate::note;
 use crate::ring::{Channel, Frame};
 use crate::upload::{Expected, TransferError, Upload};
 use bledfu_slot::crc32::{crc32, Crc32};
@@ -132,9 +133,12 @@ impl Command {
         }
     }
 
-    /// An empty object of `size` bytes.
-    fn create(size: usize) -> Self {
-        Self { size, ..Self::none() }
+    /// Becomes an empty object of `size` bytes; 0: none. In place, for a command is half a kilobyte of stack.
+    fn create(&mut self, size: usize) {
+        self.bytes.clear();
+        self.size = size;
+        self.crc = crc32();
+        self.executed = None;
     }
 
     /// Takes all of `bytes` or, when they are too many, none.
@@ -201,7 +205,15 @@ pub struct SecureDfu<'k, S, J, C: Crypto> {
 impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     /// A target that goes on where the journal says a transfer was interrupted by a reset.
     pub fn new(upload: Upload<'k, S, J, C>, config: Config<'k>) -> Self {
-        let mut target = Self {
+        let mut target = Self::new_forgetful(upload, config);
+        target.restore();
+        target
+    }
+
+    /// The first half of [`SecureDfu::new`], for a caller with little stack: it calls [`SecureDfu::restore`] when the
+    /// target is where it will stay.
+    pub fn new_forgetful(upload: Upload<'k, S, J, C>, config: Config<'k>) -> Self {
+        Self {
             upload,
             config,
             command: Command::none(),
@@ -212,33 +224,32 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             link: None,
             last_activity_ms: 0,
             admission: |_| true,
-        };
-        target.restore();
-        target
+        }
     }
 
-    /// The init packet from the journal goes through the very checks it went through when it came over the air:
+    /// Goes on with the transfer of the journal, if there is one; before the first link. The init packet from the journal
+    /// goes through the very checks it went through when it came over the air:
     /// external flash may have been tampered with, and the keys or the running version may have changed.
-    fn restore(&mut self) {
+    #[inline(never)]
+    pub fn restore(&mut self) {
         let mut stored = [0; MAX_INIT_PACKET];
         let Some((length, progress)) = self.upload.stored_session(&mut stored) else {
             return;
         };
-        self.command = Command::create(length);
+        self.command.create(length);
         self.command.write(stored.get(..length).unwrap_or_default());
         match self.check_init() {
             Ok(accepted) => {
                 let resumed = self.upload.resume(&self.command.bytes, accepted.size, progress);
-                log::info!(
+                note::info(format_args!(
                     "an update of {} bytes goes on at {}",
-                    accepted.size,
-                    resumed.offset
-                );
+                    accepted.size, resumed.offset
+                ));
                 self.command.executed = Some(accepted);
             }
             Err(refusal) => {
-                log::warn!("the interrupted update is dropped: {refusal}");
-                self.command = Command::none();
+                note::warn(format_args!("the interrupted update is dropped: {refusal}"));
+                self.command.create(0);
             }
         }
     }
@@ -252,6 +263,11 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     /// the first byte of flash is touched. Without one, everything accepted is received.
     pub fn set_admission(&mut self, admission: fn(&Accepted) -> bool) {
         self.admission = admission;
+    }
+
+    /// The firmware version that runs, as packages count.
+    pub fn running_version(&mut self) -> u32 {
+        self.upload.running_version()
     }
 
     /// The firmware that is being received, or is staged.
@@ -320,7 +336,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             Channel::Control => match Request::decode(frame.bytes) {
                 Ok(request) => self.request(request),
                 Err(error) => {
-                    log::warn!("{error}");
+                    note::warn(format_args!("{error}"));
                     if let DecodeError::UnknownObjectType { .. } = error {
                         self.current = None;
                     }
@@ -382,7 +398,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                 })
             }
             (Request::Abort, _) => {
-                log::info!("the peer aborts");
+                note::info(format_args!("the peer aborts"));
                 Answer {
                     reply: None,
                     then: Then::Disconnect,
@@ -449,6 +465,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         })
     }
 
+    #[inline(never)]
     fn packet(&mut self, bytes: &[u8]) -> Answer {
         match self.current {
             _ if self.gap => {}
@@ -469,6 +486,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         Answer::reply(Reply::Checksum { offset, crc })
     }
 
+    #[inline(never)]
     fn create_command(&mut self, size: u32) -> Answer {
         let refused = |code| Answer::refused(op::CREATE, code);
         self.current = Some(ObjectType::Command);
@@ -481,21 +499,24 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             return refused(ResultCode::InsufficientResources);
         }
         if self.upload.is_staged() {
-            log::warn!("no new transfer: an update is staged and waits for the reset");
+            note::warn(format_args!(
+                "no new transfer: an update is staged and waits for the reset"
+            ));
             return refused(ResultCode::OperationNotPermitted);
         }
         if !self.upload.running().confirmed {
-            log::warn!(
+            note::warn(format_args!(
                 "no new transfer: the running image is not confirmed, the slot holds the one to go back to"
-            );
+            ));
             return refused(ResultCode::OperationNotPermitted);
         }
-        self.command = Command::create(size as usize);
+        self.command.create(size as usize);
         self.object = None;
         self.upload.drop_progress();
         Answer::reply(Reply::Created)
     }
 
+    #[inline(never)]
     fn check_init(&mut self) -> Result<Accepted, InitRefusal> {
         let (running, limit) = (self.upload.running_version(), self.upload.limit());
         init_check::check(
@@ -507,6 +528,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         )
     }
 
+    #[inline(never)]
     fn execute_command(&mut self) -> Answer {
         let refused = |code| Answer::refused(op::EXECUTE, code);
         if self.command.size == 0 {
@@ -520,13 +542,12 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         }
         match self.check_init() {
             Ok(accepted) => {
-                log::info!(
+                note::info(format_args!(
                     "accepted: firmware version {}, {} bytes",
-                    accepted.fw_version,
-                    accepted.size
-                );
+                    accepted.fw_version, accepted.size
+                ));
                 if !(self.admission)(&accepted) {
-                    log::warn!("refused: the product takes no update now");
+                    note::warn(format_args!("refused: the product takes no update now"));
                     return refused(ResultCode::OperationNotPermitted);
                 }
                 if self.upload.begin(&self.command.bytes, accepted.size).is_err() {
@@ -536,15 +557,16 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                 Answer::reply(Reply::Executed)
             }
             Err(refusal) => {
-                log::warn!("refused: {refusal}");
+                note::warn(format_args!("refused: {refusal}"));
                 if !matches!(refusal, InitRefusal::Malformed(_)) {
-                    self.command = Command::none();
+                    self.command.create(0);
                 }
                 refused(refusal.code())
             }
         }
     }
 
+    #[inline(never)]
     fn create_data(&mut self, size: u32) -> Answer {
         let refused = |code| Answer::refused(op::CREATE, code);
         self.current = Some(ObjectType::Data);
@@ -590,16 +612,17 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         };
         let received = self.upload.progress().offset - self.upload.committed();
         if bytes.len() as u64 + u64::from(received) > u64::from(size) {
-            log::warn!(
+            note::warn(format_args!(
                 "a packet of {} bytes is beyond the end of the object",
                 bytes.len()
-            );
+            ));
             return;
         }
         // A failure of the flash is answered at Execute, which is the first message that has room for it.
         let _ = self.upload.write(bytes);
     }
 
+    #[inline(never)]
     fn execute_data(&mut self) -> Answer {
         let refused = |code| Answer::refused(op::EXECUTE, code);
         let Some(accepted) = self.command.executed else {
@@ -616,7 +639,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                 return refused(ResultCode::OperationNotPermitted);
             }
             if let Err(error) = self.upload.commit() {
-                log::error!("{error}");
+                note::error(format_args!("{error}"));
                 self.rewind();
                 return refused(ResultCode::OperationFailed);
             }
@@ -633,8 +656,8 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                 then: Then::Reset,
             },
             Err(error) => {
-                log::error!("{error}");
-                self.command = Command::none();
+                note::error(format_args!("{error}"));
+                self.command.create(0);
                 refused(final_code(error))
             }
         }
@@ -649,7 +672,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             fw_version: accepted.fw_version,
         };
         let info = self.upload.finish(&expected)?;
-        log::info!("image {} is staged; reset to install it", info.header.version);
+        note::info(format_args!(
+            "image {} is staged; reset to install it",
+            info.header.version
+        ));
         Ok(())
     }
 }

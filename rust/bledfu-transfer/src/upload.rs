@@ -16,6 +16,7 @@
 //! 5. slot: the request, which is the magic; only with a [`Slot<Verified>`];
 //! 6. journal: session closed.
 
+use crate::note;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
@@ -169,7 +170,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         match self.journal.versions() {
             Ok(versions) => versions,
             Err(error) => {
-                log::warn!("installed versions are not known: {error}");
+                note::warn(format_args!("installed versions are not known: {error}"));
                 None
             }
         }
@@ -206,6 +207,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// The session the journal has kept over the last reset; its init packet goes to `init`, its length is
     /// returned. The packet must be checked again before [`Upload::resume`]. None while the running image is on
     /// trial.
+    #[inline(never)]
     pub fn stored_session(&mut self, init: &mut [u8; MAX_SESSION]) -> Option<(usize, Progress)> {
         // A cut between the mark and the end of the session leaves the session of the very image that runs now on
         // trial. Going on with it would erase the image to go back to.
@@ -215,9 +217,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         match self.journal.session(init) {
             Ok(session) => session,
             Err(error) => {
-                log::warn!("no resume: {error}; the journal starts anew");
+                note::warn(format_args!("no resume: {error}; the journal starts anew"));
                 if let Err(error) = self.journal.reset() {
-                    log::error!("the journal cannot be erased: {error}");
+                    note::error(format_args!("the journal cannot be erased: {error}"));
                 }
                 None
             }
@@ -226,6 +228,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
 
     /// Goes on with the session of the journal: hashes what is in the slot and compares it with what the journal
     /// says. Returns how far the session is; 0 when the slot does not hold what was recorded.
+    #[inline(never)]
     pub fn resume(&mut self, init: &[u8], size: u32, stored: Progress) -> Progress {
         let session = bledfu_slot::journal::session_id(init);
         self.state = State::Receiving { session, size };
@@ -240,10 +243,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             |bytes| crc.update(bytes),
         );
         if read.is_err() || self.progress() != stored {
-            log::warn!(
+            note::warn(format_args!(
                 "the slot does not hold the {} bytes the journal knows of: from the start",
                 stored.offset
-            );
+            ));
             // Somebody else was at the slot, so there may be a trailer as well.
             self.writer.forget_erased();
             self.restart(size);
@@ -256,6 +259,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     ///
     /// # Errors
     /// [`TransferError::Write`] when it does not fit.
+    #[inline(never)]
     pub fn begin(&mut self, init: &[u8], size: u32) -> Result<(), TransferError> {
         let session = bledfu_slot::journal::session_id(init);
         // Progress first: with the session first, a cut in between would pair the new session with progress of
@@ -269,7 +273,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             .progress(session, none)
             .and_then(|()| self.journal.begin(init));
         if let Err(error) = journaled {
-            log::warn!("this transfer will not survive a reset: {error}");
+            note::warn(format_args!("this transfer will not survive a reset: {error}"));
         }
         if size > self.limit() {
             return Err(TransferError::Write);
@@ -327,13 +331,14 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     ///
     /// # Errors
     /// As [`Upload::prepare`]; the object must be sent again then.
+    #[inline(never)]
     pub fn commit(&mut self) -> Result<(), TransferError> {
         let (session, _) = self.receiving()?;
         self.writer.flush(&mut self.secondary).map_err(write_failed)?;
         self.writer.commit();
         self.committed_crc = self.crc.clone();
         if let Err(error) = self.journal.progress(session, self.progress()) {
-            log::warn!("a reset would lose this object: {error}");
+            note::warn(format_args!("a reset would lose this object: {error}"));
         }
         Ok(())
     }
@@ -356,11 +361,12 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         }
         match self.journal.close() {
             Ok(()) => self.slot_kept = false,
-            Err(error) => log::warn!("the finished session stays in the journal: {error}"),
+            Err(error) => note::warn(format_args!("the finished session stays in the journal: {error}")),
         }
         outcome
     }
 
+    #[inline(never)]
     fn verify_and_mark(&mut self, expected: &Expected<'_>) -> Result<ImageInfo, TransferError> {
         let (_, size) = self.receiving()?;
         if self.writer.committed() != size {
@@ -391,7 +397,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
                 &image_digest?,
             )
             .map_err(|error| {
-                log::error!("the image is refused: {error}");
+                note::error(format_args!("the image is refused: {error}"));
                 TransferError::NotAnImage
             })?;
 
@@ -399,7 +405,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         self.record_versions(expected.fw_version, &info);
         self.writer.forget_erased();
         self.mark(&slot).map_err(|error| {
-            log::error!("{error}");
+            note::error(format_args!("{error}"));
             TransferError::NotMarked
         })?;
         Ok(info)
@@ -408,6 +414,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// Requests the swap. A write whose completion was lost may have been done all the same, one that was cut
     /// leaves a magic that is neither there nor absent, and one that succeeded may have left a wrong bit: what
     /// counts is what reads back. If it is not the request, start over once on an erased trailer.
+    #[inline(never)]
     fn mark(&mut self, slot: &Slot<Verified>) -> Result<(), trailer::TrailerError<S::Error>> {
         let flash = &mut self.secondary;
         let layout = self.layout.secondary_trailer();
@@ -416,7 +423,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             return Ok(());
         }
         if let Err(error) = asked {
-            log::warn!("the request is written again: {error}");
+            note::warn(format_args!("the request is written again: {error}"));
         }
         trailer::erase_trailer(flash, &layout)?;
         trailer::request_test(flash, slot)?;
@@ -427,6 +434,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         }
     }
 
+    #[inline(never)]
     fn record_versions(&mut self, fw_version: u32, info: &ImageInfo) {
         let base = Installed {
             fw_version: self.running_version(),
@@ -437,7 +445,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             digest: digest_prefix(&info.digest),
         };
         if let Err(error) = self.journal.set_versions(Versions { base, staged }) {
-            log::warn!("the new firmware's version will not be remembered: {error}");
+            note::warn(format_args!(
+                "the new firmware's version will not be remembered: {error}"
+            ));
         }
     }
 
@@ -455,7 +465,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         };
         // A sector that cannot be erased now is tried again when it is needed, and refused then.
         step.unwrap_or_else(|error| {
-            log::warn!("erasing ahead: {error}");
+            note::warn(format_args!("erasing ahead: {error}"));
             false
         })
     }
@@ -479,6 +489,6 @@ pub fn digest_prefix(digest: &[u8; 32]) -> [u8; 8] {
 }
 
 fn write_failed<E: fmt::Debug>(error: WriteError<E>) -> TransferError {
-    log::error!("{error}");
+    note::error(format_args!("{error}"));
     TransferError::Write
 }
