@@ -64,13 +64,21 @@ function(bledfu_cargo_library name library folder)
   endif()
   list(JOIN features "," features)
 
+  # No path of the machine that builds gets into the firmware: shorter, and the same everywhere.
+  set(cargo_home $ENV{HOME}/.cargo)
+  if(DEFINED ENV{CARGO_HOME})
+    set(cargo_home $ENV{CARGO_HOME})
+  endif()
+  get_filename_component(crates ${folder}/.. ABSOLUTE)
+  set(flags "--remap-path-prefix=${crates}/= --remap-path-prefix=${cargo_home}/registry/src/=")
+
   set(target_dir ${CMAKE_CURRENT_BINARY_DIR}/rust)
   set(archive ${target_dir}/${target}/release/lib${library}.a)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/../bledfu-*/src/*.rs ${folder}/../bledfu-*/build.rs
        ${folder}/../bledfu-*/Cargo.toml ${folder}/src/*.rs)
   add_custom_command(
     OUTPUT ${archive}
-    COMMAND ${CMAKE_COMMAND} -E env --unset=RUSTFLAGS --unset=CARGO_TARGET_DIR ${environment} DOTCONFIG=${DOTCONFIG}
+    COMMAND ${CMAKE_COMMAND} -E env --unset=CARGO_TARGET_DIR "RUSTFLAGS=${flags}" ${environment} DOTCONFIG=${DOTCONFIG}
             ${CARGO} build --release --locked --quiet --target ${target} --target-dir ${target_dir}
             --features "${features}" ${arguments}
     DEPENDS ${sources} ${folder}/Cargo.toml ${folder}/Cargo.lock ${DOTCONFIG}

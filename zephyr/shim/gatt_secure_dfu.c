@@ -26,21 +26,6 @@
 #define PERM_WRITE BT_GATT_PERM_WRITE
 #endif
 
-static ssize_t subscribe(struct bt_conn *conn, const struct bt_gatt_attr *attr, uint16_t value);
-static ssize_t write_control(struct bt_conn *conn, const struct bt_gatt_attr *attr, const void *buf,
-			     uint16_t len, uint16_t offset, uint8_t flags);
-static ssize_t write_packet(struct bt_conn *conn, const struct bt_gatt_attr *attr, const void *buf,
-			    uint16_t len, uint16_t offset, uint8_t flags);
-
-BT_GATT_SERVICE_DEFINE(bledfu_service, BT_GATT_PRIMARY_SERVICE(UUID_SERVICE),
-	BT_GATT_CHARACTERISTIC(UUID_CHARACTERISTIC(1), BT_GATT_CHRC_WRITE | BT_GATT_CHRC_NOTIFY,
-			       PERM_WRITE, NULL, write_control, NULL),
-	BLEDFU_CCC(subscribe, BT_GATT_PERM_READ | PERM_WRITE),
-	BT_GATT_CHARACTERISTIC(UUID_CHARACTERISTIC(2), BT_GATT_CHRC_WRITE_WITHOUT_RESP, PERM_WRITE,
-			       NULL, write_packet, NULL));
-
-const struct bt_gatt_attr *const bledfu_control_point = &bledfu_service.attrs[2];
-
 static ssize_t subscribe(struct bt_conn *conn, const struct bt_gatt_attr *attr, uint16_t value)
 {
 	if (value == BT_GATT_CCC_NOTIFY && !bledfu_peer_claim(conn)) {
@@ -49,7 +34,8 @@ static ssize_t subscribe(struct bt_conn *conn, const struct bt_gatt_attr *attr, 
 	return sizeof(value);
 }
 
-static ssize_t check(struct bt_conn *conn, uint16_t len, uint16_t offset)
+static ssize_t write_any(uint8_t channel, struct bt_conn *conn, const void *buf, uint16_t len,
+			 uint16_t offset)
 {
 	if (offset != 0) {
 		return BT_GATT_ERR(BT_ATT_ERR_INVALID_OFFSET);
@@ -63,21 +49,11 @@ static ssize_t check(struct bt_conn *conn, uint16_t len, uint16_t offset)
 	if (!bledfu_peer_claim(conn)) {
 		return BT_GATT_ERR(BT_ATT_ERR_PROCEDURE_IN_PROGRESS);
 	}
-	return 0;
-}
-
-static ssize_t write_any(uint8_t channel, struct bt_conn *conn, const void *buf, uint16_t len,
-			 uint16_t offset)
-{
-	ssize_t refused = check(conn, len, offset);
-
-	if (refused != 0) {
-		return refused;
+	if (bledfu_rs_push(channel, buf, len) != 0) {
+		/* Only a request has an answer: of a packet that is lost, the worker tells the peer. */
+		return BT_GATT_ERR(BT_ATT_ERR_INSUFFICIENT_RESOURCES);
 	}
-	/* A command has no answer: of a packet that is lost, the worker tells the peer. */
-	return bledfu_rs_push(channel, buf, len) == 0
-		       ? len
-		       : BT_GATT_ERR(BT_ATT_ERR_INSUFFICIENT_RESOURCES);
+	return len;
 }
 
 static ssize_t write_control(struct bt_conn *conn, const struct bt_gatt_attr *attr, const void *buf,
@@ -98,3 +74,12 @@ static ssize_t write_packet(struct bt_conn *conn, const struct bt_gatt_attr *att
 	}
 	return write_any(BLEDFU_CHANNEL_PACKET, conn, buf, len, offset);
 }
+
+BT_GATT_SERVICE_DEFINE(bledfu_service, BT_GATT_PRIMARY_SERVICE(UUID_SERVICE),
+	BT_GATT_CHARACTERISTIC(UUID_CHARACTERISTIC(1), BT_GATT_CHRC_WRITE | BT_GATT_CHRC_NOTIFY,
+			       PERM_WRITE, NULL, write_control, NULL),
+	BLEDFU_CCC(subscribe, BT_GATT_PERM_READ | PERM_WRITE),
+	BT_GATT_CHARACTERISTIC(UUID_CHARACTERISTIC(2), BT_GATT_CHRC_WRITE_WITHOUT_RESP, PERM_WRITE,
+			       NULL, write_packet, NULL));
+
+const struct bt_gatt_attr *const bledfu_control_point = &bledfu_service.attrs[2];

@@ -123,32 +123,30 @@ void bledfu_shim_disconnect(void)
 	}
 }
 
+/* The peer may refuse each; then the transfer is slower. */
+static void asked(const char *what, int err)
+{
+	if (err != 0) {
+		LOG_DBG("%s: %d", what, err);
+	}
+}
+
 void bledfu_shim_hurry(void)
 {
 	struct bt_conn *conn = peer_get();
-	int err;
 
 	if (conn == NULL) {
 		return;
 	}
-	/* The peer may refuse each; then the transfer is slower. */
-	err = bt_conn_le_param_update(conn, BT_LE_CONN_PARAM(CONFIG_BLEDFU_CONN_INTERVAL_MIN,
+	asked("connection parameters",
+	      bt_conn_le_param_update(conn, BT_LE_CONN_PARAM(CONFIG_BLEDFU_CONN_INTERVAL_MIN,
 							     CONFIG_BLEDFU_CONN_INTERVAL_MAX, 0,
-							     400));
-	if (err != 0) {
-		LOG_DBG("connection parameters: %d", err);
-	}
+							     400)));
 #if defined(CONFIG_BT_USER_DATA_LEN_UPDATE)
-	err = bt_conn_le_data_len_update(conn, BT_LE_DATA_LEN_PARAM_MAX);
-	if (err != 0) {
-		LOG_DBG("data length: %d", err);
-	}
+	asked("data length", bt_conn_le_data_len_update(conn, BT_LE_DATA_LEN_PARAM_MAX));
 #endif
 #if defined(CONFIG_BT_USER_PHY_UPDATE)
-	err = bt_conn_le_phy_update(conn, BT_CONN_LE_PHY_PARAM_2M);
-	if (err != 0) {
-		LOG_DBG("PHY: %d", err);
-	}
+	asked("PHY", bt_conn_le_phy_update(conn, BT_CONN_LE_PHY_PARAM_2M));
 #endif
 	bt_conn_unref(conn);
 }

@@ -42,7 +42,9 @@ pub struct Version {
 
 impl core::fmt::Display for Version {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.revision)?;
+        // Every integer type that is formatted is code of its own.
+        let [major, minor] = [self.major, self.minor].map(u32::from);
+        write!(f, "{major}.{minor}.{}", u32::from(self.revision))?;
         if self.build != 0 {
             write!(f, "+{}", self.build)?;
         }

@@ -145,6 +145,7 @@ impl fmt::Display for InitRefusal {
                 )
             }
             Self::SignatureLength(length) => {
+                let length = *length as u32;
                 write!(f, "the init packet's signature has {length} bytes, not 64")
             }
             Self::SignatureWrong => {

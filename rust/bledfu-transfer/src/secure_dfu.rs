@@ -614,7 +614,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         if bytes.len() as u64 + u64::from(received) > u64::from(size) {
             note::warn(format_args!(
                 "a packet of {} bytes is beyond the end of the object",
-                bytes.len()
+                bytes.len() as u32
             ));
             return;
         }

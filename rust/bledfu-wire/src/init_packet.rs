@@ -86,8 +86,14 @@ impl fmt::Display for InitPacketError {
                 )
             }
             Self::NotOneInitCommand => write!(f, "the command must hold exactly one init command"),
-            Self::MissingField(name) => write!(f, "the init packet lacks the field {name}"),
-            Self::TooLong(name) => write!(f, "the field {name} of the init packet is too long"),
+            Self::MissingField(name) => {
+                f.write_str("the init packet lacks the field ")?;
+                f.write_str(name)
+            }
+            Self::TooLong(name) => {
+                f.write_str("this field of the init packet is too long: ")?;
+                f.write_str(name)
+            }
         }
     }
 }

@@ -161,9 +161,11 @@ impl fmt::Display for DecodeError {
                 expected,
                 got,
             } => {
+                let (expected, got) = (expected as u32, got as u32);
                 write!(f, "request {opcode:02X} has {expected} bytes, {got} came")
             }
             Self::UnknownObjectType { opcode, object } => {
+                let object = u32::from(object);
                 write!(f, "request {opcode:02X} names object type {object}, which is neither command (1) nor data (2)")
             }
         }

@@ -10,16 +10,20 @@ const LINE: usize = 160;
 
 struct Zephyr;
 
-/// A line that takes what fits, whole characters only.
-#[derive(Default)]
-struct Line(heapless::String<LINE>);
+/// A line that takes what fits, whole characters only, and has room for a zero byte behind.
+struct Line(heapless::Vec<u8, { LINE + 1 }>);
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        for character in text.chars() {
-            self.0.push(character).map_err(|_| core::fmt::Error)?;
+        let mut end = text.len().min(LINE - self.0.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
         }
-        Ok(())
+        let taken = text.get(..end).unwrap_or_default();
+        match self.0.extend_from_slice(taken.as_bytes()) {
+            Ok(()) if end == text.len() => Ok(()),
+            _ => Err(core::fmt::Error),
+        }
     }
 }
 
@@ -29,15 +33,12 @@ impl Log for Zephyr {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let mut line = Line::default();
+        let mut line = Line(heapless::Vec::new());
         // A line that is too long is shown as far as it fits, and one that holds a zero byte up to there.
         let _ = line.write_fmt(*record.args());
-        let mut bytes = [0; LINE + 1];
-        for (to, from) in bytes.iter_mut().zip(line.0.bytes()) {
-            *to = from;
-        }
-        // SAFETY: `bytes` ends with a zero byte, for it is one longer than the longest line; C copies the text.
-        unsafe { abi::bledfu_shim_log(record.level() as u8, bytes.as_ptr()) }
+        let _ = line.0.push(0);
+        // SAFETY: the bytes end with a zero byte, for which `write_str` leaves room; C copies the text.
+        unsafe { abi::bledfu_shim_log(record.level() as u8, line.0.as_ptr()) }
     }
 
     fn flush(&self) {}
