@@ -17,7 +17,7 @@ use bledfu_slot::verify::{
 };
 use bledfu_swap::{BootConfig, BootReport};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
-use bledfu_transfer::ring::{Frame, PushError, Ring, DEFAULT_RING_SIZE, MAX_FRAME};
+use bledfu_transfer::ring::{ring_size, Frame, PushError, Ring, MAX_FRAME};
 use bledfu_transfer::secure_dfu::{Answer, Chip as ChipInfo, Config, SecureDfu, Then, Transport};
 use bledfu_transfer::upload::{digest_prefix, Running, Upload};
 
@@ -197,6 +197,10 @@ pub enum StartError {
     Flash(#[from] NorError),
 }
 
+/// Room for the largest objects in the shortest packets, so that no object size needs a ring of its own. With objects of 4096
+/// bytes a peer never has more than [`bledfu_transfer::ring::DEFAULT_RING_SIZE`] bytes in it.
+const RING_SIZE: usize = ring_size(65536, 20);
+
 /// The board: flashes and power. Survives resets.
 pub struct Board {
     /// How it is built.
@@ -360,7 +364,7 @@ impl Board {
 /// The application, from its start to the next reset.
 pub struct Device {
     target: SecureDfu<'static, Area, Area, SimCrypto>,
-    ring: Box<Ring<DEFAULT_RING_SIZE>>,
+    ring: Box<Ring<RING_SIZE>>,
     image: ImageInfo,
     primary: Area,
     layout: Layout,
@@ -392,9 +396,14 @@ impl Device {
     /// Bluetooth thread: a write came in. It only goes into the ring.
     ///
     /// # Errors
-    /// [`PushError::Full`]: the link keeps the write and offers it again.
+    /// [`PushError::Full`]: the peer sent more than it may before an answer; see [`Device::lose`].
     pub fn receive(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
         self.ring.push(frame)
+    }
+
+    /// Bluetooth thread: there was no room for a packet.
+    pub fn lose(&mut self) {
+        self.target.lost(1);
     }
 
     /// Worker: handles the oldest frame, if there is one. Virtual time passes on the board's clock.

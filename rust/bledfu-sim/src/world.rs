@@ -409,8 +409,7 @@ impl World {
         self.now_ns = self.now_ns.max(self.next_event_ns - 1);
     }
 
-    /// One link layer packet of the phone; returns its air time. A device whose ring is full does not acknowledge
-    /// it, and it is sent again.
+    /// One link layer packet of the phone; returns its air time.
     fn send_fragment(&mut self) -> u64 {
         let (Some(write), Some(device)) = (self.writes.front_mut(), &mut self.device) else {
             return 0;
@@ -443,7 +442,11 @@ impl World {
                     self.link_lost();
                 }
             }
-            Err(_) => write.fragments_left = 1,
+            Err(error) => {
+                log::error!("a write is lost: {error:?}");
+                device.lose();
+                self.writes.pop_front();
+            }
         }
         air_ns
     }
