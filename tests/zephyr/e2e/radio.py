@@ -150,7 +150,9 @@ class Controller(controller.Controller):
         return super().on_hci_set_controller_to_host_flow_control_command(command)
 
     def on_hci_host_buffer_size_command(self, command):
-        self._host_buffer_count = command.host_total_num_acl_data_packets
+        # One packet at a time, however many buffers the host has: native_sim up to Zephyr 3.7 reads 512 bytes at once and
+        # loses a packet that does not end within them, and with it its place in the stream.
+        self._host_buffer_count = min(command.host_total_num_acl_data_packets, 1)
         if self._host_buffers is not None:
             self._host_buffers = self._host_buffer_count
         return super().on_hci_host_buffer_size_command(command)
@@ -181,8 +183,13 @@ class Controller(controller.Controller):
 
     def _deliver(self):
         """To our host, as far as it has buffers. A sender's buffer is free when its bytes are delivered."""
-        while self._waiting and self._host_buffers != 0:
-            sender, handle, fragment = self._waiting.popleft()
+        while self._waiting:
+            sender, handle, fragment = self._waiting[0]
+            # A host keeps the first fragment's buffer until it has the last one: those are not held back.
+            held_back = self._host_buffers is not None and self._host_buffers <= 0
+            if held_back and fragment.pb_flag != hci.HCI_ACL_PB_CONTINUATION:
+                break
+            self._waiting.popleft()
             if self._host_buffers is not None:
                 self._host_buffers -= 1
             self.send_hci_packet(fragment)
