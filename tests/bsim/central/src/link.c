@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <string.h>
+#include <zephyr/bluetooth/bluetooth.h>
+#include <zephyr/bluetooth/conn.h>
+#include <zephyr/bluetooth/gatt.h>
+#include <zephyr/bluetooth/uuid.h>
+#include <zephyr/kernel.h>
+#include <posix_board_if.h>
+#include <nsi_tracing.h>
+
+#include "link.h"
+
+#define UUID(n) BT_UUID_DECLARE_128(BT_UUID_128_ENCODE(0x8EC90000 + (n), 0xF315, 0x4F60, 0x9FB8, 0x838830DAEA50))
+
+#define ANSWER_TIMEOUT K_SECONDS(20)
+#define LINK_TIMEOUT   K_SECONDS(5)
+#define DATA_LENGTH    251
+
+K_MSGQ_DEFINE(notifications, sizeof(struct notification), 8, 4);
+static K_SEM_DEFINE(found, 0, 1);
+static K_SEM_DEFINE(connected, 0, 1);
+static K_SEM_DEFINE(done, 0, 1); /* of one GATT procedure */
+static K_SEM_DEFINE(ended, 0, 1);
+
+static const struct bt_uuid_16 service_uuid = BT_UUID_INIT_16(0xFE59);
+static bt_addr_le_t device;
+static struct bt_conn *link;
+static uint16_t wanted_interval;
+static uint16_t control, packet, control_config;
+static uint8_t att_error;
+static uint8_t end_reason;
+
+void link_fail(const char *format, ...)
+{
+	va_list values;
+
+	va_start(values, format);
+	nsi_print_trace("failed: ");
+	nsi_vprint_trace(format, values);
+	nsi_print_trace("\n");
+	va_end(values);
+	posix_exit(1);
+	CODE_UNREACHABLE;
+}
+
+static void wait(struct k_sem *sem, const char *what)
+{
+	if (k_sem_take(sem, LINK_TIMEOUT) != 0) {
+		FAIL("%s: nothing happens", what);
+	}
+	if (att_error != 0) {
+		FAIL("%s: ATT error 0x%02x", what, att_error);
+	}
+}
+
+static void check(int err, const char *what)
+{
+	if (err != 0) {
+		FAIL("%s: error %d", what, err);
+	}
+}
+
+/* ---- connection ---- */
+
+static bool has_service(struct bt_data *data, void *yes)
+{
+	static const uint8_t uuid[] = {BT_UUID_16_ENCODE(0xFE59)};
+
+	if ((data->type == BT_DATA_UUID16_ALL || data->type == BT_DATA_UUID16_SOME) && data->data_len >= 2) {
+		*(bool *)yes |= memcmp(data->data, uuid, sizeof(uuid)) == 0;
+	}
+	return true;
+}
+
+static void scanned(const bt_addr_le_t *address, int8_t rssi, uint8_t type, struct net_buf_simple *data)
+{
+	bool yes = false;
+
+	bt_data_parse(data, has_service, &yes);
+	if (yes && k_sem_count_get(&found) == 0) {
+		bt_addr_le_copy(&device, address);
+		k_sem_give(&found);
+	}
+}
+
+static void on_connected(struct bt_conn *conn, uint8_t err)
+{
+	if (err != 0) {
+		FAIL("no connection: 0x%02x", err);
+	}
+	k_sem_give(&connected);
+}
+
+static void on_disconnected(struct bt_conn *conn, uint8_t reason)
+{
+	end_reason = reason;
+	k_sem_give(&ended);
+}
+
+/* A phone decides: it takes its own interval if the device's wishes allow it, and else refuses them. */
+static bool on_wishes(struct bt_conn *conn, struct bt_le_conn_param *wish)
+{
+	if (wanted_interval < wish->interval_min || wanted_interval > wish->interval_max) {
+		return false;
+	}
+	wish->interval_min = wanted_interval;
+	wish->interval_max = wanted_interval;
+	return true;
+}
+
+BT_CONN_CB_DEFINE(callbacks) = {
+	.connected = on_connected,
+	.disconnected = on_disconnected,
+	.le_param_req = on_wishes,
+};
+
+static bool is_fast(struct bt_conn_info *info)
+{
+	check(bt_conn_get_info(link, info), "connection info");
+	return info->le.phy->tx_phy == BT_GAP_LE_PHY_2M && info->le.data_len->tx_max_len == DATA_LENGTH;
+}
+
+/* ---- GATT ---- */
+
+static void on_mtu(struct bt_conn *conn, uint8_t err, struct bt_gatt_exchange_params *params)
+{
+	att_error = err;
+	k_sem_give(&done);
+}
+
+static uint8_t on_attribute(struct bt_conn *conn, const struct bt_gatt_attr *attr,
+			    struct bt_gatt_discover_params *params)
+{
+	if (attr == NULL) {
+		k_sem_give(&done);
+		return BT_GATT_ITER_STOP;
+	}
+	if (bt_uuid_cmp(attr->uuid, UUID(1)) == 0) {
+		control = attr->handle;
+	} else if (bt_uuid_cmp(attr->uuid, UUID(2)) == 0) {
+		packet = attr->handle;
+	} else if (bt_uuid_cmp(attr->uuid, BT_UUID_GATT_CCC) == 0 && control != 0 && control_config == 0) {
+		control_config = attr->handle;
+	}
+	return BT_GATT_ITER_CONTINUE;
+}
+
+static uint8_t on_service(struct bt_conn *conn, const struct bt_gatt_attr *attr,
+			  struct bt_gatt_discover_params *params)
+{
+	static struct bt_gatt_discover_params attributes;
+
+	if (attr == NULL) {
+		FAIL("no service FE59");
+	}
+	attributes.func = on_attribute;
+	attributes.type = BT_GATT_DISCOVER_ATTRIBUTE;
+	attributes.start_handle = attr->handle + 1;
+	attributes.end_handle = ((struct bt_gatt_service_val *)attr->user_data)->end_handle;
+	check(bt_gatt_discover(conn, &attributes), "discovery of characteristics");
+	return BT_GATT_ITER_STOP;
+}
+
+static uint8_t on_notification(struct bt_conn *conn, struct bt_gatt_subscribe_params *params, const void *data,
+			       uint16_t length)
+{
+	struct notification got = {.at = nsi_hws_get_time(), .length = length};
+
+	if (data == NULL) {
+		return BT_GATT_ITER_STOP;
+	}
+	if (length > sizeof(got.bytes)) {
+		FAIL("a notification of %u bytes", length);
+	}
+	memcpy(got.bytes, data, length);
+	check(k_msgq_put(&notifications, &got, K_NO_WAIT), "more notifications than requests");
+	return BT_GATT_ITER_CONTINUE;
+}
+
+static void on_subscribed(struct bt_conn *conn, uint8_t err, struct bt_gatt_subscribe_params *params)
+{
+	att_error = err;
+	k_sem_give(&done);
+}
+
+static void on_written(struct bt_conn *conn, uint8_t err, struct bt_gatt_write_params *params)
+{
+	att_error = err;
+	k_sem_give(&done);
+}
+
+uint16_t link_chunk(void)
+{
+	return bt_gatt_get_mtu(link) - 3;
+}
+
+void link_request(const void *bytes, uint16_t length)
+{
+	static struct bt_gatt_write_params params;
+
+	params = (struct bt_gatt_write_params){
+		.func = on_written, .handle = control, .data = bytes, .length = length};
+	check(bt_gatt_write(link, &params), "write to the control point");
+	wait(&done, "write to the control point");
+}
+
+void link_answer(struct notification *answer)
+{
+	check(k_msgq_get(&notifications, answer, ANSWER_TIMEOUT), "answer");
+}
+
+void link_send(const void *bytes, uint16_t length)
+{
+	check(bt_gatt_write_without_response(link, packet, bytes, length, false), "packet");
+}
+
+uint8_t link_end(void)
+{
+	wait(&ended, "end of the link");
+	return end_reason;
+}
+
+void link_up(uint16_t interval)
+{
+	static struct bt_gatt_exchange_params mtu = {.func = on_mtu};
+	static struct bt_gatt_discover_params service = {
+		.func = on_service,
+		.type = BT_GATT_DISCOVER_PRIMARY,
+		.uuid = &service_uuid.uuid,
+		.start_handle = BT_ATT_FIRST_ATTRIBUTE_HANDLE,
+		.end_handle = BT_ATT_LAST_ATTRIBUTE_HANDLE,
+	};
+	static struct bt_gatt_subscribe_params subscription = {
+		.notify = on_notification, .subscribe = on_subscribed, .value = BT_GATT_CCC_NOTIFY};
+	struct bt_conn_info info;
+
+	wanted_interval = interval;
+	check(bt_enable(NULL), "Bluetooth");
+	check(bt_le_scan_start(BT_LE_SCAN_ACTIVE, scanned), "scan");
+	wait(&found, "search for FE59");
+	check(bt_le_scan_stop(), "end of the scan");
+	check(bt_conn_le_create(&device, BT_CONN_LE_CREATE_CONN, BT_LE_CONN_PARAM(interval, interval, 0, 400), &link),
+	      "connection");
+	wait(&connected, "connection");
+	/* The host asks for 2M and long packets by itself. */
+	for (int i = 0; !is_fast(&info) && i < 50; i++) {
+		k_msleep(100);
+	}
+	check(bt_gatt_exchange_mtu(link, &mtu), "MTU exchange");
+	wait(&done, "MTU exchange");
+	check(bt_gatt_discover(link, &service), "discovery");
+	wait(&done, "discovery");
+	if (control == 0 || packet == 0 || control_config == 0) {
+		FAIL("FE59 lacks a characteristic");
+	}
+	subscription.value_handle = control;
+	subscription.ccc_handle = control_config;
+	check(bt_gatt_subscribe(link, &subscription), "subscription");
+	wait(&done, "subscription");
+	is_fast(&info);
+	nsi_print_trace("link: mtu=%u data_length=%u phy=%u interval_us=%u\n", bt_gatt_get_mtu(link),
+			  info.le.data_len->tx_max_len, info.le.phy->tx_phy, info.le.interval * 1250);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The link to the device, from the search for FE59 to the subscription. Times are of the simulation, in microseconds. */
+#ifndef LINK_H_
+#define LINK_H_
+
+#include <stddef.h>
+#include <stdint.h>
+#include <nsi_hw_scheduler.h>
+#include <zephyr/sys/util.h>
+
+/* Ends the simulation of the central with a reason. */
+#define FAIL(...) link_fail(__VA_ARGS__)
+FUNC_NORETURN void link_fail(const char *format, ...) __printf_like(1, 2);
+
+struct notification {
+	uint64_t at;
+	uint16_t length;
+	uint8_t bytes[20];
+};
+
+/* Finds FE59 and connects with that interval (1.25 ms); MTU, data length, 2M, discovery, subscription. */
+void link_up(uint16_t interval);
+/* The longest write without response: MTU - 3. */
+uint16_t link_chunk(void);
+/* A write with response to the control point; waits for the response. */
+void link_request(const void *bytes, uint16_t length);
+/* The next notification of the control point; fails after 20 s, as nrfutil does. */
+void link_answer(struct notification *answer);
+/* A write without response to the packet characteristic; waits only for a free buffer of the stack. */
+void link_send(const void *bytes, uint16_t length);
+/* Waits until the device ends the link, and tells why it did. */
+uint8_t link_end(void);
+
+#endif

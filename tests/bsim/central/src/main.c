@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The phone: finds the device, sends it the package at full speed, and waits until the device ends the link.
+ *
+ *   -client=android | android-prn | nrfutil     -interval=UNITS of 1.25 ms
+ */
+#include <string.h>
+#include <zephyr/bluetooth/hci.h>
+#include <zephyr/kernel.h>
+#include <cmdline.h>
+#include <posix_board_if.h>
+#include <posix_native_task.h>
+#include <nsi_tracing.h>
+
+#include "dfu.h"
+#include "link.h"
+
+static const struct client clients[] = {
+	{.name = "android"},
+	{.name = "android-prn", .receipts = 12},
+	{.name = "nrfutil", .receipts_first = true},
+};
+
+static char *name = "android";
+static uint32_t interval = 12;
+
+static void add_options(void)
+{
+	static struct args_struct_t options[] = {
+		{.option = "client", .name = "name", .type = 's', .dest = &name, .descript = "Whose sequence"},
+		{.option = "interval", .name = "units", .type = 'u', .dest = &interval,
+		 .descript = "Connection interval, 1.25 ms"},
+		ARG_TABLE_ENDMARKER,
+	};
+
+	native_add_command_line_opts(options);
+}
+
+NATIVE_TASK(add_options, PRE_BOOT_1, 1);
+
+int main(void)
+{
+	ARRAY_FOR_EACH_PTR(clients, client) {
+		if (strcmp(client->name, name) == 0) {
+			uint8_t reason;
+
+			link_up(interval);
+			dfu_run(client);
+			reason = link_end();
+			if (reason != BT_HCI_ERR_REMOTE_USER_TERM_CONN) {
+				FAIL("the link ended with 0x%02x", reason);
+			}
+			nsi_print_trace("complete\n");
+			posix_exit(0);
+		}
+	}
+	FAIL("no client %s", name);
+}
