@@ -64,7 +64,7 @@ void __cyg_profile_func_exit(void *function, void *caller)
 static void report(void)
 {
 	ARRAY_FOR_EACH_PTR(callbacks, callback) {
-		nsi_print_trace("callback: name=%s calls=%u longest_us=%u\n", callback->name, callback->calls,
+		nsi_print_trace("callback.%s: calls=%u longest_us=%u\n", callback->name, callback->calls,
 				  callback->longest_us);
 	}
 }

@@ -138,10 +138,14 @@ void dfu_run(const struct client *client)
 	image_begin = nsi_hws_get_time();
 	for (uint32_t at = 0; at < package_image_size; at += most) {
 		uint32_t before = longest_us[EXECUTE];
+		bool last = at + most >= package_image_size;
 
+		if (last) {
+			link_report("link_end");
+		}
 		send(DATA, package_image, at, MIN(most, package_image_size - at));
 		objects++;
-		if (at + most >= package_image_size) {
+		if (last) {
 			longest_us[EXECUTE] = before;
 		}
 	}

@@ -3,6 +3,7 @@
 #ifndef DFU_H_
 #define DFU_H_
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct client {
@@ -11,6 +12,8 @@ struct client {
 	uint16_t receipts;
 	/* The number of receipts is set first of all, and not for the init packet and the image apart. */
 	bool receipts_first;
+	/* It leaves the link's parameters to the device. */
+	bool passive;
 };
 
 /* Sends the package; prints the time of it and of the slowest answers. */

@@ -4,8 +4,10 @@
 #include <zephyr/bluetooth/bluetooth.h>
 #include <zephyr/bluetooth/conn.h>
 #include <zephyr/bluetooth/gatt.h>
+#include <zephyr/bluetooth/hci.h>
 #include <zephyr/bluetooth/uuid.h>
 #include <zephyr/kernel.h>
+#include <zephyr/sys/byteorder.h>
 #include <posix_board_if.h>
 #include <nsi_tracing.h>
 
@@ -27,6 +29,7 @@ static const struct bt_uuid_16 service_uuid = BT_UUID_INIT_16(0xFE59);
 static bt_addr_le_t device;
 static struct bt_conn *link;
 static uint16_t wanted_interval;
+static bool is_passive;
 static uint16_t control, packet, control_config;
 static uint8_t att_error;
 static uint8_t end_reason;
@@ -98,15 +101,10 @@ static void on_disconnected(struct bt_conn *conn, uint8_t reason)
 	k_sem_give(&ended);
 }
 
-/* A phone decides: it takes its own interval if the device's wishes allow it, and else refuses them. */
+/* A phone decides. What is granted is the longest interval the device asks for: the controller answers so. */
 static bool on_wishes(struct bt_conn *conn, struct bt_le_conn_param *wish)
 {
-	if (wanted_interval < wish->interval_min || wanted_interval > wish->interval_max) {
-		return false;
-	}
-	wish->interval_min = wanted_interval;
-	wish->interval_max = wanted_interval;
-	return true;
+	return is_passive || wish->interval_max == wanted_interval;
 }
 
 BT_CONN_CB_DEFINE(callbacks) = {
@@ -115,10 +113,52 @@ BT_CONN_CB_DEFINE(callbacks) = {
 	.le_param_req = on_wishes,
 };
 
-static bool is_fast(struct bt_conn_info *info)
+static struct bt_conn_info information(void)
 {
-	check(bt_conn_get_info(link, info), "connection info");
-	return info->le.phy->tx_phy == BT_GAP_LE_PHY_2M && info->le.data_len->tx_max_len == DATA_LENGTH;
+	struct bt_conn_info info;
+
+	check(bt_conn_get_info(link, &info), "connection info");
+	return info;
+}
+
+static bool has_2m(void)
+{
+	return information().le.phy->tx_phy == BT_GAP_LE_PHY_2M;
+}
+
+static bool has_long_packets(void)
+{
+	return information().le.data_len->tx_max_len == DATA_LENGTH;
+}
+
+static void wait_until(bool (*reached)(void), const char *what)
+{
+	for (int i = 0; !reached(); i++) {
+		if (i == 100) {
+			FAIL("%s: nothing happens", what);
+		}
+		k_msleep(20);
+	}
+}
+
+/* What the controller answers when the device asks for long packets. */
+static void allow_long_packets(void)
+{
+	struct net_buf *command = bt_hci_cmd_create(BT_HCI_OP_LE_WRITE_DEFAULT_DATA_LEN,
+						    sizeof(struct bt_hci_cp_le_write_default_data_len));
+	struct bt_hci_cp_le_write_default_data_len *values = net_buf_add(command, sizeof(*values));
+
+	values->max_tx_octets = sys_cpu_to_le16(DATA_LENGTH);
+	values->max_tx_time = sys_cpu_to_le16(BT_GAP_DATA_TIME_MAX);
+	check(bt_hci_cmd_send_sync(BT_HCI_OP_LE_WRITE_DEFAULT_DATA_LEN, command, NULL), "default data length");
+}
+
+void link_report(const char *when)
+{
+	struct bt_conn_info info = information();
+
+	nsi_print_trace("%s: mtu=%u data_length=%u phy=%u interval_us=%u\n", when, bt_gatt_get_mtu(link),
+			info.le.data_len->tx_max_len, info.le.phy->tx_phy, info.le.interval * 1250);
 }
 
 /* ---- GATT ---- */
@@ -221,7 +261,7 @@ uint8_t link_end(void)
 	return end_reason;
 }
 
-void link_up(uint16_t interval)
+void link_up(uint16_t interval, bool passive)
 {
 	static struct bt_gatt_exchange_params mtu = {.func = on_mtu};
 	static struct bt_gatt_discover_params service = {
@@ -233,19 +273,22 @@ void link_up(uint16_t interval)
 	};
 	static struct bt_gatt_subscribe_params subscription = {
 		.notify = on_notification, .subscribe = on_subscribed, .value = BT_GATT_CCC_NOTIFY};
-	struct bt_conn_info info;
 
 	wanted_interval = interval;
+	is_passive = passive;
 	check(bt_enable(NULL), "Bluetooth");
+	allow_long_packets();
 	check(bt_le_scan_start(BT_LE_SCAN_ACTIVE, scanned), "scan");
 	wait(&found, "search for FE59");
 	check(bt_le_scan_stop(), "end of the scan");
 	check(bt_conn_le_create(&device, BT_CONN_LE_CREATE_CONN, BT_LE_CONN_PARAM(interval, interval, 0, 400), &link),
 	      "connection");
 	wait(&connected, "connection");
-	/* The host asks for 2M and long packets by itself. */
-	for (int i = 0; !is_fast(&info) && i < 50; i++) {
-		k_msleep(100);
+	if (!passive) {
+		check(bt_conn_le_phy_update(link, BT_CONN_LE_PHY_PARAM_2M), "2M");
+		wait_until(has_2m, "2M");
+		check(bt_conn_le_data_len_update(link, BT_LE_DATA_LEN_PARAM_MAX), "data length");
+		wait_until(has_long_packets, "data length");
 	}
 	check(bt_gatt_exchange_mtu(link, &mtu), "MTU exchange");
 	wait(&done, "MTU exchange");
@@ -258,7 +301,5 @@ void link_up(uint16_t interval)
 	subscription.ccc_handle = control_config;
 	check(bt_gatt_subscribe(link, &subscription), "subscription");
 	wait(&done, "subscription");
-	is_fast(&info);
-	nsi_print_trace("link: mtu=%u data_length=%u phy=%u interval_us=%u\n", bt_gatt_get_mtu(link),
-			  info.le.data_len->tx_max_len, info.le.phy->tx_phy, info.le.interval * 1250);
+	link_report("link");
 }

@@ -3,6 +3,7 @@
 #ifndef LINK_H_
 #define LINK_H_
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <nsi_hw_scheduler.h>
@@ -18,8 +19,13 @@ struct notification {
 	uint8_t bytes[20];
 };
 
-/* Finds FE59 and connects with that interval (1.25 ms); MTU, data length, 2M, discovery, subscription. */
-void link_up(uint16_t interval);
+/*
+ * Finds FE59 and connects with that interval (1.25 ms); MTU, data length, 2M, discovery, subscription. A passive phone
+ * asks for nothing but the MTU, and grants what the device asks for; another one keeps its interval.
+ */
+void link_up(uint16_t interval, bool passive);
+/* Prints the link's parameters as they are now. */
+void link_report(const char *when);
 /* The longest write without response: MTU - 3. */
 uint16_t link_chunk(void);
 /* A write with response to the control point; waits for the response. */

@@ -2,7 +2,7 @@
 /*
  * The phone: finds the device, sends it the package at full speed, and waits until the device ends the link.
  *
- *   -client=android | android-prn | nrfutil     -interval=UNITS of 1.25 ms
+ *   -client=android | android-prn | nrfutil | passive   -interval=UNITS of 1.25 ms
  */
 #include <string.h>
 #include <zephyr/bluetooth/hci.h>
@@ -19,6 +19,7 @@ static const struct client clients[] = {
 	{.name = "android"},
 	{.name = "android-prn", .receipts = 12},
 	{.name = "nrfutil", .receipts_first = true},
+	{.name = "passive", .passive = true},
 };
 
 static char *name = "android";
@@ -44,7 +45,7 @@ int main(void)
 		if (strcmp(client->name, name) == 0) {
 			uint8_t reason;
 
-			link_up(interval);
+			link_up(interval, client->passive);
 			dfu_run(client);
 			reason = link_end();
 			if (reason != BT_HCI_ERR_REMOTE_USER_TERM_CONN) {
