@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Updates over a link with true air timing: samples/product_c on BabbleSim's nRF52, and a central that plays the phone.
 
-    tests/bsim/run.py [-k WORD] [-j N] [--blank] [--keep FOLDER]
+    tests/bsim/run.py [-k WORD] [-j N] [--keep FOLDER]
 
 Needs BabbleSim (BSIM_OUT_PATH), a Zephyr workspace (ZEPHYR_BASE) and the bledfu program (cargo build --release in rust/,
 or BLEDFU). Builds the device twice (MTU 247 and 498) and the central, in rust/target/bsim or $BLEDFU_BSIM_BUILD; sends the
@@ -40,6 +40,7 @@ MTUS = (247, 498)
 INTERVALS_US = (7_500, 15_000, 30_000)
 CLIENTS = ("android", "android-prn", "nrfutil")
 PASSIVE = ("passive", 30_000, 15_000)   # client, its interval, and the one the device asks for
+IDLE_S = 6                              # enough to clear the slot of its old bytes
 
 DATA_LENGTH, PHY_2M = 251, 2
 PAIR_US = 1392                          # on 2M: 251 bytes, an empty packet back, two spaces of 150 us
@@ -47,13 +48,14 @@ ROUND_TRIP = 2                          # intervals from a request to its answer
 RECEIPT_EVERY = {"android-prn": 12}
 CALLBACK_MAX_US = 100
 SLOWER_MAX = 1.05
+SLOWER_MAX_ERASING = 1.15               # the slot is cleared during the transfer
 
 
 class Combination:
-    def __init__(self, mtu, client, interval_us, granted_us=None):
+    def __init__(self, mtu, client, interval_us, granted_us=None, idle_s=IDLE_S):
         self.mtu, self.client, self.interval_us = mtu, client, interval_us
-        self.granted_us = granted_us or interval_us
-        self.name = "%s-%u-%gms" % (client, mtu, interval_us / 1000)
+        self.granted_us, self.idle_s = granted_us or interval_us, idle_s
+        self.name = "%s-%u-%gms-%us" % (client, mtu, interval_us / 1000, idle_s)
 
     def object_us(self, size):
         """The time of an object of `size` bytes that the link alone allows."""
@@ -144,12 +146,12 @@ class Air:
 class Run:
     """One update, in a folder of its own."""
 
-    def __init__(self, combination, builds, bledfu, babblesim, folder, blank):
+    def __init__(self, combination, builds, bledfu, babblesim, folder):
         self.combination, self.builds, self.bledfu, self.babblesim = combination, builds, bledfu, babblesim
         self.folder, self.wrong = pathlib.Path(folder), []
         with open(image("small-1.0.0.signed.bin"), "rb") as file:
             (self.folder / "internal.bin").write_bytes(file.read().ljust(SLOT_SIZE, b"\xff"))
-        old = b"" if blank else random.Random(1).randbytes(SLOT_SIZE)
+        old = random.Random(1).randbytes(SLOT_SIZE)
         (self.folder / "flash.bin").write_bytes(old.ljust(NOR_SIZE, b"\xff"))
 
     def simulate(self):
@@ -159,7 +161,7 @@ class Run:
                       self.babblesim / "bin"),
             "device": ([self.builds.devices[self.combination.mtu], "-s=" + simulation, "-d=0", "-flash_file=internal.bin"], self.folder),
             "central": ([self.builds.central, "-s=" + simulation, "-d=1", "-client=" + self.combination.client,
-                         "-interval=%u" % (self.combination.interval_us // 1250)], self.folder),
+                         "-interval=%u" % (self.combination.interval_us // 1250), "-wait=%u" % self.combination.idle_s], self.folder),
         }
         running = []
         try:
@@ -183,7 +185,7 @@ class Run:
                 shutil.rmtree(record)
 
     def log(self, name):
-        return (self.folder / (name + ".log")).read_text(errors="replace")
+        return re.sub(r"\x1b\[[\d;]*m", "", (self.folder / (name + ".log")).read_text(errors="replace"))
 
     def must(self, what, value, expected):
         if value != expected:
@@ -226,7 +228,7 @@ class Run:
         if callback_us > CALLBACK_MAX_US:
             self.wrong.append("a GATT callback waits %u us" % callback_us)
         for line in re.findall(r"<(?:wrn|err)> (?:bledfu|doser|bt_att|bt_gatt|bt_l2cap|bt_conn): .*", device):
-            self.wrong.append("the device says: " + line.rstrip("\x1b[0m"))
+            self.wrong.append("the device says: " + line)
         writes = sum(math.ceil(min(transfer["object_size"], transfer["bytes"] - at) / (self.combination.mtu - 3))
                      for at in range(0, transfer["bytes"], transfer["object_size"]))
         if packets["calls"] < writes:
@@ -234,26 +236,25 @@ class Run:
         took_us = transfer["end_us"] - transfer["begin_us"]
         link_us = sum(self.combination.object_us(min(transfer["object_size"], transfer["bytes"] - at))
                       for at in range(0, transfer["bytes"], transfer["object_size"]))
-        if took_us > SLOWER_MAX * link_us:
+        if took_us > (SLOWER_MAX if self.combination.idle_s else SLOWER_MAX_ERASING) * link_us:
             self.wrong.append("%.1f s, but the link allows %.1f s" % (took_us / 1e6, link_us / 1e6))
         air = Air(self.folder / "d_2G4_01.Tx.csv", transfer["begin_us"], transfer["end_us"], self.combination.granted_us)
-        return "%4u %6g  %-12s %6.2f %6.1f %6.1f %5.1f %3u %4u  %5u  %5.0f %5.0f %5.0f %5.0f   %4u %4u %3u" % (
-            self.combination.mtu, self.combination.interval_us / 1000, self.combination.client, took_us / 1e6,
+        return "%4u %6g  %-12s %4u %6.2f %6.1f %6.1f %5.1f %3u %4u  %5u  %5.0f %5.0f %5.0f %5.0f   %4u %4u %3u" % (
+            self.combination.mtu, self.combination.interval_us / 1000, self.combination.client, self.combination.idle_s, took_us / 1e6,
             transfer["bytes"] / took_us * 1000, transfer["bytes"] / link_us * 1000, air.mean, air.most, air.repeated, callback_us,
             answers["create_us"] / 1000, answers["crc_us"] / 1000, answers["execute_us"] / 1000, answers["final_us"] / 1000,
             nor["pages"], nor["sectors"], nor["blocks"])
 
 
 HEAD = """\
-                           time          link   packets   again  call-  longest answer (ms)         NOR flash
- MTU     ms  client           s   kB/s   kB/s  mean most        back us create  crc  exec  last     prog sect blk"""
+                      idle   time           link   packets   again call-   longest answer (ms)         NOR flash
+ MTU     ms  client          s      s   kB/s   kB/s  mean most      back us create  crc  exec  last   prog sect blk"""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("-k", metavar="WORD", default="", help="only combinations with that word in the name, such as nrfutil-247-15ms")
+    parser.add_argument("-k", metavar="WORD", default="", help="only combinations with that word in the name, such as nrfutil-247-15ms-6s")
     parser.add_argument("-j", type=int, default=2, metavar="N", help="simulations at a time")
-    parser.add_argument("--blank", action="store_true", help="the slot is blank; else it holds old bytes, as at the second update")
     parser.add_argument("--keep", metavar="FOLDER", help="keep logs, flash files and the radio's record there")
     arguments = parser.parse_args()
     babblesim = os.environ.get("BSIM_OUT_PATH")
@@ -271,20 +272,21 @@ def main():
     builds = Builds(zephyr, pathlib.Path(os.environ.get("BLEDFU_BSIM_BUILD", ROOT / "rust" / "target" / "bsim")).absolute())
     combinations = [Combination(mtu, client, interval) for mtu in MTUS for interval in INTERVALS_US for client in CLIENTS]
     combinations += [Combination(mtu, *PASSIVE) for mtu in MTUS]
+    combinations += [Combination(MTUS[0], "nrfutil", interval, idle_s=0) for interval in INTERVALS_US]
 
     def one(combination):
         with tempfile.TemporaryDirectory(prefix="bledfu-bsim-") as folder:
             if arguments.keep:
                 folder = pathlib.Path(arguments.keep).absolute() / combination.name
                 folder.mkdir(parents=True, exist_ok=True)
-            run = Run(combination, builds, bledfu, babblesim, folder, arguments.blank)
+            run = Run(combination, builds, bledfu, babblesim, folder)
             run.simulate()
             try:
                 return run.measure(), run.wrong
             except Failure as failure:
                 return combination.name, [*run.wrong, str(failure)]
 
-    print("times are simulated; the slot %s\n%s" % ("is blank" if arguments.blank else "holds old bytes", HEAD), flush=True)
+    print(HEAD, flush=True)
     failed = 0
     chosen = [combination for combination in combinations if arguments.k in combination.name]
     with concurrent.futures.ThreadPoolExecutor(arguments.j) as pool:

@@ -2,7 +2,7 @@
 /*
  * The phone: finds the device, sends it the package at full speed, and waits until the device ends the link.
  *
- *   -client=android | android-prn | nrfutil | passive   -interval=UNITS of 1.25 ms
+ *   -client=android | android-prn | nrfutil | passive   -interval=UNITS of 1.25 ms     -wait=SECONDS before it looks
  */
 #include <string.h>
 #include <zephyr/bluetooth/hci.h>
@@ -24,6 +24,7 @@ static const struct client clients[] = {
 
 static char *name = "android";
 static uint32_t interval = 12;
+static uint32_t seconds;
 
 static void add_options(void)
 {
@@ -31,6 +32,8 @@ static void add_options(void)
 		{.option = "client", .name = "name", .type = 's', .dest = &name, .descript = "Whose sequence"},
 		{.option = "interval", .name = "units", .type = 'u', .dest = &interval,
 		 .descript = "Connection interval, 1.25 ms"},
+		{.option = "wait", .name = "seconds", .type = 'u', .dest = &seconds,
+		 .descript = "How long the device is left alone first"},
 		ARG_TABLE_ENDMARKER,
 	};
 
@@ -45,6 +48,7 @@ int main(void)
 		if (strcmp(client->name, name) == 0) {
 			uint8_t reason;
 
+			k_sleep(K_SECONDS(seconds));
 			link_up(interval, client->passive);
 			dfu_run(client);
 			reason = link_end();
