@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whole transfers into flash, on the processor of the scenario: the shim's flash, the Rust library, its signatures; only
+ * Bluetooth is replaced, by phone.c. Expected bytes come from the packages and from MCUboot's trailer, not from this project.
+ */
+#include <errno.h>
+#include <string.h>
+#include <zephyr/init.h>
+#include <zephyr/kernel.h>
+#include <zephyr/storage/flash_map.h>
+#include <zephyr/sys/crc.h>
+#include <zephyr/ztest.h>
+
+#include <bledfu/bledfu.h>
+#include "bledfu_shim.h"
+#include "phone.h"
+#include "test_flash.h"
+
+#define PACKAGE(_name, _dat, _bin) \
+	static const struct package _name = {_dat, sizeof(_dat), _bin, sizeof(_bin)}
+
+static const uint8_t first_image[] = {
+#include "small-1.0.0.bin.inc"
+};
+static const uint8_t update_init[] = {
+#include "small-2.0.0.dat.inc"
+};
+static const uint8_t update_image[] = {
+#include "small-2.0.0.bin.inc"
+};
+static const uint8_t wrong_signature_init[] = {
+#include "wrong-signature.dat.inc"
+};
+static const uint8_t other_key_init[] = {
+#include "wrong-image-key.dat.inc"
+};
+static const uint8_t other_key_image[] = {
+#include "wrong-image-key.bin.inc"
+};
+static const uint8_t wrong_hash_init[] = {
+#include "wrong-hash.dat.inc"
+};
+static const uint8_t wrong_hash_image[] = {
+#include "wrong-hash.bin.inc"
+};
+
+PACKAGE(update, update_init, update_image);
+PACKAGE(wrong_signature, wrong_signature_init, update_image);
+PACKAGE(other_image_key, other_key_init, other_key_image);
+PACKAGE(wrong_hash, wrong_hash_init, wrong_hash_image);
+
+/* MCUboot's trailer for a maximum alignment of 8, from the end of the slot. */
+static const uint8_t magic[16] = {0x77, 0xC2, 0x95, 0xF3, 0x60, 0xD2, 0xEF, 0x7F,
+				  0x35, 0x52, 0x50, 0x0F, 0x2C, 0xB6, 0x79, 0x80};
+#define MAGIC_AT(size)     ((size) - 16)
+#define IMAGE_OK_AT(size)  ((size) - 24)
+#define COPY_DONE_AT(size) ((size) - 32)
+#define SWAP_INFO_AT(size) ((size) - 40)
+#define SWAP_TEST          2
+
+#define INVALID_SIGNATURE   0x0005 /* result codes of Secure DFU */
+#define VERIFICATION_FAILED 0x0B0C
+#define UNKNOWN_OP          0x0002
+#define OPERATION_FAILED    0x000A
+
+static const struct flash_area *primary, *secondary;
+static unsigned int events[8];
+static uint32_t progress;
+static bool admits = true;
+static K_SEM_DEFINE(ready, 0, 1);
+static K_SEM_DEFINE(resetting, 0, 1);
+
+static enum bledfu_answer on_event(const struct bledfu_event_info *info)
+{
+	events[info->event]++;
+	switch (info->event) {
+	case BLEDFU_EVENT_READY:
+		k_sem_give(&ready);
+		break;
+	case BLEDFU_EVENT_STARTED:
+		return admits ? BLEDFU_GO_ON : BLEDFU_VETO;
+	case BLEDFU_EVENT_PROGRESS:
+		progress = info->progress.received;
+		break;
+	case BLEDFU_EVENT_RESETTING:
+		k_sem_give(&resetting);
+		return BLEDFU_VETO; /* the suite has not ended yet */
+	default:
+		break;
+	}
+	return BLEDFU_GO_ON;
+}
+
+BLEDFU_CALLBACK_DEFINE(suite, on_event);
+
+/* What the factory does, before the worker looks. */
+static int program_first_image(void)
+{
+	int err = flash_area_open(FIXED_PARTITION_ID(slot0_partition), &primary);
+
+	err = err != 0 ? err : flash_area_open(FIXED_PARTITION_ID(slot1_partition), &secondary);
+	err = err != 0 ? err : flash_area_erase(primary, 0, primary->fa_size);
+	return err != 0 ? err : flash_area_write(primary, 0, first_image, sizeof(first_image));
+}
+
+SYS_INIT(program_first_image, APPLICATION, 99);
+
+static void expect_bytes(const struct flash_area *area, uint32_t offset, const uint8_t *bytes, size_t length)
+{
+	uint8_t seen[256];
+
+	while (length > 0) {
+		size_t part = MIN(length, sizeof(seen));
+
+		zassert_ok(flash_area_read(area, offset, seen, part));
+		zassert_mem_equal(seen, bytes, part, "differs between 0x%x and 0x%x", offset,
+				  (uint32_t)(offset + part));
+		offset += part;
+		bytes += part;
+		length -= part;
+	}
+}
+
+static void expect_blank(const struct flash_area *area, uint32_t from, uint32_t to)
+{
+	static uint8_t blank[256];
+
+	memset(blank, 0xFF, sizeof(blank));
+	for (uint32_t part; from < to; from += part) {
+		part = MIN(to - from, sizeof(blank));
+		expect_bytes(area, from, blank, part);
+	}
+}
+
+static void expect_nothing_staged(void)
+{
+	struct bledfu_status status;
+
+	bledfu_status_get(&status);
+	zassert_not_equal(status.state, BLEDFU_STATE_STAGED);
+	zassert_equal(events[BLEDFU_EVENT_STAGED], 0);
+	expect_blank(secondary, SWAP_INFO_AT(secondary->fa_size), secondary->fa_size);
+	expect_bytes(primary, 0, first_image, sizeof(first_image));
+}
+
+/* From blank flash, by refusals, to a staged update, which waits for a reset that does not come. */
+static bool is_first_round(const void *round)
+{
+	return *(const int *)round == 1;
+}
+
+static bool is_second_round(const void *round)
+{
+	return *(const int *)round == 2;
+}
+
+static bool is_third_round(const void *round)
+{
+	return *(const int *)round == 3;
+}
+
+static void before(void *fixture)
+{
+	memset(events, 0, sizeof(events));
+	progress = 0;
+	phone_connect();
+}
+
+static void after(void *fixture)
+{
+	admits = true;
+	phone_waits();
+	phone_disconnect();
+}
+
+static void *setup(void)
+{
+	struct bledfu_status status;
+
+	zassert_ok(k_sem_take(&ready, K_SECONDS(10)), "the service does not start");
+	bledfu_status_get(&status);
+	zassert_equal(status.state, BLEDFU_STATE_IDLE);
+	zassert_true(status.confirmed);
+	zassert_equal(status.fw_version, CONFIG_BLEDFU_FW_VERSION);
+	return NULL;
+}
+
+/* ---- before anything is staged ---- */
+
+ZTEST(untouched, test_a_package_of_another_owner_is_refused_before_flash_is_touched)
+{
+	zassert_equal(phone_sends_package(&wrong_signature), INVALID_SIGNATURE);
+	phone_waits();
+	zassert_equal(events[BLEDFU_EVENT_REFUSED], 1);
+	zassert_equal(events[BLEDFU_EVENT_STARTED], 0);
+	expect_blank(secondary, 0, secondary->fa_size);
+	expect_nothing_staged();
+}
+
+ZTEST_SUITE(untouched, is_first_round, setup, before, after, NULL);
+
+ZTEST(refused, test_an_image_of_another_owner_is_refused_at_its_end)
+{
+	uint16_t result = phone_sends_package(&other_image_key);
+
+	zassert_true(result == INVALID_SIGNATURE || result == VERIFICATION_FAILED, "result 0x%x", result);
+	zassert_equal(events[BLEDFU_EVENT_STARTED], 1);
+	expect_nothing_staged();
+}
+
+ZTEST(refused, test_another_image_than_the_package_announced_is_refused)
+{
+	zassert_equal(phone_sends_package(&wrong_hash), VERIFICATION_FAILED);
+	expect_nothing_staged();
+}
+
+ZTEST(refused, test_a_product_that_does_not_want_an_update_now_gets_none)
+{
+	admits = false;
+	zassert_not_equal(phone_sends_package(&update), SUCCESS);
+	phone_waits();
+	zassert_equal(events[BLEDFU_EVENT_STARTED], 1);
+	zassert_equal(events[BLEDFU_EVENT_PROGRESS], 0);
+	expect_nothing_staged();
+}
+
+ZTEST(refused, test_an_unknown_request_is_answered)
+{
+	static const uint8_t request[] = {0x42};
+	struct answer answer = phone_asks(request, sizeof(request));
+
+	zassert_equal(phone_result(&answer, request[0]), UNKNOWN_OP);
+}
+
+ZTEST(refused, test_after_a_disconnect_the_finished_objects_are_still_there)
+{
+	uint32_t object = CONFIG_BLEDFU_OBJECT_SIZE;
+	const uint8_t create[] = {OP_CREATE, DATA, object & 0xFF, object >> 8, 0, 0};
+	struct answer answer;
+	struct position position;
+
+	zassert_equal(phone_sends_object(COMMAND, update.init, 0, update.init_length), SUCCESS);
+	zassert_equal(phone_sends_object(DATA, update.image, 0, object), SUCCESS);
+	zassert_equal(phone_sends_object(DATA, update.image, object, 2 * object), SUCCESS);
+	answer = phone_asks(create, sizeof(create));
+	zassert_equal(phone_result(&answer, OP_CREATE), SUCCESS);
+	phone_sends(update.image + 2 * object, 1000);
+	phone_disconnect();
+
+	phone_connect();
+	position = phone_selects(DATA);
+	zassert_equal(position.offset, 2 * object);
+	zassert_equal(position.crc, crc32_ieee(update.image, 2 * object));
+	expect_bytes(secondary, 0, update.image, 2 * object);
+	expect_nothing_staged();
+}
+
+#if DT_HAS_COMPAT_STATUS_OKAY(bledfu_test_flash)
+ZTEST(refused, test_a_peer_is_told_of_a_driver_that_does_not_come_back)
+{
+	zassert_equal(phone_sends_object(COMMAND, update.init, 0, update.init_length), SUCCESS);
+	test_flash_hold_next(TEST_FLASH_WRITE);
+	zassert_equal(phone_sends_object(DATA, update.image, 0, CONFIG_BLEDFU_OBJECT_SIZE), OPERATION_FAILED);
+	phone_waits();
+	zassert_true(test_flash_is_held(), "the driver was not asked");
+	zassert_equal(events[BLEDFU_EVENT_REFUSED], 1);
+	expect_nothing_staged();
+	/* It comes back late: nothing is lost but this transfer, as the next tests show. */
+	test_flash_release();
+}
+#endif
+
+ZTEST_SUITE(refused, is_second_round, NULL, before, after, NULL);
+
+/* ---- the update ---- */
+
+/* The first by name, and so the first to run. */
+ZTEST(update, test_an_update_is_staged_for_a_test_swap)
+{
+	uint32_t size = secondary->fa_size;
+	struct bledfu_status status;
+	const uint8_t swap_test = SWAP_TEST;
+
+	zassert_equal(phone_sends_package(&update), SUCCESS);
+	zassert_ok(k_sem_take(&resetting, K_SECONDS(30)), "the device does not want to reset");
+
+	zassert_equal(events[BLEDFU_EVENT_STARTED], 1);
+	zassert_equal(events[BLEDFU_EVENT_PROGRESS], DIV_ROUND_UP(update.image_length, CONFIG_BLEDFU_OBJECT_SIZE));
+	zassert_equal(events[BLEDFU_EVENT_STAGED], 1);
+	zassert_equal(events[BLEDFU_EVENT_REFUSED], 0);
+	zassert_equal(progress, update.image_length);
+	bledfu_status_get(&status);
+	zassert_equal(status.state, BLEDFU_STATE_STAGED);
+	zassert_equal(status.received, update.image_length);
+
+	expect_bytes(secondary, 0, update.image, update.image_length);
+	expect_bytes(secondary, MAGIC_AT(size), magic, sizeof(magic));
+	expect_blank(secondary, IMAGE_OK_AT(size), MAGIC_AT(size));
+	expect_blank(secondary, COPY_DONE_AT(size), IMAGE_OK_AT(size));
+	expect_bytes(secondary, SWAP_INFO_AT(size), &swap_test, 1);
+	expect_bytes(primary, 0, first_image, sizeof(first_image));
+	expect_blank(primary, SWAP_INFO_AT(primary->fa_size), primary->fa_size);
+}
+
+ZTEST(update, test_what_is_staged_stays_when_the_phone_comes_again)
+{
+	zassert_not_equal(phone_sends_package(&update), SUCCESS);
+	expect_bytes(secondary, 0, update.image, update.image_length);
+	expect_bytes(secondary, MAGIC_AT(secondary->fa_size), magic, sizeof(magic));
+}
+
+ZTEST(update, test_confirming_works_while_an_update_is_staged)
+{
+	zassert_ok(bledfu_confirm());
+	phone_waits();
+	zassert_equal(events[BLEDFU_EVENT_CONFIRMED], 1);
+}
+
+ZTEST_SUITE(update, is_third_round, NULL, before, after, NULL);
+
+void test_main(void)
+{
+	for (int round = 1; round <= 3; round++) {
+		ztest_run_test_suites(&round, false, 1, 1);
+	}
+	ztest_verify_all_test_suites_ran();
+}
