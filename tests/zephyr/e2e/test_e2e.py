@@ -4,6 +4,7 @@
 The application is the one twister built (`--build-dir`), or $BLEDFU_ZEPHYR_EXE, or none: then `bledfu serve` behind the bridge.
 """
 
+import logging
 import os
 import sys
 
@@ -16,6 +17,9 @@ for needed in ("bumble", "imgtool"):
 
 from run import Tools, run_scenario  # noqa: E402
 from scenarios import SCENARIOS  # noqa: E402
+
+# Twister asks for all log lines, and Bumble has some for every HCI packet.
+logging.getLogger("bumble").setLevel(logging.CRITICAL)
 
 
 @pytest.fixture(scope="session")
