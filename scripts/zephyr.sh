@@ -84,12 +84,12 @@ fi
 if [ $# -gt 0 ]; then
     exit 0
 elif west twister --help >/dev/null 2>&1; then
-    roots=()
-    for folder in "$root" "$root/samples" "$root/tests/zephyr"; do
-        [ -d "$folder" ] && roots+=(--testsuite-root "$folder")
-    done
+    # One folder for cargo, 1.91 or later: what does not depend on the scenario is built once. $BLEDFU_TWISTER_OPTIONS: such
+    # as -W for a linker that warns of its own libraries, or -j2.
+    export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$builds/cargo}
+    # shellcheck disable=SC2086
     west twister --integration --inline-logs --outdir "$builds/twister" --clobber-output \
-        -x=EXTRA_ZEPHYR_MODULES="$root" "${roots[@]}"
+        -x=EXTRA_ZEPHYR_MODULES="$root" --testsuite-root "$root" ${BLEDFU_TWISTER_OPTIONS:-}
 else
     echo 'skipped: west twister (no west, or not in a west workspace)'
 fi
