@@ -63,6 +63,11 @@ static const uint8_t magic[16] = {0x77, 0xC2, 0x95, 0xF3, 0x60, 0xD2, 0xEF, 0x7F
 #define UNKNOWN_OP          0x0002
 #define OPERATION_FAILED    0x000A
 
+/* The product's callbacks and log back end run on the worker too: this is theirs. */
+#define STACK_RESERVE 1024
+
+extern const k_tid_t bledfu_worker; /* zephyr/shim/worker.c */
+
 static const struct flash_area *primary, *secondary;
 static unsigned int events[8];
 static uint32_t progress;
@@ -314,6 +319,18 @@ ZTEST(update, test_confirming_works_while_an_update_is_staged)
 	zassert_ok(bledfu_confirm());
 	phone_waits();
 	zassert_equal(events[BLEDFU_EVENT_CONFIRMED], 1);
+}
+
+/* The last by name: refusals, signatures and a whole update lie behind it. A POSIX thread has another stack. */
+ZTEST(update, test_worker_has_stack_to_spare)
+{
+	size_t left = 0;
+
+	Z_TEST_SKIP_IFDEF(CONFIG_ARCH_POSIX);
+	zassert_ok(k_thread_stack_space_get(bledfu_worker, &left));
+	TC_PRINT("the worker has used %zu of %u bytes of its stack\n", CONFIG_BLEDFU_STACK_SIZE - left,
+		 CONFIG_BLEDFU_STACK_SIZE);
+	zassert_true(left >= STACK_RESERVE, "only %zu bytes of stack were never used", left);
 }
 
 ZTEST_SUITE(update, is_third_round, NULL, before, after, NULL);
