@@ -9,6 +9,8 @@
 
 #include "test_flash.h"
 
+#if DT_HAS_COMPAT_STATUS_OKAY(DT_DRV_COMPAT) /* not every scenario has one */
+
 #define SIZE  DT_INST_REG_SIZE(0)
 #define PAGE  DT_INST_PROP(0, page_size)
 #define UNIT  DT_INST_PROP(0, write_block_size)
@@ -147,3 +149,5 @@ static int init(const struct device *dev)
 }
 
 DEVICE_DT_INST_DEFINE(0, init, NULL, NULL, NULL, POST_KERNEL, CONFIG_KERNEL_INIT_PRIORITY_DEVICE, &api);
+
+#endif
