@@ -284,7 +284,7 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 {
 	uint32_t size = secondary->fa_size;
 	struct bledfu_status status;
-	const uint8_t swap_test = SWAP_TEST;
+	const uint8_t swap_test[] = {SWAP_TEST, 0xFF, 0xFF, 0xFF}; /* one write unit */
 
 	zassert_equal(phone_sends_package(&update), SUCCESS);
 	zassert_ok(k_sem_take(&resetting, K_SECONDS(30)), "the device does not want to reset");
@@ -302,7 +302,7 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 	expect_bytes(secondary, MAGIC_AT(size), magic, sizeof(magic));
 	expect_blank(secondary, IMAGE_OK_AT(size), MAGIC_AT(size));
 	expect_blank(secondary, COPY_DONE_AT(size), IMAGE_OK_AT(size));
-	expect_bytes(secondary, SWAP_INFO_AT(size), &swap_test, 1);
+	expect_bytes(secondary, SWAP_INFO_AT(size), swap_test, sizeof(swap_test));
 	expect_bytes(primary, 0, first_image, sizeof(first_image));
 	expect_blank(primary, SWAP_INFO_AT(primary->fa_size), primary->fa_size);
 }
