@@ -3,6 +3,8 @@
 # after project(): bledfu_wrap(<function> ...) gives the suite __wrap_<function> in place of a function between shim and Rust.
 set(BLEDFU_COMMON ${CMAKE_CURRENT_LIST_DIR})
 list(APPEND DTS_ROOT ${BLEDFU_COMMON})
+# Nobody answers at QEMU's Bluetooth port either: Zephyr would have QEMU ask a server.
+set(NO_QEMU_SERIAL_BT_SERVER 1)
 list(PREPEND EXTRA_CONF_FILE ${BLEDFU_COMMON}/suite.conf)
 
 function(bledfu_wrap)
