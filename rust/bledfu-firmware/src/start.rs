@@ -132,6 +132,7 @@ impl<'k> Device<'k> {
         let policy = ImagePolicy {
             keys: image,
             trusted_digests: &[],
+            unsigned: false,
         };
         let upload = Upload::new(secondary, journal, SoftCrypto, layout, policy, running);
         let mut target = SecureDfu::new_forgetful(upload, config(package));

@@ -15,7 +15,7 @@ use bledfu_slot::trailer::{self, SwapType, Trailer};
 use bledfu_slot::verify::{
     verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
 };
-use bledfu_swap::{BootConfig, BootReport};
+use bledfu_swap::{BootConfig, BootReport, Downgrade};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{ring_size, Frame, PushError, Ring, MAX_FRAME};
 use bledfu_transfer::secure_dfu::{Answer, Chip as ChipInfo, Config, SecureDfu, Then, Transport};
@@ -116,7 +116,7 @@ impl Setup {
             times: Times::Typical,
             slot_size: 0xE8000,
             max_sectors: 256,
-            algorithm: Algorithm::SwapMove,
+            algorithm: Algorithm::SwapOffset,
             keys: Keys::demo(),
             hw_version: 52,
             fw_version: 1,
@@ -147,9 +147,22 @@ impl Setup {
             sector_size: SECTOR_SIZE,
             write_size: 4,
         };
-        match Layout::new(self.algorithm, slot, slot, 8, self.max_sectors) {
+        let spare = self.algorithm.has_spare().then_some(Geometry {
+            slot_size: self.spare_size(),
+            ..slot
+        });
+        match Layout::with_spare(self.algorithm, slot, slot, spare, 8, self.max_sectors) {
             Ok(layout) => layout,
             Err(error) => panic!("slots of {:#x} bytes: {error}", self.slot_size),
+        }
+    }
+
+    /// Size of the third area: one page of scratch behind the primary slot, or another slot behind the journal.
+    fn spare_size(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::SwapScratch => SECTOR_SIZE,
+            Algorithm::Copy => self.slot_size,
+            _ => 0,
         }
     }
 
@@ -157,6 +170,7 @@ impl Setup {
         ImagePolicy {
             keys: self.keys.image,
             trusted_digests: self.keys.trusted_digests,
+            unsigned: false,
         }
     }
 
@@ -217,6 +231,8 @@ pub struct Board {
     pub secondary: Area,
     /// Journal.
     pub journal: Area,
+    /// Scratch, or the second place for images; empty for algorithms without.
+    pub spare: Area,
 }
 
 impl Board {
@@ -232,8 +248,18 @@ impl Board {
             )
         } else {
             (
-                Chip::with_size("internal", &NRF52840, PRIMARY_START + setup.slot_size, power),
-                Chip::with_size("external", setup.part, setup.slot_size + JOURNAL_SIZE, power),
+                Chip::with_size(
+                    "internal",
+                    &NRF52840,
+                    PRIMARY_START + setup.slot_size + setup.spare_size(),
+                    power,
+                ),
+                Chip::with_size(
+                    "external",
+                    setup.part,
+                    setup.slot_size + JOURNAL_SIZE + setup.spare_size(),
+                    power,
+                ),
             )
         };
         Self::with_chips(setup, power, internal, external)
@@ -257,6 +283,12 @@ impl Board {
             primary: internal.area(PRIMARY_START, setup.slot_size)?,
             secondary: external.area(0, setup.slot_size)?,
             journal: external.area(setup.slot_size, JOURNAL_SIZE)?,
+            spare: match setup.algorithm {
+                Algorithm::SwapScratch => {
+                    internal.area(PRIMARY_START + setup.slot_size, setup.spare_size())?
+                }
+                _ => external.area(setup.slot_size + JOURNAL_SIZE, setup.spare_size())?,
+            },
             internal,
             external,
         })
@@ -278,11 +310,19 @@ impl Board {
         let config = BootConfig {
             layout: self.setup.layout(),
             policy: self.setup.image_policy(),
+            downgrade: Downgrade::Allowed,
+            verify_primary: true,
         };
         let crypto = SimCrypto::new(&self.power);
-        let (mut primary, mut secondary) = (self.primary.clone(), self.secondary.clone());
-        bledfu_swap::boot(&mut primary, &mut secondary, &config, &crypto, &mut |_| ())
-            .map_err(|error| StartError::Boot(error.to_string()))
+        bledfu_swap::boot(
+            &mut self.primary.clone(),
+            &mut self.secondary.clone(),
+            &mut self.spare.clone(),
+            &config,
+            &crypto,
+            &mut |_| (),
+        )
+        .map_err(|error| StartError::Boot(error.to_string()))
     }
 
     /// Starts the application that is in the primary slot.

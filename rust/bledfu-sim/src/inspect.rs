@@ -19,7 +19,7 @@ use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, InitPacket, HASH_SHA256, MAX_INIT_PACKET,
     SIGNATURE_ECDSA_P256_SHA256,
 };
-use clap::{Args, ValueEnum};
+use clap::Args;
 use embedded_storage::nor_flash::NorFlashErrorKind;
 use sha2::{Digest, Sha256};
 
@@ -27,6 +27,7 @@ use crate::init_packet::BootValidation;
 use crate::keys::open_public_key;
 use crate::package::{parse_u32, read_parts, Package, Part, PartKind};
 use crate::phone::secure_dfu::crc32;
+use crate::update::algorithm_parser;
 
 /// Sector size of every slot there is.
 const SECTOR: u32 = 4096;
@@ -58,18 +59,8 @@ pub struct InspectArgs {
     #[arg(long, value_name = "N", value_parser = parse_u32)]
     pub max_sectors: Option<u32>,
     /// How the boot stage installs.
-    #[arg(long, value_enum, default_value_t = InspectAlgorithm::SwapMove)]
-    pub algorithm: InspectAlgorithm,
-}
-
-/// Names of the install algorithms on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum InspectAlgorithm {
-    /// Swap using move.
-    #[default]
-    SwapMove,
-    /// Overwrite only.
-    Overwrite,
+    #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
+    pub algorithm: Algorithm,
 }
 
 /// What an inspection needs to know beside the bytes.
@@ -100,7 +91,7 @@ impl Default for Options {
             align: 4,
             max_align: 8,
             max_sectors: None,
-            algorithm: Algorithm::SwapMove,
+            algorithm: Algorithm::SwapOffset,
         }
     }
 }
@@ -163,10 +154,7 @@ pub fn cmd_inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         align: args.align,
         max_align: args.max_align,
         max_sectors: args.max_sectors,
-        algorithm: match args.algorithm {
-            InspectAlgorithm::SwapMove => Algorithm::SwapMove,
-            InspectAlgorithm::Overwrite => Algorithm::Overwrite,
-        },
+        algorithm: args.algorithm,
     };
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let name = args
@@ -544,14 +532,20 @@ fn image_or_slot(report: &mut Report, name: &str, bytes: &[u8], options: &Option
         heading(report, name, "file", bytes);
         return report.problem("the file is larger than 4 GiB");
     };
-    let mut flash = SliceFlash(bytes);
-    let total = bledfu_slot::verify::image_size(&mut flash, 0, len).ok();
+    let total_at = |start| bledfu_slot::verify::image_size(&mut SliceFlash(bytes), start, len).ok();
+    // Swap using offset stores updates from the second sector of the slot on.
+    let start = match (total_at(0), total_at(SECTOR)) {
+        (None, Some(_)) if len.is_multiple_of(SECTOR) => SECTOR,
+        _ => 0,
+    };
+    let total = total_at(start).map(|total| start + total);
     let is_slot = match options.slot_size {
         Some(size) => size == len,
         // Behind the image of a plain file there is nothing, or padding to a multiple of 4.
         None => len.is_multiple_of(SECTOR) && total.is_none_or(|total| len - total >= 4),
     };
-    let parsed = ImageHeader::parse(bytes);
+    let image_bytes = bytes.get(start as usize..).unwrap_or_default();
+    let parsed = ImageHeader::parse(image_bytes);
     let what = match (is_slot, &parsed) {
         (true, _) => "slot",
         (false, Err(HeaderError::BadMagic)) => "no MCUboot image",
@@ -559,7 +553,16 @@ fn image_or_slot(report: &mut Report, name: &str, bytes: &[u8], options: &Option
     };
     heading(report, name, what, bytes);
     match parsed {
-        Ok(header) => image(report, bytes, len, &header, total, is_slot, options),
+        Ok(header) => {
+            if start != 0 {
+                report.field(
+                    "image at",
+                    format!("{start:#x}, where swap using offset wants an update"),
+                );
+            }
+            let (len, total) = (len - start, total.map(|total| total - start));
+            image(report, image_bytes, len, &header, total, is_slot, options);
+        }
         Err(HeaderError::Erased) if is_slot => report.field("image", "none: the slot starts erased"),
         Err(error) => report.problem(error),
     }
@@ -634,6 +637,7 @@ fn image(
     let policy = ImagePolicy {
         keys: &keys,
         trusted_digests: &trusted,
+        unsigned: false,
     };
     let room = options.slot_size.unwrap_or(len).max(len);
     let limit = match layout(room, options) {
@@ -736,12 +740,26 @@ fn geometry(slot_size: u32, options: &Options) -> (Geometry, u32) {
 
 fn layout(slot_size: u32, options: &Options) -> Result<Layout, bledfu_slot::LayoutError> {
     let (geometry, sectors) = geometry(slot_size, options);
-    Layout::new(options.algorithm, geometry, geometry, options.max_align, sectors)
+    let spare = options.algorithm.has_spare().then_some(geometry);
+    Layout::with_spare(
+        options.algorithm,
+        geometry,
+        geometry,
+        spare,
+        options.max_align,
+        sectors,
+    )
 }
 
 fn trailer(report: &mut Report, bytes: &[u8], len: u32, options: &Options) {
     let (geometry, sectors) = geometry(len, options);
-    let place = match TrailerLayout::new(geometry, options.align, options.max_align, sectors) {
+    let place = match TrailerLayout::new(
+        options.algorithm,
+        geometry,
+        options.align,
+        options.max_align,
+        sectors,
+    ) {
         Ok(place) => place,
         Err(error) => {
             report.heading("trailer");
@@ -752,10 +770,7 @@ fn trailer(report: &mut Report, bytes: &[u8], len: u32, options: &Options) {
     };
     // A slice of the right length is never read beyond its end.
     let trailer = Trailer::read(&mut SliceFlash(bytes), &place).unwrap_or(Trailer::ERASED);
-    let algorithm = match options.algorithm {
-        Algorithm::Overwrite => "overwrite",
-        _ => "swap-move",
-    };
+    let algorithm = options.algorithm.as_str();
     report.heading(format!(
         "trailer: {} bytes from {:#x} (write size {}, max align {}, {sectors} sectors, {algorithm})",
         place.trailer_size(),
@@ -1029,7 +1044,7 @@ mod tests {
             sector_size: SECTOR,
             write_size: 4,
         };
-        let layout = Layout::new(Algorithm::SwapMove, geometry, geometry, 8, 256).unwrap();
+        let layout = Layout::new(Algorithm::SwapOffset, geometry, geometry, 8, 256).unwrap();
         let power = Power::new();
         let chip = Chip::with_size("external", &MX25R6435F, SLOT, &power);
         let mut area = chip.area(0, SLOT).unwrap();
@@ -1038,6 +1053,7 @@ mod tests {
         let policy = ImagePolicy {
             keys: &keys,
             trusted_digests: &[],
+            unsigned: false,
         };
         let slot = Slot::new(layout).verify(&mut area, &policy, &SoftCrypto).unwrap();
         request_test(&mut area, &slot).unwrap();

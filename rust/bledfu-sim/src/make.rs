@@ -470,6 +470,7 @@ mod tests {
         let policy = ImagePolicy {
             keys: &keys,
             trusted_digests: &[],
+            unsigned: false,
         };
         verify_image(&mut SliceFlash(&slot), 0, SLOT, SLOT - 8192, &policy, &SoftCrypto)
             .map(|_| ())

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::{bail, Context, Result};
 use bledfu_slot::layout::Algorithm;
 use bledfu_transfer::init_check::SoftDevicePolicy;
-use clap::{Args, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::demo;
@@ -21,22 +22,14 @@ use crate::phone::secure_dfu::Phone;
 use crate::power::Tear;
 use crate::world::{Boot, Outcome, World};
 
-/// How the boot stage installs, on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Install {
-    /// Swap using move: the old image is kept until the new one confirms itself.
-    Move,
-    /// Overwrite: faster, and no way back.
-    Overwrite,
-}
-
-impl From<Install> for Algorithm {
-    fn from(install: Install) -> Self {
-        match install {
-            Install::Move => Self::SwapMove,
-            Install::Overwrite => Self::Overwrite,
-        }
-    }
+/// The install algorithms on the command line.
+pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str)).map(|name| {
+        let found = Algorithm::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name);
+        found.unwrap_or(Algorithm::SwapOffset) // the parser lets no other name pass
+    })
 }
 
 /// What `update` and `serve` both can be told about the device.
@@ -62,8 +55,8 @@ pub struct DeviceArgs {
     #[arg(long, default_value = "none", value_name = "POLICY")]
     pub sd_policy: String,
     /// How the boot stage installs.
-    #[arg(long, value_enum, default_value = "move")]
-    pub install: Install,
+    #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
+    pub install: Algorithm,
     /// Image in the primary slot of a new device [default: the demo image 1.0.0].
     #[arg(long, value_name = "FILE.bin")]
     pub primary: Option<PathBuf>,
@@ -104,7 +97,7 @@ impl DeviceArgs {
             hw_version: self.hw_version,
             fw_version: self.fw_version,
             soft_device: parse_sd_policy(&self.sd_policy)?,
-            algorithm: self.install.into(),
+            algorithm: self.install,
             ..Setup::demo()
         };
         if factory.len() > setup.layout().max_image_size() as usize {

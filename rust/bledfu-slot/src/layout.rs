@@ -1,42 +1,94 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where things are in the two slots, per install algorithm.
 //!
-//! Source of every rule: MCUboot `bootutil_misc.h` (trailer), `swap_move.c` and `loader.c` (usable size). The numbers
-//! `max_sectors` (M) and `max_align` (MA) are stored nowhere in flash: every program that touches the same slots must be
-//! built with the same two.
+//! Source of every rule: MCUboot `bootutil_misc.h` (trailer), `swap_move.c`, `swap_offset.c`, `swap_scratch.c` and
+//! `loader.c` (usable size). The numbers `max_sectors` (M) and `max_align` (MA) are stored nowhere in flash: every program
+//! that touches the same slots must be built with the same two.
 //!
 //! ```text
 //! primary / secondary slot                        trailer (lowest field first; every field is MA bytes wide)
 //! +--------------------------+ 0                  +-----------------------------+ status_start = size - T
-//! | image: header, payload,  |                    | status records              | M * 3 * W bytes
+//! | image: header, payload,  |                    | status records              | M * K * W bytes
 //! | TLVs                     |                    +-----------------------------+
-//! |                          |                    | swap_size  u32              | -(4*MA) - up(16,MA)
-//! +--------------------------+ max_image_size     | swap_info  u8               |
-//! | free                     |                    | copy_done  u8               |
-//! +--------------------------+ first_sector       | image_ok   u8               |
-//! | trailer sectors          |                    | (filler)  magic  16 bytes   | last 16 bytes of the slot
-//! +--------------------------+ slot_size          +-----------------------------+
+//! |                          |                    | swap_size  u32              |
+//! +--------------------------+ max_image_size     | (offset: TLV sizes 2 x u16) |
+//! | free                     |                    | swap_info  u8               |
+//! +--------------------------+ first_sector       | copy_done  u8               |
+//! | trailer sectors          |                    | image_ok   u8               |
+//! +--------------------------+ slot_size          | (filler)  magic  16 bytes   | last 16 bytes of the slot
+//!                                                 +-----------------------------+
 //! ```
+//! K, status records per sector: 3 for swap using move and scratch, 2 for swap using offset, whose secondary slot holds an
+//! update from its second sector on. A scratch area ends in a trailer with the three records of one sector. Copy keeps no
+//! status records but one [role record](crate::roles) in their place.
 
 use crate::flash::MAX_WRITE_SIZE;
 
 /// Size of the magic at the very end of a slot, in bytes.
 pub const MAGIC_SIZE: u32 = 16;
 
-/// Status records MCUboot reserves per sector (swap using move and scratch).
-const RECORDS_PER_SECTOR: u32 = 3;
-
-/// Info fields below the magic: swap_size, swap_info, copy_done, image_ok.
-const INFO_FIELDS: u32 = 4;
+/// What copy has in place of status records, in bytes: a role record and a mark, each a whole number of write units.
+pub(crate) const ROLE_REGION: u32 = 96;
 
 /// How an update gets from the secondary into the primary slot.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
+    /// MCUboot's "swap using offset": an update is stored one sector up in the secondary slot, so each sector of the
+    /// primary finds a free place beside the one that comes.
+    SwapOffset,
     /// MCUboot's "swap using move": the primary image moves up one sector, then sectors are exchanged one by one.
     SwapMove,
+    /// MCUboot's "swap using scratch": sectors are exchanged through a third area.
+    SwapScratch,
     /// MCUboot's "overwrite only": the secondary is copied over the primary; there is no way back.
     Overwrite,
+    /// Our own: the update is copied over the primary, and the way back is the copy of the running image that is still
+    /// where it was received, in a third place.
+    Copy,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 5] = [
+        Self::SwapOffset,
+        Self::SwapMove,
+        Self::SwapScratch,
+        Self::Overwrite,
+        Self::Copy,
+    ];
+
+    /// The name in command lines and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SwapOffset => "swap-offset",
+            Self::SwapMove => "swap-move",
+            Self::SwapScratch => "swap-scratch",
+            Self::Overwrite => "overwrite",
+            Self::Copy => "copy",
+        }
+    }
+
+    /// Needs a third area: [`SwapScratch`](Self::SwapScratch) its scratch, [`Copy`](Self::Copy) a second place for images.
+    pub const fn has_spare(self) -> bool {
+        matches!(self, Self::SwapScratch | Self::Copy)
+    }
+
+    /// Status records per sector (K).
+    const fn records_per_sector(self) -> u32 {
+        match self {
+            Self::SwapOffset => 2,
+            _ => 3,
+        }
+    }
+
+    /// Info fields below the magic: swap_size, swap_info, copy_done, image_ok; one more for swap using offset.
+    const fn info_fields(self) -> u32 {
+        match self {
+            Self::SwapOffset => 5,
+            _ => 4,
+        }
+    }
 }
 
 /// Size and units of one slot, in bytes.
@@ -76,10 +128,16 @@ pub enum LayoutError {
     TooManySectors,
     /// A slot has no room for an image beside its trailer.
     TooSmall,
-    /// Swap using move needs the same sector size in both slots.
+    /// Swap using move or offset needs the same sector size in both slots; with scratch one must be a multiple of the
+    /// other.
     SectorSizesDiffer,
-    /// Swap using move needs equal sector counts, or one sector more in the primary slot.
+    /// The sector counts of the slots must be equal; swap using move allows one more in the primary slot, swap using offset
+    /// one more in the secondary.
     SectorCountsDiffer,
+    /// The algorithm needs a third area, and none was given; or one was given that it does not need.
+    Spare,
+    /// The scratch area is not a whole number of the larger sectors, or has another write unit than the primary slot.
+    ScratchUnits,
 }
 
 impl core::fmt::Display for LayoutError {
@@ -93,6 +151,10 @@ impl core::fmt::Display for LayoutError {
             Self::TooSmall => "a slot has no room for an image beside its trailer",
             Self::SectorSizesDiffer => "the slots have different sector sizes",
             Self::SectorCountsDiffer => "the sector counts of the slots do not fit together",
+            Self::Spare => "this algorithm needs a third area, or must not have one",
+            Self::ScratchUnits => {
+                "the scratch area is no multiple of the larger sectors, or its write unit is not that of the primary slot"
+            }
         })
     }
 }
@@ -116,6 +178,7 @@ const fn smaller(a: u32, b: u32) -> u32 {
 /// Offsets of the trailer fields of one slot, in bytes from the start of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrailerLayout {
+    algorithm: Algorithm,
     slot_size: u32,
     sector_size: u32,
     write_size: u32,
@@ -130,6 +193,7 @@ impl TrailerLayout {
     /// # Errors
     /// A [`LayoutError`] naming the number that does not fit.
     pub const fn new(
+        algorithm: Algorithm,
         geometry: Geometry,
         status_unit: u32,
         max_align: u32,
@@ -149,7 +213,7 @@ impl TrailerLayout {
             i += 1;
         }
         // All info fields and the magic must share the last sector: one erase makes or unmakes a trailer.
-        let info_size = INFO_FIELDS * max_align + round_up(MAGIC_SIZE, max_align);
+        let info_size = algorithm.info_fields() * max_align + round_up(MAGIC_SIZE, max_align);
         if !geometry.sector_size.is_power_of_two() || geometry.sector_size < info_size {
             return Err(LayoutError::SectorSize);
         }
@@ -159,16 +223,20 @@ impl TrailerLayout {
         {
             return Err(LayoutError::SlotSize);
         }
+        let mut records = max_sectors as u64 * algorithm.records_per_sector() as u64;
+        if matches!(algorithm, Algorithm::Copy) {
+            records = (ROLE_REGION / status_unit) as u64;
+        }
         // The u64 sum cannot overflow, and what is below the slot size fits a u32 again.
-        let trailer_size =
-            max_sectors as u64 * RECORDS_PER_SECTOR as u64 * status_unit as u64 + info_size as u64;
+        let trailer_size = records * status_unit as u64 + info_size as u64;
         if trailer_size + geometry.sector_size as u64 > geometry.slot_size as u64 {
             return Err(LayoutError::TooSmall);
         }
-        if geometry.sectors() > max_sectors {
+        if geometry.sectors() > max_sectors && !matches!(algorithm, Algorithm::Copy) {
             return Err(LayoutError::TooManySectors);
         }
         Ok(Self {
+            algorithm,
             slot_size: geometry.slot_size,
             sector_size: geometry.sector_size,
             write_size: geometry.write_size,
@@ -176,6 +244,19 @@ impl TrailerLayout {
             max_align,
             max_sectors,
         })
+    }
+
+    /// The trailer of a scratch area: room for the records of one sector.
+    const fn scratch(area: Geometry, status_unit: u32, max_align: u32) -> Self {
+        Self {
+            algorithm: Algorithm::SwapScratch,
+            slot_size: area.slot_size,
+            sector_size: area.sector_size,
+            write_size: area.write_size,
+            status_unit,
+            max_align,
+            max_sectors: 1,
+        }
     }
 
     /// Size of the slot.
@@ -210,7 +291,10 @@ impl TrailerLayout {
 
     /// Number of status records the region holds.
     pub const fn record_count(&self) -> u32 {
-        self.max_sectors * RECORDS_PER_SECTOR
+        match self.algorithm {
+            Algorithm::Copy => ROLE_REGION / self.status_unit,
+            _ => self.max_sectors * self.algorithm.records_per_sector(),
+        }
     }
 
     /// The 16 magic bytes: the last of the slot.
@@ -238,14 +322,24 @@ impl TrailerLayout {
         self.magic_write() - 3 * self.max_align
     }
 
-    /// The number of bytes being swapped.
-    pub const fn swap_size(&self) -> u32 {
+    /// Swap using offset: sizes of the unprotected TLV areas, of the image in the primary, then in the secondary slot.
+    pub const fn tlv_sizes(&self) -> u32 {
         self.magic_write() - 4 * self.max_align
+    }
+
+    /// The number of bytes being swapped: the lowest of the info fields.
+    pub const fn swap_size(&self) -> u32 {
+        self.magic_write() - self.algorithm.info_fields() * self.max_align
     }
 
     /// The first status record.
     pub const fn status_start(&self) -> u32 {
         self.swap_size() - self.record_count() * self.status_unit
+    }
+
+    /// Size of the info fields and the magic.
+    const fn info_size(&self) -> u32 {
+        self.slot_size - self.swap_size()
     }
 
     /// Size of the whole trailer (T).
@@ -259,21 +353,22 @@ impl TrailerLayout {
     }
 }
 
-/// Two slots and the algorithm that connects them.
+/// The slots and the algorithm that connects them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     algorithm: Algorithm,
     primary: Geometry,
     secondary: Geometry,
+    spare: Option<Geometry>,
     primary_trailer: TrailerLayout,
     secondary_trailer: TrailerLayout,
+    spare_trailer: Option<TrailerLayout>,
 }
 
 impl Layout {
-    /// A layout for `algorithm`; `max_align` is 8, 16 or 32, `max_sectors` at least the sector count of either slot.
+    /// A layout of two slots; `max_align` is 8, 16 or 32, `max_sectors` at least the sector count of either slot.
     ///
-    /// Meant for a `const`, so that a slot pair that cannot work fails the build. Both trailers are sized with the
-    /// primary's write unit: that slot holds the status records (MCUboot `BOOT_WRITE_SZ`).
+    /// Meant for a `const`, so that a slot pair that cannot work fails the build.
     ///
     /// # Errors
     /// A [`LayoutError`] naming the rule that is broken.
@@ -284,37 +379,83 @@ impl Layout {
         max_align: u32,
         max_sectors: u32,
     ) -> Result<Self, LayoutError> {
+        Self::with_spare(algorithm, primary, secondary, None, max_align, max_sectors)
+    }
+
+    /// As [`new`](Self::new), with the third area of an [algorithm that has one](Algorithm::has_spare).
+    ///
+    /// All trailers are sized with one write unit: that of the areas which hold status records (MCUboot `BOOT_WRITE_SZ`).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub const fn with_spare(
+        algorithm: Algorithm,
+        primary: Geometry,
+        secondary: Geometry,
+        spare: Option<Geometry>,
+        max_align: u32,
+        max_sectors: u32,
+    ) -> Result<Self, LayoutError> {
         let unit = primary.write_size;
-        let primary_trailer = match TrailerLayout::new(primary, unit, max_align, max_sectors) {
+        let primary_trailer = match TrailerLayout::new(algorithm, primary, unit, max_align, max_sectors) {
             Ok(trailer) => trailer,
             Err(error) => return Err(error),
         };
-        let secondary_trailer = match TrailerLayout::new(secondary, unit, max_align, max_sectors) {
+        let secondary_trailer = match TrailerLayout::new(algorithm, secondary, unit, max_align, max_sectors) {
             Ok(trailer) => trailer,
             Err(error) => return Err(error),
         };
+        let spare_trailer = match (algorithm, spare) {
+            (Algorithm::SwapScratch, Some(area)) => {
+                match scratch_trailer(primary, secondary, area, max_align) {
+                    Ok(trailer) => Some(trailer),
+                    Err(error) => return Err(error),
+                }
+            }
+            (Algorithm::Copy, Some(area)) => {
+                match TrailerLayout::new(algorithm, area, unit, max_align, max_sectors) {
+                    Ok(trailer) => Some(trailer),
+                    Err(error) => return Err(error),
+                }
+            }
+            (_, None) if !algorithm.has_spare() => None,
+            _ => return Err(LayoutError::Spare),
+        };
+        let (n, m) = (primary.sectors(), secondary.sectors());
         match algorithm {
-            Algorithm::SwapMove => {
+            Algorithm::SwapOffset | Algorithm::SwapMove => {
                 if primary.sector_size != secondary.sector_size {
                     return Err(LayoutError::SectorSizesDiffer);
                 }
-                let (n, m) = (primary.sectors(), secondary.sectors());
-                if n != m && n != m + 1 {
+                let offset = matches!(algorithm, Algorithm::SwapOffset);
+                if n != m && (offset && n + 1 != m || !offset && n != m + 1) {
                     return Err(LayoutError::SectorCountsDiffer);
                 }
                 // One sector for the image and one to move it by.
-                if primary_trailer.first_sector() < 2 * primary.sector_size {
+                let moving = if offset {
+                    secondary_trailer
+                } else {
+                    primary_trailer
+                };
+                if moving.first_sector() < 2 * primary.sector_size {
                     return Err(LayoutError::TooSmall);
                 }
             }
-            Algorithm::Overwrite => {}
+            Algorithm::SwapScratch => {
+                if primary.slot_size != secondary.slot_size {
+                    return Err(LayoutError::SectorCountsDiffer);
+                }
+            }
+            Algorithm::Overwrite | Algorithm::Copy => {}
         }
         Ok(Self {
             algorithm,
             primary,
             secondary,
+            spare,
             primary_trailer,
             secondary_trailer,
+            spare_trailer,
         })
     }
 
@@ -333,6 +474,11 @@ impl Layout {
         self.secondary
     }
 
+    /// The third area: scratch, or the second place for images of [`Algorithm::Copy`].
+    pub const fn spare(&self) -> Option<Geometry> {
+        self.spare
+    }
+
     /// Trailer of the primary slot.
     pub const fn primary_trailer(&self) -> TrailerLayout {
         self.primary_trailer
@@ -343,27 +489,98 @@ impl Layout {
         self.secondary_trailer
     }
 
+    /// Trailer of the third area.
+    pub const fn spare_trailer(&self) -> Option<TrailerLayout> {
+        self.spare_trailer
+    }
+
     /// Largest image that can be installed, in bytes: header, payload and both TLV areas together.
     ///
     /// The exact limits of MCUboot since v2.2; earlier releases allowed larger images and could damage them.
     pub const fn max_image_size(&self) -> u32 {
+        let (primary, secondary) = (self.primary_trailer, self.secondary_trailer);
         match self.algorithm {
+            Algorithm::SwapOffset => smaller(
+                primary.first_sector(),
+                secondary.first_sector() - secondary.sector_size,
+            ),
             Algorithm::SwapMove => smaller(
-                self.primary_trailer.first_sector() - self.primary.sector_size,
-                self.secondary_trailer.first_sector(),
+                primary.first_sector() - primary.sector_size,
+                secondary.first_sector(),
             ),
-            Algorithm::Overwrite => smaller(
-                self.primary_trailer.swap_info(),
-                self.secondary_trailer.swap_info(),
-            ),
+            Algorithm::SwapScratch => scratch_limit(primary, secondary, self.spare_trailer),
+            Algorithm::Overwrite => smaller(primary.swap_info(), secondary.swap_info()),
+            Algorithm::Copy => {
+                let limit = smaller(primary.first_sector(), secondary.first_sector());
+                match self.spare_trailer {
+                    Some(spare) => smaller(limit, spare.first_sector()),
+                    None => limit,
+                }
+            }
         }
     }
 
     /// Where in the secondary slot an update starts, in bytes.
     pub const fn upload_offset(&self) -> u32 {
         match self.algorithm {
-            Algorithm::SwapMove | Algorithm::Overwrite => 0,
+            Algorithm::SwapOffset => self.secondary.sector_size,
+            _ => 0,
         }
+    }
+}
+
+/// The trailer of a scratch area that fits both slots.
+const fn scratch_trailer(
+    primary: Geometry,
+    secondary: Geometry,
+    area: Geometry,
+    max_align: u32,
+) -> Result<TrailerLayout, LayoutError> {
+    let unit = if primary.sector_size > secondary.sector_size {
+        primary.sector_size
+    } else {
+        secondary.sector_size
+    };
+    // Sector sizes are powers of two, so one is always a multiple of the other. A region that is no whole number of the
+    // larger ones would end inside a sector (MCUboot issue 2524).
+    if area.slot_size == 0
+        || !area.sector_size.is_power_of_two()
+        || !area.slot_size.is_multiple_of(unit)
+        || !area.slot_size.is_multiple_of(area.sector_size)
+        || area.write_size != primary.write_size
+    {
+        return Err(LayoutError::ScratchUnits);
+    }
+    let trailer = TrailerLayout::scratch(area, primary.write_size, max_align);
+    // The trailer must leave room for data, and must not need more than a sector of its own.
+    let size = trailer.info_size() + 3 * trailer.status_unit;
+    if size >= area.sector_size {
+        return Err(LayoutError::TooSmall);
+    }
+    Ok(trailer)
+}
+
+/// MCUboot `app_max_size` of swap using scratch: the trailer, and padding so that the data in the first trailer sector and
+/// the scratch area's own trailer fit the scratch area together.
+const fn scratch_limit(
+    primary: TrailerLayout,
+    secondary: TrailerLayout,
+    spare: Option<TrailerLayout>,
+) -> u32 {
+    let status = smaller(primary.status_start(), secondary.status_start());
+    let first_end = smaller(
+        primary.first_sector() + primary.sector_size,
+        secondary.first_sector() + secondary.sector_size,
+    );
+    let own = match spare {
+        Some(scratch) => scratch.trailer_size(),
+        None => 0,
+    };
+    let there = first_end - status;
+    if own > there {
+        status - (own - there)
+    } else {
+        status
     }
 }
 
@@ -379,8 +596,13 @@ mod tests {
         }
     }
 
+    fn trailer_of(algorithm: Algorithm, write_size: u32, max_align: u32, max_sectors: u32) -> TrailerLayout {
+        let geometry = geometry(0x10000, write_size);
+        TrailerLayout::new(algorithm, geometry, write_size, max_align, max_sectors).unwrap()
+    }
+
     fn trailer(write_size: u32, max_align: u32, max_sectors: u32) -> TrailerLayout {
-        TrailerLayout::new(geometry(0x10000, write_size), write_size, max_align, max_sectors).unwrap()
+        trailer_of(Algorithm::SwapMove, write_size, max_align, max_sectors)
     }
 
     /// Distance from the end of the slot.
@@ -440,6 +662,62 @@ mod tests {
     }
 
     #[test]
+    fn swap_using_offset_has_two_records_per_sector_and_one_more_field() {
+        for (w, m, size) in [(1, 128, 312), (2, 128, 568), (4, 128, 1080), (8, 128, 2104)] {
+            assert_eq!(trailer_of(Algorithm::SwapOffset, w, 8, m).trailer_size(), size);
+        }
+        for (max_align, expected) in [(8, [48, 56]), (16, [80, 96]), (32, [160, 192])] {
+            let t = trailer_of(Algorithm::SwapOffset, 4, max_align, 128);
+            assert_eq!([t.tlv_sizes(), t.swap_size()].map(|at| back(&t, at)), expected);
+            assert_eq!(t.swap_info(), trailer(4, max_align, 128).swap_info());
+        }
+    }
+
+    #[test]
+    fn a_scratch_area_holds_the_records_of_one_sector() {
+        let g = geometry(0x10000, 4);
+        let scratch = |size, write_size| {
+            let spare = Some(geometry(size, write_size));
+            Layout::with_spare(Algorithm::SwapScratch, g, g, spare, 8, 128)
+        };
+        let t = scratch(0x1000, 4).unwrap().spare_trailer().unwrap();
+        assert_eq!(t.trailer_size(), 3 * 4 + 4 * 8 + 16);
+        assert_eq!(scratch(0x1000, 8).map(|_| ()), Err(LayoutError::ScratchUnits)); // case 82
+        assert_eq!(scratch(0x800, 4).map(|_| ()), Err(LayoutError::ScratchUnits)); // case 81
+        assert_eq!(scratch(0, 4).map(|_| ()), Err(LayoutError::ScratchUnits));
+        let large = Geometry {
+            sector_size: 0x10000,
+            slot_size: 0x40000,
+            write_size: 4,
+        };
+        let small = geometry(0x40000, 4);
+        let pair =
+            |spare| Layout::with_spare(Algorithm::SwapScratch, small, large, Some(spare), 8, 128).map(|_| ());
+        assert_eq!(pair(geometry(0x1000, 4)), Err(LayoutError::ScratchUnits)); // case 75
+        assert_eq!(pair(geometry(0x10000, 4)), Ok(()));
+    }
+
+    #[test]
+    fn a_third_area_is_given_exactly_to_those_that_need_one() {
+        let g = geometry(0x10000, 4);
+        for algorithm in Algorithm::ALL {
+            let with = |spare| Layout::with_spare(algorithm, g, g, spare, 8, 128).map(|_| ());
+            assert_eq!(
+                with(None).is_ok(),
+                !algorithm.has_spare(),
+                "{}",
+                algorithm.as_str()
+            );
+            assert_eq!(
+                with(Some(g)).is_ok(),
+                algorithm.has_spare(),
+                "{}",
+                algorithm.as_str()
+            );
+        }
+    }
+
+    #[test]
     fn the_magic_is_written_in_whole_alignment_units() {
         assert_eq!(back(&trailer(4, 8, 128), trailer(4, 8, 128).magic_write()), 16);
         assert_eq!(
@@ -460,6 +738,16 @@ mod tests {
         assert_eq!(limit(Algorithm::SwapMove, 0x11000, 0x10000, 128), 0xF000);
         assert_eq!(limit(Algorithm::SwapMove, 0xE8000, 0xE8000, 256), 0xE6000);
         assert_eq!(limit(Algorithm::Overwrite, 0x10000, 0x10000, 128), 0xFFD8);
+        assert_eq!(limit(Algorithm::SwapOffset, 0x10000, 0x10000, 128), 0xE000);
+        assert_eq!(limit(Algorithm::SwapOffset, 0x10000, 0x11000, 128), 0xF000);
+        assert_eq!(limit(Algorithm::SwapOffset, 0xE8000, 0xE8000, 256), 0xE6000);
+        let scratch = |size| {
+            let g = geometry(0x10000, 4);
+            Layout::with_spare(Algorithm::SwapScratch, g, g, Some(geometry(size, 4)), 8, 128)
+                .unwrap()
+                .max_image_size()
+        };
+        assert_eq!(scratch(0x1000), 0xF9D0);
     }
 
     #[test]
@@ -483,6 +771,12 @@ mod tests {
             Err(LayoutError::SectorCountsDiffer)
         );
         assert_eq!(pair(SwapMove, geometry(0x11000, 4), g, 128), Ok(()));
+        use Algorithm::SwapOffset;
+        assert_eq!(pair(SwapOffset, g, geometry(0x11000, 4), 128), Ok(()));
+        assert_eq!(
+            pair(SwapOffset, geometry(0x11000, 4), g, 128),
+            Err(LayoutError::SectorCountsDiffer)
+        );
         assert_eq!(pair(SwapMove, g, g, 15), Err(LayoutError::TooManySectors)); // case 77
         assert_eq!(pair(SwapMove, g, g, 16), Ok(()));
         assert_eq!(pair(SwapMove, g, g, 1 << 30), Err(LayoutError::TooSmall));

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! swap_size  xx xx xx xx ff ..     bytes being swapped, u32 little-endian
+//! TLV sizes  pp pp ss ss ff ..     swap using offset only: unprotected TLV areas, primary then secondary, u16 each
 //! swap_info  nt ff ff ff ff ..     n = image number, t = swap type 2 test, 3 permanent, 4 revert; ff = none
 //! copy_done  01 ff ff ff ff ..     the swap is complete; ff = it is not; anything else = torn
 //! image_ok   01 ff ff ff ff ..     the image is confirmed, or is to be installed for good
@@ -299,6 +300,32 @@ pub fn write_swap_size<F: NorFlash>(
     )
 }
 
+/// Writes the sizes of the unprotected TLV areas (swap using offset): of the image in the primary slot, then in the
+/// secondary.
+///
+/// # Errors
+/// The flash's error.
+pub fn write_tlv_sizes<F: NorFlash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    [primary, secondary]: [u16; 2],
+) -> Result<(), F::Error> {
+    let [a, b] = primary.to_le_bytes();
+    let [c, d] = secondary.to_le_bytes();
+    program_padded(flash, layout.tlv_sizes(), &[a, b, c, d], layout.write_size())
+}
+
+/// Reads what [`write_tlv_sizes`] wrote; 0xFFFF each if erased.
+///
+/// # Errors
+/// The flash's error.
+pub fn read_tlv_sizes<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<[u16; 2], F::Error> {
+    let mut bytes = [0; 4];
+    read_bytes(flash, layout.tlv_sizes(), &mut bytes)?;
+    let [a, b, c, d] = bytes;
+    Ok([u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])])
+}
+
 /// Finishes a flag whose write was torn, by writing it once more; true if it then reads as set.
 ///
 /// A torn write only lacks cleared bits, so the same write completes it. Parts with write units above four bytes
@@ -410,6 +437,7 @@ mod tests {
         let policy = ImagePolicy {
             keys: &keys,
             trusted_digests: &[],
+            unsigned: false,
         };
         Slot::new(layout).verify(flash, &policy, &SoftCrypto).unwrap()
     }
@@ -581,7 +609,7 @@ mod tests {
             sector_size: SECTOR as u32,
             write_size: 8,
         };
-        let layout = TrailerLayout::new(geometry, 8, 8, 256).unwrap();
+        let layout = TrailerLayout::new(Algorithm::SwapMove, geometry, 8, 8, 256).unwrap();
         let mut flash = flash::<8>();
         flash.bytes.fill(0);
         flash.power.record();

@@ -217,6 +217,8 @@ pub struct ImagePolicy<'k> {
     pub keys: &'k [PublicKey],
     /// Images accepted by their digest alone: what the factory programmed.
     pub trusted_digests: &'k [[u8; 32]],
+    /// Signatures do not count: an image is as good as its SHA-256.
+    pub unsigned: bool,
 }
 
 /// What is known about an image that was verified.
@@ -228,6 +230,8 @@ pub struct ImageInfo {
     pub total_size: u32,
     /// SHA-256 of header, payload and protected TLV area.
     pub digest: [u8; 32],
+    /// Its security counter (protected TLV), if it has one.
+    pub security_counter: Option<u32>,
 }
 
 /// Why an image is refused.
@@ -254,6 +258,13 @@ pub enum VerifyError<E> {
     NotSigned,
     /// The deciding signature is malformed or wrong.
     BadSignature,
+    /// The image is older than the running one.
+    Older,
+    /// The security counter is missing, or lower than that of the running image.
+    SecurityCounter,
+    /// There is an image where the install algorithm does not look for one: at the start of a slot that holds updates from
+    /// its second sector on.
+    Misplaced,
 }
 
 impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
@@ -269,6 +280,11 @@ impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
             Self::HashMismatch => f.write_str("the SHA-256 does not match the image"),
             Self::NotSigned => f.write_str("the image is not signed with a key of this device"),
             Self::BadSignature => f.write_str("the signature is wrong"),
+            Self::Older => f.write_str("the image is older than the running one"),
+            Self::SecurityCounter => {
+                f.write_str("the security counter is missing, or lower than that of the running image")
+            }
+            Self::Misplaced => f.write_str("the image must be stored from the second sector of the slot on"),
         }
     }
 }
@@ -305,6 +321,9 @@ impl<E: NorFlashError> VerifyError<E> {
             Self::HashMismatch => VerifyError::HashMismatch,
             Self::NotSigned => VerifyError::NotSigned,
             Self::BadSignature => VerifyError::BadSignature,
+            Self::Older => VerifyError::Older,
+            Self::SecurityCounter => VerifyError::SecurityCounter,
+            Self::Misplaced => VerifyError::Misplaced,
         }
     }
 }
@@ -395,6 +414,32 @@ pub fn verify_image_with_digest<F: ReadNorFlash, C: Crypto>(
     judge(flash, header, tlvs, policy, crypto, *digest)
 }
 
+/// What an image says of itself, read without hashing it; `None` for an image without a SHA-256. Nothing of it is checked.
+///
+/// # Errors
+/// As [`verify_image`], as far as header and TLVs are concerned.
+pub fn read_info<F: ReadNorFlash>(
+    flash: &mut F,
+    start: u32,
+    slot_size: u32,
+) -> Result<Option<ImageInfo>, VerifyError<F::Error>> {
+    let (header, mut tlvs) = read_frame(flash, start, slot_size, u32::MAX)?;
+    let (mut found, mut security_counter) = (None, None);
+    while let Some(tlv) = tlvs.next(flash)? {
+        match tlv.kind {
+            types::SHA256 => found = read_digest(flash, &tlv)?.or(found),
+            types::SECURITY_COUNTER if tlv.protected => security_counter = read_counter(flash, &tlv)?,
+            _ => {}
+        }
+    }
+    Ok(found.map(|digest| ImageInfo {
+        header,
+        total_size: tlvs.total_size(),
+        digest,
+        security_counter,
+    }))
+}
+
 /// What the signatures met so far say. Three states, so that "nothing checked" can never pass for "good".
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -416,6 +461,16 @@ fn read_digest<F: ReadNorFlash>(flash: &mut F, tlv: &Tlv) -> Result<Option<[u8; 
     let mut value = [0; 32];
     read_bytes(flash, tlv.offset, &mut value).map_err(VerifyError::Flash)?;
     Ok(Some(value))
+}
+
+/// Reads a security counter; `None` if it has another length than a u32.
+fn read_counter<F: ReadNorFlash>(flash: &mut F, tlv: &Tlv) -> Result<Option<u32>, VerifyError<F::Error>> {
+    if tlv.length != 4 {
+        return Ok(None);
+    }
+    let mut value = [0; 4];
+    read_bytes(flash, tlv.offset, &mut value).map_err(VerifyError::Flash)?;
+    Ok(Some(u32::from_le_bytes(value)))
 }
 
 #[inline(never)]
@@ -441,6 +496,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
     digest: [u8; 32],
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
     let mut hash_seen = false;
+    let mut security_counter = None;
     let mut selected: Option<&PublicKey> = None;
     let mut verdict = Verdict::Unsigned;
     while let Some(tlv) = tlvs.next(flash)? {
@@ -453,6 +509,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
                 Some(value) if value != digest => return Err(VerifyError::HashMismatch),
                 Some(_) => hash_seen = true,
             },
+            types::SECURITY_COUNTER if tlv.protected => security_counter = read_counter(flash, &tlv)?,
             types::KEY_HASH => {
                 let wanted = read_digest(flash, &tlv)?;
                 selected = policy
@@ -477,7 +534,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
     let trusted = policy.trusted_digests.contains(&digest);
     match verdict {
         Verdict::Good => {}
-        _ if trusted => {}
+        _ if trusted || policy.unsigned => {}
         Verdict::Unsigned => return Err(VerifyError::NotSigned),
         Verdict::Bad => return Err(VerifyError::BadSignature),
     }
@@ -485,6 +542,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
         header,
         total_size: tlvs.total_size(),
         digest,
+        security_counter,
     })
 }
 
@@ -675,6 +733,7 @@ mod tests {
         let policy = ImagePolicy {
             keys: &keys,
             trusted_digests: &[],
+            unsigned: false,
         };
         verify_image(&mut SliceFlash(&slot), 0, SLOT, limit, &policy, &SoftCrypto)
     }
@@ -1060,6 +1119,7 @@ mod tests {
             let policy = ImagePolicy {
                 keys: &[],
                 trusted_digests,
+                unsigned: false,
             };
             verify_image(&mut SliceFlash(&bytes), 0, SLOT, LIMIT, &policy, &SoftCrypto).map(|_| ())
         };
@@ -1075,6 +1135,7 @@ mod tests {
         let policy = ImagePolicy {
             keys: &keys,
             trusted_digests: &[],
+            unsigned: false,
         };
         for step in [1, 7, 32, 100, 4096] {
             let mut stream = StreamDigest::new(SoftCrypto.sha256());
@@ -1128,6 +1189,7 @@ mod tests {
         let policy = ImagePolicy {
             keys: &[],
             trusted_digests: &[],
+            unsigned: false,
         };
         let result = verify_image(
             &mut SliceFlash(&bytes[..2000]),

@@ -349,6 +349,11 @@ impl<H: Sha256> SlotWriter<H> {
         if !blank(flash, from, to).map_err(WriteError::Flash)? {
             erase_trailer(flash, &trailer).map_err(WriteError::Flash)?;
         }
+        // Swap using offset leaves the image before in front of where an update starts: it must not be taken for one.
+        let head = self.layout.upload_offset();
+        if !blank(flash, 0, head).map_err(WriteError::Flash)? {
+            flash.erase(0, head).map_err(WriteError::Flash)?;
+        }
         self.trailer_erased = true;
         Ok(())
     }

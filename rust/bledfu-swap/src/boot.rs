@@ -8,20 +8,21 @@
 //!   `copy_done` as well as `image_ok`; MCUboot leaves a trailer that could still be mistaken for a job.
 //! * A trailer over an erased secondary header is erased whatever its flags say: it would only block the next upload.
 //! * If a test image is found invalid after its installation, the revert that the next reset would bring is done at once.
+//! * An invalid primary that nothing can be reverted to is repaired with a valid image of another slot, if there is one.
 
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
-use bledfu_slot::verify::{image_size, read_header};
+use bledfu_slot::verify::{image_size, read_header, read_info};
 use bledfu_slot::{
     verify_image, Algorithm as AlgorithmName, Crypto, Flag, HeaderError, ImageInfo, ImagePolicy, Layout,
-    SwapType, Trailer, VerifyError,
+    Magic, SwapType, Trailer, VerifyError,
 };
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::by_move::ByMove;
+use crate::by_offset::ByOffset;
 use crate::by_overwrite::ByOverwrite;
-use crate::decide::decide;
-use crate::steps::{erase_slot, Algorithm, Job, Progress, Slots, Status, StepError, SwapError};
+use crate::steps::{erase_slot, replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
 
 /// What a boot needs to know about the device.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,23 @@ pub struct BootConfig<'k> {
     pub layout: Layout,
     /// Which images may start.
     pub policy: ImagePolicy<'k>,
+    /// Which of them may replace the running one.
+    pub downgrade: Downgrade,
+    /// The image in the primary slot is checked in full before it starts. If not, only its header and TLV areas are, on
+    /// boots that install nothing.
+    pub verify_primary: bool,
+}
+
+/// What may replace a running image (MCUboot `MCUBOOT_DOWNGRADE_PREVENTION`). A revert always may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Downgrade {
+    /// Anything.
+    #[default]
+    Allowed,
+    /// The same version or a later one; build numbers do not count.
+    ByVersion,
+    /// The same security counter or a higher one; anything if the running image has none.
+    BySecurityCounter,
 }
 
 /// Why an install that was asked for was not begun, or not finished, with the request left as it is.
@@ -46,6 +64,18 @@ pub enum SkipReason {
     PrimaryFailed(NorFlashErrorKind),
     /// A flash failed on the way; the next boot tries again.
     SecondaryFailed(NorFlashErrorKind),
+    /// A flash failed on the way; the next boot tries again.
+    SpareFailed(NorFlashErrorKind),
+}
+
+impl From<SwapError> for SkipReason {
+    fn from(error: SwapError) -> Self {
+        match error {
+            SwapError::Primary(kind) => Self::PrimaryFailed(kind),
+            SwapError::Secondary(kind) => Self::SecondaryFailed(kind),
+            SwapError::Spare(kind) => Self::SpareFailed(kind),
+        }
+    }
 }
 
 impl core::fmt::Display for SkipReason {
@@ -54,8 +84,9 @@ impl core::fmt::Display for SkipReason {
             Self::SecondaryUnreadable(kind) => write!(f, "the secondary slot cannot be read: {kind:?}"),
             Self::PrimaryTooLarge => f.write_str("the image in the primary slot is too large to be kept"),
             Self::PrimaryEmpty => f.write_str("the primary slot holds no image"),
-            Self::PrimaryFailed(kind) => write!(f, "the flash of the primary slot failed: {kind:?}"),
-            Self::SecondaryFailed(kind) => write!(f, "the flash of the secondary slot failed: {kind:?}"),
+            Self::PrimaryFailed(kind) => SwapError::Primary(*kind).fmt(f),
+            Self::SecondaryFailed(kind) => SwapError::Secondary(*kind).fmt(f),
+            Self::SpareFailed(kind) => SwapError::Spare(*kind).fmt(f),
         }
     }
 }
@@ -72,6 +103,8 @@ pub enum BootAction {
         /// True if an earlier boot had begun it.
         resumed: bool,
     },
+    /// The image in the primary slot was invalid and was replaced with the one in the secondary slot or the third area.
+    Repaired,
     /// The image in the secondary slot was refused, and erased if there was one; so was the request.
     Rejected {
         /// What was asked for.
@@ -102,6 +135,7 @@ impl core::fmt::Display for BootAction {
                 swap_type,
                 resumed: true,
             } => write!(f, "finished an interrupted install ({swap_type})"),
+            Self::Repaired => f.write_str("repaired the primary slot with another valid image"),
             Self::Rejected { swap_type, reason } => write!(f, "refused the update ({swap_type}): {reason}"),
             Self::Skipped { swap_type, reason } => write!(f, "left the update alone ({swap_type}): {reason}"),
             Self::TrailerCleared => f.write_str("erased a trailer without an image"),
@@ -127,28 +161,25 @@ pub struct BootReport {
 /// Why there is nothing to start.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BootError<P, S> {
-    /// A flash is smaller than its slot, or its units do not fit the layout.
+pub enum BootError {
+    /// A flash is smaller than its slot, its units do not fit the layout, or this boot stage lacks the algorithm.
     Geometry,
-    /// The flash of the primary slot failed.
-    Primary(P),
-    /// The flash of the secondary slot failed while the images were in pieces.
-    Secondary(S),
+    /// A flash failed: that of the primary slot, or another one while the images were in pieces.
+    Flash(SwapError),
     /// No valid image is left in the primary slot.
     NoValidImage {
         /// What is wrong with the one that is there.
-        reason: VerifyError<P>,
+        reason: VerifyError<NorFlashErrorKind>,
         /// What was done before.
         action: BootAction,
     },
 }
 
-impl<P: core::fmt::Debug, S: core::fmt::Debug> core::fmt::Display for BootError<P, S> {
+impl core::fmt::Display for BootError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Geometry => f.write_str("the flashes do not fit the slot layout"),
-            Self::Primary(error) => write!(f, "the flash of the primary slot failed: {error:?}"),
-            Self::Secondary(error) => write!(f, "the flash of the secondary slot failed: {error:?}"),
+            Self::Flash(error) => error.fmt(f),
             Self::NoValidImage { reason, action } => {
                 write!(f, "no valid image to start: {reason} ({action})")
             }
@@ -156,16 +187,7 @@ impl<P: core::fmt::Debug, S: core::fmt::Debug> core::fmt::Display for BootError<
     }
 }
 
-impl<P: core::fmt::Debug, S: core::fmt::Debug> core::error::Error for BootError<P, S> {}
-
-impl<P, S> From<SwapError<P, S>> for BootError<P, S> {
-    fn from(error: SwapError<P, S>) -> Self {
-        match error {
-            SwapError::Primary(error) => Self::Primary(error),
-            SwapError::Secondary(error) => Self::Secondary(error),
-        }
-    }
-}
+impl core::error::Error for BootError {}
 
 /// A flash that tells the watch about every read: verifying a large image takes longer than a watchdog waits.
 struct Watched<'a, F> {
@@ -190,96 +212,145 @@ impl<F: ReadNorFlash> ReadNorFlash for Watched<'_, F> {
     }
 }
 
-fn fits<F: NorFlash>(flash: &F, slot: bledfu_slot::Geometry) -> bool {
-    flash.capacity() >= slot.slot_size as usize
-        && (slot.sector_size as usize).is_multiple_of(F::ERASE_SIZE)
-        && (slot.write_size as usize).is_multiple_of(F::WRITE_SIZE)
+/// A driver that loses a completion must not leave an install half-way until the next reset; and whatever its errors are,
+/// here they are kinds.
+struct Steady<'a, F>(Persistent<&'a mut F>);
+
+impl<'a, F> Steady<'a, F> {
+    fn new(flash: &'a mut F) -> Self {
+        Self(Persistent(flash))
+    }
+}
+
+impl<F> ErrorType for Steady<'_, F> {
+    type Error = NorFlashErrorKind;
+}
+
+impl<F: ReadNorFlash> ReadNorFlash for Steady<'_, F> {
+    const READ_SIZE: usize = F::READ_SIZE;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.0.read(offset, bytes).map_err(|error| error.kind())
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+impl<F: NorFlash> NorFlash for Steady<'_, F> {
+    const WRITE_SIZE: usize = F::WRITE_SIZE;
+    const ERASE_SIZE: usize = F::ERASE_SIZE;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        self.0.erase(from, to).map_err(|error| error.kind())
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0.write(offset, bytes).map_err(|error| error.kind())
+    }
+}
+
+fn fits<F: NorFlash>(flash: &F, area: bledfu_slot::Geometry) -> bool {
+    flash.capacity() >= area.slot_size as usize
+        && (area.sector_size as usize).is_multiple_of(F::ERASE_SIZE)
+        && (area.write_size as usize).is_multiple_of(F::WRITE_SIZE)
 }
 
 /// One boot: finds and finishes an interrupted install, else decides, verifies and installs; then verifies the image in
-/// the primary slot and says what to start. `primary` and `secondary` are the slots, each from its own offset 0; `watch`
-/// is called before everything that takes time.
+/// the primary slot and says what to start. `primary`, `secondary` and `spare` are the areas of the layout, each from its
+/// own offset 0, `spare` being [`NoFlash`](crate::NoFlash) if it has none; `watch` is called before everything that takes
+/// time.
 ///
 /// # Errors
 /// [`BootError`]: there is nothing to start. After a flash error a reset is worth a try; the work is taken up again.
-pub fn boot<P: NorFlash, S: NorFlash, C: Crypto>(
+pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     primary: &mut P,
     secondary: &mut S,
+    spare: &mut X,
     config: &BootConfig<'_>,
     crypto: &C,
     watch: &mut dyn FnMut(Progress),
-) -> Result<BootReport, BootError<P::Error, S::Error>> {
-    if !fits(primary, config.layout.primary()) || !fits(secondary, config.layout.secondary()) {
-        return Err(BootError::Geometry);
-    }
-    // A driver that loses a completion must not leave an install half-way until the next reset.
-    let (mut primary, mut secondary) = (Persistent(primary), Persistent(secondary));
-    let mut slots = Slots {
-        primary: &mut primary,
-        secondary: &mut secondary,
-        layout: config.layout,
-        watch,
-        failed_records: 0,
-    };
+) -> Result<BootReport, BootError> {
     match config.layout.algorithm() {
-        AlgorithmName::SwapMove => boot_by::<ByMove, _, _, C>(&mut slots, config, crypto),
-        AlgorithmName::Overwrite => boot_by::<ByOverwrite, _, _, C>(&mut slots, config, crypto),
-        // A layout of an algorithm this boot stage was not built with.
+        AlgorithmName::SwapOffset => {
+            boot_by::<ByOffset, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+        }
+        AlgorithmName::SwapMove => {
+            boot_by::<ByMove, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+        }
+        AlgorithmName::Overwrite => {
+            boot_by::<ByOverwrite, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+        }
         _ => Err(BootError::Geometry),
     }
 }
 
-fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, C: Crypto>(
-    slots: &mut Slots<'_, P, S>,
+/// [`boot`] with one algorithm, for a boot stage that should contain no other.
+///
+/// # Errors
+/// As [`boot`]; [`BootError::Geometry`] also if the layout is of another algorithm.
+pub fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
+    primary: &mut P,
+    secondary: &mut S,
+    spare: &mut X,
     config: &BootConfig<'_>,
     crypto: &C,
-) -> Result<BootReport, BootError<P::Error, S::Error>> {
+    watch: &mut dyn FnMut(Progress),
+) -> Result<BootReport, BootError> {
+    let layout = config.layout;
+    if layout.algorithm() != A::NAME
+        || !fits(primary, layout.primary())
+        || !fits(secondary, layout.secondary())
+        || layout.spare().is_some_and(|area| !fits(spare, area))
+    {
+        return Err(BootError::Geometry);
+    }
+    let (mut primary, mut secondary, mut spare) =
+        (Steady::new(primary), Steady::new(secondary), Steady::new(spare));
+    let mut slots = Slots {
+        primary: &mut primary,
+        secondary: &mut secondary,
+        spare: &mut spare,
+        layout,
+        watch,
+        failed_records: 0,
+    };
+    run::<A, _, _, _, C>(&mut slots, config, crypto)
+}
+
+fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) -> Result<BootReport, BootError> {
     let mut undone = false;
     loop {
-        let primary =
-            Trailer::read(slots.primary, &slots.layout.primary_trailer()).map_err(BootError::Primary)?;
+        let primary = Trailer::read(slots.primary, &slots.layout.primary_trailer())
+            .map_err(|kind| BootError::Flash(SwapError::Primary(kind)))?;
         let found = Trailer::read(slots.secondary, &slots.layout.secondary_trailer());
         // An unreadable secondary asks for nothing.
-        let secondary = found.as_ref().ok().copied();
-        let outcome = act::<A, P, S, C>(
+        let secondary = found.ok();
+        let outcome = act::<A, P, S, X, C>(
             slots,
             config,
             crypto,
             &primary,
             &secondary.unwrap_or(Trailer::ERASED),
         );
-        let action = match &outcome {
-            Ok(action) => *action,
-            Err((swap_type, SwapError::Primary(error))) => BootAction::Skipped {
-                swap_type: *swap_type,
-                reason: SkipReason::PrimaryFailed(error.kind()),
-            },
-            Err((swap_type, SwapError::Secondary(error))) => BootAction::Skipped {
-                swap_type: *swap_type,
-                reason: SkipReason::SecondaryFailed(error.kind()),
+        let action = match outcome {
+            Ok(action) => action,
+            Err((swap_type, error)) => BootAction::Skipped {
+                swap_type,
+                reason: error.into(),
             },
         };
-        match verify_primary(slots, config, crypto) {
-            Ok(image) => {
-                let action = match (action, found) {
-                    (BootAction::None, Err(error)) => BootAction::Skipped {
-                        swap_type: SwapType::None,
-                        reason: SkipReason::SecondaryUnreadable(error.kind()),
-                    },
-                    _ => action,
-                };
-                let failed_records = slots.failed_records;
-                return Ok(BootReport {
-                    image,
-                    action,
-                    primary,
-                    secondary,
-                    failed_records,
-                });
-            }
+        let quick = !config.verify_primary && action == BootAction::None;
+        let (image, action) = match check_primary(slots, config, crypto, quick) {
+            Ok(image) => (image, action),
             Err(reason) => {
                 if let Err((_, error)) = outcome {
-                    return Err(error.into());
+                    return Err(BootError::Flash(error));
                 }
                 let test_failed = matches!(
                     action,
@@ -288,62 +359,169 @@ fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, C: Crypto>(
                         ..
                     }
                 ) && A::REVERTS;
-                if undone || !test_failed {
-                    return Err(match (reason, found) {
-                        (VerifyError::Flash(error), _) => BootError::Primary(error),
-                        (_, Err(error)) => BootError::Secondary(error),
-                        (reason, _) => BootError::NoValidImage { reason, action },
-                    });
+                if test_failed && !undone {
+                    undone = true;
+                    continue;
                 }
-                undone = true;
+                let repaired = repair::<A, P, S, X, C>(slots, config, crypto).map_err(BootError::Flash)?;
+                match (repaired, reason, found) {
+                    (Some(image), ..) => (image, BootAction::Repaired),
+                    (None, VerifyError::Flash(kind), _) => {
+                        return Err(BootError::Flash(SwapError::Primary(kind)))
+                    }
+                    (None, _, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
+                    (None, reason, _) => return Err(BootError::NoValidImage { reason, action }),
+                }
             }
-        }
+        };
+        let action = match (action, found) {
+            (BootAction::None, Err(kind)) => BootAction::Skipped {
+                swap_type: SwapType::None,
+                reason: SkipReason::SecondaryUnreadable(kind),
+            },
+            _ => action,
+        };
+        return Ok(BootReport {
+            image,
+            action,
+            primary,
+            secondary,
+            failed_records: slots.failed_records,
+        });
     }
 }
 
-fn verify_primary<P: NorFlash, S: NorFlash, C: Crypto>(
-    slots: &mut Slots<'_, P, S>,
+/// Checks the image at `start` of one of the areas, with the watch fed.
+fn verify_at<F: Flash, C: Crypto>(
+    flash: &mut F,
+    watch: &mut dyn FnMut(Progress),
+    (start, slot_size, limit): (u32, u32, u32),
     config: &BootConfig<'_>,
     crypto: &C,
-) -> Result<ImageInfo, VerifyError<P::Error>> {
-    let size = slots.layout.primary().slot_size;
-    let mut flash = Watched {
-        flash: &mut *slots.primary,
-        watch: &mut *slots.watch,
-    };
-    // What a debugger programmed may reach up to the trailer; only what is to be swapped has a narrower limit.
-    verify_image(&mut flash, 0, size, size, &config.policy, crypto)
+) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
+    let mut flash = Watched { flash, watch };
+    verify_image(&mut flash, start, slot_size, limit, &config.policy, crypto)
 }
 
-fn verify_secondary<P: NorFlash, S: NorFlash, C: Crypto>(
-    slots: &mut Slots<'_, P, S>,
+fn check_primary<P: Flash, S: Flash, X: Flash, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X>,
     config: &BootConfig<'_>,
     crypto: &C,
-) -> Result<ImageInfo, VerifyError<S::Error>> {
+    quick: bool,
+) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
+    // What a debugger programmed may reach up to the trailer; only what is to be swapped has a narrower limit.
+    let size = slots.layout.primary().slot_size;
+    if quick {
+        return read_info(slots.primary, 0, size)?.ok_or(VerifyError::NoHash);
+    }
+    verify_at(slots.primary, slots.watch, (0, size, size), config, crypto)
+}
+
+fn verify_secondary<P: Flash, S: Flash, X: Flash, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X>,
+    start: u32,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
+    let bounds = (
+        start,
+        slots.layout.secondary().slot_size,
+        slots.layout.max_image_size(),
+    );
+    verify_at(slots.secondary, slots.watch, bounds, config, crypto)
+}
+
+/// Replaces an invalid primary with the first valid image found elsewhere: the copy of it that an algorithm keeps, an
+/// update, the image before. The copy is taken page by page from a source that nothing touches, so it may be cut and begun
+/// again as often as it takes. `None` if there is no valid image.
+fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) -> Result<Option<ImageInfo>, SwapError> {
     let layout = slots.layout;
-    let mut flash = Watched {
-        flash: &mut *slots.secondary,
-        watch: &mut *slots.watch,
+    let sector = layout.primary().sector_size;
+    if let (true, Some(area)) = (A::KEEPS_COPY, layout.spare()) {
+        let bounds = (0, area.slot_size, layout.max_image_size());
+        if let Ok(info) = verify_at(slots.spare, slots.watch, bounds, config, crypto) {
+            replace(
+                At(slots.spare, 0, SwapError::Spare),
+                At(slots.primary, 0, SwapError::Primary),
+                (info.total_size, sector),
+                slots.watch,
+            )?;
+            return Ok(check_primary(slots, config, crypto, false).ok());
+        }
+    }
+    let starts = [layout.upload_offset(), 0];
+    let starts = if layout.upload_offset() == 0 {
+        &starts[..1]
+    } else {
+        &starts[..]
     };
-    let size = layout.secondary().slot_size;
-    verify_image(
-        &mut flash,
-        layout.upload_offset(),
-        size,
-        layout.max_image_size(),
-        &config.policy,
-        crypto,
-    )
+    for start in starts {
+        let Ok(info) = verify_secondary(slots, *start, config, crypto) else {
+            continue;
+        };
+        replace(
+            At(slots.secondary, *start, SwapError::Secondary),
+            At(slots.primary, 0, SwapError::Primary),
+            (info.total_size, sector),
+            slots.watch,
+        )?;
+        let Ok(image) = check_primary(slots, config, crypto, false) else {
+            return Ok(None);
+        };
+        // A request for it has been carried out, in a way.
+        let trailer = layout.secondary_trailer();
+        if matches!(Trailer::read(slots.secondary, &trailer), Ok(found) if found.magic != Magic::Unset) {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
+        }
+        return Ok(Some(image));
+    }
+    Ok(None)
+}
+
+/// May `update` replace the image in the primary slot?
+fn check_downgrade<F: Flash>(
+    primary: &mut F,
+    slot_size: u32,
+    downgrade: Downgrade,
+    update: &ImageInfo,
+) -> Result<(), VerifyError<NorFlashErrorKind>> {
+    if downgrade == Downgrade::Allowed {
+        return Ok(());
+    }
+    let running = match read_info(primary, 0, slot_size) {
+        Ok(Some(running)) => running,
+        // Nothing that could be older.
+        Ok(None) => return Ok(()),
+        Err(VerifyError::Flash(kind)) => return Err(VerifyError::Flash(kind)),
+        Err(_) => return Ok(()),
+    };
+    let release = |info: &ImageInfo| {
+        let version = info.header.version;
+        (version.major, version.minor, version.revision)
+    };
+    match downgrade {
+        Downgrade::ByVersion if release(update) < release(&running) => Err(VerifyError::Older),
+        // None is less than any counter.
+        Downgrade::BySecurityCounter if update.security_counter < running.security_counter => {
+            Err(VerifyError::SecurityCounter)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Everything but the verification of the primary. An error names what was being done.
-fn act<A: Algorithm, P: NorFlash, S: NorFlash, C: Crypto>(
-    slots: &mut Slots<'_, P, S>,
+fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X>,
     config: &BootConfig<'_>,
     crypto: &C,
     primary: &Trailer,
     secondary: &Trailer,
-) -> Result<BootAction, (SwapType, StepError<P, S>)> {
+) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
     let (swap_type, committed) = match A::find(slots, primary, secondary).map_err(|error| (stored, error))? {
         Status::Underway(job) => {
@@ -354,7 +532,7 @@ fn act<A: Algorithm, P: NorFlash, S: NorFlash, C: Crypto>(
             });
         }
         Status::Committed(job) => (job.swap_type, Some(job)),
-        Status::Idle => match decide(primary, secondary) {
+        Status::Idle => match A::decide(primary, secondary) {
             SwapType::Revert if !A::REVERTS => (SwapType::None, None),
             decided => (decided, None),
         },
@@ -366,15 +544,14 @@ fn act<A: Algorithm, P: NorFlash, S: NorFlash, C: Crypto>(
     if !A::BOOTSTRAPS {
         match read_header(slots.primary, 0) {
             Ok(_) => {}
-            Err(VerifyError::Flash(error)) => return skipped(SkipReason::PrimaryFailed(error.kind())),
+            Err(VerifyError::Flash(error)) => return skipped(SkipReason::PrimaryFailed(error)),
             Err(_) => return skipped(SkipReason::PrimaryEmpty),
         }
     }
-    let update = match verify_secondary(slots, config, crypto) {
+    let update = match check_update::<A, P, S, X, C>(slots, config, crypto, swap_type, committed.is_some()) {
         Ok(update) => update,
-        Err(VerifyError::Flash(error)) => return skipped(SkipReason::SecondaryUnreadable(error.kind())),
+        Err(VerifyError::Flash(error)) => return skipped(SkipReason::SecondaryUnreadable(error)),
         Err(reason) => {
-            let reason = reason.kind();
             reject(slots, swap_type, committed.is_some(), reason).map_err(|error| (swap_type, error))?;
             return Ok(BootAction::Rejected { swap_type, reason });
         }
@@ -402,17 +579,42 @@ fn act<A: Algorithm, P: NorFlash, S: NorFlash, C: Crypto>(
     })
 }
 
+/// Is there an image to install, and may it be?
+fn check_update<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    swap_type: SwapType,
+    committed: bool,
+) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
+    let start = A::source(&slots.layout, swap_type);
+    let fresh = swap_type != SwapType::Revert;
+    // Once the job is written down, what stands at the start may be the first sector copied there, without its record.
+    if fresh && !committed && start != 0 && read_header(slots.secondary, 0).is_ok() {
+        return Err(VerifyError::Misplaced);
+    }
+    let update = verify_secondary(slots, start, config, crypto)?;
+    if fresh {
+        let slot_size = slots.layout.primary().slot_size;
+        check_downgrade(slots.primary, slot_size, config.downgrade, &update)?;
+    }
+    Ok(update)
+}
+
 /// Takes away a trailer that stands over an erased header.
-fn clear_orphan<P: NorFlash, S: NorFlash>(
-    slots: &mut Slots<'_, P, S>,
+fn clear_orphan<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
     secondary: &Trailer,
-) -> Result<BootAction, StepError<P, S>> {
+) -> Result<BootAction, SwapError> {
     let start = slots.layout.upload_offset();
-    let orphan = *secondary != Trailer::ERASED
-        && matches!(
+    // In either place: swap using offset keeps the image before at the start of the slot.
+    let mut blank = |start| {
+        matches!(
             read_header(slots.secondary, start),
             Err(VerifyError::Header(HeaderError::Erased))
-        );
+        )
+    };
+    let orphan = *secondary != Trailer::ERASED && blank(start) && blank(0);
     if !orphan {
         return Ok(BootAction::None);
     }
@@ -422,12 +624,12 @@ fn clear_orphan<P: NorFlash, S: NorFlash>(
 }
 
 /// Takes a refused image away: its trailer if there is no image at all, else the whole slot.
-fn reject<P: NorFlash, S: NorFlash>(
-    slots: &mut Slots<'_, P, S>,
+fn reject<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
     swap_type: SwapType,
     committed: bool,
     reason: VerifyError<NorFlashErrorKind>,
-) -> Result<(), StepError<P, S>> {
+) -> Result<(), SwapError> {
     let layout = slots.layout;
     if matches!(
         reason,
@@ -451,7 +653,7 @@ fn reject<P: NorFlash, S: NorFlash>(
 }
 
 /// Closes a job that cannot be done: the image in the primary slot stays for good.
-fn close<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), F::Error> {
+fn close<F: Flash>(flash: &mut F, layout: &Layout) -> Result<(), NorFlashErrorKind> {
     let layout = layout.primary_trailer();
     let trailer = Trailer::read(flash, &layout)?;
     match trailer.image_ok {

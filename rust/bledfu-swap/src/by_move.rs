@@ -39,16 +39,13 @@
 //!   that such a job can have, and image headers where those records say; anything else is no job.
 
 use bledfu_slot::layout::TrailerLayout;
-use bledfu_slot::trailer::{
-    erase_trailer, repair_flag, write_copy_done, write_image_ok, write_magic, write_swap_info,
-    write_swap_size,
-};
-use bledfu_slot::verify::{image_size, read_header};
-use bledfu_slot::{Flag, Magic, SwapType, Trailer, VerifyError};
-use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
+use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
+use bledfu_slot::{Algorithm as AlgorithmName, Flag, Magic, SwapType, Trailer};
+use embedded_storage::nor_flash::NorFlashErrorKind;
 
-use crate::status::{records_until, write_record};
-use crate::steps::{copy, copy_within, Algorithm, Job, Progress, Slots, Status, StepError, SwapError};
+use crate::job::{self, has_header};
+use crate::status::records_until;
+use crate::steps::{copy, copy_within, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
 
 /// Swap using move.
 pub struct ByMove;
@@ -70,11 +67,11 @@ const fn record_of(unit: u32, count: u32, layout: &TrailerLayout) -> u32 {
 /// Number of units recorded for a job over `count` sectors; `None` if the records cannot be of such a job.
 ///
 /// Gaps are no contradiction: a record that could not be written does not stop a swap.
-fn units_done<F: ReadNorFlash>(
+fn units_done<F: Flash>(
     flash: &mut F,
     layout: &TrailerLayout,
     count: u32,
-) -> Result<Option<u32>, F::Error> {
+) -> Result<Option<u32>, NorFlashErrorKind> {
     let moves = layout.max_sectors();
     let highest = records_until(flash, layout, 0, layout.record_count())?;
     if highest <= count {
@@ -90,21 +87,12 @@ fn units_done<F: ReadNorFlash>(
     Ok(Some(count + (highest - moves)))
 }
 
-/// True if there is an image header; an error only if the flash failed.
-fn has_header<F: ReadNorFlash>(flash: &mut F, offset: u32) -> Result<bool, F::Error> {
-    match read_header(flash, offset) {
-        Ok(_) => Ok(true),
-        Err(VerifyError::Flash(error)) => Err(error),
-        Err(_) => Ok(false),
-    }
-}
-
 /// True if both headers are where a job with `done` of its units recorded has them.
-fn headers_in_place<P: NorFlash, S: NorFlash>(
-    slots: &mut Slots<'_, P, S>,
+fn headers_in_place<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
     count: u32,
     done: u32,
-) -> Result<bool, StepError<P, S>> {
+) -> Result<bool, SwapError> {
     let sector = slots.layout.primary().sector_size;
     let exchanged = done.saturating_sub(count);
     // The sector holding the first header is copied last when moving, and handed over first when exchanging.
@@ -122,82 +110,49 @@ fn headers_in_place<P: NorFlash, S: NorFlash>(
     Ok(!in_secondary || has_header(slots.secondary, 0).map_err(SwapError::Secondary)?)
 }
 
-/// Whether a magic in the secondary beside a job in the primary is left of the request for that very job.
-///
-/// Only a stored type of another kind speaks against it: imgtool and a prepared revert store none, and the flags are
-/// what a torn erase takes first. A job that never came to an end can stand beside a new request only if something else
-/// than an application wrote it, since every boot finishes or closes the job it finds.
-fn is_same_request(job: &Trailer, request: &Trailer) -> bool {
-    matches!(request.swap_type(), SwapType::None) || request.swap_type() == job.swap_type()
-}
-
 impl Algorithm for ByMove {
+    const NAME: AlgorithmName = AlgorithmName::SwapMove;
     const REVERTS: bool = true;
     const BOOTSTRAPS: bool = false;
 
-    fn find<P: NorFlash, S: NorFlash>(
-        slots: &mut Slots<'_, P, S>,
+    fn find<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
         primary: &Trailer,
         secondary: &Trailer,
-    ) -> Result<Status, StepError<P, S>> {
+    ) -> Result<Status, SwapError> {
         let layout = slots.layout.primary_trailer();
-        let swap_type = primary.swap_type();
-        let size = primary.swap_size;
-        let limit = slots.layout.max_image_size();
-        if primary.magic != Magic::Good
-            || primary.copy_done == Flag::Set
-            || swap_type == SwapType::None
-            || size == 0
-            || size > limit
-        {
+        let Some(job) = job::stored(primary, &slots.layout) else {
             return Ok(Status::Idle);
-        }
-        let count = size.div_ceil(layout.sector_size());
+        };
+        let count = job.size.div_ceil(layout.sector_size());
         let Some(done) = units_done(slots.primary, &layout, count).map_err(SwapError::Primary)? else {
             return Ok(Status::Idle);
         };
-        let job = Job {
-            swap_type,
-            size,
-            committed: true,
-            done,
-        };
-        let pending = secondary.magic == Magic::Good;
-        if done > 0 {
-            let torn = primary.copy_done == Flag::Bad;
-            if pending || (torn && done != units(count)) || !headers_in_place(slots, count, done)? {
-                return Ok(Status::Idle);
-            }
-            return Ok(Status::Underway(job));
+        let job = Job { done, ..job };
+        if done == 0 {
+            let image_ok = job.swap_type != SwapType::Test;
+            return Ok(job::untouched::<Self, _, _, _>(
+                slots, job, primary, secondary, image_ok,
+            ));
         }
-        // No record: both images are whole, so the job must fit them, and its flags must be as step 2 writes them.
-        let image_ok = if swap_type == SwapType::Test {
-            Flag::Unset
-        } else {
-            Flag::Set
-        };
-        let needed = Self::install_size(
-            image_size(slots.primary, 0, slots.layout.primary().slot_size).unwrap_or(0),
-            image_size(slots.secondary, 0, slots.layout.secondary().slot_size).unwrap_or(0),
-        );
-        if primary.copy_done != Flag::Unset
-            || primary.image_ok != image_ok
-            || needed > size
-            || (pending && (needed != size || !is_same_request(primary, secondary)))
+        let torn = primary.copy_done == Flag::Bad;
+        if secondary.magic == Magic::Good
+            || (torn && done != units(count))
+            || !headers_in_place(slots, count, done)?
         {
             return Ok(Status::Idle);
         }
-        Ok(Status::Committed(job))
+        Ok(Status::Underway(job))
     }
 
     fn install_size(primary: u32, secondary: u32) -> u32 {
         primary.max(secondary)
     }
 
-    fn install<P: NorFlash, S: NorFlash>(
-        slots: &mut Slots<'_, P, S>,
+    fn install<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
         job: &Job,
-    ) -> Result<(), StepError<P, S>> {
+    ) -> Result<(), SwapError> {
         let layout = slots.layout.primary_trailer();
         let count = job.size.div_ceil(layout.sector_size());
         if !job.committed {
@@ -213,18 +168,17 @@ impl Algorithm for ByMove {
         }
         for unit in job.done..units(count) {
             let state = do_unit(slots, unit, count)?;
-            // Without its record the unit would only be done again; if the flash refuses the record, going on is the
-            // better way to a bootable image (MCUboot does the same), and that image is verified.
-            if write_record(slots.primary, &layout, record_of(unit, count, &layout), state).is_err() {
-                slots.failed_records = slots.failed_records.saturating_add(1);
-            }
+            job::record(slots, record_of(unit, count, &layout), state);
         }
-        finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
+        job::finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
     }
 }
 
 /// Step 1: from here on the secondary asks for its own installation.
-fn prepare_revert<P: NorFlash, S: NorFlash>(slots: &mut Slots<'_, P, S>, job: &Job) -> Result<(), S::Error> {
+fn prepare_revert<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    job: &Job,
+) -> Result<(), NorFlashErrorKind> {
     let layout = slots.layout.secondary_trailer();
     (slots.watch)(Progress::Erase);
     erase_trailer(slots.secondary, &layout)?;
@@ -234,7 +188,10 @@ fn prepare_revert<P: NorFlash, S: NorFlash>(slots: &mut Slots<'_, P, S>, job: &J
 }
 
 /// Step 2: the job, with the magic that makes it count last.
-fn commit<P: NorFlash, S: NorFlash>(slots: &mut Slots<'_, P, S>, job: &Job) -> Result<(), P::Error> {
+fn commit<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    job: &Job,
+) -> Result<(), NorFlashErrorKind> {
     let layout = slots.layout.primary_trailer();
     (slots.watch)(Progress::Erase);
     erase_trailer(slots.primary, &layout)?;
@@ -247,11 +204,11 @@ fn commit<P: NorFlash, S: NorFlash>(slots: &mut Slots<'_, P, S>, job: &Job) -> R
 }
 
 /// Steps 4 and 5: one sector erased and copied. Returns the state number for its record.
-fn do_unit<P: NorFlash, S: NorFlash>(
-    slots: &mut Slots<'_, P, S>,
+fn do_unit<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
     unit: u32,
     count: u32,
-) -> Result<u8, StepError<P, S>> {
+) -> Result<u8, SwapError> {
     let size = slots.layout.primary().sector_size;
     let Slots {
         primary,
@@ -275,30 +232,21 @@ fn do_unit<P: NorFlash, S: NorFlash>(
     let at = (unit - count) / 2 * size;
     if (unit - count).is_multiple_of(2) {
         primary.erase(at, at + size).map_err(SwapError::Primary)?;
-        copy((*secondary, at), (*primary, at), size, &mut tick)?;
+        copy(
+            At(*secondary, at, SwapError::Secondary),
+            At(*primary, at, SwapError::Primary),
+            size,
+            &mut tick,
+        )?;
         Ok(1)
     } else {
         secondary.erase(at, at + size).map_err(SwapError::Secondary)?;
-        copy((*primary, at + size), (*secondary, at), size, &mut tick).map_err(|error| match error {
-            SwapError::Primary(error) => SwapError::Secondary(error),
-            SwapError::Secondary(error) => SwapError::Primary(error),
-        })?;
+        copy(
+            At(*primary, at + size, SwapError::Primary),
+            At(*secondary, at, SwapError::Secondary),
+            size,
+            &mut tick,
+        )?;
         Ok(2)
     }
-}
-
-/// Step 6: the final marks.
-fn finish<F: NorFlash>(flash: &mut F, layout: &TrailerLayout, swap_type: SwapType) -> Result<(), F::Error> {
-    let trailer = Trailer::read(flash, layout)?;
-    if swap_type != SwapType::Test && trailer.image_ok == Flag::Unset {
-        write_image_ok(flash, layout)?;
-    }
-    match trailer.copy_done {
-        Flag::Set => {}
-        Flag::Unset => write_copy_done(flash, layout)?,
-        Flag::Bad => {
-            repair_flag(flash, layout, layout.copy_done())?;
-        }
-    }
-    Ok(())
 }

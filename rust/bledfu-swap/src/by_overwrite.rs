@@ -26,23 +26,23 @@
 //! that another boot stage left due is not carried out, since its only trace is in the trailer that step 2 erases.
 
 use bledfu_slot::trailer::write_magic;
-use bledfu_slot::Trailer;
-use embedded_storage::nor_flash::NorFlash;
+use bledfu_slot::{Algorithm as AlgorithmName, Trailer};
 
-use crate::steps::{copy, Algorithm, Job, Progress, Slots, Status, StepError, SwapError};
+use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
 
 /// Overwrite only.
 pub struct ByOverwrite;
 
 impl Algorithm for ByOverwrite {
+    const NAME: AlgorithmName = AlgorithmName::Overwrite;
     const REVERTS: bool = false;
     const BOOTSTRAPS: bool = true;
 
-    fn find<P: NorFlash, S: NorFlash>(
-        _: &mut Slots<'_, P, S>,
+    fn find<P: Flash, S: Flash, X: Flash>(
+        _: &mut Slots<'_, P, S, X>,
         _: &Trailer,
         _: &Trailer,
-    ) -> Result<Status, StepError<P, S>> {
+    ) -> Result<Status, SwapError> {
         Ok(Status::Idle)
     }
 
@@ -50,10 +50,10 @@ impl Algorithm for ByOverwrite {
         secondary
     }
 
-    fn install<P: NorFlash, S: NorFlash>(
-        slots: &mut Slots<'_, P, S>,
+    fn install<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
         job: &Job,
-    ) -> Result<(), StepError<P, S>> {
+    ) -> Result<(), SwapError> {
         let layout = slots.layout;
         let trailer = layout.primary_trailer();
         let sector = layout.primary().sector_size;
@@ -91,7 +91,12 @@ impl Algorithm for ByOverwrite {
             let step = image_sectors + 1 + done / sector;
             let part = sector.min(length - done);
             let mut tick = || watch(Progress::Install { step, steps });
-            copy((*secondary, done), (*primary, done), part, &mut tick)?;
+            copy(
+                At(*secondary, done, SwapError::Secondary),
+                At(*primary, done, SwapError::Primary),
+                part,
+                &mut tick,
+            )?;
             done += part;
         }
         write_magic(*primary, &trailer).map_err(SwapError::Primary)?;

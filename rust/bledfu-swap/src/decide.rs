@@ -67,6 +67,19 @@ pub fn decide(primary: &Trailer, secondary: &Trailer) -> SwapType {
         .map_or(SwapType::None, |row| row.result)
 }
 
+/// [`decide`] for swap using offset, whose table has one row more, the first.
+pub fn decide_by_offset(primary: &Trailer, secondary: &Trailer) -> SwapType {
+    if asks_for_revert(secondary) {
+        return SwapType::Revert;
+    }
+    decide(primary, secondary)
+}
+
+/// Swap using offset: a request in the secondary that is marked with `copy_done` is one to go back.
+pub fn asks_for_revert(secondary: &Trailer) -> bool {
+    (secondary.magic, secondary.image_ok, secondary.copy_done) == (Magic::Good, Flag::Unset, Flag::Set)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +94,23 @@ mod tests {
         copy_done: Flag::Set,
         ..ERASED
     };
+
+    #[test]
+    fn only_swap_using_offset_takes_copy_done_in_the_secondary_for_a_revert() {
+        let marked = Trailer {
+            copy_done: Flag::Set,
+            ..PENDING
+        };
+        assert_eq!(decide(&ERASED, &marked), SwapType::Test); // case 55
+        assert_eq!(decide_by_offset(&ERASED, &marked), SwapType::Revert);
+        let confirmed = Trailer {
+            image_ok: Flag::Set,
+            ..marked
+        };
+        assert_eq!(decide_by_offset(&ERASED, &confirmed), SwapType::Permanent);
+        assert_eq!(decide_by_offset(&REVERT_DUE, &PENDING), SwapType::Test);
+        assert_eq!(decide_by_offset(&REVERT_DUE, &ERASED), SwapType::Revert);
+    }
 
     #[test]
     fn erased_trailers_ask_for_nothing() {

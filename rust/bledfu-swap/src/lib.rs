@@ -4,8 +4,10 @@
 //! | Module | Owns |
 //! |---|---|
 //! | [`mod@decide`] | the ordered table: two trailers in, a swap type out |
+//! | [`job`] | what the swaps with status records share |
 //! | [`status`] | status records: how far a swap got |
 //! | [`by_move`] | MCUboot's swap using move, step by step, and why a power cut cannot hurt it |
+//! | [`by_offset`] | MCUboot's swap using offset, likewise |
 //! | [`by_overwrite`] | MCUboot's overwrite only, likewise |
 //! | [`mod@boot`] | one boot: finish, decide, verify, install, verify what starts |
 //!
@@ -27,11 +29,13 @@
 
 pub mod boot;
 pub mod by_move;
+pub mod by_offset;
 pub mod by_overwrite;
 pub mod decide;
+pub mod job;
 pub mod status;
 pub mod steps;
 
-pub use boot::{boot, BootAction, BootConfig, BootError, BootReport, SkipReason};
+pub use boot::{boot, boot_by, BootAction, BootConfig, BootError, BootReport, Downgrade, SkipReason};
 pub use decide::decide;
-pub use steps::{Progress, SwapError};
+pub use steps::{NoFlash, Progress, SwapError};

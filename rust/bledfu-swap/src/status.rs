@@ -64,7 +64,7 @@ pub fn records_until<F: ReadNorFlash>(
 mod tests {
     use super::*;
     use bledfu_slot::tlv::SliceFlash;
-    use bledfu_slot::Geometry;
+    use bledfu_slot::{Algorithm, Geometry};
 
     #[test]
     fn the_last_record_written_counts_whatever_its_value_and_gaps() {
@@ -74,7 +74,7 @@ mod tests {
                 sector_size: 4096,
                 write_size: unit,
             };
-            let layout = TrailerLayout::new(geometry, unit, 32, 128).unwrap();
+            let layout = TrailerLayout::new(Algorithm::SwapMove, geometry, unit, 32, 128).unwrap();
             let until = |records: &[u32], from, to| {
                 let mut bytes = [0xFF; 0x10000];
                 for record in records {

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What every install algorithm has in common: the two slots, copying, progress, and the questions it must answer.
+//! What every install algorithm has in common: the slots, copying, progress, and the questions it must answer.
 
-use bledfu_slot::flash::{is_erased, read_bytes, Aligned};
-use bledfu_slot::{Layout, SwapType, Trailer};
-use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
+use bledfu_slot::{Algorithm as AlgorithmName, Layout, SwapType, Trailer};
+use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+
+use crate::decide::decide;
 
 /// Bytes copied at once, as in MCUboot: four pages of an external flash.
 const COPY_SIZE: u32 = 1024;
+
+/// Bytes compared at once.
+const COMPARE_SIZE: u32 = 256;
 
 /// Bytes given to one erase call when a whole slot goes: the largest erase command of common external flashes.
 const BULK_ERASE: u32 = 65536;
@@ -27,35 +32,76 @@ pub enum Progress {
     },
 }
 
-/// Which of the two flashes failed, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SwapError<P, S> {
-    /// The primary slot's flash failed.
-    Primary(P),
-    /// The secondary slot's flash failed.
-    Secondary(S),
+/// A flash as the algorithms see it: whatever it was, its errors are kinds, so that reports can outlive the driver.
+pub trait Flash: NorFlash<Error = NorFlashErrorKind> {}
+
+impl<F: NorFlash<Error = NorFlashErrorKind>> Flash for F {}
+
+/// No third area, for algorithms that have none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoFlash;
+
+impl ErrorType for NoFlash {
+    type Error = NorFlashErrorKind;
 }
 
-impl<P: core::fmt::Debug, S: core::fmt::Debug> core::fmt::Display for SwapError<P, S> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Primary(error) => write!(f, "the flash of the primary slot failed: {error:?}"),
-            Self::Secondary(error) => write!(f, "the flash of the secondary slot failed: {error:?}"),
-        }
+impl ReadNorFlash for NoFlash {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), Self::Error> {
+        Err(NorFlashErrorKind::OutOfBounds)
+    }
+
+    fn capacity(&self) -> usize {
+        0
     }
 }
 
-impl<P: core::fmt::Debug, S: core::fmt::Debug> core::error::Error for SwapError<P, S> {}
+impl NorFlash for NoFlash {
+    const WRITE_SIZE: usize = 1;
+    const ERASE_SIZE: usize = 1;
 
-/// The error of a step on slots `P` and `S`.
-pub type StepError<P, S> = SwapError<<P as ErrorType>::Error, <S as ErrorType>::Error>;
+    fn erase(&mut self, _: u32, _: u32) -> Result<(), Self::Error> {
+        Err(NorFlashErrorKind::OutOfBounds)
+    }
 
-/// The two slots during one boot.
-pub struct Slots<'a, P, S> {
+    fn write(&mut self, _: u32, _: &[u8]) -> Result<(), Self::Error> {
+        Err(NorFlashErrorKind::OutOfBounds)
+    }
+}
+
+/// Which of the flashes failed, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapError {
+    /// The primary slot's flash failed.
+    Primary(NorFlashErrorKind),
+    /// The secondary slot's flash failed.
+    Secondary(NorFlashErrorKind),
+    /// The flash of the third area failed.
+    Spare(NorFlashErrorKind),
+}
+
+impl core::fmt::Display for SwapError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (which, kind) = match self {
+            Self::Primary(kind) => ("primary slot", kind),
+            Self::Secondary(kind) => ("secondary slot", kind),
+            Self::Spare(kind) => ("third area", kind),
+        };
+        write!(f, "the flash of the {which} failed: {kind:?}")
+    }
+}
+
+impl core::error::Error for SwapError {}
+
+/// The slots during one boot.
+pub struct Slots<'a, P, S, X> {
     /// The slot images run from.
     pub primary: &'a mut P,
     /// The slot updates arrive in.
     pub secondary: &'a mut S,
+    /// The third area, or [`NoFlash`].
+    pub spare: &'a mut X,
     /// Where things are in them.
     pub layout: Layout,
     /// Who is told that work goes on.
@@ -90,21 +136,37 @@ pub enum Status {
 
 /// The questions an install algorithm answers (MCUboot `swap_priv.h`).
 pub trait Algorithm {
+    /// Its name in layouts.
+    const NAME: AlgorithmName;
+
+    /// Keeps a copy of the running image in the third area.
+    const KEEPS_COPY: bool = false;
+
     /// Can go back to the image before.
     const REVERTS: bool;
 
     /// Can install over a primary slot without an image header.
     const BOOTSTRAPS: bool;
 
+    /// What the trailers ask for, if no earlier boot left anything behind.
+    fn decide(primary: &Trailer, secondary: &Trailer) -> SwapType {
+        decide(primary, secondary)
+    }
+
+    /// Where in the secondary slot the image for this kind of install starts, in bytes.
+    fn source(layout: &Layout, _: SwapType) -> u32 {
+        layout.upload_offset()
+    }
+
     /// What an earlier boot left behind.
     ///
     /// # Errors
     /// The flash that could not be read.
-    fn find<P: NorFlash, S: NorFlash>(
-        slots: &mut Slots<'_, P, S>,
+    fn find<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
         primary: &Trailer,
         secondary: &Trailer,
-    ) -> Result<Status, StepError<P, S>>;
+    ) -> Result<Status, SwapError>;
 
     /// Bytes to install for images of these total sizes (0 = no image).
     fn install_size(primary: u32, secondary: u32) -> u32;
@@ -113,67 +175,133 @@ pub trait Algorithm {
     ///
     /// # Errors
     /// The flash that failed; the job can be taken up again.
-    fn install<P: NorFlash, S: NorFlash>(
-        slots: &mut Slots<'_, P, S>,
+    fn install<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
         job: &Job,
-    ) -> Result<(), StepError<P, S>>;
+    ) -> Result<(), SwapError>;
 }
 
+/// A place in a flash, and what to call an error there.
+pub struct At<'a, F>(pub &'a mut F, pub u32, pub fn(NorFlashErrorKind) -> SwapError);
+
 /// Copies `length` bytes into erased flash; all-erased kibibytes are left as they are, which is the same contents.
-pub fn copy<A: ReadNorFlash, B: NorFlash>(
-    (source, from): (&mut A, u32),
-    (target, to): (&mut B, u32),
+pub fn copy<A: Flash, B: Flash>(
+    At(source, from, source_error): At<'_, A>,
+    At(target, to, target_error): At<'_, B>,
     length: u32,
     watch: &mut dyn FnMut(),
-) -> Result<(), SwapError<B::Error, A::Error>> {
+) -> Result<(), SwapError> {
     let mut buffer = Aligned([0; COPY_SIZE as usize]);
     let mut done = 0;
     while done < length {
         watch();
-        let bytes = buffer
-            .0
-            .get_mut(..(length - done).min(COPY_SIZE) as usize)
-            .unwrap_or_default();
-        read_bytes(source, from + done, bytes).map_err(SwapError::Secondary)?;
-        if !is_erased(bytes) {
-            target.write(to + done, bytes).map_err(SwapError::Primary)?;
-        }
+        let bytes = chunk(&mut buffer, length - done);
+        read_bytes(source, from + done, bytes).map_err(source_error)?;
+        program(target, to + done, bytes).map_err(target_error)?;
         done += COPY_SIZE;
     }
     Ok(())
 }
 
 /// [`copy`] within one flash.
-pub fn copy_within<F: NorFlash>(
+pub fn copy_within<F: Flash>(
     flash: &mut F,
     from: u32,
     to: u32,
     length: u32,
     watch: &mut dyn FnMut(),
-) -> Result<(), F::Error> {
+) -> Result<(), NorFlashErrorKind> {
     let mut buffer = Aligned([0; COPY_SIZE as usize]);
     let mut done = 0;
     while done < length {
         watch();
-        let bytes = buffer
-            .0
-            .get_mut(..(length - done).min(COPY_SIZE) as usize)
-            .unwrap_or_default();
+        let bytes = chunk(&mut buffer, length - done);
         read_bytes(flash, from + done, bytes)?;
-        if !is_erased(bytes) {
-            flash.write(to + done, bytes)?;
-        }
+        program(flash, to + done, bytes)?;
         done += COPY_SIZE;
     }
     Ok(())
 }
 
+fn chunk(buffer: &mut Aligned<{ COPY_SIZE as usize }>, left: u32) -> &mut [u8] {
+    buffer
+        .0
+        .get_mut(..left.min(COPY_SIZE) as usize)
+        .unwrap_or_default()
+}
+
+fn program<F: Flash>(flash: &mut F, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+    if is_erased(bytes) {
+        return Ok(());
+    }
+    flash.write(offset, bytes)
+}
+
+/// Makes `length` bytes of the target equal to those of the source, sector by sector of the target, lowest first; sectors
+/// that are equal already are left alone, so it can be cut and begun again.
+pub fn replace<A: Flash, B: Flash>(
+    At(source, from, source_error): At<'_, A>,
+    At(target, to, target_error): At<'_, B>,
+    (length, sector): (u32, u32),
+    watch: &mut dyn FnMut(Progress),
+) -> Result<(), SwapError> {
+    let steps = length.div_ceil(sector);
+    for step in 0..steps {
+        let at = step * sector;
+        let part = sector.min(length - at);
+        let mut tick = || watch(Progress::Install { step, steps });
+        tick();
+        if is_equal(
+            (source, from + at, source_error),
+            (target, to + at, target_error),
+            part,
+        )? {
+            continue;
+        }
+        target.erase(to + at, to + at + sector).map_err(target_error)?;
+        copy(
+            At(source, from + at, source_error),
+            At(target, to + at, target_error),
+            // Whole write units: behind every image there is its slot's trailer, so these bytes exist.
+            part.next_multiple_of(MAX_WRITE_SIZE as u32),
+            &mut tick,
+        )?;
+    }
+    Ok(())
+}
+
+type Place<'a, F> = (&'a mut F, u32, fn(NorFlashErrorKind) -> SwapError);
+
+fn is_equal<A: Flash, B: Flash>(
+    (a, from, a_error): Place<'_, A>,
+    (b, to, b_error): Place<'_, B>,
+    length: u32,
+) -> Result<bool, SwapError> {
+    let mut one = Aligned([0; COMPARE_SIZE as usize]);
+    let mut two = Aligned([0; COMPARE_SIZE as usize]);
+    let mut done = 0;
+    while done < length {
+        let size = (length - done).min(COMPARE_SIZE) as usize;
+        let (x, y) = (
+            one.0.get_mut(..size).unwrap_or_default(),
+            two.0.get_mut(..size).unwrap_or_default(),
+        );
+        read_bytes(a, from + done, x).map_err(a_error)?;
+        read_bytes(b, to + done, y).map_err(b_error)?;
+        if x != y {
+            return Ok(false);
+        }
+        done += COMPARE_SIZE;
+    }
+    Ok(true)
+}
+
 /// Erases a whole slot from its start, so that a cut leaves no header before it leaves no trailer.
-pub fn erase_slot<F: NorFlash>(
+pub fn erase_slot<F: Flash>(
     flash: &mut F,
     slot_size: u32,
     watch: &mut dyn FnMut(Progress),
-) -> Result<(), F::Error> {
+) -> Result<(), NorFlashErrorKind> {
     let mut at = 0;
     while at < slot_size {
         watch(Progress::Erase);

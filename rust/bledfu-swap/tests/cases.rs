@@ -10,8 +10,10 @@ use bledfu_slot::trailer::{self, magic_bytes, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{
     is_erased, Algorithm, Geometry, HeaderError, ImagePolicy, Layout, PublicKey, SoftCrypto, VerifyError,
 };
-use bledfu_swap::{boot, BootAction, BootConfig, BootError, BootReport, Progress, SkipReason};
-use common::{Image, Key, Nor, NorError, Power, Tear, SECTOR};
+use bledfu_swap::{
+    boot, BootAction, BootConfig, BootError, BootReport, Downgrade, NoFlash, Progress, SkipReason, SwapError,
+};
+use common::{Image, Key, Nor, Power, Tear, SECTOR};
 
 const KEY: Key = Key(9);
 const SLOT: usize = 0x10000;
@@ -61,31 +63,39 @@ impl Device {
 
     fn upload(&mut self, image: &[u8]) {
         self.secondary.bytes.fill(0xFF);
-        self.secondary.load(0, image);
+        self.secondary.load(self.layout.upload_offset() as usize, image);
         self.secondary.load(SLOT - 16, &magic_bytes(8));
         self.secondary.load(SLOT - 40, &[2]);
     }
 
     /// The new image runs, unconfirmed.
     fn under_test() -> Self {
-        let mut device = Self::pending(Algorithm::SwapMove);
+        Self::under_test_by(Algorithm::SwapMove)
+    }
+
+    fn under_test_by(algorithm: Algorithm) -> Self {
+        let mut device = Self::pending(algorithm);
         let report = device.boot().unwrap();
         assert_eq!(report.action, installed(SwapType::Test));
         device
     }
 
-    fn boot(&mut self) -> Result<BootReport, BootError<NorError, NorError>> {
+    fn boot(&mut self) -> Result<BootReport, BootError> {
         let keys = [PublicKey::new(KEY.public())];
         let config = BootConfig {
             layout: self.layout,
             policy: ImagePolicy {
                 keys: &keys,
                 trusted_digests: &[],
+                unsigned: false,
             },
+            downgrade: Downgrade::Allowed,
+            verify_primary: true,
         };
         boot(
             &mut self.primary,
             &mut self.secondary,
+            &mut NoFlash,
             &config,
             &SoftCrypto,
             &mut |_| {},
@@ -324,18 +334,50 @@ fn records_of_a_finished_swap_are_ignored() {
 }
 
 #[test]
-fn an_empty_primary_is_filled_by_overwrite_only() {
-    let mut device = Device::pending(Algorithm::SwapMove);
-    device.primary.bytes.fill(0xFF);
-    let (swap_type, reason) = (SwapType::Test, SkipReason::PrimaryEmpty);
-    let action = BootAction::Skipped { swap_type, reason };
-    let reason = VerifyError::Header(HeaderError::Erased);
-    assert_eq!(device.boot(), Err(BootError::NoValidImage { reason, action })); // case 69
+fn an_empty_primary_is_filled_with_a_pending_image() {
+    for algorithm in [Algorithm::SwapOffset, Algorithm::SwapMove, Algorithm::Overwrite] {
+        let mut device = Device::pending(algorithm);
+        device.primary.bytes.fill(0xFF);
+        let action = match algorithm {
+            Algorithm::Overwrite => installed(SwapType::Test),
+            // There is nothing to swap with (case 69); MCUboot does not boot then.
+            _ => BootAction::Repaired,
+        };
+        assert_eq!(device.boot().unwrap().action, action);
+        assert!(device.runs_new());
+        assert_eq!(device.boot().unwrap().action, BootAction::None);
+    }
+}
 
-    let mut device = Device::pending(Algorithm::Overwrite);
-    device.primary.bytes.fill(0xFF);
-    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test));
-    assert!(device.runs_new());
+#[test]
+fn a_corrupt_primary_is_repaired_with_the_image_before() {
+    for algorithm in [Algorithm::SwapOffset, Algorithm::SwapMove] {
+        let mut device = Device::under_test_by(algorithm);
+        trailer::confirm(&mut device.primary, &device.layout).unwrap();
+        device.primary.bytes[0x300] ^= 1;
+        assert_eq!(device.boot().unwrap().action, BootAction::Repaired);
+        assert!(device.runs_old());
+        assert!(device.trailer().is_confirmed());
+        assert_eq!(device.boot().unwrap().action, BootAction::None);
+    }
+}
+
+#[test]
+fn a_repair_can_be_cut_anywhere() {
+    for cut in 1.. {
+        let mut device = Device::under_test();
+        trailer::confirm(&mut device.primary, &device.layout).unwrap();
+        device.primary.bytes[0x300] ^= 1;
+        let before = device.power.ops();
+        device.power.cut_at(before + cut, Tear::Before);
+        let done = device.boot().is_ok();
+        device.power.on();
+        assert!(device.boot().is_ok());
+        assert!(device.runs_old(), "cut before operation {cut}");
+        if done {
+            break;
+        }
+    }
 }
 
 #[test]
@@ -352,6 +394,7 @@ fn a_corrupt_primary_is_replaced_by_a_pending_image() {
 fn a_corrupt_primary_with_nothing_pending_does_not_boot() {
     let mut device = Device::new(Algorithm::SwapMove);
     device.primary.bytes[0x300] ^= 1;
+    device.secondary.load(0, &device.new.clone()[..9000]);
     let (reason, action) = (VerifyError::HashMismatch, BootAction::None);
     assert_eq!(device.boot(), Err(BootError::NoValidImage { reason, action })); // case 71
 }
@@ -428,7 +471,7 @@ fn a_swap_that_loses_the_secondary_half_way_goes_on_when_it_is_back() {
     device.secondary.broken = true;
     assert!(matches!(
         device.boot(),
-        Err(BootError::Secondary(NorError::Broken))
+        Err(BootError::Flash(SwapError::Secondary(_)))
     ));
     device.secondary.broken = false;
     let (swap_type, resumed) = (SwapType::Test, true);
@@ -566,12 +609,16 @@ fn the_watch_is_told_before_every_erase_and_every_kibibyte() {
         policy: ImagePolicy {
             keys: &keys,
             trusted_digests: &[],
+            unsigned: false,
         },
+        downgrade: Downgrade::Allowed,
+        verify_primary: true,
     };
     let (mut verifying, mut erasing, mut last) = (0, 0, 0);
     boot(
         &mut device.primary,
         &mut device.secondary,
+        &mut NoFlash,
         &config,
         &SoftCrypto,
         &mut |progress| match progress {
@@ -617,7 +664,10 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
         policy: ImagePolicy {
             keys: &keys,
             trusted_digests: &[],
+            unsigned: false,
         },
+        downgrade: Downgrade::Allowed,
+        verify_primary: true,
     };
     let slot = bledfu_slot::Slot::new(layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
@@ -627,9 +677,25 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
         // Cut somewhere in the exchange, and taken up again.
         power.on();
         power.cut_at(30, Tear::Inside { percent: 50, seed: 1 });
-        assert!(boot(&mut primary, &mut secondary, &config, &SoftCrypto, &mut |_| {}).is_err());
+        assert!(boot(
+            &mut primary,
+            &mut secondary,
+            &mut NoFlash,
+            &config,
+            &SoftCrypto,
+            &mut |_| {}
+        )
+        .is_err());
         power.on();
-        let report = boot(&mut primary, &mut secondary, &config, &SoftCrypto, &mut |_| {}).unwrap();
+        let report = boot(
+            &mut primary,
+            &mut secondary,
+            &mut NoFlash,
+            &config,
+            &SoftCrypto,
+            &mut |_| {},
+        )
+        .unwrap();
         assert_eq!(
             report.action,
             BootAction::Installed {
@@ -640,7 +706,15 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
         );
         assert!(primary.bytes.starts_with(&runs.bytes()));
     }
-    let report = boot(&mut primary, &mut secondary, &config, &SoftCrypto, &mut |_| {}).unwrap();
+    let report = boot(
+        &mut primary,
+        &mut secondary,
+        &mut NoFlash,
+        &config,
+        &SoftCrypto,
+        &mut |_| {},
+    )
+    .unwrap();
     assert_eq!(report.action, BootAction::None);
 }
 

@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto};
-use bledfu_swap::{boot, BootAction, BootConfig, BootReport};
+use bledfu_swap::{boot, BootAction, BootConfig, BootReport, Downgrade, NoFlash};
 use common::{Image, Key, Nor, Op, Power, Tear, SECTOR};
 
 type Chip = Nor<4>;
-type BootResult = Result<BootReport, bledfu_swap::BootError<common::NorError, common::NorError>>;
+type BootResult = Result<BootReport, bledfu_swap::BootError>;
 
 const KEY: Key = Key(7);
 
@@ -101,14 +101,18 @@ impl Device {
         let policy = ImagePolicy {
             keys: &[],
             trusted_digests: &self.digests,
+            unsigned: false,
         };
         let config = BootConfig {
             layout: self.layout,
             policy,
+            downgrade: Downgrade::Allowed,
+            verify_primary: true,
         };
         boot(
             &mut self.primary,
             &mut self.secondary,
+            &mut NoFlash,
             &config,
             &SoftCrypto,
             &mut |_| {},
@@ -118,10 +122,11 @@ impl Device {
     fn upload(&mut self, permanent: bool) {
         let image = self.new.clone();
         self.secondary.bytes.fill(0xFF);
-        self.secondary.load(0, &image);
+        self.secondary.load(self.layout.upload_offset() as usize, &image);
         let policy = ImagePolicy {
             keys: &[],
             trusted_digests: &self.digests,
+            unsigned: false,
         };
         let slot = Slot::new(self.layout)
             .verify(&mut self.secondary, &policy, &SoftCrypto)
@@ -255,7 +260,7 @@ fn check_end(device: &mut Device, ends: &Ends, reverted: bool, story: Story, wha
         ends.as_told.fork()
     };
     match device.layout.algorithm() {
-        Algorithm::SwapMove => {
+        Algorithm::SwapMove | Algorithm::SwapOffset => {
             normalise_records(device);
             normalise_records(&mut expected);
             if reverted || story == Story::Revert {
@@ -277,17 +282,22 @@ fn check_end(device: &mut Device, ends: &Ends, reverted: bool, story: Story, wha
 
 /// The other image is somewhere whole: in the secondary, or about to be exchanged.
 fn check_other_image_kept(device: &Device, what: &str) {
-    if device.layout.algorithm() == Algorithm::SwapMove {
-        let other = if device.runs_new() {
-            &device.old
-        } else {
-            &device.new
-        };
-        assert!(
-            device.secondary.bytes.starts_with(other),
-            "the other image is gone: {what}"
-        );
-    }
+    let starts: &[usize] = match device.layout.algorithm() {
+        Algorithm::SwapMove => &[0],
+        Algorithm::SwapOffset => &[0, SECTOR],
+        _ => return,
+    };
+    let other = if device.runs_new() {
+        &device.old
+    } else {
+        &device.new
+    };
+    assert!(
+        starts
+            .iter()
+            .any(|start| device.secondary.bytes[*start..].starts_with(other)),
+        "the other image is gone: {what}"
+    );
 }
 
 fn tears(seed: u64) -> Vec<Tear> {
@@ -301,7 +311,7 @@ fn tears(seed: u64) -> Vec<Tear> {
         }
     }
     // An erase that gets as far as between two fields of the trailer, with the field at the border torn or not.
-    for back in [16, 20, 24, 28, 32, 40, 44, 48] {
+    for back in [16, 20, 24, 28, 32, 40, 44, 48, 52, 56] {
         for next in [0xFF, 0x00, 0x01, 0x33] {
             tears.push(Tear::Prefix {
                 bytes: SECTOR - back,
@@ -405,62 +415,60 @@ fn pending(layout: Layout, story: Story, old_size: u32, new_size: u32) -> Device
 /// Image sizes that make swaps of 3 sectors, the primary or the secondary image being the larger one.
 const SIZES: [(u32, u32); 2] = [(5000, 9000), (9000, 2000)];
 
-#[test]
-fn move_survives_a_cut_anywhere_in_a_confirmed_update() {
-    for (old, new) in SIZES {
-        assert!(
-            campaign(
-                &pending(plain(Algorithm::SwapMove), Story::Confirm, old, new),
-                Story::Confirm
-            ) > 300
-        );
+/// The swaps with status records in the primary slot.
+const SWAPS: [Algorithm; 2] = [Algorithm::SwapOffset, Algorithm::SwapMove];
+
+fn survives(story: Story, least: u64) {
+    for algorithm in SWAPS {
+        for (old, new) in SIZES {
+            let cuts = campaign(&pending(plain(algorithm), story, old, new), story);
+            assert!(cuts > least, "{algorithm:?}: {cuts}");
+        }
     }
 }
 
 #[test]
-fn move_survives_a_cut_anywhere_in_a_reverted_update() {
-    for (old, new) in SIZES {
-        assert!(
-            campaign(
-                &pending(plain(Algorithm::SwapMove), Story::Revert, old, new),
-                Story::Revert
-            ) > 600
-        );
+fn swaps_survive_a_cut_anywhere_in_a_confirmed_update() {
+    survives(Story::Confirm, 300);
+}
+
+#[test]
+fn swaps_survive_a_cut_anywhere_in_a_reverted_update() {
+    survives(Story::Revert, 600);
+}
+
+#[test]
+fn swaps_survive_a_cut_anywhere_in_a_permanent_update() {
+    survives(Story::Permanent, 300);
+}
+
+#[test]
+fn swaps_survive_repeated_cuts() {
+    for algorithm in SWAPS {
+        for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+            campaign_of_repeated_cuts(&pending(plain(algorithm), story, 5000, 9000), story, 2);
+        }
     }
 }
 
 #[test]
-fn move_survives_a_cut_anywhere_in_a_permanent_update() {
-    for (old, new) in SIZES {
-        assert!(
-            campaign(
-                &pending(plain(Algorithm::SwapMove), Story::Permanent, old, new),
-                Story::Permanent
-            ) > 300
-        );
+fn swaps_survive_cuts_with_a_trailer_of_two_sectors() {
+    for algorithm in SWAPS {
+        let layout = layout(algorithm, (9, 9), 8, 768);
+        assert!(layout.primary_trailer().first_sector() < 8 * SECTOR as u32); // case 79
+        for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+            campaign(&pending(layout, story, 5000, 9000), story);
+        }
     }
 }
 
 #[test]
-fn move_survives_repeated_cuts() {
-    for story in [Story::Confirm, Story::Revert, Story::Permanent] {
-        campaign_of_repeated_cuts(&pending(plain(Algorithm::SwapMove), story, 5000, 9000), story, 2);
-    }
-}
-
-#[test]
-fn move_survives_cuts_with_a_trailer_of_two_sectors() {
-    let layout = layout(Algorithm::SwapMove, (9, 9), 8, 512);
-    assert_eq!(layout.primary_trailer().first_sector(), 7 * SECTOR as u32); // case 79
-    for story in [Story::Confirm, Story::Revert, Story::Permanent] {
-        campaign(&pending(layout, story, 5000, 9000), story);
-    }
-}
-
-#[test]
-fn move_survives_cuts_with_other_geometries() {
-    // One sector more in the primary, the largest image; and the wider spacing of trailer fields.
+fn swaps_survive_cuts_with_other_geometries() {
+    // One sector more in the slot that needs it, the largest image; and the wider spacing of trailer fields.
     for (layout, new) in [
+        (layout(Algorithm::SwapOffset, (5, 6), 8, 128), 15000),
+        (layout(Algorithm::SwapOffset, (8, 8), 16, 128), 9000),
+        (layout(Algorithm::SwapOffset, (8, 8), 32, 16), 9000),
         (layout(Algorithm::SwapMove, (6, 5), 8, 128), 15000),
         (layout(Algorithm::SwapMove, (8, 8), 16, 128), 9000),
         (layout(Algorithm::SwapMove, (8, 8), 32, 16), 9000),
@@ -472,29 +480,35 @@ fn move_survives_cuts_with_other_geometries() {
 }
 
 #[test]
-fn move_survives_cuts_of_a_second_update_over_the_trailers_of_the_first() {
-    for story in [Story::Confirm, Story::Revert, Story::Permanent] {
-        let mut device = pending(plain(Algorithm::SwapMove), Story::Permanent, 5000, 9000);
-        finish_story(&mut device, Story::Permanent);
-        std::mem::swap(&mut device.old, &mut device.new);
-        device.upload(story == Story::Permanent);
-        device.power.on();
-        campaign(&device, story);
+fn swaps_survive_cuts_of_a_second_update_over_the_trailers_of_the_first() {
+    for algorithm in SWAPS {
+        for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+            let mut device = pending(plain(algorithm), Story::Permanent, 5000, 9000);
+            finish_story(&mut device, Story::Permanent);
+            std::mem::swap(&mut device.old, &mut device.new);
+            device.upload(story == Story::Permanent);
+            device.power.on();
+            campaign(&device, story);
+        }
     }
 }
 
 #[test]
-fn move_survives_cuts_of_a_request_made_by_imgtool() {
-    // Magic and image_ok, no swap type.
-    let mut device = Device::new(plain(Algorithm::SwapMove), 5000, 9000);
-    let image = device.new.clone();
-    let trailer = device.layout.secondary_trailer();
-    device.secondary.load(0, &image);
-    device.secondary.load(trailer.image_ok() as usize, &[1]);
-    device
-        .secondary
-        .load(trailer.magic() as usize, &trailer::magic_bytes(8));
-    campaign(&device, Story::Permanent);
+fn swaps_survive_cuts_of_a_request_made_by_imgtool() {
+    for algorithm in SWAPS {
+        // Magic and image_ok, no swap type.
+        let mut device = Device::new(plain(algorithm), 5000, 9000);
+        let image = device.new.clone();
+        let trailer = device.layout.secondary_trailer();
+        device
+            .secondary
+            .load(device.layout.upload_offset() as usize, &image);
+        device.secondary.load(trailer.image_ok() as usize, &[1]);
+        device
+            .secondary
+            .load(trailer.magic() as usize, &trailer::magic_bytes(8));
+        campaign(&device, Story::Permanent);
+    }
 }
 
 #[test]

@@ -84,7 +84,7 @@ pub fn layout() -> Layout {
         write_size: 4,
     };
     const LAYOUT: Result<Layout, bledfu_slot::layout::LayoutError> =
-        Layout::new(Algorithm::SwapMove, SLOT, SLOT, 8, 256);
+        Layout::new(Algorithm::SwapOffset, SLOT, SLOT, 8, 256);
     match LAYOUT {
         Ok(layout) => layout,
         Err(_) => halt(),

@@ -15,6 +15,7 @@ pub fn run<C: Crypto>(crypto: C) -> ! {
     let policy = ImagePolicy {
         keys: black_box(&KEYS),
         trusted_digests: &[],
+        unsigned: false,
     };
     let running = black_box(Running {
         digest: [0; 8],

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Swap using offset (MCUboot `swap_offset.c`): an update is stored one sector up in the secondary slot, so there is a free
+//! sector beside every one that comes, and no sector is copied twice.
+//!
+//! # What happens
+//! `A` is the image in the primary slot, `B` the update, both of three sectors; `F` is a trailer sector.
+//!
+//! | Step | Primary | Secondary | Record |
+//! |---|---|---|---|
+//! | a request was made | `A1 A2 A3 F` | `-- B1 B2 B3 F(magic)` | |
+//! | 1. revert only: write the request into the secondary | `B1 B2 B3 F` | `A1 A2 A3 -- F(copy_done, job, magic)` | |
+//! | 2. write the job into the primary trailer, magic last | `A1 A2 A3 F(job)` | `-- B1 B2 B3 F(magic)` | |
+//! | 3. erase the secondary trailer: **the point of no return** | `A1 A2 A3 F(job)` | `-- B1 B2 B3 -` | |
+//! | 4. exchange, lowest sector first | `A1 A2 A3 F` | `A1 B1 B2 B3 -` | 0 |
+//! | | `B1 A2 A3 F` | `A1 B1 B2 B3 -` | 1 |
+//! | | `B1 A2 A3 F` | `A1 A2 B2 B3 -` | 2 |
+//! | | ... | ... | ... |
+//! | | `B1 B2 B3 F` | `A1 A2 A3 B3 -` | 5 |
+//! | 4'. a revert: highest sector first | `B1 B2 B3 F` | `A1 A2 A3 B3 -` | 0 |
+//! | | `B1 B2 A3 F` | `A1 A2 A3 B3 -` | 1 |
+//! | | ... | ... | ... |
+//! | | `A1 A2 A3 F` | `A1 B1 B2 B3 -` | 5 |
+//! | 5'. a revert: erase the first sector and the trailer of the secondary | `A1 A2 A3 F` | `-- B1 B2 B3 -` | |
+//! | 6. revert and permanent: `image_ok`; then `copy_done` | `B1 B2 B3 F(done)` | `A1 A2 A3 B3 -` | |
+//!
+//! # Why a power cut cannot hurt
+//! * **Step 4.** The sector that is erased is free: unused at first, then the one whose contents were copied out by the
+//!   unit before, as its record says. So each unit is done again from a source that nothing touches until its record
+//!   is written. A torn record reads as written or not, and both are right.
+//! * **Step 4'** is the same with the free sector on the other side.
+//! * **Step 5'** touches no sector that is needed: the first sector of the secondary was copied by the last unit. It is
+//!   done again until `copy_done` stands.
+//! * **Steps 1 to 3 and 6** are those of swap using move, and so is the argument (`by_move.rs`): the request in the
+//!   secondary starts everything over until its erase begins; a magic that outlives its flags in a torn erase does not
+//!   count beside the complete job it asked for; a torn `copy_done` is written again. Only the request of a revert differs:
+//!   it is marked with `copy_done`, and means a revert (row 1 of MCUboot's table).
+//! * **Stale or foreign trailers** are no job, as with swap using move.
+//!
+//! A sector is not copied for an image that does not reach it; the sizes come from the headers, wherever they are by then,
+//! and from the TLV sizes in the primary trailer. As in MCUboot the sector behind an image's last is copied as well, and
+//! the record is written all the same.
+
+use bledfu_slot::trailer::{
+    erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
+    write_swap_size, write_tlv_sizes,
+};
+use bledfu_slot::verify::{image_size, read_header};
+use bledfu_slot::{Algorithm as AlgorithmName, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout};
+use embedded_storage::nor_flash::NorFlashErrorKind;
+
+use crate::decide;
+use crate::job::{self, has_header};
+use crate::status::records_until;
+use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
+
+/// Swap using offset.
+pub struct ByOffset;
+
+/// Units of work for `count` sectors: each is exchanged in two halves.
+const fn units(count: u32) -> u32 {
+    2 * count
+}
+
+/// Where a header is: in the primary slot at its start, or in the secondary at this offset.
+#[derive(Clone, Copy)]
+enum Place {
+    Primary,
+    Secondary(u32),
+}
+
+/// Where the headers of the image that goes and of the one that comes are, when `done` units of a job are recorded.
+fn headers(layout: &Layout, job: &Job) -> [Place; 2] {
+    let sector = layout.secondary().sector_size;
+    let last = units(job.size.div_ceil(sector));
+    if job.swap_type == SwapType::Revert {
+        let goes = if job.done + 1 < last {
+            Place::Primary
+        } else {
+            Place::Secondary(sector)
+        };
+        let comes = if job.done < last {
+            Place::Secondary(0)
+        } else {
+            Place::Primary
+        };
+        return [goes, comes];
+    }
+    let goes = if job.done == 0 {
+        Place::Primary
+    } else {
+        Place::Secondary(0)
+    };
+    let comes = if job.done < 2 {
+        Place::Secondary(sector)
+    } else {
+        Place::Primary
+    };
+    [goes, comes]
+}
+
+fn headers_in_place<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    job: &Job,
+) -> Result<bool, SwapError> {
+    for place in headers(&slots.layout, job) {
+        let found = match place {
+            Place::Primary => has_header(slots.primary, 0).map_err(SwapError::Primary)?,
+            Place::Secondary(offset) => has_header(slots.secondary, offset).map_err(SwapError::Secondary)?,
+        };
+        if !found {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Sectors that the image which goes and the one which comes occupy. One that cannot be told is as long as it may be: that
+/// costs time, never data.
+fn used_sectors<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    job: &Job,
+) -> Result<[u32; 2], SwapError> {
+    let trailer = slots.layout.primary_trailer();
+    let tlvs = read_tlv_sizes(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    let mut used = [u32::MAX; 2];
+    for ((used, place), tlvs) in used.iter_mut().zip(headers(&slots.layout, job)).zip(tlvs) {
+        let header = match place {
+            Place::Primary => read_header(slots.primary, 0),
+            Place::Secondary(offset) => read_header(slots.secondary, offset),
+        };
+        if let Some(hashed) = header.ok().and_then(|header| header.hashed_size().ok()) {
+            *used = hashed.saturating_add(tlvs.into()).div_ceil(trailer.sector_size());
+        }
+    }
+    Ok(used)
+}
+
+impl Algorithm for ByOffset {
+    const NAME: AlgorithmName = AlgorithmName::SwapOffset;
+    const REVERTS: bool = true;
+    const BOOTSTRAPS: bool = false;
+
+    fn decide(primary: &Trailer, secondary: &Trailer) -> SwapType {
+        decide::decide_by_offset(primary, secondary)
+    }
+
+    fn source(layout: &Layout, swap_type: SwapType) -> u32 {
+        match swap_type {
+            SwapType::Revert => 0,
+            _ => layout.upload_offset(),
+        }
+    }
+
+    fn find<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
+        primary: &Trailer,
+        secondary: &Trailer,
+    ) -> Result<Status, SwapError> {
+        let layout = slots.layout.primary_trailer();
+        let Some(job) = job::stored(primary, &slots.layout) else {
+            return Ok(Status::Idle);
+        };
+        let last = units(job.size.div_ceil(layout.sector_size()));
+        let done =
+            records_until(slots.primary, &layout, 0, layout.record_count()).map_err(SwapError::Primary)?;
+        let job = Job { done, ..job };
+        if done == 0 {
+            let image_ok = job.swap_type == SwapType::Permanent;
+            return Ok(job::untouched::<Self, _, _, _>(
+                slots, job, primary, secondary, image_ok,
+            ));
+        }
+        let torn = primary.copy_done == Flag::Bad;
+        if done > last
+            || secondary.magic == Magic::Good
+            || (torn && done != last)
+            || !headers_in_place(slots, &job)?
+        {
+            return Ok(Status::Idle);
+        }
+        Ok(Status::Underway(job))
+    }
+
+    fn install_size(primary: u32, secondary: u32) -> u32 {
+        primary.max(secondary)
+    }
+
+    fn install<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
+        job: &Job,
+    ) -> Result<(), SwapError> {
+        let layout = slots.layout.primary_trailer();
+        let secondary = slots.layout.secondary_trailer();
+        if !job.committed {
+            let tlvs = tlv_sizes(slots, job.swap_type);
+            if job.swap_type == SwapType::Revert {
+                prepare_revert(slots, job, tlvs).map_err(SwapError::Secondary)?;
+            }
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.primary, &layout)
+                .and_then(|()| write_job(slots.primary, &layout, job, tlvs))
+                .map_err(SwapError::Primary)?;
+        }
+        if job.done == 0 {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.secondary, &secondary).map_err(SwapError::Secondary)?;
+        }
+        let used = used_sectors(slots, job)?;
+        for unit in job.done..units(job.size.div_ceil(layout.sector_size())) {
+            let state = do_unit(slots, unit, job, used)?;
+            job::record(slots, unit, state);
+        }
+        if job.swap_type == SwapType::Revert {
+            let sector = secondary.sector_size();
+            (slots.watch)(Progress::Erase);
+            slots.secondary.erase(0, sector).map_err(SwapError::Secondary)?;
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.secondary, &secondary).map_err(SwapError::Secondary)?;
+        }
+        job::finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
+    }
+}
+
+/// Sizes of the unprotected TLV areas of the image that goes and the one that comes, while both are whole.
+fn tlv_sizes<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>, swap_type: SwapType) -> [u16; 2] {
+    fn of<F: Flash>(flash: &mut F, start: u32, slot_size: u32) -> Option<u16> {
+        let hashed = read_header(flash, start).ok()?.hashed_size().ok()?;
+        let total = image_size(flash, start, slot_size).ok()?;
+        u16::try_from(total.checked_sub(hashed)?).ok()
+    }
+    let source = ByOffset::source(&slots.layout, swap_type);
+    let (primary, secondary) = (
+        slots.layout.primary().slot_size,
+        slots.layout.secondary().slot_size,
+    );
+    [
+        of(slots.primary, 0, primary).unwrap_or(u16::MAX),
+        of(slots.secondary, source, secondary).unwrap_or(u16::MAX),
+    ]
+}
+
+/// Step 1: from here on the secondary asks for the revert. Nothing to do if it does already.
+fn prepare_revert<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    job: &Job,
+    tlvs: [u16; 2],
+) -> Result<(), NorFlashErrorKind> {
+    let layout = slots.layout.secondary_trailer();
+    if decide::asks_for_revert(&Trailer::read(slots.secondary, &layout)?) {
+        return Ok(());
+    }
+    (slots.watch)(Progress::Erase);
+    erase_trailer(slots.secondary, &layout)?;
+    write_copy_done(slots.secondary, &layout)?;
+    write_job(slots.secondary, &layout, job, tlvs)
+}
+
+/// Steps 1 and 2: a job into an erased trailer, with the magic that makes it count last.
+fn write_job<F: Flash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    job: &Job,
+    tlvs: [u16; 2],
+) -> Result<(), NorFlashErrorKind> {
+    write_swap_info(flash, layout, job.swap_type)?;
+    if job.swap_type == SwapType::Permanent {
+        write_image_ok(flash, layout)?;
+    }
+    write_swap_size(flash, layout, job.size)?;
+    write_tlv_sizes(flash, layout, tlvs)?;
+    write_magic(flash, layout)
+}
+
+/// Step 4: one sector erased and copied, unless the image does not reach it. Returns the state number for its record.
+fn do_unit<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    unit: u32,
+    job: &Job,
+    [goes, comes]: [u32; 2],
+) -> Result<u8, SwapError> {
+    let size = slots.layout.primary().sector_size;
+    let steps = units(job.size.div_ceil(size));
+    let Slots {
+        primary,
+        secondary,
+        watch,
+        ..
+    } = slots;
+    let mut tick = || watch(Progress::Install { step: unit, steps });
+    tick();
+    // The image in the primary goes to the free sector of the secondary, and the one that comes is beside it.
+    let (index, free, next) = if job.swap_type == SwapType::Revert {
+        let index = (steps - 1 - unit) / 2;
+        (index, (index + 1) * size, index * size)
+    } else {
+        let index = unit / 2;
+        (index, index * size, (index + 1) * size)
+    };
+    let at = index * size;
+    let (in_primary, in_secondary) = (SwapError::Primary, SwapError::Secondary);
+    if unit.is_multiple_of(2) {
+        if index <= goes {
+            secondary.erase(free, free + size).map_err(in_secondary)?;
+            copy(
+                At(*primary, at, in_primary),
+                At(*secondary, free, in_secondary),
+                size,
+                &mut tick,
+            )?;
+        }
+        return Ok(1);
+    }
+    if index <= comes {
+        primary.erase(at, at + size).map_err(in_primary)?;
+        copy(
+            At(*secondary, next, in_secondary),
+            At(*primary, at, in_primary),
+            size,
+            &mut tick,
+        )?;
+    }
+    Ok(2)
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the swaps with status records share: is there a job in the primary trailer, a record of it, its end.
+
+use bledfu_slot::layout::TrailerLayout;
+use bledfu_slot::trailer::{repair_flag, write_copy_done, write_image_ok};
+use bledfu_slot::verify::{image_size, read_header};
+use bledfu_slot::{Flag, Layout, Magic, SwapType, Trailer, VerifyError};
+use embedded_storage::nor_flash::NorFlashErrorKind;
+
+use crate::status::write_record;
+use crate::steps::{Algorithm, Flash, Job, Slots, Status};
+
+/// The job that the primary trailer holds, if the fields of the trailer can be of one; how much of it is done is not said.
+pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
+    let (swap_type, size) = (primary.swap_type(), primary.swap_size);
+    let sane = primary.magic == Magic::Good
+        && primary.copy_done != Flag::Set
+        && swap_type != SwapType::None
+        && size != 0
+        && size <= layout.max_image_size();
+    sane.then_some(Job {
+        swap_type,
+        size,
+        committed: true,
+        done: 0,
+    })
+}
+
+/// Whether `job`, of which nothing is recorded, is to be taken up. Both images are whole then, so it must fit them, and its
+/// flags must be as they were written: `image_ok` says which.
+pub fn untouched<A: Algorithm, P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    job: Job,
+    primary: &Trailer,
+    secondary: &Trailer,
+    image_ok: bool,
+) -> Status {
+    let source = A::source(&slots.layout, job.swap_type);
+    let needed = A::install_size(
+        image_size(slots.primary, 0, slots.layout.primary().slot_size).unwrap_or(0),
+        image_size(slots.secondary, source, slots.layout.secondary().slot_size).unwrap_or(0),
+    );
+    let image_ok = if image_ok { Flag::Set } else { Flag::Unset };
+    let pending = secondary.magic == Magic::Good;
+    if primary.copy_done != Flag::Unset
+        || primary.image_ok != image_ok
+        || needed > job.size
+        || (pending && (needed != job.size || !is_same_request(primary, secondary)))
+    {
+        return Status::Idle;
+    }
+    Status::Committed(job)
+}
+
+/// Whether a magic in the secondary beside a job in the primary is left of the request for that very job.
+///
+/// Only a stored type of another kind speaks against it: imgtool and a revert prepared by swap using move store none, and
+/// the flags are what a torn erase takes first. A job that never came to an end can stand beside a new request only if
+/// something else than an application wrote it, since every boot finishes or closes the job it finds.
+fn is_same_request(job: &Trailer, request: &Trailer) -> bool {
+    matches!(request.swap_type(), SwapType::None) || request.swap_type() == job.swap_type()
+}
+
+/// True if there is an image header; an error only if the flash failed.
+pub fn has_header<F: Flash>(flash: &mut F, offset: u32) -> Result<bool, NorFlashErrorKind> {
+    match read_header(flash, offset) {
+        Ok(_) => Ok(true),
+        Err(VerifyError::Flash(error)) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Writes a status record of the primary slot.
+///
+/// Without its record a unit would only be done again; if the flash refuses the record, going on is the better way to a
+/// bootable image (MCUboot does the same), and that image is verified.
+pub fn record<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>, index: u32, state: u8) {
+    if write_record(slots.primary, &slots.layout.primary_trailer(), index, state).is_err() {
+        slots.failed_records = slots.failed_records.saturating_add(1);
+    }
+}
+
+/// The final marks: `image_ok` if there is no way back, then `copy_done`.
+pub fn finish<F: Flash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    swap_type: SwapType,
+) -> Result<(), NorFlashErrorKind> {
+    let trailer = Trailer::read(flash, layout)?;
+    match trailer.image_ok {
+        Flag::Unset if swap_type != SwapType::Test => write_image_ok(flash, layout)?,
+        Flag::Bad => {
+            repair_flag(flash, layout, layout.image_ok())?;
+        }
+        _ => {}
+    }
+    match trailer.copy_done {
+        Flag::Set => {}
+        Flag::Unset => write_copy_done(flash, layout)?,
+        Flag::Bad => {
+            repair_flag(flash, layout, layout.copy_done())?;
+        }
+    }
+    Ok(())
+}
