@@ -166,7 +166,8 @@ impl Setup {
         }
     }
 
-    fn image_policy(&self) -> ImagePolicy<'static> {
+    /// Which images the device starts.
+    pub fn image_policy(&self) -> ImagePolicy<'static> {
         ImagePolicy {
             keys: self.keys.image,
             trusted_digests: self.keys.trusted_digests,

@@ -9,14 +9,19 @@
 //! | [`link`], [`phone`] | Bluetooth timing, and the clients of Android, iOS and nrfutil |
 //! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
 //! | [`package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
+//! | [`install`], [`cut`], [`bench`] | one boot on slot files; the power-cut campaign; what installs cost |
+//! | [`plain`] | a slot as plain bytes with any units, for these three |
 //! | [`inspect`] | what is in a file and what is wrong with it; `bledfu inspect` |
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod cost;
+pub mod cut;
 pub mod demo;
 pub mod device;
 pub mod init_packet;
 pub mod inspect;
+pub mod install;
 pub mod keys;
 pub mod link;
 pub mod make;
@@ -24,6 +29,7 @@ pub mod nor;
 pub mod package;
 pub mod parts;
 pub mod phone;
+pub mod plain;
 pub mod power;
 pub mod serve;
 pub mod update;

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use bledfu_sim::{inspect, package, serve, update};
+use bledfu_sim::{bench, cut, inspect, install, package, serve, update};
 use clap::{Parser, Subcommand};
 
 /// Firmware update over Bluetooth LE into external flash, on a PC: a simulated device, phone and link, and tools.
@@ -28,6 +28,12 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Make a package around a signed image.
     Package(package::PackageArgs),
+    /// One boot on slot files, written back: to compare with another boot stage.
+    Install(install::InstallArgs),
+    /// Cut the power at every flash operation of every kind of install.
+    Cut(cut::CutArgs),
+    /// What an install costs: operations per page, simulated time.
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +52,9 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::cmd_serve(args),
         Command::Inspect(args) => inspect::cmd_inspect(args),
         Command::Package(args) => package::cmd_package(args),
+        Command::Install(args) => install::cmd_install(args),
+        Command::Cut(args) => cut::cmd_cut(args),
+        Command::Bench(args) => bench::cmd_bench(args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -644,24 +644,12 @@ impl Array {
     /// The first `done` bytes of the effect and the damage after them.
     fn tear(&mut self, address: usize, effect: &Effect, done: usize, seed: u64) -> Result<(), NorError> {
         let _ = self.apply(address, effect, 0, done)?;
-        let mut random = Random::new(seed);
-        match effect {
-            Effect::Program(bytes) => {
-                if let Some(wanted) = bytes.get(done) {
-                    // Of the bits that had to be cleared, a random part made it.
-                    self.cells[address + done] &= wanted | random.byte();
-                    self.write_through(address + done, 1)?;
-                }
-            }
-            Effect::Erase(length) => {
-                let border = TORN_ERASE_BORDER.min(length - done);
-                for cell in &mut self.cells[address + done..address + done + border] {
-                    *cell = random.byte();
-                }
-                self.write_through(address + done, border)?;
-            }
-        }
-        Ok(())
+        let rest = &mut self.cells[address + done..address + effect.length()];
+        let damaged = match effect {
+            Effect::Program(bytes) => torn_program(rest, &bytes[done..], seed),
+            Effect::Erase(_) => torn_erase(rest, seed),
+        };
+        self.write_through(address + done, damaged)
     }
 
     fn write_through(&self, address: usize, length: usize) -> Result<(), NorError> {
@@ -672,6 +660,27 @@ impl Array {
             None => Ok(()),
         }
     }
+}
+
+/// What a cut leaves behind the part of a program that was done: of the bits of one byte that had to be cleared, a random
+/// part made it. Returns the number of bytes touched.
+pub(crate) fn torn_program(cells: &mut [u8], wanted: &[u8], seed: u64) -> usize {
+    match (cells.first_mut(), wanted.first()) {
+        (Some(cell), Some(wanted)) => {
+            *cell &= wanted | Random::new(seed).byte();
+            1
+        }
+        _ => 0,
+    }
+}
+
+/// What a cut leaves behind the part of an erase that was done: random bits at the border. Returns the number of bytes
+/// touched.
+pub(crate) fn torn_erase(cells: &mut [u8], seed: u64) -> usize {
+    let border = TORN_ERASE_BORDER.min(cells.len());
+    let mut random = Random::new(seed);
+    cells[..border].fill_with(|| random.byte());
+    border
 }
 
 /// A partition of a [`Chip`]: the `NorFlash` the logic crates work on. Clones are the same partition.

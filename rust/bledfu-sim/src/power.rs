@@ -7,7 +7,7 @@
 //! answers [`NorError::PowerOff`](crate::nor::NorError::PowerOff) until [`Power::power_on`].
 
 use core::fmt;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -77,6 +77,7 @@ struct State {
     real_time: Cell<bool>,
     sleep_debt_ns: Cell<u64>,
     last: Cell<Option<OpInfo>>,
+    recorded: RefCell<Option<Vec<OpInfo>>>,
 }
 
 /// Reads are far shorter than a sleep can be: their time is saved up to this much before the thread sleeps.
@@ -143,6 +144,16 @@ impl Power {
         self.0.real_time.set(on);
     }
 
+    /// Keeps every operation from now on; forgets what was kept before.
+    pub fn record(&self) {
+        *self.0.recorded.borrow_mut() = Some(Vec::new());
+    }
+
+    /// The operations since [`Power::record`].
+    pub fn recorded(&self) -> Vec<OpInfo> {
+        self.0.recorded.borrow().clone().unwrap_or_default()
+    }
+
     /// The operation that started last: after a cut, the one that was cut.
     pub fn last_op(&self) -> Option<OpInfo> {
         self.0.last.get()
@@ -161,6 +172,9 @@ impl Power {
         };
         self.0.last.set(Some(info));
         log::trace!("{info}");
+        if let Some(recorded) = self.0.recorded.borrow_mut().as_mut() {
+            recorded.push(info);
+        }
         match self.0.plan.get() {
             Some((op, tear)) if op == number => {
                 self.0.plan.set(None);

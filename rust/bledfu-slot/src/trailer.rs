@@ -190,9 +190,10 @@ impl Trailer {
 
     /// For the primary slot: the running image will not be taken back.
     ///
-    /// True for an image that was never swapped in (no magic), as Zephyr's `boot_is_img_confirmed` says.
+    /// True for an image that was never swapped in (no magic), as Zephyr's `boot_is_img_confirmed` says. Also true for an
+    /// `image_ok` that was torn while it was written: no boot stage takes an image back then.
     pub fn is_confirmed(&self) -> bool {
-        self.magic == Magic::Unset || self.image_ok == Flag::Set
+        self.magic == Magic::Unset || self.image_ok != Flag::Unset
     }
 }
 
@@ -326,10 +327,16 @@ pub fn read_tlv_sizes<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) ->
     Ok([u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])])
 }
 
+/// Whether a torn flag can be written once more. Parts with write units above four bytes usually keep an error code per unit
+/// that does not survive a second write.
+pub const fn can_repair(layout: &TrailerLayout) -> bool {
+    layout.write_size() <= 4
+}
+
 /// Finishes a flag whose write was torn, by writing it once more; true if it then reads as set.
 ///
-/// A torn write only lacks cleared bits, so the same write completes it. Parts with write units above four bytes
-/// usually keep an error code per unit that does not survive a second write: there, nothing is done.
+/// A torn write only lacks cleared bits, so the same write completes it. Nothing is done where that is [not
+/// possible](can_repair).
 ///
 /// # Errors
 /// The flash's error.
@@ -340,7 +347,7 @@ pub fn repair_flag<F: NorFlash>(
 ) -> Result<bool, F::Error> {
     let mut value = [0];
     read_bytes(flash, offset, &mut value)?;
-    if Flag::parse(value[0]) == Flag::Bad && value[0] & FLAG_SET == FLAG_SET && layout.write_size() <= 4 {
+    if Flag::parse(value[0]) == Flag::Bad && value[0] & FLAG_SET == FLAG_SET && can_repair(layout) {
         program_padded(flash, offset, &[FLAG_SET], layout.write_size())?;
         read_bytes(flash, offset, &mut value)?;
     }
@@ -400,6 +407,8 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
         (Magic::Bad, _) => Err(TrailerError::BadMagic),
         (Magic::Unset, _) | (Magic::Good, Flag::Set) => Ok(()),
         (Magic::Good, Flag::Unset) => Ok(write_image_ok(flash, &layout)?),
+        // Torn before: the image stays in any case, see `is_confirmed`.
+        (Magic::Good, Flag::Bad) if !can_repair(&layout) => Ok(()),
         (Magic::Good, Flag::Bad) => {
             if repair_flag(flash, &layout, layout.image_ok())? {
                 Ok(())

@@ -34,12 +34,15 @@
 //! * **Inside step 1** the revert is still due in the primary trailer: whatever stands in the secondary, it is prepared
 //!   again, until its magic is whole. From there on the request reads as a permanent one for the old image.
 //! * **Inside step 6** a torn `copy_done` is neither set nor erased. With all records there and no magic in the
-//!   secondary it can only be that, and is written again (MCUboot leaves it, and a test image would never be reverted).
+//!   secondary it can only be that, and is written again (MCUboot leaves it, and a test image would never be reverted);
+//!   where write units are too wide to be written twice, it counts as set.
 //! * **Stale or foreign trailers.** A job is taken up only with a stored swap type, a size within the layout, records
 //!   that such a job can have, and image headers where those records say; anything else is no job.
 
 use bledfu_slot::layout::TrailerLayout;
-use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
+use bledfu_slot::trailer::{
+    can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
+};
 use bledfu_slot::{Algorithm as AlgorithmName, Flag, Magic, SwapType, Trailer};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
@@ -131,13 +134,11 @@ impl Algorithm for ByMove {
         let job = Job { done, ..job };
         if done == 0 {
             let image_ok = job.swap_type != SwapType::Test;
-            return Ok(job::untouched::<Self, _, _, _>(
-                slots, job, primary, secondary, image_ok,
-            ));
+            return job::untouched::<Self, _, _, _>(slots, job, primary, secondary, image_ok);
         }
         let torn = primary.copy_done == Flag::Bad;
         if secondary.magic == Magic::Good
-            || (torn && done != units(count))
+            || (torn && (done != units(count) || !can_repair(&layout)))
             || !headers_in_place(slots, count, done)?
         {
             return Ok(Status::Idle);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the swaps with status records share: is there a job in the primary trailer, a record of it, its end.
 
+use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::layout::TrailerLayout;
 use bledfu_slot::trailer::{repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{image_size, read_header};
@@ -8,7 +9,7 @@ use bledfu_slot::{Flag, Layout, Magic, SwapType, Trailer, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::status::write_record;
-use crate::steps::{Algorithm, Flash, Job, Slots, Status};
+use crate::steps::{Algorithm, Flash, Job, Slots, Status, SwapError};
 
 /// The job that the primary trailer holds, if the fields of the trailer can be of one; how much of it is done is not said.
 pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
@@ -28,13 +29,16 @@ pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
 
 /// Whether `job`, of which nothing is recorded, is to be taken up. Both images are whole then, so it must fit them, and its
 /// flags must be as they were written: `image_ok` says which.
+///
+/// # Errors
+/// The secondary slot could not be read.
 pub fn untouched<A: Algorithm, P: Flash, S: Flash, X: Flash>(
     slots: &mut Slots<'_, P, S, X>,
     job: Job,
     primary: &Trailer,
     secondary: &Trailer,
     image_ok: bool,
-) -> Status {
+) -> Result<Status, SwapError> {
     let source = A::source(&slots.layout, job.swap_type);
     let needed = A::install_size(
         image_size(slots.primary, 0, slots.layout.primary().slot_size).unwrap_or(0),
@@ -45,20 +49,31 @@ pub fn untouched<A: Algorithm, P: Flash, S: Flash, X: Flash>(
     if primary.copy_done != Flag::Unset
         || primary.image_ok != image_ok
         || needed > job.size
-        || (pending && (needed != job.size || !is_same_request(primary, secondary)))
+        || (pending && needed != job.size)
     {
-        return Status::Idle;
+        return Ok(Status::Idle);
     }
-    Status::Committed(job)
+    // A magic in the secondary is left of the request for this very job, unless that request is of another kind.
+    if pending && secondary.swap_type() != SwapType::None && secondary.swap_type() != job.swap_type {
+        let layout = slots.layout.secondary_trailer();
+        if is_whole(slots.secondary, &layout).map_err(SwapError::Secondary)? {
+            return Ok(Status::Idle);
+        }
+    }
+    Ok(Status::Committed(job))
 }
 
-/// Whether a magic in the secondary beside a job in the primary is left of the request for that very job.
-///
-/// Only a stored type of another kind speaks against it: imgtool and a revert prepared by swap using move store none, and
-/// the flags are what a torn erase takes first. A job that never came to an end can stand beside a new request only if
-/// something else than an application wrote it, since every boot finishes or closes the job it finds.
-fn is_same_request(job: &Trailer, request: &Trailer) -> bool {
-    matches!(request.swap_type(), SwapType::None) || request.swap_type() == job.swap_type()
+/// Whether a request is one as applications write it, and not what a torn erase left: flags or swap type that look like
+/// others by chance have random bytes behind them, or below them.
+fn is_whole<F: Flash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool, NorFlashErrorKind> {
+    let mut fields = Aligned::<{ 4 * MAX_WRITE_SIZE }>::erased();
+    let width = layout.max_align();
+    let span = fields.0.get_mut(..4 * width as usize).unwrap_or_default();
+    read_bytes(flash, layout.swap_info() - width, span)?;
+    Ok(span
+        .chunks_exact(width as usize)
+        .all(|field| field.get(1..).is_some_and(is_erased))
+        && span.first() == Some(&0xFF))
 }
 
 /// True if there is an image header; an error only if the flash failed.

@@ -1,0 +1,666 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bledfu cut`: the power is cut before and inside every flash operation of every kind of install, and again while the
+//! device recovers from the first cut. After each, the device must start one of its two images, keep the way back where the
+//! algorithm has one, and end where the story ends.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
+use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, Version};
+use bledfu_swap::{boot, BootConfig, BootReport, Downgrade};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+
+use crate::keys::SigningKey;
+use crate::make::ImageSpec;
+use crate::plain::Plain;
+use crate::power::{OpKind, Power, Random, Tear};
+use crate::update::algorithm_parser;
+
+/// `bledfu cut`.
+#[derive(Args, Clone, Debug)]
+pub struct CutArgs {
+    /// Also devices of the real size with large images: minutes instead of seconds.
+    #[arg(long)]
+    pub full: bool,
+    /// Only this algorithm.
+    #[arg(long, value_parser = algorithm_parser())]
+    pub algorithm: Option<Algorithm>,
+}
+
+/// What happens after an update was requested, one step per reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Story {
+    /// A test is installed and runs.
+    Upgrade,
+    /// It confirms itself.
+    Confirm,
+    /// It never does, and the image before comes back.
+    Revert,
+    /// The update is installed for good.
+    Permanent,
+}
+
+impl Story {
+    const ALL: [Self; 4] = [Self::Upgrade, Self::Confirm, Self::Revert, Self::Permanent];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Upgrade => "upgrade",
+            Self::Confirm => "confirm",
+            Self::Revert => "revert",
+            Self::Permanent => "permanent",
+        }
+    }
+
+    const fn resets(self) -> u32 {
+        match self {
+            Self::Upgrade => 1,
+            Self::Confirm | Self::Permanent => 2,
+            Self::Revert => 3,
+        }
+    }
+}
+
+/// Units and sizes of a device.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    name: &'static str,
+    /// Sectors and sector size.
+    primary: (u32, u32),
+    secondary: (u32, u32),
+    spare: (u32, u32),
+    write_size: u32,
+    max_align: u32,
+    max_sectors: u32,
+}
+
+const KIB: u32 = 1024;
+const SECTOR: u32 = 4 * KIB;
+
+const fn shape(name: &'static str, primary: u32, secondary: u32) -> Shape {
+    Shape {
+        name,
+        primary: (primary, SECTOR),
+        secondary: (secondary, SECTOR),
+        spare: (0, SECTOR),
+        write_size: 4,
+        max_align: 8,
+        max_sectors: 128,
+    }
+}
+
+const fn aligned(name: &'static str, write_size: u32, max_align: u32, max_sectors: u32) -> Shape {
+    Shape {
+        write_size,
+        max_align,
+        max_sectors,
+        ..shape(name, 10, 10)
+    }
+}
+
+/// The large device: an nRF52840 with an external flash.
+const LARGE: Shape = Shape {
+    max_sectors: 256,
+    ..shape("nRF52840, 928 KiB slots", 232, 232)
+};
+
+/// The small devices an algorithm is tried on.
+fn shapes(algorithm: Algorithm) -> Vec<Shape> {
+    let plain = shape("4 KiB sectors", 8, 8);
+    let with = |shape: Shape, sectors, size| Shape {
+        spare: (sectors, size),
+        ..shape
+    };
+    let coarse = |name| Shape {
+        name,
+        secondary: (3, 64 * KIB),
+        ..plain
+    };
+    let mut found = match algorithm {
+        Algorithm::SwapOffset => vec![shape("one sector more outside", 7, 8)],
+        Algorithm::SwapMove => vec![shape("one sector more inside", 8, 7)],
+        Algorithm::SwapScratch => {
+            let double = Shape {
+                name: "8 KiB sectors outside",
+                secondary: (4, 2 * SECTOR),
+                ..plain
+            };
+            let wide = Shape {
+                name: "scratch of 2 sectors",
+                ..plain
+            };
+            return vec![
+                with(plain, 1, SECTOR),
+                with(wide, 2, SECTOR),
+                with(double, 2, SECTOR),
+                with(aligned("write unit 8", 8, 8, 128), 1, SECTOR),
+            ];
+        }
+        Algorithm::Overwrite => {
+            return vec![
+                plain,
+                coarse("64 KiB sectors outside"),
+                aligned("write unit 8", 8, 8, 64),
+            ]
+        }
+        _ => {
+            return vec![
+                with(plain, 8, SECTOR),
+                with(coarse("64 KiB sectors outside"), 3, 64 * KIB),
+                with(aligned("write unit 8", 8, 8, 64), 10, SECTOR),
+                with(aligned("write unit 32", 32, 32, 64), 10, SECTOR),
+            ]
+        }
+    };
+    found.extend([
+        plain,
+        aligned("write unit 1", 1, 8, 128),
+        aligned("write unit 8, long trailer", 8, 8, 300),
+        aligned("write unit 16", 16, 16, 64),
+        aligned("write unit 32", 32, 32, 64),
+    ]);
+    found
+}
+
+fn large(algorithm: Algorithm) -> Shape {
+    let spare = match algorithm {
+        Algorithm::SwapScratch => (1, SECTOR),
+        Algorithm::Copy => LARGE.secondary,
+        _ => (0, SECTOR),
+    };
+    Shape { spare, ..LARGE }
+}
+
+/// A device with an old image that runs, and a new one that is requested.
+#[derive(Clone)]
+struct Device<const W: usize> {
+    layout: Layout,
+    power: Power,
+    primary: Plain<W>,
+    secondary: Plain<W>,
+    spare: Plain<W>,
+    /// Images count by their digests: a campaign cannot check a million signatures.
+    digests: [[u8; 32]; 2],
+    images: [Vec<u8>; 2],
+}
+
+/// Why a device is lost, or not where it should be.
+type Verdict = Result<(), String>;
+
+impl<const W: usize> Device<W> {
+    /// `None` if the shape cannot hold these images.
+    fn new(algorithm: Algorithm, shape: &Shape, sizes: [u32; 2], story: Story) -> Option<Self> {
+        let power = Power::new();
+        let geometry = |(sectors, sector_size): (u32, u32)| Geometry {
+            slot_size: sectors * sector_size,
+            sector_size,
+            write_size: shape.write_size,
+        };
+        let spare = algorithm.has_spare().then_some(geometry(shape.spare));
+        let layout = Layout::with_spare(
+            algorithm,
+            geometry(shape.primary),
+            geometry(shape.secondary),
+            spare,
+            shape.max_align,
+            shape.max_sectors,
+        )
+        .ok()?;
+        let slot =
+            |name, (sectors, sector): (u32, u32)| Plain::erased(name, sectors * sector, sector, &power);
+        let key = SigningKey::from_scalar(&[7; 32])?;
+        let image = |major, size: u32| {
+            let version = Version {
+                major,
+                minor: 0,
+                revision: 0,
+                build: 0,
+            };
+            ImageSpec::demo(version, size.min(layout.max_image_size()) as usize, &key)
+        };
+        let specs = [image(1, sizes[0])?, image(2, sizes[1])?];
+        let images = specs.each_ref().map(ImageSpec::build);
+        let mut device = Self {
+            layout,
+            primary: slot("primary", shape.primary),
+            secondary: slot("secondary", shape.secondary),
+            spare: slot("third", shape.spare),
+            power,
+            digests: specs.map(|spec| Sha256::digest(spec.hashed_bytes()).into()),
+            images,
+        };
+        device.primary.load(0, &device.images[0].clone());
+        device.request(1, story == Story::Permanent);
+        Some(device)
+    }
+
+    fn fork(&self) -> Self {
+        let power = Power::new();
+        Self {
+            primary: self.primary.moved_to(&power),
+            secondary: self.secondary.moved_to(&power),
+            spare: self.spare.moved_to(&power),
+            power,
+            ..self.clone()
+        }
+    }
+
+    /// Image `index` arrives and is requested, as an application does it.
+    fn request(&mut self, index: usize, permanent: bool) {
+        let image = self.images[index].clone();
+        let slot = Slot::new(self.layout);
+        let place = &mut self.secondary;
+        place.cells.fill(0xFF);
+        place.load(self.layout.upload_offset(), &image);
+        let policy = ImagePolicy {
+            keys: &[],
+            trusted_digests: &self.digests,
+            unsigned: false,
+        };
+        let verified = slot
+            .verify(place, &policy, &SoftCrypto)
+            .expect("an image of its own");
+        let requested = match permanent {
+            true => trailer::request_permanent(place, &verified),
+            false => trailer::request_test(place, &verified),
+        };
+        requested.expect("an erased trailer");
+    }
+
+    fn boot(&mut self) -> Result<BootReport, String> {
+        let policy = ImagePolicy {
+            keys: &[],
+            trusted_digests: &self.digests,
+            unsigned: false,
+        };
+        let config = BootConfig {
+            layout: self.layout,
+            policy,
+            downgrade: Downgrade::Allowed,
+            verify_primary: true,
+        };
+        boot(
+            &mut self.primary,
+            &mut self.secondary,
+            &mut self.spare,
+            &config,
+            &SoftCrypto,
+            &mut |_| {},
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    fn runs(&self, index: usize) -> bool {
+        self.primary.cells.starts_with(&self.images[index])
+    }
+
+    /// One reset and what the application does then. `Ok(false)`: the power was cut.
+    fn live(&mut self, story: Story) -> Result<bool, String> {
+        match self.boot() {
+            Err(_) if self.power.is_off() => return Ok(false),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        if !self.runs(0) && !self.runs(1) {
+            return Err("what started is neither image".into());
+        }
+        if story == Story::Confirm && self.runs(1) {
+            match trailer::confirm(&mut self.primary, &self.layout) {
+                Ok(()) => {}
+                Err(_) if self.power.is_off() => return Ok(false),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Every area, for the image that does not run.
+    fn keeps(&self, index: usize) -> bool {
+        let image = &self.images[index];
+        let sector = self.layout.secondary().sector_size as usize;
+        [
+            &self.secondary.cells[..],
+            &self.secondary.cells[sector..],
+            &self.spare.cells[..],
+        ]
+        .iter()
+        .any(|cells| cells.starts_with(image))
+    }
+
+    /// The image in the primary slot is complete, and not confirmed.
+    fn revert_is_due(&mut self) -> bool {
+        Trailer::read(&mut self.primary, &self.layout.primary_trailer()).is_ok_and(|found| {
+            found.magic == Magic::Good && found.copy_done != Flag::Unset && found.image_ok == Flag::Unset
+        })
+    }
+
+    /// After the power is back: the story goes on, one step more than it has, and ends as it should.
+    fn finish(&mut self, story: Story) -> Verdict {
+        // A test that started and lost power before it confirmed itself is taken back; that is what a test is for.
+        let mut reverted = false;
+        for reset in 0..=story.resets() {
+            reverted |= self.revert_is_due();
+            if !self.live(story)? {
+                return Err("the power went off by itself".into());
+            }
+            if reset == 0 && reverts(&self.layout) && !(self.keeps(0) || self.runs(0)) {
+                return Err("the image before is gone".into());
+            }
+        }
+        let wanted = match story {
+            _ if !reverts(&self.layout) => 1,
+            Story::Revert | Story::Upgrade => 0,
+            Story::Confirm if reverted => 0,
+            Story::Confirm | Story::Permanent => 1,
+        };
+        match self.runs(wanted) {
+            true => Ok(()),
+            false => Err(format!("{} ends with the other image", story.name())),
+        }
+    }
+}
+
+const fn reverts(layout: &Layout) -> bool {
+    !matches!(layout.algorithm(), Algorithm::Overwrite)
+}
+
+/// The ways to cut operation number `number`.
+fn tears(kind: OpKind, length: u32, number: u64, thorough: bool) -> Vec<Tear> {
+    let inside = |fraction, seed| Tear::Inside {
+        fraction,
+        seed: number * 64 + seed,
+    };
+    let mut found = vec![Tear::Before, inside(0.5, 1)];
+    if !thorough {
+        return found;
+    }
+    found.extend([inside(0.25, 2), inside(0.75, 3), inside(1.0, 4)]);
+    if kind == OpKind::Erase {
+        // Between two fields of a trailer.
+        found.extend([16, 24, 32, 40, 48, 56].iter().zip(5..).map(|(back, seed)| {
+            let done = f64::from(length.saturating_sub(*back)) + 0.5;
+            inside(done / f64::from(length), seed)
+        }));
+    } else {
+        // The first byte alone, with different bits missing.
+        found.extend((11..14).map(|seed| inside(0.0, seed)));
+    }
+    found
+}
+
+/// What was found out about one story on one device.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    algorithm: &'static str,
+    shape: &'static str,
+    sizes: [u32; 2],
+    story: &'static str,
+    /// Flash operations of the undisturbed story.
+    pub operations: u64,
+    /// Cuts tried.
+    pub cuts: u64,
+    /// Second cuts, while recovering from a first.
+    pub second_cuts: u64,
+    /// Devices without a bootable image, without the way back, or with the wrong image in the end.
+    pub lost: u64,
+    /// The first of them.
+    pub examples: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    algorithm: Algorithm,
+    shape: Shape,
+    sizes: [u32; 2],
+    story: Story,
+    thorough: bool,
+}
+
+impl Job {
+    fn run(&self) -> Option<Row> {
+        match self.shape.write_size {
+            1 => self.run_with::<1>(),
+            4 => self.run_with::<4>(),
+            8 => self.run_with::<8>(),
+            16 => self.run_with::<16>(),
+            _ => self.run_with::<32>(),
+        }
+    }
+
+    fn run_with<const W: usize>(&self) -> Option<Row> {
+        let Self { story, thorough, .. } = *self;
+        let start = Device::<W>::new(self.algorithm, &self.shape, self.sizes, story)?;
+        let mut row = Row {
+            algorithm: self.algorithm.as_str(),
+            shape: self.shape.name,
+            sizes: self.sizes,
+            story: story.name(),
+            ..Row::default()
+        };
+        let operations = undisturbed(&start, story, &mut row);
+        row.operations = operations.len() as u64;
+        let mut random = Random::new(row.operations);
+        for (number, (kind, length)) in operations.iter().enumerate() {
+            let number = number as u64;
+            for tear in tears(*kind, *length, number, thorough) {
+                let mut device = start.fork();
+                let what = |more: &str| format!("operation {number} {kind:?} {tear:?}{more}");
+                if let Err(error) = cut(&mut device, story, number, tear) {
+                    row.lose(what(""), &error);
+                    continue;
+                }
+                // Second cuts in the recovery: all of its operations on small devices, a few on large ones.
+                let whole = device.fork();
+                if tear != Tear::Before {
+                    let limit = recovery_length(&whole, story);
+                    let every = if thorough { 3 } else { 97 };
+                    let mut second = random.bits() % every;
+                    while second < limit {
+                        let mut again = whole.fork();
+                        let fraction = (random.bits() % 100) as f64 / 100.0;
+                        let seed = random.bits();
+                        let outcome = cut(&mut again, story, second, Tear::Inside { fraction, seed })
+                            .and_then(|()| again.finish(story));
+                        if let Err(error) = outcome {
+                            row.lose(
+                                what(&format!(", then operation {second} {fraction} {seed}")),
+                                &error,
+                            );
+                        }
+                        row.second_cuts += 1;
+                        second += every;
+                    }
+                }
+                if let Err(error) = device.finish(story) {
+                    row.lose(what(""), &error);
+                }
+                row.cuts += 1;
+            }
+        }
+        Some(row)
+    }
+}
+
+impl Row {
+    fn lose(&mut self, what: String, error: &str) {
+        self.lost += 1;
+        if self.examples.len() < 3 {
+            self.examples.push(format!("{what}: {error}"));
+        }
+    }
+}
+
+/// Runs the story as it should go; returns kind and length of each operation.
+fn undisturbed<const W: usize>(start: &Device<W>, story: Story, row: &mut Row) -> Vec<(OpKind, u32)> {
+    let mut device = start.fork();
+    device.power.record();
+    for _ in 0..story.resets() {
+        if let Err(error) = device.live(story) {
+            row.lose("without a cut".into(), &error);
+        }
+    }
+    let operations = device.power.recorded();
+    let wanted = usize::from(story != Story::Revert || !reverts(&device.layout));
+    if !device.runs(wanted) {
+        row.lose("without a cut".into(), "the wrong image runs");
+    }
+    operations.iter().map(|op| (op.kind, op.length)).collect()
+}
+
+/// Runs the story until the cut, and brings the power back.
+fn cut<const W: usize>(device: &mut Device<W>, story: Story, number: u64, tear: Tear) -> Verdict {
+    device.power.cut_at(number, tear);
+    for _ in 0..=story.resets() {
+        if !device.live(story)? {
+            break;
+        }
+    }
+    device.power.cut_at_none();
+    device.power.power_on();
+    Ok(())
+}
+
+fn recovery_length<const W: usize>(device: &Device<W>, story: Story) -> u64 {
+    let mut device = device.fork();
+    for _ in 0..=story.resets() {
+        if device.live(story).is_err() {
+            break;
+        }
+    }
+    device.power.ops()
+}
+
+fn jobs(args: &CutArgs) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for algorithm in Algorithm::ALL {
+        if args.algorithm.is_some_and(|only| only != algorithm) {
+            continue;
+        }
+        for story in Story::ALL {
+            let job = |shape, sizes, thorough| Job {
+                algorithm,
+                shape,
+                sizes,
+                story,
+                thorough,
+            };
+            for shape in shapes(algorithm) {
+                // The larger image in either place, and the largest there can be.
+                for sizes in [[5000, 9000], [9000, 2000], [5000, u32::MAX]] {
+                    jobs.push(job(shape, sizes, true));
+                }
+            }
+            if args.full {
+                jobs.push(job(large(algorithm), [475_384, 401_408], false));
+                jobs.push(job(large(algorithm), [300_000, u32::MAX], false));
+            }
+        }
+    }
+    jobs
+}
+
+/// Runs the campaign, a thread per core; rows come in the order of the jobs.
+pub fn campaign(args: &CutArgs) -> Vec<Row> {
+    let jobs = jobs(args);
+    let bar = ProgressBar::new(jobs.len() as u64).with_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar.enable_steady_tick(Duration::from_millis(500));
+    let next = AtomicUsize::new(0);
+    let rows = Mutex::new(Vec::new());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some((index, job)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    jobs.get(index).map(|job| (index, job))
+                } {
+                    if let (Some(row), Ok(mut rows)) = (job.run(), rows.lock()) {
+                        rows.push((index, row));
+                    }
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut rows = rows.into_inner().unwrap_or_default();
+    rows.sort_by_key(|(index, _)| *index);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// `bledfu cut`: the table; fails when a device was lost.
+///
+/// # Errors
+/// None; the type is that of all commands.
+pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
+    let rows = campaign(args);
+    println!(
+        "{:<13} {:<27} {:<10} {:>7} {:>10} {:>8} {:>9} {:>5}",
+        "algorithm", "device", "story", "images", "operations", "cuts", "in repair", "lost"
+    );
+    let (mut cuts, mut lost) = (0, 0);
+    for row in &rows {
+        let size = |size: u32| {
+            if size == u32::MAX {
+                "max".into()
+            } else {
+                format!("{}k", size / 1000)
+            }
+        };
+        println!(
+            "{:<13} {:<27} {:<10} {:>7} {:>10} {:>8} {:>9} {:>5}",
+            row.algorithm,
+            row.shape,
+            row.story,
+            format!("{}/{}", size(row.sizes[0]), size(row.sizes[1])),
+            row.operations,
+            row.cuts,
+            row.second_cuts,
+            row.lost
+        );
+        for example in &row.examples {
+            println!("    LOST: {example}");
+        }
+        cuts += row.cuts + row.second_cuts;
+        lost += row.lost;
+    }
+    println!(
+        "{cuts} cut points tried, {} bootable, {lost} lost",
+        cuts - lost.min(cuts)
+    );
+    Ok(if lost == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_algorithm_has_devices_that_can_hold_the_images() {
+        for algorithm in Algorithm::ALL {
+            for shape in shapes(algorithm).into_iter().chain([large(algorithm)]) {
+                let name = shape.name;
+                let found = match shape.write_size {
+                    1 => Device::<1>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
+                    4 => Device::<4>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
+                    8 => Device::<8>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
+                    16 => Device::<16>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
+                    _ => Device::<32>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
+                };
+                assert!(found, "{}: {name}", algorithm.as_str());
+            }
+        }
+    }
+}

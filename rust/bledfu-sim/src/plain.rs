@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One slot as plain bytes, with the erase and write units of any device: what `bledfu install` works on, and what
+//! `bledfu cut` makes thousands of. No times; the power may be cut before or inside every operation.
+
+use embedded_storage::nor_flash::{
+    check_read, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
+};
+
+use crate::nor::{torn_erase, torn_program};
+use crate::power::{OpKind, Power, Tear};
+
+/// A slot with write unit `W`. One `write` is one operation, and so is the erase of one sector.
+#[derive(Clone)]
+pub struct Plain<const W: usize> {
+    /// Name in reports.
+    pub name: &'static str,
+    /// What the slot holds.
+    pub cells: Vec<u8>,
+    /// Erases and bytes programmed.
+    pub work: Work,
+    sector: u32,
+    power: Power,
+}
+
+/// What a slot was asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Sectors erased.
+    pub erases: u64,
+    /// Bytes programmed.
+    pub programmed: u64,
+}
+
+/// Why an operation was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlainError {
+    /// The power was cut.
+    #[error("the power is off")]
+    PowerOff,
+    /// Outside the slot, or not a multiple of its units.
+    #[error("the range does not fit the slot or its units")]
+    Range(NorFlashErrorKind),
+    /// A bit would have to go from 0 to 1.
+    #[error("the bytes at {0:#x} are not erased")]
+    NotErased(u32),
+}
+
+impl NorFlashError for PlainError {
+    fn kind(&self) -> NorFlashErrorKind {
+        match self {
+            Self::Range(kind) => *kind,
+            Self::PowerOff | Self::NotErased(_) => NorFlashErrorKind::Other,
+        }
+    }
+}
+
+impl<const W: usize> Plain<W> {
+    /// A slot that holds `cells`, erased `sector` bytes at a time.
+    pub fn new(name: &'static str, cells: Vec<u8>, sector: u32, power: &Power) -> Self {
+        Self {
+            name,
+            cells,
+            work: Work::default(),
+            sector,
+            power: power.clone(),
+        }
+    }
+
+    /// An erased slot.
+    pub fn erased(name: &'static str, size: u32, sector: u32, power: &Power) -> Self {
+        Self::new(name, vec![0xFF; size as usize], sector, power)
+    }
+
+    /// The same contents in another power domain.
+    pub fn moved_to(&self, power: &Power) -> Self {
+        Self {
+            power: power.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Puts bytes in place as a debugger would.
+    ///
+    /// # Panics
+    /// Beyond the slot.
+    pub fn load(&mut self, offset: u32, bytes: &[u8]) {
+        self.cells[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn check_power(&self) -> Result<(), PlainError> {
+        match self.power.is_off() {
+            true => Err(PlainError::PowerOff),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts the operation; `Some` says how much of it is done when the power goes, if the plan is to cut it here.
+    fn begin(&self, kind: OpKind, address: u32, length: usize) -> Option<(Option<usize>, u64)> {
+        match self.power.begin(self.name, kind, address, length as u32)? {
+            Tear::Before => Some((None, 0)),
+            Tear::Inside { fraction, seed } => {
+                let done = (length as f64 * fraction.clamp(0.0, 1.0)) as usize;
+                Some((Some(done.min(length)), seed))
+            }
+        }
+    }
+}
+
+impl<const W: usize> ErrorType for Plain<W> {
+    type Error = PlainError;
+}
+
+impl<const W: usize> ReadNorFlash for Plain<W> {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), PlainError> {
+        self.check_power()?;
+        check_read(&*self, offset, bytes.len()).map_err(PlainError::Range)?;
+        bytes.copy_from_slice(&self.cells[offset as usize..offset as usize + bytes.len()]);
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        self.cells.len()
+    }
+}
+
+impl<const W: usize> NorFlash for Plain<W> {
+    const WRITE_SIZE: usize = W;
+    // The real unit is that of the slot, see `erase`.
+    const ERASE_SIZE: usize = 1;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), PlainError> {
+        if !from.is_multiple_of(self.sector) || !to.is_multiple_of(self.sector) {
+            return Err(PlainError::Range(NorFlashErrorKind::NotAligned));
+        }
+        if from > to || to as usize > self.cells.len() {
+            return Err(PlainError::Range(NorFlashErrorKind::OutOfBounds));
+        }
+        for at in (from..to).step_by(self.sector as usize) {
+            self.check_power()?;
+            let cut = self.begin(OpKind::Erase, at, self.sector as usize);
+            let cells = &mut self.cells[at as usize..(at + self.sector) as usize];
+            match cut {
+                None => cells.fill(0xFF),
+                Some((done, seed)) => {
+                    if let Some(done) = done {
+                        let (erased, rest) = cells.split_at_mut(done);
+                        erased.fill(0xFF);
+                        torn_erase(rest, seed);
+                    }
+                    self.power.cut_now();
+                    return Err(PlainError::PowerOff);
+                }
+            }
+            self.work.erases += 1;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), PlainError> {
+        self.check_power()?;
+        let (start, end) = (offset as usize, offset as usize + bytes.len());
+        if !start.is_multiple_of(W) || !end.is_multiple_of(W) {
+            return Err(PlainError::Range(NorFlashErrorKind::NotAligned));
+        }
+        if end > self.cells.len() {
+            return Err(PlainError::Range(NorFlashErrorKind::OutOfBounds));
+        }
+        let cut = self.begin(OpKind::Program, offset, bytes.len());
+        let cells = &mut self.cells[start..end];
+        let done = match cut {
+            None => bytes.len(),
+            Some((done, _)) => done.unwrap_or(0),
+        };
+        let mut broken = false;
+        for (cell, wanted) in cells.iter_mut().zip(bytes).take(done) {
+            *cell &= wanted;
+            broken |= *cell != *wanted;
+        }
+        if let Some((torn, seed)) = cut {
+            if torn.is_some() {
+                torn_program(&mut cells[done..], &bytes[done..], seed);
+            }
+            self.power.cut_now();
+            return Err(PlainError::PowerOff);
+        }
+        self.work.programmed += bytes.len() as u64;
+        if broken {
+            return Err(PlainError::NotErased(offset));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_only_go_down_and_sectors_go_up_as_a_whole() {
+        let power = Power::new();
+        let mut slot = Plain::<4>::erased("p", 128, 64, &power);
+        slot.write(4, &[0x0F; 8]).unwrap();
+        assert_eq!(slot.write(4, &[0xF0; 4]), Err(PlainError::NotErased(4)));
+        assert_eq!(slot.cells[4..12], [0, 0, 0, 0, 0x0F, 0x0F, 0x0F, 0x0F]);
+        assert!(
+            slot.erase(0, 32).is_err() && slot.erase(64, 192).is_err() && slot.write(2, &[0; 4]).is_err()
+        );
+        slot.erase(0, 64).unwrap();
+        assert_eq!(slot.cells, [0xFF; 128]);
+        assert_eq!((slot.work.erases, power.ops()), (1, 3));
+    }
+
+    #[test]
+    fn a_cut_leaves_what_was_done_and_damage_behind_it() {
+        let power = Power::new();
+        let mut slot = Plain::<4>::new("p", vec![0; 1024], 1024, &power);
+        power.cut_at(
+            0,
+            Tear::Inside {
+                fraction: 0.5,
+                seed: 3,
+            },
+        );
+        assert_eq!(slot.erase(0, 1024), Err(PlainError::PowerOff));
+        assert_eq!(slot.erase(0, 1024), Err(PlainError::PowerOff));
+        assert!(slot.read(0, &mut [0; 4]).is_err());
+        assert_eq!(slot.cells[..512], [0xFF; 512]);
+        assert!(slot.cells[512..768].iter().any(|cell| *cell != 0));
+        assert_eq!(slot.cells[768..], [0; 256]);
+        power.power_on();
+        slot.erase(0, 1024).unwrap();
+        power.cut_at(2, Tear::Before);
+        assert_eq!(slot.write(0, &[1; 4]), Err(PlainError::PowerOff));
+        assert_eq!(slot.cells, [0xFF; 1024]);
+    }
+}
