@@ -187,6 +187,8 @@ struct Device<const W: usize> {
     /// Images count by their digests: a campaign cannot check a million signatures.
     digests: [[u8; 32]; 2],
     images: [Vec<u8>; 2],
+    /// A test met a reset before it had confirmed itself, and may be taken back: that is what a test is for.
+    unconfirmed: bool,
 }
 
 /// Why a device is lost, or not where it should be.
@@ -233,6 +235,7 @@ impl<const W: usize> Device<W> {
             power,
             digests: specs.map(|spec| Sha256::digest(spec.hashed_bytes()).into()),
             images,
+            unconfirmed: false,
         };
         device.primary.load(0, &device.images[0].clone());
         device.request(1, story == Story::Permanent);
@@ -301,6 +304,7 @@ impl<const W: usize> Device<W> {
 
     /// One reset and what the application does then. `Ok(false)`: the power was cut.
     fn live(&mut self, story: Story) -> Result<bool, String> {
+        self.unconfirmed |= self.revert_is_due();
         match self.boot() {
             Err(_) if self.power.is_off() => return Ok(false),
             Err(error) => return Err(error),
@@ -341,10 +345,7 @@ impl<const W: usize> Device<W> {
 
     /// After the power is back: the story goes on, one step more than it has, and ends as it should.
     fn finish(&mut self, story: Story) -> Verdict {
-        // A test that lost power before it confirmed itself may be taken back; that is what a test is for.
-        let mut unconfirmed = false;
         for reset in 0..=story.resets() {
-            unconfirmed |= self.revert_is_due();
             if !self.live(story)? {
                 return Err("the power went off by itself".into());
             }
@@ -355,7 +356,7 @@ impl<const W: usize> Device<W> {
         let wanted = match story {
             _ if !reverts(&self.layout) => 1,
             Story::Revert | Story::Upgrade => 0,
-            Story::Confirm if unconfirmed && self.runs(0) => 0,
+            Story::Confirm if self.unconfirmed && self.runs(0) => 0,
             Story::Confirm | Story::Permanent => 1,
         };
         match self.runs(wanted) {
