@@ -175,6 +175,14 @@ const fn smaller(a: u32, b: u32) -> u32 {
     }
 }
 
+const fn larger(a: u32, b: u32) -> u32 {
+    if a > b {
+        a
+    } else {
+        b
+    }
+}
+
 /// Offsets of the trailer fields of one slot, in bytes from the start of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrailerLayout {
@@ -536,11 +544,7 @@ const fn scratch_trailer(
     area: Geometry,
     max_align: u32,
 ) -> Result<TrailerLayout, LayoutError> {
-    let unit = if primary.sector_size > secondary.sector_size {
-        primary.sector_size
-    } else {
-        secondary.sector_size
-    };
+    let unit = larger(primary.sector_size, secondary.sector_size);
     // Sector sizes are powers of two, so one is always a multiple of the other. A region that is no whole number of the
     // larger ones would end inside a sector (MCUboot issue 2524).
     if area.slot_size == 0
@@ -568,7 +572,8 @@ const fn scratch_limit(
     spare: Option<TrailerLayout>,
 ) -> u32 {
     let status = smaller(primary.status_start(), secondary.status_start());
-    let first_end = smaller(
+    // Both ends are boundaries of the smaller sectors: the larger one is common to both slots.
+    let first_end = larger(
         primary.first_sector() + primary.sector_size,
         secondary.first_sector() + secondary.sector_size,
     );
@@ -748,6 +753,20 @@ mod tests {
                 .max_image_size()
         };
         assert_eq!(scratch(0x1000), 0xF9D0);
+        // A trailer of 44 bytes more than a sector, and 60 bytes of scratch trailer: the difference is padding, unless the
+        // other slot has larger sectors.
+        let wide = |sector_size| {
+            let other = Geometry {
+                sector_size,
+                ..geometry(0x10000, 4)
+            };
+            let (g, spare) = (geometry(0x10000, 4), Some(geometry(0x2000, 4)));
+            Layout::with_spare(Algorithm::SwapScratch, g, other, spare, 8, 341)
+                .unwrap()
+                .max_image_size()
+        };
+        assert_eq!(wide(0x1000), 0x10000 - 4140 - 16);
+        assert_eq!(wide(0x2000), 0x10000 - 4140);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashEr
 use crate::by_move::ByMove;
 use crate::by_offset::ByOffset;
 use crate::by_overwrite::ByOverwrite;
+use crate::by_scratch::ByScratch;
 use crate::steps::{erase_slot, replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
 
 /// What a boot needs to know about the device.
@@ -279,6 +280,9 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
         AlgorithmName::SwapMove => {
             boot_by::<ByMove, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
         }
+        AlgorithmName::SwapScratch => {
+            boot_by::<ByScratch, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+        }
         AlgorithmName::Overwrite => {
             boot_by::<ByOverwrite, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
         }
@@ -523,8 +527,18 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
     secondary: &Trailer,
 ) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
-    let (swap_type, committed) = match A::find(slots, primary, secondary).map_err(|error| (stored, error))? {
-        Status::Underway(job) => {
+    let status = match A::find(slots, primary, secondary).map_err(|error| (stored, error))? {
+        Status::Doubtful(job) => {
+            let source = A::source(&slots.layout, job.swap_type);
+            match verify_secondary(slots, source, config, crypto) {
+                Ok(_) => Status::Idle,
+                Err(_) => Status::Underway(job),
+            }
+        }
+        status => status,
+    };
+    let (swap_type, committed) = match status {
+        Status::Underway(job) | Status::Doubtful(job) => {
             A::install(slots, &job).map_err(|error| (job.swap_type, error))?;
             return Ok(BootAction::Installed {
                 swap_type: job.swap_type,
@@ -650,9 +664,16 @@ fn reject<P: Flash, S: Flash, X: Flash>(
         (slots.watch)(Progress::Erase);
         erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
         if swap_type == SwapType::Revert && !committed {
-            // There is nothing to go back to: stop asking for it on every boot.
-            (slots.watch)(Progress::Erase);
-            erase_trailer(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
+            // There is nothing to go back to: stop asking for it on every boot. With swap using scratch, the running image
+            // may reach into the trailer sector.
+            let trailer = layout.primary_trailer();
+            let size = image_size(slots.primary, 0, layout.primary().slot_size).unwrap_or(u32::MAX);
+            if size > trailer.first_sector() {
+                close(slots.primary, &layout).map_err(SwapError::Primary)?;
+            } else {
+                (slots.watch)(Progress::Erase);
+                erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
+            }
         }
     } else {
         erase_slot(slots.secondary, layout.secondary().slot_size, slots.watch)

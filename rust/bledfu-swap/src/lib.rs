@@ -8,6 +8,7 @@
 //! | [`status`] | status records: how far a swap got |
 //! | [`by_move`] | MCUboot's swap using move, step by step, and why a power cut cannot hurt it |
 //! | [`by_offset`] | MCUboot's swap using offset, likewise |
+//! | [`by_scratch`] | MCUboot's swap using scratch, likewise |
 //! | [`by_overwrite`] | MCUboot's overwrite only, likewise |
 //! | [`mod@boot`] | one boot: finish, decide, verify, install, verify what starts |
 //!
@@ -31,6 +32,7 @@ pub mod boot;
 pub mod by_move;
 pub mod by_offset;
 pub mod by_overwrite;
+pub mod by_scratch;
 pub mod decide;
 pub mod job;
 pub mod status;

@@ -132,6 +132,9 @@ pub enum Status {
     Committed(Job),
     /// Images are in pieces, or only the final marks are missing: the job must be finished before anything else.
     Underway(Job),
+    /// As [`Underway`](Self::Underway) if the secondary slot holds no valid image; if it does, nothing has been touched, the
+    /// records are left of a torn erase, and the trailers decide.
+    Doubtful(Job),
 }
 
 /// The questions an install algorithm answers (MCUboot `swap_priv.h`).
@@ -272,7 +275,7 @@ pub fn replace<A: Flash, B: Flash>(
 
 type Place<'a, F> = (&'a mut F, u32, fn(NorFlashErrorKind) -> SwapError);
 
-fn is_equal<A: Flash, B: Flash>(
+pub(crate) fn is_equal<A: Flash, B: Flash>(
     (a, from, a_error): Place<'_, A>,
     (b, to, b_error): Place<'_, B>,
     length: u32,

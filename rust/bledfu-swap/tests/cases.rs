@@ -30,6 +30,7 @@ struct Device {
     layout: Layout,
     primary: Nor<4>,
     secondary: Nor<4>,
+    spare: Nor<4>,
     power: Rc<Power>,
     old: Vec<u8>,
     new: Vec<u8>,
@@ -38,7 +39,8 @@ struct Device {
 impl Device {
     /// The old image alone.
     fn new(algorithm: Algorithm) -> Self {
-        let layout = Layout::new(algorithm, geometry(16), geometry(16), 8, 128).unwrap();
+        let scratch = (algorithm == Algorithm::SwapScratch).then(|| geometry(1));
+        let layout = Layout::with_spare(algorithm, geometry(16), geometry(16), scratch, 8, 128).unwrap();
         let power = Power::new();
         let old = Image::bare(0x200, 6000, 1).version(1, 0, 0, 0).sign(KEY).bytes();
         let new = Image::bare(0x200, 11000, 2).version(2, 0, 0, 0).sign(KEY).bytes();
@@ -48,6 +50,7 @@ impl Device {
             layout,
             primary,
             secondary: Nor::new('s', 16, &power),
+            spare: Nor::new('x', 1, &power),
             power,
             old,
             new,
@@ -95,7 +98,7 @@ impl Device {
         boot(
             &mut self.primary,
             &mut self.secondary,
-            &mut NoFlash,
+            &mut self.spare,
             &config,
             &SoftCrypto,
             &mut |_| {},
@@ -729,4 +732,149 @@ fn swaps_with_every_write_unit() {
     swaps_with_write_units::<16, 4>(16);
     swaps_with_write_units::<16, 16>(32);
     swaps_with_write_units::<32, 32>(32);
+}
+
+/// One chip as the three areas of swap using scratch, with write units of `W` bytes; the secondary's are `S`.
+fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sectors: usize) {
+    let geometry = |sectors, write_size| Geometry {
+        write_size,
+        ..geometry(sectors)
+    };
+    let layout = Layout::with_spare(
+        Algorithm::SwapScratch,
+        geometry(sectors, W as u32),
+        geometry(sectors, S as u32),
+        Some(geometry(1, W as u32)),
+        max_align,
+        127,
+    )
+    .unwrap();
+    let power = Power::new();
+    let mut primary = Nor::<W>::new('p', sectors, &power);
+    let mut secondary = Nor::<S>::new('s', sectors, &power);
+    let mut spare = Nor::<W>::new('x', 1, &power);
+    let old = Image::bare(0x200, 6000, 1).sign(KEY).bytes();
+    // Case 50: an image of the largest size, which reaches the trailer.
+    let new = Image::of_total(layout.max_image_size(), 2, KEY).bytes();
+    primary.load(0, &old);
+    secondary.load(0, &new);
+    let keys = [PublicKey::new(KEY.public())];
+    let config = BootConfig {
+        layout,
+        policy: ImagePolicy {
+            keys: &keys,
+            trusted_digests: &[],
+            unsigned: false,
+        },
+        downgrade: Downgrade::Allowed,
+        verify_primary: true,
+    };
+    let slot = bledfu_slot::Slot::new(layout)
+        .verify(&mut secondary, &config.policy, &SoftCrypto)
+        .unwrap();
+    trailer::request_test(&mut secondary, &slot).unwrap();
+    for (swap_type, runs, kept) in [(SwapType::Test, &new, &old), (SwapType::Revert, &old, &new)] {
+        // Cut somewhere in the exchange, and taken up again.
+        power.on();
+        power.cut_at(40, Tear::Inside { percent: 50, seed: 1 });
+        let mut once = || {
+            boot(
+                &mut primary,
+                &mut secondary,
+                &mut spare,
+                &config,
+                &SoftCrypto,
+                &mut |_| {},
+            )
+        };
+        assert!(once().is_err());
+        power.on();
+        let resumed = true;
+        assert_eq!(
+            once().unwrap().action,
+            BootAction::Installed { swap_type, resumed },
+            "W={W}/{S}"
+        );
+        assert!(primary.bytes.starts_with(runs) && secondary.bytes.starts_with(kept));
+    }
+}
+
+#[test]
+fn swap_using_scratch_works_with_every_write_unit() {
+    scratch_with_write_units::<1, 1>(8, 16); // case 80
+    scratch_with_write_units::<2, 2>(8, 16);
+    scratch_with_write_units::<4, 4>(8, 16);
+    scratch_with_write_units::<4, 1>(8, 16);
+    scratch_with_write_units::<4, 8>(8, 16);
+    scratch_with_write_units::<8, 8>(8, 16);
+    scratch_with_write_units::<8, 4>(16, 16);
+    scratch_with_write_units::<16, 16>(16, 16);
+    scratch_with_write_units::<16, 32>(32, 16);
+    scratch_with_write_units::<32, 32>(32, 16);
+}
+
+#[test]
+fn swap_using_scratch_fills_an_empty_primary() {
+    for size in [11000, 0xF9D0 - 0x200 - 160] {
+        let mut device = Device::new(Algorithm::SwapScratch);
+        device.new = Image::bare(0x200, size, 2).sign(KEY).bytes();
+        device.upload(&device.new.clone());
+        device.primary.bytes.fill(0xFF);
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 69
+        assert!(device.runs_new());
+        let found = device.trailer();
+        assert_eq!(
+            (found.magic, found.copy_done, found.image_ok),
+            (Magic::Good, Flag::Set, Flag::Unset)
+        );
+        // There is nothing to go back to: case 65.
+        assert!(matches!(
+            device.boot().unwrap().action,
+            BootAction::Rejected {
+                swap_type: SwapType::Revert,
+                reason: VerifyError::Header(HeaderError::Erased)
+            }
+        ));
+        assert_eq!(device.boot().unwrap().action, BootAction::None);
+        assert!(device.runs_new());
+    }
+}
+
+#[test]
+fn phantom_swaps_using_scratch_are_not_run() {
+    // A live trailer in scratch: magic, type, size, and two records (case 107).
+    for (info, size) in [
+        (2, 0),
+        (2, u32::MAX),
+        (2, 0x10001),
+        (2, 0xF9D1),
+        (0xFF, 0xF900),
+        (0x12, 0xF900),
+    ] {
+        let mut device = Device::new(Algorithm::SwapScratch);
+        device.secondary.load(0, &device.new.clone());
+        device.spare.load(SECTOR - 16, &magic_bytes(8));
+        device.spare.load(SECTOR - 40, &[info]);
+        device.spare.load(SECTOR - 48, &u32::to_le_bytes(size));
+        device.spare.load(SECTOR - 60, &[1, 0xFF, 0xFF, 0xFF, 2]);
+        let before = device.primary.bytes.clone();
+        assert_eq!(device.boot().unwrap().action, BootAction::None, "{info} {size:x}");
+        assert!(device.primary.bytes == before);
+    }
+}
+
+#[test]
+fn a_dead_scratch_area_does_not_keep_the_primary_from_starting() {
+    let mut device = Device::pending(Algorithm::SwapScratch);
+    device.spare.broken = true;
+    assert!(matches!(
+        device.boot().unwrap().action,
+        BootAction::Skipped {
+            reason: SkipReason::SpareFailed(_),
+            ..
+        }
+    ));
+    assert!(device.runs_old());
+    device.spare.broken = false;
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test));
 }

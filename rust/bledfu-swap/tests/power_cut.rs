@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto};
-use bledfu_swap::{boot, BootAction, BootConfig, BootReport, Downgrade, NoFlash};
+use bledfu_swap::{boot, BootAction, BootConfig, BootReport, Downgrade};
 use common::{Image, Key, Nor, Op, Power, Tear, SECTOR};
 
 type Chip = Nor<4>;
@@ -18,19 +18,25 @@ type BootResult = Result<BootReport, bledfu_swap::BootError>;
 const KEY: Key = Key(7);
 
 fn layout(algorithm: Algorithm, sectors: (u32, u32), max_align: u32, max_sectors: u32) -> Layout {
-    let geometry = |sectors| Geometry {
-        slot_size: sectors * SECTOR as u32,
-        sector_size: SECTOR as u32,
-        write_size: 4,
-    };
-    Layout::new(
+    let scratch = (algorithm == Algorithm::SwapScratch).then(|| geometry(1, 1));
+    Layout::with_spare(
         algorithm,
-        geometry(sectors.0),
-        geometry(sectors.1),
+        geometry(sectors.0, 1),
+        geometry(sectors.1, 1),
+        scratch,
         max_align,
         max_sectors,
     )
     .unwrap()
+}
+
+/// So many sectors of so many test sectors each.
+fn geometry(sectors: u32, size: u32) -> Geometry {
+    Geometry {
+        slot_size: sectors * size * SECTOR as u32,
+        sector_size: size * SECTOR as u32,
+        write_size: 4,
+    }
 }
 
 fn plain(algorithm: Algorithm) -> Layout {
@@ -43,6 +49,8 @@ struct Device {
     power: Rc<Power>,
     primary: Chip,
     secondary: Chip,
+    /// The third area, if the layout has one.
+    spare: Chip,
     /// The images there are: accepted by digest, so that campaigns need not check thousands of signatures.
     digests: Vec<[u8; 32]>,
     old: Vec<u8>,
@@ -54,15 +62,18 @@ impl Device {
         let power = Power::new();
         let old = Image::bare(0x200, old_size, 1).version(1, 0, 0, 0).sign(KEY);
         let new = Image::bare(0x200, new_size, 2).version(2, 0, 0, 0).sign(KEY);
-        let mut primary = Chip::new('p', layout.primary().sectors() as usize, &power);
+        let chip = |name, size: u32| Chip::new(name, size as usize / SECTOR, &power);
+        let mut primary = chip('p', layout.primary().slot_size);
         primary.load(0, &old.bytes());
-        let secondary = Chip::new('s', layout.secondary().sectors() as usize, &power);
+        let secondary = chip('s', layout.secondary().slot_size);
+        let spare = chip('x', layout.spare().map_or(0, |area| area.slot_size));
         let digests = vec![old.digest(), new.digest()];
         Self {
             layout,
-            power,
+            power: power.clone(),
             primary,
             secondary,
+            spare,
             digests,
             old: old.bytes(),
             new: new.bytes(),
@@ -77,7 +88,7 @@ impl Device {
             new.bytes.copy_from_slice(&chip.bytes);
             new
         };
-        let (primary, secondary) = (copy(&self.primary), copy(&self.secondary));
+        let (primary, secondary, spare) = (copy(&self.primary), copy(&self.secondary), copy(&self.spare));
         let Self {
             layout,
             digests,
@@ -91,6 +102,7 @@ impl Device {
             power: power.clone(),
             primary,
             secondary,
+            spare,
             digests,
             old,
             new,
@@ -112,7 +124,7 @@ impl Device {
         boot(
             &mut self.primary,
             &mut self.secondary,
-            &mut NoFlash,
+            &mut self.spare,
             &config,
             &SoftCrypto,
             &mut |_| {},
@@ -260,10 +272,11 @@ fn check_end(device: &mut Device, ends: &Ends, reverted: bool, story: Story, wha
         ends.as_told.fork()
     };
     match device.layout.algorithm() {
-        Algorithm::SwapMove | Algorithm::SwapOffset => {
+        Algorithm::SwapMove | Algorithm::SwapOffset | Algorithm::SwapScratch => {
             normalise_records(device);
             normalise_records(&mut expected);
-            if reverted || story == Story::Revert {
+            let prepared = device.layout.algorithm() != Algorithm::SwapScratch;
+            if prepared && (reverted || story == Story::Revert) {
                 // A revert cut after its preparation goes on as a permanent swap of the old image, as in MCUboot.
                 mask_swap_info(device);
                 mask_swap_info(&mut expected);
@@ -283,7 +296,7 @@ fn check_end(device: &mut Device, ends: &Ends, reverted: bool, story: Story, wha
 /// The other image is somewhere whole: in the secondary, or about to be exchanged.
 fn check_other_image_kept(device: &Device, what: &str) {
     let starts: &[usize] = match device.layout.algorithm() {
-        Algorithm::SwapMove => &[0],
+        Algorithm::SwapMove | Algorithm::SwapScratch => &[0],
         Algorithm::SwapOffset => &[0, SECTOR],
         _ => return,
     };
@@ -328,11 +341,28 @@ fn tears(seed: u64) -> Vec<Tear> {
 
 /// Runs `story` once without a cut, then once per operation and tear with a cut there; returns the number of cuts.
 fn campaign(start: &Device, story: Story) -> u64 {
+    campaign_of(start, story, |op, _| tears(op))
+}
+
+/// Few tears for the many copied kibibytes, all of them for everything else.
+fn fewer_tears(op: u64, what: &Op) -> Vec<Tear> {
+    let mut tears = tears(op);
+    if matches!(what, Op::Write { bytes, .. } if bytes.len() > 64) {
+        tears.truncate(2);
+    }
+    tears
+}
+
+/// [`campaign`] with the tears that a function gives for each operation.
+fn campaign_of(start: &Device, story: Story, tears: impl Fn(u64, &Op) -> Vec<Tear>) -> u64 {
     let ends = Ends::of(start, story);
     let ops = ends.ops;
+    let mut whole = start.fork();
+    whole.power.record();
+    finish_story(&mut whole, story);
     let mut cuts = 0;
-    for op in 0..ops {
-        for tear in tears(op) {
+    for (op, done) in (0..ops).zip(whole.power.recorded()) {
+        for tear in tears(op, &done) {
             let what = format!("{story:?} op {op} of {ops}, {tear:?}");
             let mut device = start.fork();
             device.power.cut_at(op, tear);
@@ -415,8 +445,8 @@ fn pending(layout: Layout, story: Story, old_size: u32, new_size: u32) -> Device
 /// Image sizes that make swaps of 3 sectors, the primary or the secondary image being the larger one.
 const SIZES: [(u32, u32); 2] = [(5000, 9000), (9000, 2000)];
 
-/// The swaps with status records in the primary slot.
-const SWAPS: [Algorithm; 2] = [Algorithm::SwapOffset, Algorithm::SwapMove];
+/// The swaps with status records.
+const SWAPS: [Algorithm; 3] = [Algorithm::SwapOffset, Algorithm::SwapMove, Algorithm::SwapScratch];
 
 fn survives(story: Story, least: u64) {
     for algorithm in SWAPS {
@@ -511,6 +541,179 @@ fn swaps_survive_cuts_of_a_request_made_by_imgtool() {
     }
 }
 
+/// Layouts of swap using scratch: the slots' and the scratch area's sectors, and M.
+fn scratch_layouts() -> Vec<Layout> {
+    [
+        (geometry(8, 1), geometry(8, 1), geometry(1, 1), 128),
+        (geometry(8, 1), geometry(8, 1), geometry(3, 1), 128),
+        (geometry(8, 1), geometry(8, 1), geometry(1, 2), 128),
+        // The whole image is one region.
+        (geometry(8, 1), geometry(8, 1), geometry(8, 1), 128),
+        (geometry(8, 1), geometry(2, 4), geometry(4, 1), 128),
+        (geometry(4, 2), geometry(8, 1), geometry(2, 1), 128),
+        // A trailer of two sectors; the scratch trailer is larger than the part of it in the first one.
+        (geometry(9, 1), geometry(9, 1), geometry(1, 1), 341),
+        (geometry(9, 1), geometry(9, 1), geometry(2, 1), 341),
+        (geometry(10, 1), geometry(5, 2), geometry(2, 1), 360),
+    ]
+    .map(|(primary, secondary, scratch, m)| {
+        Layout::with_spare(Algorithm::SwapScratch, primary, secondary, Some(scratch), 8, m).unwrap()
+    })
+    .into()
+}
+
+/// Sizes of payloads: a small and a largest one, which reaches into the first trailer sector.
+fn scratch_sizes(layout: &Layout) -> [(u32, u32); 2] {
+    let largest = layout.max_image_size() - 0x200 - 160;
+    [(3000, largest), (largest, 3000)]
+}
+
+/// Both ways an update ends without its help; a confirmed one is the first half of a reverted one.
+const STORIES: [Story; 2] = [Story::Revert, Story::Permanent];
+
+#[test]
+fn scratch_survives_cuts_with_every_geometry() {
+    for (number, layout) in scratch_layouts().into_iter().enumerate() {
+        for (old, new) in scratch_sizes(&layout) {
+            for story in STORIES {
+                println!("layout {number}, {old} and {new} bytes");
+                assert!(campaign_of(&pending(layout, story, old, new), story, fewer_tears) > 300);
+            }
+        }
+    }
+}
+
+#[test]
+fn scratch_survives_repeated_cuts_with_every_geometry() {
+    for (number, layout) in scratch_layouts().into_iter().enumerate() {
+        for (old, new) in scratch_sizes(&layout) {
+            for story in STORIES {
+                println!("layout {number}, {old} and {new} bytes");
+                campaign_of_repeated_cuts(&pending(layout, story, old, new), story, 7);
+            }
+        }
+    }
+}
+
+#[test]
+fn scratch_does_not_believe_a_record_that_a_torn_erase_left_over_nothing() {
+    for layout in scratch_layouts() {
+        let area = layout.spare().unwrap();
+        for (old, new) in scratch_sizes(&layout) {
+            for story in STORIES {
+                let start = pending(layout, story, old, new);
+                let ends = Ends::of(&start, story);
+                let mut cut_once = start.fork();
+                // In the first unit: erase the scratch area, four or five writes of a job, the first kibibytes.
+                let first =
+                    u64::from(area.slot_size) / SECTOR as u64 + 4 + u64::from(story == Story::Permanent);
+                cut_once.power.cut_at(first, Tear::Before);
+                assert!(!live(&mut cut_once, story));
+                cut_once.power.on();
+                let records = layout.spare_trailer().unwrap().status_start() as usize % SECTOR;
+                for next in [0x00, 0x01, 0x7F] {
+                    let mut device = cut_once.fork();
+                    let last = u64::from(area.slot_size) / SECTOR as u64 - 1;
+                    let tear = Tear::Prefix { bytes: records, next };
+                    device.power.cut_at(last, tear);
+                    assert!(!live(&mut device, story));
+                    device.power.on();
+                    let what = format!("{story:?} {old} {new} {area:?} {tear:?}");
+                    assert!(live(&mut device, story), "{what}");
+                    check_other_image_kept(&device, &what);
+                    finish_story(&mut device, story);
+                    check_end(&mut device, &ends, false, story, &what);
+                }
+            }
+        }
+    }
+}
+
+/// Two images in 64 KiB slots with 4 KiB of scratch: the operations in the order of `swap_scratch.c`.
+#[test]
+fn scratch_does_the_operations_of_mcuboot_in_its_order() {
+    let mut device = Device::new(layout(Algorithm::SwapScratch, (16, 16), 8, 128), 6000, 11000);
+    device.upload(false);
+    let size: String = (device.new.len() as u32)
+        .to_le_bytes()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    for (info, blank) in [("02", "C s 2"), ("04", "C x 0")] {
+        device.power.record();
+        device.boot().unwrap();
+        let mut expected = vec!["E x 0".into(), format!("W x 0FD8={info}ffffff")];
+        expected.extend([format!("W x 0FD0={size}"), "M x 0FF0".into()]);
+        expected.extend(["E p f".into(), format!("W p FFD8={info}ffffff")]);
+        expected.extend([format!("W p FFD0={size}"), "M p FFF0".into(), "E x 0".into()]);
+        for (index, sector) in [2, 1, 0].into_iter().enumerate() {
+            let record = |state: usize| {
+                let at = 0xF9D0 + 4 * (3 * index + state - 1);
+                format!("W p {at:04X}={state:02x}ffffff")
+            };
+            if index > 0 {
+                expected.push("E x 0".into());
+            }
+            expected.extend(["C x 0".into(), record(1)]);
+            if index == 0 {
+                expected.push("E s f".into());
+            }
+            expected.extend([format!("E s {sector}"), format!("C s {sector}"), record(2)]);
+            expected.extend([format!("E p {sector}"), format!("C p {sector}"), record(3)]);
+        }
+        // The third sector of the old image is blank.
+        let at = expected.iter().position(|line| line == blank).unwrap();
+        expected.remove(at);
+        if info == "04" {
+            let at = expected.iter().position(|line| line == "C p 2").unwrap();
+            expected.remove(at);
+            expected.push("W p FFE8=01ffffff".into());
+        }
+        expected.push("W p FFE0=01ffffff".into());
+        assert_eq!(script(&device.power.recorded()), expected);
+    }
+}
+
+#[test]
+fn scratch_keeps_the_job_in_scratch_while_the_trailer_sector_is_exchanged() {
+    let new = 0xF9D0 - 0x200 - 160;
+    let mut device = Device::new(layout(Algorithm::SwapScratch, (16, 16), 8, 128), 6000, new);
+    device.upload(true);
+    let size: String = (device.new.len() as u32)
+        .to_le_bytes()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    device.power.record();
+    device.boot().unwrap();
+    let (in_scratch, in_primary) = (format!("W x 0FD0={size}"), format!("W p FFD0={size}"));
+    let expected = [
+        "E x 0",
+        "W x 0FD8=03ffffff",
+        "W x 0FE8=01ffffff",
+        &in_scratch,
+        "M x 0FF0",
+        "C x 0",
+        "W x 0FC4=01ffffff",
+        "E s f",
+        "W x 0FC8=02ffffff",
+        "E p f",
+        "C p f",
+        "W p F9D0=01ffffff02ffffff",
+        "W p FFE8=01ffffff",
+        "W p FFD8=03ffffff",
+        &in_primary,
+        "M p FFF0",
+        "W p F9D8=03ffffff",
+        "E x 0",
+        "E x 0",
+        "C x 0",
+        "W p F9DC=01ffffff",
+    ];
+    let found = script_of_all(&device.power.recorded());
+    assert_eq!(found[..expected.len()], expected);
+}
+
 #[test]
 fn overwrite_survives_a_cut_anywhere() {
     for (old, new) in SIZES {
@@ -531,6 +734,13 @@ fn overwrite_survives_repeated_cuts() {
 
 /// The operations of a boot, copies shortened to the sector they fill.
 fn script(ops: &[Op]) -> Vec<String> {
+    let mut out = script_of_all(ops);
+    out.dedup();
+    out
+}
+
+/// As [`script`], with erases that follow each other in the same place.
+fn script_of_all(ops: &[Op]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for op in ops {
         let line = match op {
@@ -544,7 +754,7 @@ fn script(ops: &[Op]) -> Vec<String> {
                 format!("W {chip} {offset:04X}={value}")
             }
         };
-        if out.last() != Some(&line) {
+        if line.starts_with('E') || out.last() != Some(&line) {
             out.push(line);
         }
     }

@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Swap using scratch (MCUboot `swap_scratch.c`): the images are exchanged region by region through a third area, and a
+//! region is as large as that area.
+//!
+//! # What happens
+//! `A` is the image in the primary slot, `B` the one in the secondary, both of three regions; `F` is a trailer sector. The
+//! highest region goes first and is number 0.
+//!
+//! | Step | Primary | Secondary | Scratch | Record |
+//! |---|---|---|---|---|
+//! | a request was made | `A1 A2 A3 F` | `B1 B2 B3 F(magic)` | | |
+//! | 1. erase the scratch area, write the job into its trailer, magic last | `A1 A2 A3 F` | `B1 B2 B3 F(magic)` | `F(job)` | |
+//! | 2. write the job into the primary trailer likewise | `A1 A2 A3 F(job)` | `B1 B2 B3 F(magic)` | `F(job)` | |
+//! | 3. erase the scratch area | `A1 A2 A3 F(job)` | `B1 B2 B3 F(magic)` | | |
+//! | 4. exchange | `A1 A2 A3 F` | `B1 B2 B3 F(magic)` | `B3` | 0 |
+//! | the first time, erase the secondary trailer as well | `A1 A2 A3 F` | `B1 B2 A3 -` | `B3` | 1 |
+//! | | `A1 A2 B3 F` | `B1 B2 A3 -` | `B3` | 2 |
+//! | | `A1 A2 B3 F` | `B1 B2 A3 -` | `B2` | 3 |
+//! | | ... | ... | ... | ... |
+//! | | `B1 B2 B3 F` | `A1 A2 A3 -` | `B1` | 8 |
+//! | 5. revert and permanent: `image_ok`; then `copy_done` | `B1 B2 B3 F(done)` | `A1 A2 A3 -` | `B1` | |
+//!
+//! If the images reach into the first trailer sector, the primary trailer cannot be rewritten before the data beside it
+//! (`A3F` is one sector, or a few). Then the scratch trailer holds the job, and the first two records:
+//!
+//! | Step | Primary | Secondary | Scratch | Record |
+//! |---|---|---|---|---|
+//! | 1. as above | `A1 A2 A3F` | `B1 B2 B3F(magic)` | `F(job)` | |
+//! | 4'. exchange | `A1 A2 A3F` | `B1 B2 B3F(magic)` | `B3F(job)` | 0, in scratch |
+//! | | `A1 A2 A3F` | `B1 B2 A3-` | `B3F(job)` | 1, in scratch |
+//! | data, records 0 and 1, the job, magic last | `A1 A2 B3F(job)` | `B1 B2 A3-` | `B3F(job)` | 2, in primary |
+//! | erase the scratch area, highest sector first | `A1 A2 B3F(job)` | `B1 B2 A3-` | | |
+//! | | `A1 A2 B3F(job)` | `B1 B2 A3-` | `B2` | 3 |
+//! | | ... | ... | ... | ... |
+//!
+//! # Why a power cut cannot hurt
+//! * **Step 4.** What is erased stands elsewhere: the scratch area is free, `B3` is in scratch, `A3` in the secondary, each
+//!   as its record says. So a unit is done again from a source that nothing touches until its record is written. A torn
+//!   record reads as written or not, and both are right.
+//! * **Steps 1 to 3** touch no image, and begin again from what asked for them: a request in the secondary, which stands
+//!   until the second unit; or a revert due, which stands in the primary trailer until step 2 erases it. From there until
+//!   step 2 ends a revert is known only to the scratch trailer, so that one is then not erased: step 2 is done again
+//!   (MCUboot begins with step 1, and a cut there forgets the revert).
+//! * **Inside step 3** the torn erase may leave the magic of the scratch area and nothing else. So a complete job in the
+//!   primary goes before one in scratch, unless it is one that is kept in scratch. (MCUboot believes the scratch area.)
+//! * **Step 4'.** Until its third unit begins to erase the primary trailer that one is of no account: the scratch area is.
+//!   It stays so until record 2 stands in the primary. As a torn erase of the primary trailer can leave a magic and
+//!   anything where record 2 is to be, the first two records must stand there as well: an erase that got so far has
+//!   taken them.
+//! * **Inside the last erase of 4'** the magic of the scratch area may outlive its data. As soon as the primary holds the
+//!   job and its first three records, the scratch area is not believed any more, but erased (again). MCUboot believes it,
+//!   copies it over the primary and has no image left.
+//! * **Step 1 after a cut in the first unit of 4'** erases a scratch trailer that is whole. Torn, this can leave a record 0
+//!   over data that are gone. A record 0 alone is believed if nothing asks for an install any more (the second unit has
+//!   begun), or if the data in scratch are those in the secondary, or if the secondary holds those of the primary by now,
+//!   or if the secondary holds no valid image (it has been touched). Else everything begins again.
+//! * **The second unit** erases the secondary trailer. A magic that outlives its flags in it does not count: there is a
+//!   record by then.
+//! * **Inside step 5** a torn `copy_done` is written again, as with swap using move.
+//! * **Stale or foreign trailers.** A job is taken up only with a stored swap type, image number 0, a size within the
+//!   layout, no more records than it has units, and the header of the image that comes where those records say.
+//!
+//! # Other differences from MCUboot
+//! * Behind the first three records of step 4', a missing one means that it could not be written, not that the units
+//!   behind it are to be done again: the last record counts, as with the other swaps.
+//! * A record that cannot be written stops step 4', with the primary untouched or its data still in scratch.
+//! * A secondary slot may have larger write units than the primary: the last of them is filled up with erased bytes.
+
+use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
+use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
+use bledfu_slot::verify::{image_size, read_header};
+use bledfu_slot::{Algorithm as AlgorithmName, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout};
+use embedded_storage::nor_flash::NorFlashErrorKind;
+
+use crate::decide;
+use crate::job::{self, has_header};
+use crate::status::{records_until, write_record};
+use crate::steps::{copy, is_equal, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
+
+/// Swap using scratch.
+pub struct ByScratch;
+
+/// Units of work, and records, for each region.
+const STATES: u32 = 3;
+
+/// The regions of a job.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Trailer of the primary slot.
+    primary: TrailerLayout,
+    /// Trailer of the secondary slot.
+    secondary: TrailerLayout,
+    /// Trailer of the scratch area.
+    scratch: TrailerLayout,
+    /// End of the highest region: the first common sector boundary of both slots behind the images.
+    end: u32,
+}
+
+/// A part of both slots that is exchanged at once.
+#[derive(Clone, Copy)]
+struct Region {
+    start: u32,
+    end: u32,
+    /// Bytes copied; less than the region if there is a trailer in it.
+    length: u32,
+}
+
+impl Plan {
+    /// `None` if the layout has no scratch area.
+    fn new(layout: &Layout, size: u32) -> Option<Self> {
+        let (primary, secondary) = (layout.primary_trailer(), layout.secondary_trailer());
+        let common = primary.sector_size().max(secondary.sector_size());
+        Some(Self {
+            primary,
+            secondary,
+            scratch: layout.spare_trailer()?,
+            end: size.next_multiple_of(common).min(primary.slot_size()),
+        })
+    }
+
+    fn units(&self) -> u32 {
+        STATES * self.end.div_ceil(self.scratch.slot_size())
+    }
+
+    /// The job is kept in scratch until the first region has been exchanged (MCUboot's `use_scratch`).
+    fn kept_in_scratch(&self) -> bool {
+        self.end > self.primary.first_sector()
+    }
+
+    fn region(&self, index: u32) -> Region {
+        let area = self.scratch.slot_size();
+        let end = self.end.saturating_sub(index.saturating_mul(area));
+        let start = end.saturating_sub(area);
+        let length = if index == 0 && self.kept_in_scratch() {
+            let free = self.primary.status_start() - start;
+            free.min(self.scratch.status_start())
+        } else {
+            end - start
+        };
+        Region { start, end, length }
+    }
+
+    /// Where in the primary the first three records of a job kept in scratch are. Those copied from scratch stand right
+    /// behind the data, which is the start of the status region, or below it if the scratch trailer has less room.
+    fn first_records(&self) -> [u32; 3] {
+        let region = self.region(0);
+        let (copied, unit) = (region.start + region.length, self.primary.status_unit());
+        [copied, copied + unit, self.primary.status_start() + 2 * unit]
+    }
+}
+
+fn is_written<F: Flash>(flash: &mut F, offset: u32) -> Result<bool, NorFlashErrorKind> {
+    let mut first = [0];
+    read_bytes(flash, offset, &mut first)?;
+    Ok(first != [0xFF])
+}
+
+/// Whether the header of the image that comes is where a job with `done` units recorded has it.
+fn header_in_place<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    plan: &Plan,
+    done: u32,
+) -> Result<bool, SwapError> {
+    match plan.units().saturating_sub(done) {
+        0 => has_header(slots.primary, 0).map_err(SwapError::Primary),
+        // It is in the last region.
+        1 | 2 => has_header(slots.spare, 0).map_err(SwapError::Spare),
+        _ => has_header(slots.secondary, 0).map_err(SwapError::Secondary),
+    }
+}
+
+/// Number of units recorded in the primary trailer; 0 if the job is kept in scratch and still to be found there.
+fn recorded_in_primary<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorFlashErrorKind> {
+    let count = plan.primary.record_count();
+    if !plan.kept_in_scratch() {
+        return records_until(flash, &plan.primary, 0, count);
+    }
+    for offset in plan.first_records() {
+        if !is_written(flash, offset)? {
+            return Ok(0);
+        }
+    }
+    records_until(flash, &plan.primary, STATES, count)
+}
+
+/// Number of units recorded in the scratch trailer.
+fn recorded_in_scratch<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorFlashErrorKind> {
+    let first = plan.scratch.status_start();
+    if !plan.kept_in_scratch() || !is_written(flash, first)? {
+        return Ok(0);
+    }
+    Ok(1 + u32::from(is_written(flash, first + plan.scratch.status_unit())?))
+}
+
+/// Whether the records say what a job can have come to; the trailers are those found.
+fn plausible<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    plan: &Plan,
+    done: u32,
+    secondary: &Trailer,
+) -> Result<bool, SwapError> {
+    // The secondary trailer is erased before the second record is written.
+    let requested = done > 1 && secondary.magic == Magic::Good;
+    Ok(!requested && done <= plan.units() && header_in_place(slots, plan, done)?)
+}
+
+/// Whether a record 0 in scratch may be left of a torn erase: the image in the secondary, if it is one, has bytes in the
+/// first region that are neither those in scratch nor those in the primary.
+fn doubtful<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    plan: &Plan,
+) -> Result<bool, SwapError> {
+    let Ok(size) = image_size(slots.secondary, 0, plan.secondary.slot_size()) else {
+        return Ok(false);
+    };
+    let Region { start, length, .. } = plan.region(0);
+    // Not every policy covers the bytes behind the hashed ones; they count only if the region has no others.
+    let hashed = read_header(slots.secondary, 0)
+        .ok()
+        .and_then(|header| header.hashed_size().ok());
+    let size = hashed.filter(|hashed| *hashed > start).unwrap_or(size);
+    let length = size.saturating_sub(start).min(length);
+    let secondary = SwapError::Secondary;
+    let in_scratch = is_equal(
+        (slots.spare, 0, SwapError::Spare),
+        (slots.secondary, start, secondary),
+        length,
+    )?;
+    Ok(!in_scratch
+        && !is_equal(
+            (slots.primary, start, SwapError::Primary),
+            (slots.secondary, start, secondary),
+            length,
+        )?)
+}
+
+impl Algorithm for ByScratch {
+    const NAME: AlgorithmName = AlgorithmName::SwapScratch;
+    const REVERTS: bool = true;
+    const BOOTSTRAPS: bool = true;
+
+    fn find<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
+        primary: &Trailer,
+        secondary: &Trailer,
+    ) -> Result<Status, SwapError> {
+        let layout = slots.layout;
+        let job_in = |trailer: &Trailer| {
+            let job = job::stored(trailer, &layout).filter(|_| trailer.image_number() == 0)?;
+            Some((job, Plan::new(&layout, job.size)?))
+        };
+        let in_primary = job_in(primary);
+        if let Some((job, plan)) = in_primary {
+            let done = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
+            let torn = primary.copy_done == Flag::Bad;
+            if done > 0 && (!torn || done == plan.units()) && plausible(slots, &plan, done, secondary)? {
+                return Ok(Status::Underway(Job { done, ..job }));
+            }
+        }
+        let Some(spare) = layout.spare_trailer() else {
+            return Ok(Status::Idle);
+        };
+        let scratch = Trailer::read(slots.spare, &spare).map_err(SwapError::Spare)?;
+        let in_scratch = job_in(&scratch);
+        let asked = decide(primary, secondary) != SwapType::None;
+        if let Some((job, plan)) = in_scratch {
+            let done = recorded_in_scratch(slots.spare, &plan).map_err(SwapError::Spare)?;
+            if done > 0 && plausible(slots, &plan, done, secondary)? {
+                let job = Job { done, ..job };
+                let doubtful = done == 1 && asked && doubtful(slots, &plan)?;
+                return Ok(if doubtful {
+                    Status::Doubtful(job)
+                } else {
+                    Status::Underway(job)
+                });
+            }
+        }
+        if let Some((job, plan)) = in_primary {
+            let image_ok = job.swap_type == SwapType::Permanent;
+            if !plan.kept_in_scratch()
+                && recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)? == 0
+            {
+                let status = job::untouched::<Self, _, _, _>(slots, job, primary, secondary, image_ok);
+                if status != Status::Idle {
+                    return Ok(status);
+                }
+            }
+        }
+        // A revert whose step 2 was interrupted; a job that was refused before has both flags in the primary.
+        if let Some((job, plan)) = in_scratch {
+            if !asked
+                && job.swap_type == SwapType::Revert
+                && !plan.kept_in_scratch()
+                && (primary.image_ok != Flag::Set || primary.copy_done == Flag::Unset)
+                && has_header(slots.secondary, 0).map_err(SwapError::Secondary)?
+            {
+                return Ok(job::untouched::<Self, _, _, _>(
+                    slots, job, &scratch, secondary, false,
+                ));
+            }
+        }
+        Ok(Status::Idle)
+    }
+
+    fn install_size(primary: u32, secondary: u32) -> u32 {
+        primary.max(secondary)
+    }
+
+    fn install<P: Flash, S: Flash, X: Flash>(
+        slots: &mut Slots<'_, P, S, X>,
+        job: &Job,
+    ) -> Result<(), SwapError> {
+        let Some(plan) = Plan::new(&slots.layout, job.size) else {
+            return Err(SwapError::Spare(NorFlashErrorKind::OutOfBounds));
+        };
+        if !job.committed {
+            erase_scratch(slots, &plan)?;
+            write_job(slots.spare, &plan.scratch, job).map_err(SwapError::Spare)?;
+        }
+        if job.done == 0 && !plan.kept_in_scratch() {
+            let found = Trailer::read(slots.primary, &plan.primary).map_err(SwapError::Primary)?;
+            if job::stored(&found, &slots.layout) != Some(*job) {
+                (slots.watch)(Progress::Erase);
+                erase_trailer(slots.primary, &plan.primary)
+                    .and_then(|()| write_job(slots.primary, &plan.primary, job))
+                    .map_err(SwapError::Primary)?;
+            }
+            erase_scratch(slots, &plan)?;
+        }
+        for unit in job.done..=plan.units() {
+            if unit == STATES && plan.kept_in_scratch() {
+                // Highest sector first: that one has the magic.
+                let mut end = plan.scratch.slot_size();
+                while end > 0 {
+                    let start = end - plan.scratch.sector_size();
+                    (slots.watch)(Progress::Erase);
+                    slots.spare.erase(start, end).map_err(SwapError::Spare)?;
+                    end = start;
+                }
+            }
+            if unit < plan.units() {
+                do_unit(slots, unit, &plan, job)?;
+            }
+        }
+        job::finish(slots.primary, &plan.primary, job.swap_type).map_err(SwapError::Primary)
+    }
+}
+
+fn erase_scratch<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    plan: &Plan,
+) -> Result<(), SwapError> {
+    let bounds = (0, plan.scratch.slot_size(), plan.scratch.sector_size());
+    erase(slots.spare, bounds, &mut || (slots.watch)(Progress::Erase)).map_err(SwapError::Spare)
+}
+
+/// Erases from the first to the second offset, a sector at once.
+fn erase<F: Flash>(
+    flash: &mut F,
+    (start, end, sector): (u32, u32, u32),
+    tick: &mut dyn FnMut(),
+) -> Result<(), NorFlashErrorKind> {
+    let mut at = start;
+    while at < end {
+        tick();
+        flash.erase(at, at + sector)?;
+        at += sector;
+    }
+    Ok(())
+}
+
+/// Steps 1 and 2: the job into an erased trailer, with the magic that makes it count last.
+fn write_job<F: Flash>(flash: &mut F, layout: &TrailerLayout, job: &Job) -> Result<(), NorFlashErrorKind> {
+    write_swap_info(flash, layout, job.swap_type)?;
+    if job.swap_type == SwapType::Permanent {
+        write_image_ok(flash, layout)?;
+    }
+    write_swap_size(flash, layout, job.size)?;
+    write_magic(flash, layout)
+}
+
+/// The end of step 4': two records and the job, in the order of MCUboot.
+fn move_job<F: Flash>(flash: &mut F, plan: &Plan, job: &Job) -> Result<(), NorFlashErrorKind> {
+    let (layout, [records, ..]) = (&plan.primary, plan.first_records());
+    let unit = layout.status_unit() as usize;
+    let mut bytes = Aligned::<{ 2 * MAX_WRITE_SIZE }>::erased();
+    for (record, state) in bytes.0.chunks_mut(unit).zip([1, 2]) {
+        if let Some(first) = record.first_mut() {
+            *first = state;
+        }
+    }
+    flash.write(records, bytes.0.get(..2 * unit).unwrap_or_default())?;
+    if job.swap_type == SwapType::Permanent {
+        write_image_ok(flash, layout)?;
+    }
+    write_swap_info(flash, layout, job.swap_type)?;
+    write_swap_size(flash, layout, job.size)?;
+    write_magic(flash, layout)
+}
+
+/// Step 4 or 4': one region copied to its next place, and the record of it.
+fn do_unit<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    unit: u32,
+    plan: &Plan,
+    job: &Job,
+) -> Result<(), SwapError> {
+    let (index, state) = (unit / STATES, unit % STATES);
+    let Region { start, end, length } = plan.region(index);
+    let first = index == 0;
+    let in_scratch = first && plan.kept_in_scratch();
+    let steps = plan.units();
+    let Slots {
+        primary,
+        secondary,
+        spare,
+        watch,
+        ..
+    } = slots;
+    let mut tick = || watch(Progress::Install { step: unit, steps });
+    let area = plan.scratch.slot_size();
+    match state {
+        0 => {
+            if !first {
+                erase(*spare, (0, area, plan.scratch.sector_size()), &mut tick).map_err(SwapError::Spare)?;
+            }
+            copy(
+                At(*secondary, start, SwapError::Secondary),
+                At(*spare, 0, SwapError::Spare),
+                length,
+                &mut tick,
+            )?;
+        }
+        1 => {
+            let mut erased = end;
+            if first {
+                tick();
+                erase_trailer(*secondary, &plan.secondary).map_err(SwapError::Secondary)?;
+                erased = end.min(plan.secondary.first_sector());
+            }
+            let bounds = (start, erased, plan.secondary.sector_size());
+            erase(*secondary, bounds, &mut tick).map_err(SwapError::Secondary)?;
+            // Where a trailer ends the region, its start need not be a write unit of the secondary.
+            let tail = length % plan.secondary.write_size();
+            copy(
+                At(*primary, start, SwapError::Primary),
+                At(*secondary, start, SwapError::Secondary),
+                length - tail,
+                &mut tick,
+            )?;
+            copy_tail(*primary, *secondary, start + length - tail, tail, &plan.secondary)?;
+        }
+        _ => {
+            let mut erased = end;
+            if in_scratch {
+                tick();
+                erase_trailer(*primary, &plan.primary).map_err(SwapError::Primary)?;
+                erased = plan.primary.first_sector();
+            }
+            let bounds = (start, erased, plan.primary.sector_size());
+            erase(*primary, bounds, &mut tick).map_err(SwapError::Primary)?;
+            copy(
+                At(*spare, 0, SwapError::Spare),
+                At(*primary, start, SwapError::Primary),
+                length,
+                &mut tick,
+            )?;
+            if in_scratch {
+                move_job(*primary, plan, job).map_err(SwapError::Primary)?;
+            }
+        }
+    }
+    let number = state as u8 + 1;
+    match (in_scratch, state) {
+        (false, _) => {
+            job::record(slots, unit, number);
+            Ok(())
+        }
+        (true, 0 | 1) => write_record(slots.spare, &plan.scratch, state, number).map_err(SwapError::Spare),
+        (true, _) => write_record(slots.primary, &plan.primary, state, number).map_err(SwapError::Primary),
+    }
+}
+
+/// The last bytes of a region, less than a write unit of the secondary.
+fn copy_tail<P: Flash, S: Flash>(
+    primary: &mut P,
+    secondary: &mut S,
+    at: u32,
+    length: u32,
+    layout: &TrailerLayout,
+) -> Result<(), SwapError> {
+    let mut bytes = Aligned::<MAX_WRITE_SIZE>::erased();
+    let bytes = bytes.0.get_mut(..length as usize).unwrap_or_default();
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    read_bytes(primary, at, bytes).map_err(SwapError::Primary)?;
+    program_padded(secondary, at, bytes, layout.write_size()).map_err(SwapError::Secondary)
+}
