@@ -67,7 +67,9 @@
 //! * A secondary slot may have larger write units than the primary: the last of them is filled up with erased bytes.
 
 use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
-use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
+use bledfu_slot::trailer::{
+    can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
+};
 use bledfu_slot::verify::{image_size, read_header};
 use bledfu_slot::{Algorithm as AlgorithmName, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout};
 use embedded_storage::nor_flash::NorFlashErrorKind;
@@ -253,7 +255,8 @@ impl Algorithm for ByScratch {
         if let Some((job, plan)) = in_primary {
             let done = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
             let torn = primary.copy_done == Flag::Bad;
-            if done > 0 && (!torn || done == plan.units()) && plausible(slots, &plan, done, secondary)? {
+            let mendable = done == plan.units() && can_repair(&plan.primary);
+            if done > 0 && (!torn || mendable) && plausible(slots, &plan, done, secondary)? {
                 return Ok(Status::Underway(Job { done, ..job }));
             }
         }
@@ -280,7 +283,7 @@ impl Algorithm for ByScratch {
             if !plan.kept_in_scratch()
                 && recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)? == 0
             {
-                let status = job::untouched::<Self, _, _, _>(slots, job, primary, secondary, image_ok);
+                let status = job::untouched::<Self, _, _, _>(slots, job, primary, secondary, image_ok)?;
                 if status != Status::Idle {
                     return Ok(status);
                 }
@@ -294,9 +297,7 @@ impl Algorithm for ByScratch {
                 && (primary.image_ok != Flag::Set || primary.copy_done == Flag::Unset)
                 && has_header(slots.secondary, 0).map_err(SwapError::Secondary)?
             {
-                return Ok(job::untouched::<Self, _, _, _>(
-                    slots, job, &scratch, secondary, false,
-                ));
+                return job::untouched::<Self, _, _, _>(slots, job, &scratch, secondary, false);
             }
         }
         Ok(Status::Idle)
