@@ -6,11 +6,13 @@
 //! ```text
 //! internal  1 MiB, 4 KiB pages     0xC000  primary slot
 //! external  the part               0       secondary slot      slot size  journal, two sectors
+//!                                  behind the journal: with copy, a second place for images
 //! ```
 
 use std::path::Path;
 
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
+use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
 use bledfu_slot::verify::{
     verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
@@ -338,15 +340,9 @@ impl Board {
             confirmed,
         };
         let crypto = SimCrypto::new(&self.power);
-        let (layout, policy) = (self.setup.layout(), self.setup.image_policy());
-        let upload = Upload::new(
-            self.secondary.clone(),
-            self.journal.clone(),
-            crypto,
-            layout,
-            policy,
-            running,
-        );
+        let policy = self.setup.image_policy();
+        let (receiving, layout) = self.receiving()?;
+        let upload = Upload::new(receiving, self.journal.clone(), crypto, layout, policy, running);
         Ok(Device {
             target: SecureDfu::new(upload, self.setup.config(booted)),
             ring: Box::new(Ring::new()),
@@ -365,15 +361,29 @@ impl Board {
         Trailer::read(&mut self.primary.clone(), &self.setup.layout().primary_trailer())
     }
 
-    /// Whether a test swap is requested in the secondary slot.
+    /// Where the next update goes, or waits, and the layout in which that is the secondary slot.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the primary slot cannot be read.
+    pub fn receiving(&self) -> Result<(Area, Layout), NorError> {
+        let (mut primary, mut first, mut second) =
+            (self.primary.clone(), self.secondary.clone(), self.spare.clone());
+        let layout = self.setup.layout();
+        let incoming = roles::incoming(&mut primary, &mut first, &mut second, &layout)?;
+        let area = match incoming {
+            Place::First => first,
+            Place::Second => second,
+        };
+        Ok((area, layout.with_incoming(incoming)))
+    }
+
+    /// Whether a test swap is requested.
+    ///
+    /// # Errors
+    /// When the trailers cannot be read.
     pub fn is_pending(&self) -> Result<bool, NorError> {
-        let trailer = Trailer::read(
-            &mut self.secondary.clone(),
-            &self.setup.layout().secondary_trailer(),
-        )?;
+        let (mut area, layout) = self.receiving()?;
+        let trailer = Trailer::read(&mut area, &layout.secondary_trailer())?;
         Ok(trailer.magic == trailer::Magic::Good && trailer.swap_type() == SwapType::Test)
     }
 
@@ -382,9 +392,10 @@ impl Board {
         self.image_in(&self.primary)
     }
 
-    /// The image in the secondary slot, if it is one this device may start.
+    /// The image where the next update goes, if it is one this device may start.
     pub fn secondary_image(&self) -> Option<ImageInfo> {
-        self.image_in(&self.secondary)
+        let (area, _) = self.receiving().ok()?;
+        self.image_in(&area)
     }
 
     fn image_in(&self, slot: &Area) -> Option<ImageInfo> {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use bledfu_slot::header::flags;
+use bledfu_slot::roles::{self, Record};
 use bledfu_slot::tlv::{types, SliceFlash, Tlv, TlvReadError, TlvWalker};
 use bledfu_slot::{
     is_erased, verify_image, Algorithm, Crypto, Flag, Geometry, HeaderError, ImageHeader, ImagePolicy,
@@ -782,7 +783,11 @@ fn trailer(report: &mut Report, bytes: &[u8], len: u32, options: &Options) {
         Ok(layout) => report.field("largest image", format!("{} bytes", layout.max_image_size())),
         Err(error) => report.problem(error),
     }
-    report.field("status records", records(bytes, &place));
+    if options.algorithm == Algorithm::Copy {
+        role_record(report, bytes, &place);
+    } else {
+        report.field("status records", records(bytes, &place));
+    }
     let size = trailer.swap_size;
     let shown = if size == u32::MAX {
         "unset".to_owned()
@@ -816,19 +821,40 @@ fn trailer(report: &mut Report, bytes: &[u8], len: u32, options: &Options) {
             report.problem(format!("{name} in the trailer is neither set nor unset"));
         }
     }
+    let taken_down = options.algorithm == Algorithm::Copy && bytes.ends_with(&[0; 16]);
     report.field(
         "magic",
         match trailer.magic {
             Magic::Good => "good",
             Magic::Unset => "unset",
+            Magic::Bad if taken_down => "taken down: the request was carried out",
             Magic::Bad => "bad",
         },
     );
-    if trailer.magic == Magic::Bad {
+    if trailer.magic == Magic::Bad && !taken_down {
         report.problem("the magic of the trailer is bad");
     }
     report.field("in the primary slot", as_primary(&trailer));
     report.field("in the secondary slot", as_secondary(&trailer));
+}
+
+/// Copy: where the image in the primary slot came from.
+fn role_record(report: &mut Report, bytes: &[u8], place: &TrailerLayout) {
+    let flash = &mut SliceFlash(bytes);
+    let record = match Record::read(flash, place) {
+        Ok(Some(record)) => format!(
+            "{} bytes from place {}, {}, SHA-256 {}",
+            record.size,
+            record.source.number(),
+            record.swap_type,
+            short_hex(&record.digest)
+        ),
+        _ => "none".to_owned(),
+    };
+    report.field("role record", record);
+    if roles::is_reverted(flash, place) == Ok(true) {
+        report.field("mark", "written: the image before is back");
+    }
 }
 
 /// Only whether the first byte of a record is written counts, as for the boot stage.

@@ -435,6 +435,28 @@ fn an_image_that_does_not_confirm_itself_is_taken_back_by_the_next_reset() {
 }
 
 #[test]
+fn copy_takes_updates_in_a_row_and_takes_one_back() {
+    let mut server = Server::new(&["--install", "copy"]);
+    server.gatt().update("small-2.0.0").unwrap();
+    assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.0.0, confirmed");
+    server.gatt().update("small-3.0.0").unwrap();
+    assert_eq!(server.line("updated"), "updated 2.0.0 -> 3.0.0, confirmed");
+    assert_eq!(server.restart(), "running 3.0.0 (confirmed)");
+
+    let mut server = Server::new(&["--install", "copy", "--no-confirm"]);
+    server.gatt().update("small-2.0.0").unwrap();
+    assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.0.0, not confirmed");
+    server.cut();
+    (server.process, server.lines) = start(server.folder.path(), &server.options);
+    assert_eq!(server.line("boot stage:"), "boot stage: installed (revert)");
+    assert_eq!(server.line("running"), "running 1.0.0 (confirmed)");
+    assert_eq!(server.line("reverted"), "reverted 2.0.0 -> 1.0.0");
+    assert_eq!(server.restart(), "running 1.0.0 (confirmed)");
+    server.gatt().update("small-2.0.0").unwrap();
+    assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.0.0, not confirmed");
+}
+
+#[test]
 fn the_keys_are_those_of_the_command_line() {
     let refusal = |outcome: Result<Session, PhoneError>| match outcome {
         Err(PhoneError::Refused {

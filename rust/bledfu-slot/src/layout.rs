@@ -23,6 +23,7 @@
 //! status records but one [role record](crate::roles) in their place.
 
 use crate::flash::MAX_WRITE_SIZE;
+use crate::roles::Place;
 
 /// Size of the magic at the very end of a slot, in bytes.
 pub const MAGIC_SIZE: u32 = 16;
@@ -371,6 +372,8 @@ pub struct Layout {
     primary_trailer: TrailerLayout,
     secondary_trailer: TrailerLayout,
     spare_trailer: Option<TrailerLayout>,
+    /// Secondary slot and third area have changed places.
+    is_exchanged: bool,
 }
 
 impl Layout {
@@ -464,7 +467,37 @@ impl Layout {
             primary_trailer,
             secondary_trailer,
             spare_trailer,
+            is_exchanged: false,
         })
+    }
+
+    /// For [`Algorithm::Copy`], the layout in which `incoming` is the secondary slot and the other place the third area;
+    /// for any other algorithm, the same layout.
+    #[must_use]
+    pub const fn with_incoming(self, incoming: Place) -> Self {
+        let (Some(spare), Some(spare_trailer)) = (self.spare, self.spare_trailer) else {
+            return self;
+        };
+        if !matches!(self.algorithm, Algorithm::Copy) || incoming.number() == self.incoming().number() {
+            return self;
+        }
+        Self {
+            secondary: spare,
+            spare: Some(self.secondary),
+            secondary_trailer: spare_trailer,
+            spare_trailer: Some(self.secondary_trailer),
+            is_exchanged: !self.is_exchanged,
+            ..self
+        }
+    }
+
+    /// The place that this layout has for its secondary slot.
+    pub const fn incoming(&self) -> Place {
+        if self.is_exchanged {
+            Place::Second
+        } else {
+            Place::First
+        }
     }
 
     /// The install algorithm.
@@ -720,6 +753,24 @@ mod tests {
                 algorithm.as_str()
             );
         }
+    }
+
+    #[test]
+    fn the_places_of_copy_change_their_roles() {
+        let (small, large) = (geometry(0x8000, 4), geometry(0x10000, 4));
+        let layout = Layout::with_spare(Algorithm::Copy, small, small, Some(large), 8, 128).unwrap();
+        let other = layout.with_incoming(Place::Second);
+        assert_eq!(layout.with_incoming(Place::First), layout);
+        assert_eq!(
+            (other.incoming(), layout.incoming()),
+            (Place::Second, Place::First)
+        );
+        assert_eq!((other.secondary(), other.spare()), (large, Some(small)));
+        assert_eq!(Some(other.secondary_trailer()), layout.spare_trailer());
+        assert_eq!(other.max_image_size(), layout.max_image_size());
+        assert_eq!(other.with_incoming(Place::First), layout);
+        let swap = Layout::new(Algorithm::SwapMove, small, small, 8, 128).unwrap();
+        assert_eq!(swap.with_incoming(Place::Second), swap);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`tlv`] | the TLV areas behind the payload |
 //! | [`verify`] | whether an image may be started; [`Slot<Verified>`](verify::Slot) is the proof |
 //! | [`trailer`] | the trailer: requests, confirmation, swap state |
+//! | [`roles`] | copy: which external place takes the next update, which holds the copy of the running image |
 //! | [`writer`] | storing an arriving image |
 //! | [`journal`] | how far an upload got |
 //! | [`crc32`] | the CRC-32 of upload and journal |
@@ -42,6 +43,7 @@ pub mod header;
 pub mod journal;
 pub mod layout;
 pub mod persistent;
+pub mod roles;
 pub mod tlv;
 pub mod trailer;
 pub mod verify;

@@ -19,6 +19,7 @@ use bledfu_slot::{
 };
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
+use crate::by_copy;
 use crate::by_move::ByMove;
 use crate::by_offset::ByOffset;
 use crate::by_overwrite::ByOverwrite;
@@ -61,6 +62,8 @@ pub enum SkipReason {
     PrimaryTooLarge,
     /// The primary slot holds no image header, and this algorithm needs one.
     PrimaryEmpty,
+    /// No valid copy of the running image could be made: there would be no way back.
+    NotKept,
     /// A flash failed on the way; the next boot tries again.
     PrimaryFailed(NorFlashErrorKind),
     /// A flash failed on the way; the next boot tries again.
@@ -85,6 +88,9 @@ impl core::fmt::Display for SkipReason {
             Self::SecondaryUnreadable(kind) => write!(f, "the secondary slot cannot be read: {kind:?}"),
             Self::PrimaryTooLarge => f.write_str("the image in the primary slot is too large to be kept"),
             Self::PrimaryEmpty => f.write_str("the primary slot holds no image"),
+            Self::NotKept => f.write_str(
+                "the running image could not be copied to the third area, so there is no way back",
+            ),
             Self::PrimaryFailed(kind) => SwapError::Primary(*kind).fmt(f),
             Self::SecondaryFailed(kind) => SwapError::Secondary(*kind).fmt(f),
             Self::SpareFailed(kind) => SwapError::Spare(*kind).fmt(f),
@@ -258,6 +264,18 @@ fn fits<F: NorFlash>(flash: &F, area: bledfu_slot::Geometry) -> bool {
         && (area.write_size as usize).is_multiple_of(F::WRITE_SIZE)
 }
 
+/// Whether the flashes are what the layout says.
+pub(crate) fn fit<P: NorFlash, S: NorFlash, X: NorFlash>(
+    primary: &P,
+    secondary: &S,
+    spare: &X,
+    layout: &Layout,
+) -> bool {
+    fits(primary, layout.primary())
+        && fits(secondary, layout.secondary())
+        && layout.spare().is_none_or(|area| fits(spare, area))
+}
+
 /// One boot: finds and finishes an interrupted install, else decides, verifies and installs; then verifies the image in
 /// the primary slot and says what to start. `primary`, `secondary` and `spare` are the areas of the layout, each from its
 /// own offset 0, `spare` being [`NoFlash`](crate::NoFlash) if it has none; `watch` is called before everything that takes
@@ -286,11 +304,13 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
         AlgorithmName::Overwrite => {
             boot_by::<ByOverwrite, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
         }
+        AlgorithmName::Copy => by_copy::boot(primary, secondary, spare, config, crypto, watch),
         _ => Err(BootError::Geometry),
     }
 }
 
-/// [`boot`] with one algorithm, for a boot stage that should contain no other.
+/// [`boot`] with one algorithm, for a boot stage that should contain no other; with copy that is [`by_copy::boot`], which
+/// calls this one with each place in its role.
 ///
 /// # Errors
 /// As [`boot`]; [`BootError::Geometry`] also if the layout is of another algorithm.
@@ -303,11 +323,7 @@ pub fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
     let layout = config.layout;
-    if layout.algorithm() != A::NAME
-        || !fits(primary, layout.primary())
-        || !fits(secondary, layout.secondary())
-        || layout.spare().is_some_and(|area| !fits(spare, area))
-    {
+    if layout.algorithm() != A::NAME || !fit(primary, secondary, spare, &layout) {
         return Err(BootError::Geometry);
     }
     let (mut primary, mut secondary, mut spare) =
@@ -362,7 +378,9 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
                         swap_type: SwapType::Test,
                         ..
                     }
-                ) && A::REVERTS;
+                ) && A::REVERTS
+                    // Here the roles of the places have changed by now; the spare is the way back.
+                    && !A::KEEPS_COPY;
                 if test_failed && !undone {
                     undone = true;
                     continue;
@@ -454,7 +472,11 @@ fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
                 (info.total_size, sector),
                 slots.watch,
             )?;
-            return Ok(check_primary(slots, config, crypto, false).ok());
+            let image = check_primary(slots, config, crypto, false).ok();
+            if image.is_some() {
+                A::repaired(slots, true)?;
+            }
+            return Ok(image);
         }
     }
     let starts = [layout.upload_offset(), 0];
@@ -482,9 +504,63 @@ fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             (slots.watch)(Progress::Erase);
             erase_trailer(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
         }
+        A::repaired(slots, false)?;
         return Ok(Some(image));
     }
     Ok(None)
+}
+
+/// Sees to it that a valid image in the primary slot has a valid copy in the third area. `Some` = it has none, and why.
+fn keep_copy<P: Flash, S: Flash, X: Flash, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) -> Result<Option<SkipReason>, SwapError> {
+    let layout = slots.layout;
+    let (Some(area), Some(trailer)) = (layout.spare(), layout.spare_trailer()) else {
+        return Ok(None);
+    };
+    let running = match read_info(slots.primary, 0, layout.primary().slot_size) {
+        Ok(Some(running)) => running,
+        Err(VerifyError::Flash(kind)) => return Err(SwapError::Primary(kind)),
+        Ok(None) | Err(_) => return Ok(None), // nothing to keep
+    };
+    let bounds = (0, area.slot_size, layout.max_image_size());
+    let is_kept = |slots: &mut Slots<'_, P, S, X>| {
+        let copy = verify_at(slots.spare, slots.watch, bounds, config, crypto);
+        copy.map(|copy| copy.digest == running.digest)
+    };
+    if let Ok(true) = is_kept(slots) {
+        return Ok(None);
+    }
+    match check_primary(slots, config, crypto, false) {
+        Ok(_) => {}
+        Err(VerifyError::Flash(kind)) => return Err(SwapError::Primary(kind)),
+        Err(_) => return Ok(None),
+    }
+    if running.total_size > layout.max_image_size() {
+        return Ok(Some(SkipReason::PrimaryTooLarge));
+    }
+    // A request there would ask for the copy.
+    if Trailer::read(slots.spare, &trailer)
+        .map_err(SwapError::Spare)?
+        .magic
+        == Magic::Good
+    {
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.spare, &trailer).map_err(SwapError::Spare)?;
+    }
+    replace(
+        At(slots.primary, 0, SwapError::Primary),
+        At(slots.spare, 0, SwapError::Spare),
+        (running.total_size, area.sector_size),
+        slots.watch,
+    )?;
+    match is_kept(slots) {
+        Ok(true) => Ok(None),
+        Err(VerifyError::Flash(kind)) => Err(SwapError::Spare(kind)),
+        Ok(false) | Err(_) => Ok(Some(SkipReason::NotKept)),
+    }
 }
 
 /// May `update` replace the image in the primary slot?
@@ -566,7 +642,8 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
         Ok(update) => update,
         Err(VerifyError::Flash(error)) => return skipped(SkipReason::SecondaryUnreadable(error)),
         Err(reason) => {
-            reject(slots, swap_type, committed.is_some(), reason).map_err(|error| (swap_type, error))?;
+            reject::<A, P, S, X>(slots, swap_type, committed.is_some(), reason)
+                .map_err(|error| (swap_type, error))?;
             return Ok(BootAction::Rejected { swap_type, reason });
         }
     };
@@ -586,6 +663,11 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             }
         }
     };
+    if A::KEEPS_COPY && swap_type != SwapType::Revert {
+        if let Some(reason) = keep_copy(slots, config, crypto).map_err(|error| (swap_type, error))? {
+            return skipped(reason);
+        }
+    }
     A::install(slots, &job).map_err(|error| (swap_type, error))?;
     Ok(BootAction::Installed {
         swap_type,
@@ -650,7 +732,7 @@ fn clear_orphan<P: Flash, S: Flash, X: Flash>(
 }
 
 /// Takes a refused image away: its trailer if there is no image at all, else the whole slot.
-fn reject<P: Flash, S: Flash, X: Flash>(
+fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash>(
     slots: &mut Slots<'_, P, S, X>,
     swap_type: SwapType,
     committed: bool,
@@ -664,16 +746,15 @@ fn reject<P: Flash, S: Flash, X: Flash>(
         (slots.watch)(Progress::Erase);
         erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
         if swap_type == SwapType::Revert && !committed {
-            // There is nothing to go back to: stop asking for it on every boot. With swap using scratch, the running image
-            // may reach into the trailer sector.
+            // There is nothing to go back to: stop asking for it on every boot. The trailer of copy also says where the copy
+            // of the running image is; with swap using scratch that image may reach into the trailer sector.
             let trailer = layout.primary_trailer();
             let size = image_size(slots.primary, 0, layout.primary().slot_size).unwrap_or(u32::MAX);
-            if size > trailer.first_sector() {
-                close(slots.primary, &layout).map_err(SwapError::Primary)?;
-            } else {
-                (slots.watch)(Progress::Erase);
-                erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
+            if A::KEEPS_COPY || size > trailer.first_sector() {
+                return close(slots.primary, &layout).map_err(SwapError::Primary);
             }
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
         }
     } else {
         erase_slot(slots.secondary, layout.secondary().slot_size, slots.watch)

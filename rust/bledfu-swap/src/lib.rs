@@ -10,6 +10,7 @@
 //! | [`by_offset`] | MCUboot's swap using offset, likewise |
 //! | [`by_scratch`] | MCUboot's swap using scratch, likewise |
 //! | [`by_overwrite`] | MCUboot's overwrite only, likewise |
+//! | [`by_copy`] | our own copy with a kept revert image, likewise |
 //! | [`mod@boot`] | one boot: finish, decide, verify, install, verify what starts |
 //!
 //! An install algorithm answers the questions of [`steps::Algorithm`]: the seam at which others are added. Same flash
@@ -29,6 +30,7 @@
 #![warn(missing_docs)]
 
 pub mod boot;
+pub mod by_copy;
 pub mod by_move;
 pub mod by_offset;
 pub mod by_overwrite;

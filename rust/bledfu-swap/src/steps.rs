@@ -182,6 +182,14 @@ pub trait Algorithm {
         slots: &mut Slots<'_, P, S, X>,
         job: &Job,
     ) -> Result<(), SwapError>;
+
+    /// An invalid primary was replaced with the image of the spare, or else of the secondary.
+    ///
+    /// # Errors
+    /// The flash that failed.
+    fn repaired<P: Flash, S: Flash, X: Flash>(_: &mut Slots<'_, P, S, X>, _: bool) -> Result<(), SwapError> {
+        Ok(())
+    }
 }
 
 /// A place in a flash, and what to call an error there.

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Copy with a kept revert image: which of the two external places takes the next update, and which holds the copy of the
+//! running image. Boot stage and application ask the same function, [`incoming`].
+//!
+//! ```text
+//! role record, at status_start of the primary trailer          role region: 96 bytes below swap_size
+//!  0  62 6c 66 72      "blfr"
+//!  4  01               version of this format
+//!  5  00 | 01          the place the image was taken from: 0 = secondary slot, 1 = revert copy, as the layout names them
+//!  6  02 | 03          what for: test, permanent
+//!  7  ff
+//!  8  nn nn nn nn      size of the image, u32 little-endian
+//! 12  32 bytes         SHA-256 of the image, as in its TLV
+//! 44  nn nn nn nn      CRC-32 of bytes 0 to 43
+//! 48  ff ..            to a whole number of write units
+//! 64  01 | ff, ff ..   mark: the image before is back; anything but ff counts
+//! ```
+//! The record is written before the magic that begins an install and stays until the next one. The other fields of the
+//! trailer keep the meaning MCUboot gives them, so MCUboot can start what is in the primary slot.
+//!
+//! | Request in | Record | `copy_done` | Mark | Next update goes to | Copy of the running image in |
+//! |---|---|---|---|---|---|
+//! | one place only | any | any | any | that place | the other place |
+//! | both or none | none | any | any | place 0 | place 1, if there is one |
+//! | both or none | place p | not set | any | p: the install is underway | the other place |
+//! | both or none | place p | set | none | the other place | p |
+//! | both or none | place p | set | written | p | the other place |
+//!
+//! The first row goes first because a torn erase of the primary trailer can leave any part of an old record, while a request
+//! is written only behind a verified image and [taken down](take_request_down) only behind a complete install.
+
+use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
+
+use crate::crc32::crc32;
+use crate::flash::{program_padded, read_bytes, Aligned};
+use crate::layout::{Algorithm, Layout, TrailerLayout, ROLE_REGION};
+use crate::trailer::{erase_trailer, Flag, Magic, SwapType, Trailer};
+
+const RECORD_MAGIC: [u8; 4] = *b"blfr";
+const RECORD_VERSION: u8 = 1;
+/// Bytes before the CRC.
+const CHECKED: usize = 44;
+const RECORD_SIZE: usize = CHECKED + 4;
+/// The mark, from the start of the region; the largest write unit before the end of it.
+const MARK: u32 = 64;
+const _: () = assert!(RECORD_SIZE.next_multiple_of(32) <= MARK as usize && MARK + 32 <= ROLE_REGION);
+
+/// One of the two external places for images, as the layout of the device names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The secondary slot.
+    First,
+    /// The third area.
+    Second,
+}
+
+impl Place {
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+
+    /// 0 or 1, as in the record.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::First => 0,
+            Self::Second => 1,
+        }
+    }
+}
+
+/// Where the image in the primary slot was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The place.
+    pub source: Place,
+    /// [`SwapType::Test`] or [`SwapType::Permanent`].
+    pub swap_type: SwapType,
+    /// Size of the image in bytes.
+    pub size: u32,
+    /// Its digest.
+    pub digest: [u8; 32],
+}
+
+impl Record {
+    fn encode(&self) -> [u8; CHECKED] {
+        let mut bytes = [0xFF; CHECKED];
+        let fields = RECORD_MAGIC
+            .into_iter()
+            .chain([RECORD_VERSION, self.source.number(), self.swap_type as u8, 0xFF])
+            .chain(self.size.to_le_bytes())
+            .chain(self.digest);
+        for (to, from) in bytes.iter_mut().zip(fields) {
+            *to = from;
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8; RECORD_SIZE]) -> Option<Self> {
+        let [m0, m1, m2, m3, version, source, kind, _, s0, s1, s2, s3, ..] = *bytes;
+        let (checked, stored) = bytes.split_first_chunk::<CHECKED>()?;
+        let mut crc = crc32();
+        crc.update(checked);
+        if [m0, m1, m2, m3] != RECORD_MAGIC
+            || version != RECORD_VERSION
+            || crc.finalize().to_le_bytes() != stored
+        {
+            return None;
+        }
+        let (_, digest) = checked.split_last_chunk::<32>()?;
+        Some(Self {
+            source: match source {
+                0 => Place::First,
+                1 => Place::Second,
+                _ => return None,
+            },
+            swap_type: match kind {
+                2 => SwapType::Test,
+                3 => SwapType::Permanent,
+                _ => return None,
+            },
+            size: u32::from_le_bytes([s0, s1, s2, s3]),
+            digest: *digest,
+        })
+    }
+
+    /// Reads the record in the trailer of the primary slot that `flash` is; `None` if there is none that is whole. Its size
+    /// is checked by nobody yet.
+    ///
+    /// # Errors
+    /// The flash's error.
+    pub fn read<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<Option<Self>, F::Error> {
+        let mut bytes = Aligned([0; RECORD_SIZE]);
+        read_bytes(flash, layout.status_start(), &mut bytes.0)?;
+        Ok(Self::decode(&bytes.0))
+    }
+
+    /// Writes the record into an erased trailer, with one program operation.
+    ///
+    /// # Errors
+    /// The flash's error.
+    pub fn write<F: NorFlash>(&self, flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
+        let checked = self.encode();
+        let mut crc = crc32();
+        crc.update(&checked);
+        let mut bytes = Aligned::<{ MARK as usize }>::erased();
+        for (to, from) in bytes
+            .0
+            .iter_mut()
+            .zip(checked.into_iter().chain(crc.finalize().to_le_bytes()))
+        {
+            *to = from;
+        }
+        let length = RECORD_SIZE.next_multiple_of(layout.status_unit() as usize);
+        flash.write(layout.status_start(), bytes.0.get(..length).unwrap_or_default())
+    }
+}
+
+/// True if the image before is back in the primary slot that `flash` is.
+///
+/// # Errors
+/// The flash's error.
+pub fn is_reverted<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool, F::Error> {
+    let mut byte = [0];
+    read_bytes(flash, layout.status_start() + MARK, &mut byte)?;
+    Ok(Flag::parse(byte[0]) != Flag::Unset)
+}
+
+/// Notes that the image before is back in the primary slot that `flash` is. The mark must be erased.
+///
+/// # Errors
+/// The flash's error.
+pub fn write_reverted<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
+    program_padded(flash, layout.status_start() + MARK, &[1], layout.status_unit())
+}
+
+/// Takes down the request in a place whose image was installed, if there is one, and leaves the image: the magic is
+/// programmed to zeros, one operation.
+///
+/// Not by a flag beside it: the next upload erases the trailer, and if that is cut the flag may go before the magic. Zeros
+/// on their way to erased are a magic at no moment. Parts with write units above four bytes usually keep an error code per
+/// unit that does not survive a second write: there the trailer is erased.
+///
+/// # Errors
+/// The flash's error.
+pub fn take_request_down<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
+    if Trailer::read(flash, layout)?.magic != Magic::Good {
+        return Ok(());
+    }
+    if layout.write_size() > 4 {
+        return erase_trailer(flash, layout);
+    }
+    flash.write(layout.magic(), &Aligned([0u8; 16]).0)
+}
+
+/// The place that takes the next update, or has one that waits; the other one is for the copy of the running image. The
+/// table is at the head of this module. A place that cannot be read asks for nothing.
+///
+/// `layout` is that of the device, not one [with other roles](Layout::with_incoming). With any other algorithm than copy it
+/// is always the first place.
+///
+/// # Errors
+/// The error of the primary slot's flash.
+pub fn incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
+    primary: &mut P,
+    first: &mut S,
+    second: &mut X,
+    layout: &Layout,
+) -> Result<Place, P::Error> {
+    let (Algorithm::Copy, Some(second_trailer)) = (layout.algorithm(), layout.spare_trailer()) else {
+        return Ok(Place::First);
+    };
+    let asks = [
+        asks(first, &layout.secondary_trailer()),
+        asks(second, &second_trailer),
+    ];
+    match asks {
+        [true, false] => return Ok(Place::First),
+        [false, true] => return Ok(Place::Second),
+        _ => {}
+    }
+    let layout = layout.primary_trailer();
+    let trailer = Trailer::read(primary, &layout)?;
+    let record = match trailer.magic {
+        Magic::Good => Record::read(primary, &layout)?,
+        _ => None,
+    };
+    let Some(Record { source, .. }) = record else {
+        return Ok(Place::First);
+    };
+    if trailer.copy_done == Flag::Set && !is_reverted(primary, &layout)? {
+        Ok(source.other())
+    } else {
+        Ok(source)
+    }
+}
+
+fn asks<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> bool {
+    Trailer::read(flash, layout).is_ok_and(|trailer| trailer.magic == Magic::Good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{Nor, Power, SECTOR};
+    use crate::trailer::{write_copy_done, write_magic};
+    use crate::Geometry;
+
+    const RECORD: Record = Record {
+        source: Place::Second,
+        swap_type: SwapType::Permanent,
+        size: 0x0102_0304,
+        digest: [0xD1; 32],
+    };
+
+    fn layout<const W: usize>(max_align: u32) -> Layout {
+        let geometry = Geometry {
+            slot_size: 0x8000,
+            sector_size: SECTOR as u32,
+            write_size: W as u32,
+        };
+        Layout::with_spare(Algorithm::Copy, geometry, geometry, Some(geometry), max_align, 8).unwrap()
+    }
+
+    fn flash<const W: usize>() -> Nor<W> {
+        Nor::new('p', 8, &Power::new())
+    }
+
+    fn record_and_mark_stay_apart<const W: usize>(max_align: u32) {
+        let (mut flash, layout) = (flash::<W>(), layout::<W>(max_align).primary_trailer());
+        assert_eq!(Record::read(&mut flash, &layout).unwrap(), None);
+        RECORD.write(&mut flash, &layout).unwrap();
+        assert_eq!(Record::read(&mut flash, &layout).unwrap(), Some(RECORD));
+        assert!(!is_reverted(&mut flash, &layout).unwrap());
+        write_reverted(&mut flash, &layout).unwrap();
+        assert!(is_reverted(&mut flash, &layout).unwrap());
+        assert_eq!(Record::read(&mut flash, &layout).unwrap(), Some(RECORD));
+        let trailer = Trailer::read(&mut flash, &layout).unwrap();
+        assert_eq!(trailer, Trailer::ERASED, "W={W} MA={max_align}");
+    }
+
+    #[test]
+    fn record_and_mark_stay_apart_for_every_write_unit() {
+        record_and_mark_stay_apart::<1>(8);
+        record_and_mark_stay_apart::<2>(8);
+        record_and_mark_stay_apart::<4>(8);
+        record_and_mark_stay_apart::<8>(8);
+        record_and_mark_stay_apart::<16>(16);
+        record_and_mark_stay_apart::<32>(32);
+    }
+
+    #[test]
+    fn the_record_has_the_bytes_that_are_drawn() {
+        let (mut flash, layout) = (flash::<4>(), layout::<4>(8).primary_trailer());
+        RECORD.write(&mut flash, &layout).unwrap();
+        let at = layout.status_start() as usize;
+        assert_eq!(at, 0x8000 - 16 - 4 * 8 - 96);
+        assert_eq!(
+            flash.bytes[at..at + 12],
+            [b'b', b'l', b'f', b'r', 1, 1, 3, 0xFF, 4, 3, 2, 1]
+        );
+        assert_eq!(flash.bytes[at + 12..at + 44], [0xD1; 32]);
+        assert_eq!(flash.bytes[at + 48..at + 96], [0xFF; 48]);
+    }
+
+    #[test]
+    fn a_record_with_any_wrong_bit_is_none() {
+        let (mut flash, layout) = (flash::<4>(), layout::<4>(8).primary_trailer());
+        RECORD.write(&mut flash, &layout).unwrap();
+        let at = layout.status_start() as usize;
+        for bit in 0..RECORD_SIZE * 8 {
+            flash.bytes[at + bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Record::read(&mut flash, &layout).unwrap(), None, "bit {bit}");
+            flash.bytes[at + bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_later_format_or_with_other_values_is_none() {
+        for (at, value) in [(4, 2), (5, 2), (6, 4), (6, 0xFF)] {
+            let mut checked = RECORD.encode();
+            checked[at] = value;
+            let mut crc = crc32();
+            crc.update(&checked);
+            let mut bytes = [0; RECORD_SIZE];
+            bytes[..CHECKED].copy_from_slice(&checked);
+            bytes[CHECKED..].copy_from_slice(&crc.finalize().to_le_bytes());
+            assert_eq!(Record::decode(&bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_request_taken_down_is_none_and_its_torn_erase_brings_none_back() {
+        let (mut flash, layout) = (flash::<4>(), layout::<4>(8).secondary_trailer());
+        take_request_down(&mut flash, &layout).unwrap();
+        assert_eq!(flash.power.ops(), 0);
+        write_magic(&mut flash, &layout).unwrap();
+        take_request_down(&mut flash, &layout).unwrap();
+        assert_eq!(flash.power.ops(), 2);
+        let zeros = flash.bytes.clone();
+        for done in 0..=16 {
+            for low_first in [true, false] {
+                flash.bytes.copy_from_slice(&zeros);
+                let start = if low_first { 0x7FF0 } else { 0x8000 - done };
+                flash.bytes[start..start + done].fill(0xFF);
+                let trailer = Trailer::read(&mut flash, &layout).unwrap();
+                assert_ne!(trailer.magic, Magic::Good);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_that_cannot_be_written_twice_have_the_trailer_erased() {
+        let (mut flash, layout) = (flash::<8>(), layout::<8>(8).secondary_trailer());
+        write_magic(&mut flash, &layout).unwrap();
+        take_request_down(&mut flash, &layout).unwrap();
+        assert!(crate::is_erased(&flash.bytes));
+    }
+
+    /// Every row of the table.
+    #[test]
+    fn the_places_have_the_roles_of_the_table() {
+        let layout = layout::<4>(8);
+        let trailer = layout.primary_trailer();
+        for source in [Place::First, Place::Second] {
+            for done in [false, true] {
+                for reverted in [false, true] {
+                    for asking in 0..4 {
+                        let (mut primary, mut a, mut b) = (flash::<4>(), flash::<4>(), flash::<4>());
+                        Record { source, ..RECORD }.write(&mut primary, &trailer).unwrap();
+                        if done {
+                            write_copy_done(&mut primary, &trailer).unwrap();
+                        }
+                        if reverted {
+                            write_reverted(&mut primary, &trailer).unwrap();
+                        }
+                        if asking & 1 != 0 {
+                            write_magic(&mut a, &layout.secondary_trailer()).unwrap();
+                        }
+                        if asking & 2 != 0 {
+                            write_magic(&mut b, &layout.spare_trailer().unwrap()).unwrap();
+                        }
+                        let alone = [None, Some(Place::First), Some(Place::Second), None][asking];
+                        // Without the magic the record does not count.
+                        let found = incoming(&mut primary, &mut a, &mut b, &layout).unwrap();
+                        assert_eq!(found, alone.unwrap_or(Place::First));
+                        write_magic(&mut primary, &trailer).unwrap();
+                        let by_record = if done && !reverted { source.other() } else { source };
+                        let found = incoming(&mut primary, &mut a, &mut b, &layout).unwrap();
+                        assert_eq!(found, alone.unwrap_or(by_record));
+                        // A place that cannot be read asks for nothing.
+                        a.broken = true;
+                        let alone = (asking & 2 != 0).then_some(Place::Second);
+                        let found = incoming(&mut primary, &mut a, &mut b, &layout).unwrap();
+                        assert_eq!(found, alone.unwrap_or(by_record));
+                    }
+                }
+            }
+        }
+    }
+}
