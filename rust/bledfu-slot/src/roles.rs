@@ -223,7 +223,7 @@ pub fn incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
         _ => {}
     }
     let layout = layout.primary_trailer();
-    let trailer = Trailer::read(primary, &layout)?;
+    let trailer = Trailer::read(primary, &layout)?.settled(&layout);
     let record = match trailer.magic {
         Magic::Good => Record::read(primary, &layout)?,
         _ => None,

@@ -188,6 +188,21 @@ impl Trailer {
         }
     }
 
+    /// The trailer with flags that are torn for good taken for set.
+    ///
+    /// A torn flag is [written once more](repair_flag). Where the write unit is too wide for that it stays torn, and what it was
+    /// to say has happened: the install was complete, the image had confirmed itself.
+    pub fn settled(mut self, layout: &TrailerLayout) -> Self {
+        if !can_repair(layout) {
+            for flag in [&mut self.copy_done, &mut self.image_ok] {
+                if *flag == Flag::Bad {
+                    *flag = Flag::Set;
+                }
+            }
+        }
+        self
+    }
+
     /// For the primary slot: the running image will not be taken back.
     ///
     /// True for an image that was never swapped in (no magic), as Zephyr's `boot_is_img_confirmed` says. Also true for an

@@ -11,7 +11,7 @@
 //! * An invalid primary that nothing can be reverted to is repaired with a valid image of another slot, if there is one.
 
 use bledfu_slot::persistent::Persistent;
-use bledfu_slot::trailer::{can_repair, erase_trailer, repair_flag, write_copy_done, write_image_ok};
+use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{image_size, read_header, read_info};
 use bledfu_slot::{
     verify_image, Algorithm as AlgorithmName, Crypto, Flag, HeaderError, ImageInfo, ImagePolicy, Layout,
@@ -346,7 +346,8 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
 ) -> Result<BootReport, BootError> {
     let mut undone = false;
     loop {
-        let primary = Trailer::read(slots.primary, &slots.layout.primary_trailer())
+        let layout = slots.layout.primary_trailer();
+        let primary = Trailer::read(slots.primary, &layout)
             .map_err(|kind| BootError::Flash(SwapError::Primary(kind)))?;
         let found = Trailer::read(slots.secondary, &slots.layout.secondary_trailer());
         // An unreadable secondary asks for nothing.
@@ -355,7 +356,7 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             slots,
             config,
             crypto,
-            &primary,
+            &primary.settled(&layout),
             &secondary.unwrap_or(Trailer::ERASED),
         );
         let action = match outcome {
@@ -622,7 +623,7 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             });
         }
         Status::Committed(job) => (job.swap_type, Some(job)),
-        Status::Idle => match A::decide(&settled(primary, &slots.layout), secondary) {
+        Status::Idle => match A::decide(primary, secondary) {
             SwapType::Revert if !A::REVERTS => (SwapType::None, None),
             decided => (decided, None),
         },
@@ -673,18 +674,6 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
         swap_type,
         resumed: job.committed,
     })
-}
-
-/// The primary trailer as the decision table should see it.
-///
-/// A torn `copy_done` is written again by the swaps. Where the write unit is too wide for that, it stays torn; the install was
-/// complete then, so it counts as set: a test image that was never confirmed must not stay because of it.
-fn settled(primary: &Trailer, layout: &Layout) -> Trailer {
-    let mut settled = *primary;
-    if settled.copy_done == Flag::Bad && !can_repair(&layout.primary_trailer()) {
-        settled.copy_done = Flag::Set;
-    }
-    settled
 }
 
 /// Is there an image to install, and may it be?

@@ -171,8 +171,10 @@ impl Algorithm for ByCopy {
         slots: &mut Slots<'_, P, S, X>,
         from_spare: bool,
     ) -> Result<(), SwapError> {
-        let trailer =
-            Trailer::read(slots.primary, &slots.layout.primary_trailer()).map_err(SwapError::Primary)?;
+        let layout = slots.layout.primary_trailer();
+        let trailer = Trailer::read(slots.primary, &layout)
+            .map_err(SwapError::Primary)?
+            .settled(&layout);
         let incoming = slots.layout.incoming();
         let place = if from_spare { incoming.other() } else { incoming };
         match record(slots, &trailer)? {
