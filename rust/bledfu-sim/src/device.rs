@@ -389,21 +389,30 @@ impl Board {
 
     /// The image in the primary slot, if it is one this device may start.
     pub fn primary_image(&self) -> Option<ImageInfo> {
-        self.image_in(&self.primary)
+        self.image_in(&self.primary, 0)
     }
 
-    /// The image where the next update goes, if it is one this device may start.
+    /// The image where the next update goes, or the one before at the start of that slot, if it is one this device may start.
     pub fn secondary_image(&self) -> Option<ImageInfo> {
-        let (area, _) = self.receiving().ok()?;
-        self.image_in(&area)
+        let (area, layout) = self.receiving().ok()?;
+        let start = layout.upload_offset();
+        self.image_in(&area, start).or_else(|| self.image_in(&area, 0))
     }
 
-    fn image_in(&self, slot: &Area) -> Option<ImageInfo> {
+    /// What was received: the bytes of the slot from where an update starts.
+    pub fn received(&self) -> Vec<u8> {
+        match self.receiving() {
+            Ok((area, layout)) => area.contents().split_off(layout.upload_offset() as usize),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn image_in(&self, slot: &Area, start: u32) -> Option<ImageInfo> {
         let limit = self.setup.layout().max_image_size();
         let crypto = SoftCrypto;
         verify_image(
             &mut slot.clone(),
-            0,
+            start,
             slot.size(),
             limit,
             &self.setup.image_policy(),

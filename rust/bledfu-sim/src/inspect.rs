@@ -1074,7 +1074,8 @@ mod tests {
         let power = Power::new();
         let chip = Chip::with_size("external", &MX25R6435F, SLOT, &power);
         let mut area = chip.area(0, SLOT).unwrap();
-        area.set_contents(0, &spec().build()).unwrap();
+        area.set_contents(layout.upload_offset(), &spec().build())
+            .unwrap();
         let keys = [key().public()];
         let policy = ImagePolicy {
             keys: &keys,
@@ -1089,7 +1090,7 @@ mod tests {
         assert_eq!(value(&report, "swap_info"), "0x02 (test, image 0)");
         assert_eq!(value(&report, "magic"), "good");
         assert_eq!(value(&report, "image_ok"), "unset");
-        assert_eq!(value(&report, "status records"), "none of 768 written");
+        assert_eq!(value(&report, "status records"), "none of 512 written");
         assert_eq!(
             value(&report, "in the secondary slot"),
             "the next boot installs the image on test"

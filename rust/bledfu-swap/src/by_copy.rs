@@ -128,7 +128,9 @@ impl Algorithm for ByCopy {
             && record.source == slots.layout.incoming()
             && (primary.swap_type(), primary.swap_size) == (record.swap_type, record.size)
             && primary.image_ok == image_ok
-            && (!requested || decide(&Trailer::ERASED, secondary) == record.swap_type)
+            && (!requested
+                || decide(&Trailer::ERASED, secondary) == record.swap_type
+                || !request_is_whole(slots)?)
             && digest_of(slots)? == Some(record.digest);
         Ok(if underway {
             Status::Underway(job)
@@ -195,6 +197,11 @@ fn record<P: Flash, S: Flash, X: Flash>(
     let limit = slots.layout.max_image_size();
     let record = Record::read(slots.primary, &slots.layout.primary_trailer()).map_err(SwapError::Primary)?;
     Ok(record.filter(|record| (1..=limit).contains(&record.size)))
+}
+
+/// Whether the request in the secondary is whole. One that is not, is what is left of the request that made the job.
+fn request_is_whole<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Result<bool, SwapError> {
+    job::is_whole(slots.secondary, &slots.layout.secondary_trailer()).map_err(SwapError::Secondary)
 }
 
 /// What the image in the secondary says of itself.

@@ -65,7 +65,10 @@ pub fn untouched<A: Algorithm, P: Flash, S: Flash, X: Flash>(
 
 /// Whether a request is one as applications write it, and not what a torn erase left: flags or swap type that look like
 /// others by chance have random bytes behind them, or below them.
-fn is_whole<F: Flash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool, NorFlashErrorKind> {
+///
+/// # Errors
+/// The flash's error.
+pub fn is_whole<F: Flash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool, NorFlashErrorKind> {
     let mut fields = Aligned::<{ 4 * MAX_WRITE_SIZE }>::erased();
     let width = layout.max_align();
     let span = fields.0.get_mut(..4 * width as usize).unwrap_or_default();

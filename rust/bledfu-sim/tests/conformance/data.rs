@@ -265,7 +265,8 @@ fn case_65_a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss() {
     peer.idle();
     // The sector holds an old image, so its erase cannot be left out; no idle time erases it beforehand.
     peer.idles = false;
-    peer.board.secondary.set_contents(0, &[0x42; 4096]).unwrap();
+    let start = peer.board.setup.layout().upload_offset();
+    peer.board.secondary.set_contents(start, &[0x42; 4096]).unwrap();
     peer.reconnect();
     peer.ask("06 01", "60 06 01 00 02 00 00 8B 00 00 00 2B F2 BD DA");
 

@@ -262,7 +262,7 @@ fn case_81_a_power_cut_in_any_flash_operation_leaves_a_state_that_holds_and_can_
                     offset == executed || offset == next,
                     "{place}: {executed} executed, {offset} held"
                 );
-                let held = peer.board.secondary.contents();
+                let held = peer.board.received();
                 assert_eq!(crc32(&held[..offset]), crc, "{place}");
                 assert_eq!(held[..offset], image[..offset], "{place}");
                 peer.assert_pending(false);
@@ -386,7 +386,8 @@ fn a_reset_keeps_what_was_executed_and_no_byte_more() {
 fn progress_is_not_believed_when_the_slot_does_not_hold_it() {
     let image = update_image();
     let mut peer = after_first_object_of(image);
-    peer.board.secondary.set_contents(700, &[0x00]).unwrap();
+    let start = peer.board.setup.layout().upload_offset();
+    peer.board.secondary.set_contents(start + 700, &[0x00]).unwrap();
     // Somebody else staged something meanwhile: its trailer goes before the first byte is written.
     let trailer = peer.board.setup.layout().secondary_trailer();
     peer.board

@@ -512,11 +512,11 @@ impl Peer {
         );
     }
 
-    /// The secondary slot holds these bytes from its start on.
+    /// The secondary slot holds these bytes from where an update starts.
     #[track_caller]
     pub fn assert_held(&self, bytes: &[u8]) {
         assert!(
-            self.board.secondary.contents().starts_with(bytes),
+            self.board.received().starts_with(bytes),
             "flash does not hold what was sent"
         );
     }
