@@ -55,6 +55,10 @@ grep -q 'version *1\.0\.0 (confirmed) -> 2\.0\.0 (confirmed)' "${TMPDIR:-/tmp}/b
 update --no-confirm | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
 grep -q 'after the next reset 1\.0\.0 runs again' "${TMPDIR:-/tmp}/bledfu-update.txt"
 
+step 'power cuts in every kind of install'
+(cd rust && cargo run --release -- cut)
+(cd rust && cargo run --release -- bench --install)
+
 step 'real clients'
 python3 tests/clients/run.py --bledfu "$root/rust/target/release/bledfu"
 
