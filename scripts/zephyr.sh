@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the Zephyr application for every board, checks its size, and updates the one on native_sim over virtual
-# Bluetooth. scripts/ci.sh calls it.
+# Bluetooth; without BOARD also runs twister on the whole repository, and the updates on BabbleSim. scripts/ci.sh calls it.
 #
 #   scripts/zephyr.sh [BOARD ...]       default: native_sim/native/64 and all boards of board-sizes.json
 #
@@ -81,9 +81,8 @@ if [[ " ${boards[*]} " == *" $native "* ]]; then
     python3 tests/zephyr/e2e/run.py --exe "$exe"
 fi
 
-if [ $# -gt 0 ]; then
-    exit 0
-elif west twister --help >/dev/null 2>&1; then
+[ $# -eq 0 ] || exit 0
+if west twister --help >/dev/null 2>&1; then
     # One folder for cargo, 1.91 or later: what does not depend on the scenario is built once. $BLEDFU_TWISTER_OPTIONS: such
     # as -W for a linker that warns of its own libraries, or -j2.
     export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$builds/cargo}
@@ -93,3 +92,4 @@ elif west twister --help >/dev/null 2>&1; then
 else
     echo 'skipped: west twister (no west, or not in a west workspace)'
 fi
+BLEDFU_BSIM_BUILD=${BLEDFU_BSIM_BUILD:-$builds/bsim} python3 tests/bsim/run.py
