@@ -40,4 +40,11 @@
 #define BLEDFU_PARTITION_ID(node) DT_FIXED_PARTITION_ID(node)
 #endif
 
+/* 4.4: the interval of a link is in microseconds, no longer in units of 1.25 ms. */
+#if BLEDFU_AT_LEAST(4, 4)
+#define BLEDFU_INTERVAL_US(info) ((info).le.interval_us)
+#else
+#define BLEDFU_INTERVAL_US(info) ((info).le.interval * 1250)
+#endif
+
 #endif

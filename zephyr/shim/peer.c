@@ -5,9 +5,16 @@
 #include <zephyr/logging/log.h>
 
 #include "bledfu_shim.h"
+#include "compat.h"
 #include "peer.h"
 
 LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
+
+/*
+ * Connection events that a change of PHY (about 10) and of the data length (3) take. A controller may have room for no
+ * more than two procedures (Zephyr's), so the interval waits for them, whether they are answered or not.
+ */
+#define ASKED_EVENTS 16
 
 static struct bt_conn *peer;
 static struct k_spinlock peer_lock;
@@ -92,17 +99,13 @@ int32_t bledfu_shim_notify(const uint8_t *bytes, uint32_t length)
 	if (err != 0) {
 		notified(NULL, NULL);
 	}
-	switch (err) {
-	case 0:
-		return 0;
-	case -ENOMEM:
-	case -ENOBUFS:
+	if (err == -ENOMEM || err == -ENOBUFS) {
 		return BLEDFU_SHIM_NO_BUFFER;
-	case -ENOTCONN:
-		return BLEDFU_SHIM_NOT_CONNECTED;
-	default:
-		return BLEDFU_SHIM_OTHER(-err);
 	}
+	if (err == -ENOTCONN) {
+		return BLEDFU_SHIM_NOT_CONNECTED;
+	}
+	return err == 0 ? 0 : BLEDFU_SHIM_OTHER(-err);
 }
 
 int32_t bledfu_shim_delivered(uint32_t timeout_ms)
@@ -123,30 +126,45 @@ void bledfu_shim_disconnect(void)
 	}
 }
 
-/* The peer may refuse each; then the transfer is slower. */
-static void asked(const char *what, int err)
-{
-	if (err != 0) {
-		LOG_DBG("%s: %d", what, err);
-	}
-}
-
-void bledfu_shim_hurry(void)
+/* The peer may refuse what it is asked for; then the transfer is slower. */
+static void ask_for_interval(struct k_work *work)
 {
 	struct bt_conn *conn = peer_get();
+	struct bt_conn_info info;
 
 	if (conn == NULL) {
 		return;
 	}
-	asked("connection parameters",
-	      bt_conn_le_param_update(conn, BT_LE_CONN_PARAM(CONFIG_BLEDFU_CONN_INTERVAL_MIN,
-							     CONFIG_BLEDFU_CONN_INTERVAL_MAX, 0,
-							     400)));
-#if defined(CONFIG_BT_USER_DATA_LEN_UPDATE)
-	asked("data length", bt_conn_le_data_len_update(conn, BT_LE_DATA_LEN_PARAM_MAX));
-#endif
-#if defined(CONFIG_BT_USER_PHY_UPDATE)
-	asked("PHY", bt_conn_le_phy_update(conn, BT_CONN_LE_PHY_PARAM_2M));
-#endif
+	/* A short interval is left alone: most peers would answer with the longest one of the wish. */
+	if (bt_conn_get_info(conn, &info) == 0 &&
+	    BLEDFU_INTERVAL_US(info) > CONFIG_BLEDFU_CONN_INTERVAL_MAX * 1250) {
+		int err = bt_conn_le_param_update(
+			conn, BT_LE_CONN_PARAM(CONFIG_BLEDFU_CONN_INTERVAL_MIN,
+					       CONFIG_BLEDFU_CONN_INTERVAL_MAX, 0, 400));
+
+		LOG_DBG("asked for a shorter interval: %d", err);
+	}
+	bt_conn_unref(conn);
+}
+
+static K_WORK_DELAYABLE_DEFINE(interval_work, ask_for_interval);
+
+void bledfu_shim_hurry(void)
+{
+	struct bt_conn *conn = peer_get();
+	struct bt_conn_info info;
+	int phy, length;
+
+	if (conn == NULL) {
+		return;
+	}
+	phy = IS_ENABLED(CONFIG_BT_USER_PHY_UPDATE)
+		      ? bt_conn_le_phy_update(conn, BT_CONN_LE_PHY_PARAM_2M) : 0;
+	length = IS_ENABLED(CONFIG_BT_USER_DATA_LEN_UPDATE)
+			 ? bt_conn_le_data_len_update(conn, BT_LE_DATA_LEN_PARAM_MAX) : 0;
+	LOG_DBG("asked for 2M: %d, for long packets: %d", phy, length);
+	if (bt_conn_get_info(conn, &info) == 0) {
+		k_work_reschedule(&interval_work, K_USEC(ASKED_EVENTS * BLEDFU_INTERVAL_US(info)));
+	}
 	bt_conn_unref(conn);
 }

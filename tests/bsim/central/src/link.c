@@ -101,10 +101,13 @@ static void on_disconnected(struct bt_conn *conn, uint8_t reason)
 	k_sem_give(&ended);
 }
 
-/* A phone decides. What is granted is the longest interval the device asks for: the controller answers so. */
+/*
+ * A phone decides. Here it keeps its interval if the wish is for a shorter one, unless it is passive, and always gives in
+ * to a longer one. What is granted is the longest interval of the wish: the controller answers so.
+ */
 static bool on_wishes(struct bt_conn *conn, struct bt_le_conn_param *wish)
 {
-	return is_passive || wish->interval_max == wanted_interval;
+	return is_passive || wish->interval_max >= wanted_interval;
 }
 
 BT_CONN_CB_DEFINE(callbacks) = {
