@@ -6,6 +6,9 @@ list(APPEND DTS_ROOT ${BLEDFU_COMMON})
 # Nobody answers at QEMU's Bluetooth port either: Zephyr would have QEMU ask a server.
 set(NO_QEMU_SERIAL_BT_SERVER 1)
 list(PREPEND EXTRA_CONF_FILE ${BLEDFU_COMMON}/suite.conf)
+if(BOARD MATCHES "^mps2")
+  list(APPEND EXTRA_CONF_FILE ${BLEDFU_COMMON}/qemu.conf)
+endif()
 
 function(bledfu_wrap)
   foreach(name IN LISTS ARGN)
