@@ -65,6 +65,15 @@ def test_demo_keys_are_warned_of_and_a_missing_partition_is_named(configure):
     assert "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml" in words(done.stdout + done.stderr)
 
 
+def test_the_ring_is_too_small_for_an_object(configure):
+    status, output, folder = configure("CONFIG_BLEDFU_OBJECT_SIZE=8192", "CONFIG_BLEDFU_RING_SIZE=8615")
+    assert status == 0, output
+    done = subprocess.run(["ninja", "-C", str(folder), "modules/bledfu/bledfu_rust_build"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert ("CONFIG_BLEDFU_RING_SIZE does not hold one object in packets of 20 bytes and the request behind it: raise it (or "
+            "remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE") in words(done.stdout + done.stderr)
+
+
 def pem(der):
     return "-----BEGIN PUBLIC KEY-----\n%s\n-----END PUBLIC KEY-----\n" % base64.encodebytes(der).decode().strip()
 
