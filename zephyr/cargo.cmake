@@ -75,7 +75,7 @@ function(bledfu_cargo_library name library folder)
   set(target_dir ${CMAKE_CURRENT_BINARY_DIR}/rust)
   set(archive ${target_dir}/${target}/release/lib${library}.a)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/../bledfu-*/src/*.rs ${folder}/../bledfu-*/build.rs
-       ${folder}/../bledfu-*/Cargo.toml ${folder}/src/*.rs)
+       ${folder}/../bledfu-*/Cargo.toml ${folder}/../bledfu-firmware/kconfig.rs ${folder}/build.rs ${folder}/src/*.rs)
   add_custom_command(
     OUTPUT ${archive}
     COMMAND ${CMAKE_COMMAND} -E env --unset=CARGO_TARGET_DIR "RUSTFLAGS=${flags}" ${environment} DOTCONFIG=${DOTCONFIG}

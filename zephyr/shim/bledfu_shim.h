@@ -24,7 +24,7 @@
 
 /* ---- C provides ---- */
 
-/* flash.c; area: 0 primary, 1 secondary, 2 journal. sector is 0 when its erase pages are not all of one size. */
+/* flash.c; area: 0 primary, 1 secondary, 2 journal, 3 third area (scratch). sector is 0 when its erase pages are not all of one size. */
 int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,
 			       uint32_t *unit);
 int32_t bledfu_shim_flash_read(uint8_t area, uint32_t offset, uint8_t *bytes, uint32_t length);
@@ -63,7 +63,10 @@ uint32_t bledfu_shim_bluetooth_ready(void);
 int32_t bledfu_shim_advertise(void);
 int32_t bledfu_shim_confirm(void);
 
-/* ---- Rust provides (rust/bledfu-zephyr/src/worker.rs) ---- */
+/* boot/src: called between any two flash operations of the boot stage. */
+void bledfu_shim_boot_feed(void);
+
+/* ---- Rust provides (rust/bledfu-zephyr/src/worker.rs and boot.rs) ---- */
 
 /* Bluetooth thread: copies one write, and never waits. BLEDFU_SHIM_NO_BUFFER: no room; a lost packet is remembered. */
 int32_t bledfu_rs_push(uint8_t channel, const uint8_t *bytes, uint32_t length);
@@ -73,6 +76,11 @@ void bledfu_rs_link(uint8_t up);
 void bledfu_rs_confirm(void);
 /* The worker thread; returns only when the service cannot run. */
 void bledfu_rs_run(void);
+
+/* The boot stage, once: where in slot 0 the vectors of the image are that may start, 0 if none may; above those 32 bits
+ * what was done (boot_report.h).
+ */
+uint64_t bledfu_rs_boot(void);
 
 /* ---- between the files of the shim ---- */
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The three partitions. Drivers run on a thread of their own: some wait without end for a completion interrupt, and
- * the worker must not. A call that is not back in time is an error, and the next ones are "busy" until it is. Data
+ * The partitions. Drivers run on a thread of their own: some wait without end for a completion interrupt, and the
+ * worker must not. A call that is not back in time is an error, and the next ones are "busy" until it is. Data
  * passes through a word-aligned buffer that only that thread and its driver use: no driver is ever left with a
  * pointer into a caller's memory, and no driver has to copy word by word because its DMA cannot read the source.
+ * The boot stage has no threads and nobody who waits: there the driver is called directly, and its end is a watchdog.
  */
 #include <string.h>
 #include <zephyr/device.h>
@@ -18,15 +19,19 @@
 #define PRIMARY   DT_PHANDLE(SLOTS, primary)
 #define SECONDARY DT_PHANDLE(SLOTS, secondary)
 #define JOURNAL   DT_PHANDLE(SLOTS, journal)
+#define SPARE     DT_PHANDLE(SLOTS, scratch)
 #else
 #define PRIMARY   DT_NODELABEL(slot0_partition)
 #define SECONDARY DT_NODELABEL(slot1_partition)
 #define JOURNAL   DT_NODELABEL(bledfu_journal_partition)
+#define SPARE     DT_NODELABEL(scratch_partition)
 #endif
 
 BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY), "no slot0_partition: see dts/bindings/bledfu,update-slots.yaml");
 BUILD_ASSERT(DT_NODE_EXISTS(SECONDARY), "no slot1_partition: see dts/bindings/bledfu,update-slots.yaml");
-BUILD_ASSERT(DT_NODE_EXISTS(JOURNAL),
+BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_INSTALL_SWAP_SCRATCH) || DT_NODE_EXISTS(SPARE),
+	     "no scratch_partition: see dts/bindings/bledfu,update-slots.yaml");
+BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
 
 #define CHUNK 256 /* a page of a NOR flash */
@@ -40,7 +45,8 @@ enum operation {
 static const uint8_t ids[] = {
 	BLEDFU_PARTITION_ID(PRIMARY),
 	BLEDFU_PARTITION_ID(SECONDARY),
-	BLEDFU_PARTITION_ID(JOURNAL),
+	COND_CODE_1(CONFIG_BLEDFU_BOOT, (0), (BLEDFU_PARTITION_ID(JOURNAL))),
+	IF_ENABLED(CONFIG_BLEDFU_INSTALL_SWAP_SCRATCH, (BLEDFU_PARTITION_ID(SPARE)))
 };
 
 static const struct flash_area *areas[ARRAY_SIZE(ids)];
@@ -52,6 +58,26 @@ static struct {
 	int result;
 	uint8_t bytes[CHUNK] __aligned(4);
 } job;
+
+static int execute(void)
+{
+	switch (job.operation) {
+	case READ:
+		return flash_area_read(job.area, job.offset, job.bytes, job.length);
+	case WRITE:
+		return flash_area_write(job.area, job.offset, job.bytes, job.length);
+	default:
+		return flash_area_erase(job.area, job.offset, job.length);
+	}
+}
+
+#ifdef CONFIG_BLEDFU_BOOT
+static int32_t perform(void)
+{
+	job.result = execute();
+	return 0;
+}
+#else
 static K_SEM_DEFINE(job_given, 0, 1);
 static K_SEM_DEFINE(job_done, 0, 1);
 /* The worker gave up on a job that the flash thread still has. */
@@ -61,17 +87,7 @@ static void flash_thread(void *a, void *b, void *c)
 {
 	while (true) {
 		k_sem_take(&job_given, K_FOREVER);
-		switch (job.operation) {
-		case READ:
-			job.result = flash_area_read(job.area, job.offset, job.bytes, job.length);
-			break;
-		case WRITE:
-			job.result = flash_area_write(job.area, job.offset, job.bytes, job.length);
-			break;
-		default:
-			job.result = flash_area_erase(job.area, job.offset, job.length);
-			break;
-		}
+		job.result = execute();
 		k_sem_give(&job_done);
 	}
 }
@@ -79,13 +95,29 @@ static void flash_thread(void *a, void *b, void *c)
 K_THREAD_DEFINE(bledfu_flash, CONFIG_BLEDFU_FLASH_STACK_SIZE, flash_thread, NULL, NULL, NULL,
 		CONFIG_BLEDFU_THREAD_PRIORITY, 0, 0);
 
+static bool in_time(void)
+{
+	return k_sem_take(&job_done, K_MSEC(CONFIG_BLEDFU_FLASH_TIMEOUT_MS)) == 0;
+}
+
+static int32_t perform(void)
+{
+	k_sem_give(&job_given);
+	stuck = !in_time();
+	return stuck ? BLEDFU_SHIM_TIMED_OUT : 0;
+}
+#endif
+
 static int32_t run(enum operation operation, uint8_t area, uint32_t offset, uint32_t length,
 		   const uint8_t *source)
 {
-	if (stuck && k_sem_take(&job_done, K_MSEC(CONFIG_BLEDFU_FLASH_TIMEOUT_MS)) != 0) {
+	int32_t status;
+
+#ifndef CONFIG_BLEDFU_BOOT
+	if (stuck && !in_time()) {
 		return BLEDFU_SHIM_BUSY;
 	}
-	stuck = false;
+#endif
 	job.operation = operation;
 	job.area = areas[area];
 	job.offset = offset;
@@ -93,12 +125,11 @@ static int32_t run(enum operation operation, uint8_t area, uint32_t offset, uint
 	if (source != NULL) {
 		memcpy(job.bytes, source, length);
 	}
-	k_sem_give(&job_given);
-	if (k_sem_take(&job_done, K_MSEC(CONFIG_BLEDFU_FLASH_TIMEOUT_MS)) != 0) {
-		stuck = true;
-		return BLEDFU_SHIM_TIMED_OUT;
+	status = perform();
+	if (status == 0 && job.result != 0) {
+		status = BLEDFU_SHIM_OTHER(-job.result);
 	}
-	return job.result == 0 ? 0 : BLEDFU_SHIM_OTHER(-job.result);
+	return status;
 }
 
 int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,

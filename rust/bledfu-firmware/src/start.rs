@@ -5,7 +5,7 @@ use crate::{options, Device, Primary};
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::tlv::{types, TlvWalker};
 use bledfu_slot::verify::{read_header, ImagePolicy, PublicKey, SoftCrypto};
-use bledfu_slot::{read_bytes, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
+use bledfu_slot::{read_bytes, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::init_check::{Accepted, InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
 use bledfu_transfer::secure_dfu::{Chip, Config, SecureDfu};
@@ -109,16 +109,16 @@ impl<'k> Device<'k> {
         let open = |partition| Area::open(partition).map_err(StartError::Area);
         let mut primary = Persistent(open(Partition::Primary)?);
         let (secondary, journal) = (open(Partition::Secondary)?, open(Partition::Journal)?);
-        let algorithm = if options::INSTALL_OVERWRITE {
-            Algorithm::Overwrite
+        let spare = if options::ALGORITHM.has_spare() {
+            Some(geometry(&open(Partition::Spare)?))
         } else {
-            Algorithm::SwapMove
+            None
         };
-        let (first, second) = (geometry(&primary.0), geometry(&secondary));
-        let layout = Layout::new(
-            algorithm,
-            first,
-            second,
+        let layout = Layout::with_spare(
+            options::ALGORITHM,
+            geometry(&primary.0),
+            geometry(&secondary),
+            spare,
             options::MAX_ALIGN,
             options::MAX_IMG_SECTORS,
         )

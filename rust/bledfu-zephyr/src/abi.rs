@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ABI of `zephyr/shim/bledfu_shim.h`, C's half. Rust's half is [`crate::export_entry_points`].
+//! The ABI of `zephyr/shim/bledfu_shim.h`, C's half. Rust's half is [`crate::export_entry_points`], and
+//! [`crate::export_boot`] for the boot stage.
 //!
 //! Times are milliseconds, lengths and offsets bytes; an `i32` is 0 or one of the statuses below, because errnos
 //! differ between C libraries.
@@ -53,6 +54,8 @@ extern "C" {
     pub fn bledfu_shim_event(event: u8, first: u32, second: u32) -> u32;
     /// Public keys of one kind, 64 bytes each; returns how many.
     pub fn bledfu_shim_keys(kind: u8, bytes: *mut *const u8) -> u32;
+    /// The boot stage feeds a running watchdog.
+    pub fn bledfu_shim_boot_feed();
     /// `line` ends with a zero byte.
     pub fn bledfu_shim_log(level: u8, line: *const u8);
     pub fn bledfu_shim_panic(file: *const u8, length: u32, line: u32) -> !;

@@ -21,8 +21,8 @@ pub struct Geometry {
 }
 
 struct State {
-    geometry: [Geometry; 3],
-    flash: [Vec<u8>; 3],
+    geometry: [Geometry; 4],
+    flash: [Vec<u8>; 4],
     flash_calls: u32,
     next_flash_call: i32,
     refusals: (u32, i32),
@@ -32,6 +32,7 @@ struct State {
     lines: Vec<(u8, String)>,
     now_ms: u64,
     disconnects: u32,
+    feeds: u32,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -63,8 +64,8 @@ pub fn device() -> Device {
     };
     let journal = Geometry { size: 8192, ..slot };
     *STATE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(State {
-        geometry: [slot, slot, journal],
-        flash: [slot, slot, journal].map(|area| std::vec![0xFF; area.size as usize]),
+        geometry: [slot, slot, journal, slot],
+        flash: [slot, slot, journal, slot].map(|area| std::vec![0xFF; area.size as usize]),
         flash_calls: 0,
         next_flash_call: 0,
         refusals: (0, 0),
@@ -74,6 +75,7 @@ pub fn device() -> Device {
         lines: Vec::new(),
         now_ms: 0,
         disconnects: 0,
+        feeds: 0,
     });
     Device(turn)
 }
@@ -117,6 +119,9 @@ impl Device {
     }
     pub fn disconnects(&self) -> u32 {
         state(|state| state.disconnects)
+    }
+    pub fn feeds(&self) -> u32 {
+        state(|state| state.feeds)
     }
 }
 
@@ -277,6 +282,11 @@ extern "C" fn bledfu_shim_keys(kind: u8, bytes: &mut *const u8) -> u32 {
     let keys: &[u8] = if kind == 0 { &PACKAGE_KEY } else { &IMAGE_KEYS };
     *bytes = keys.as_ptr();
     (keys.len() / 64) as u32
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_boot_feed() {
+    state(|state| state.feeds += 1);
 }
 
 #[no_mangle]

@@ -16,7 +16,7 @@ pub const SECTOR_SIZE: u32 = 4096;
 /// Write unit in bytes; parts with smaller units take it as well.
 pub const WRITE_SIZE: u32 = 4;
 
-/// The partitions the update service uses.
+/// The partitions of the update service and of the boot stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Partition {
@@ -26,6 +26,8 @@ pub enum Partition {
     Secondary = 1,
     /// Progress and installed versions.
     Journal = 2,
+    /// The third area of an install algorithm that has one.
+    Spare = 3,
 }
 
 impl fmt::Display for Partition {
@@ -34,6 +36,7 @@ impl fmt::Display for Partition {
             Self::Primary => "primary slot",
             Self::Secondary => "secondary slot",
             Self::Journal => "journal",
+            Self::Spare => "third area",
         })
     }
 }

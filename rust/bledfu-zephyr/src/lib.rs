@@ -27,6 +27,7 @@ extern crate std;
 mod abi;
 pub mod app;
 pub mod ble;
+pub mod boot;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod flash;

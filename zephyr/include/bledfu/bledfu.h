@@ -181,6 +181,66 @@ int bledfu_advertising_start(void);
  */
 int bledfu_advertising_stop(void);
 
+/** What the boot stage did before it started this image. */
+enum bledfu_boot_action {
+	/** Nothing was asked for. */
+	BLEDFU_BOOT_NOTHING = 0,
+	/** It installed an image. */
+	BLEDFU_BOOT_INSTALLED = 1,
+	/** It finished an install that a reset had interrupted. */
+	BLEDFU_BOOT_RESUMED = 2,
+	/** Slot 0 held no valid image; it was repaired with another one. */
+	BLEDFU_BOOT_REPAIRED = 3,
+	/** It refused the update in slot 1 and erased it. */
+	BLEDFU_BOOT_REJECTED = 4,
+	/** It left the update in slot 1 for the next start. */
+	BLEDFU_BOOT_SKIPPED = 5,
+	/** It erased a request without an image. */
+	BLEDFU_BOOT_TRAILER_CLEARED = 6,
+};
+
+/** Why the boot stage did not do more. */
+enum bledfu_boot_reason {
+	/** There was no more to do. */
+	BLEDFU_BOOT_FINE = 0,
+	/** A flash failed. */
+	BLEDFU_BOOT_FLASH = 1,
+	/** There was no image where one should be. */
+	BLEDFU_BOOT_NO_IMAGE = 2,
+	/** An image was too large. */
+	BLEDFU_BOOT_TOO_LARGE = 3,
+	/** Hash or structure of the image were wrong. */
+	BLEDFU_BOOT_DAMAGED = 4,
+	/** The signature was missing, wrong, or of an unknown key. */
+	BLEDFU_BOOT_SIGNATURE = 5,
+	/** Version or security counter were lower than those of the running image. */
+	BLEDFU_BOOT_OLDER = 6,
+};
+
+/** What @ref bledfu_boot_report tells. */
+struct bledfu_boot_report {
+	/** What was done. */
+	enum bledfu_boot_action action;
+	/** Why not more. */
+	enum bledfu_boot_reason reason;
+	/** What was asked for: 1 nothing, 2 test, 3 permanent, 4 the way back; 0 if it is not known. */
+	uint8_t swap_type;
+	/** Status records that the flash refused. */
+	uint8_t failed_records;
+	/** From the start of the boot stage to the start of this image, in milliseconds. */
+	uint32_t duration_ms;
+};
+
+/**
+ * @brief Tells what the boot stage did. From any thread.
+ *
+ * @param out Is filled.
+ *
+ * @retval 0        It is.
+ * @retval -ENODATA The boot stage left no report: it is not bledfu's.
+ */
+int bledfu_boot_report(struct bledfu_boot_report *out);
+
 /** @} */
 
 #ifdef __cplusplus

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The boot stage: Rust decides and installs (rust/boot), C starts what it is told to. */
+#include <zephyr/kernel.h>
+#include <zephyr/sys/printk.h>
+#include <zephyr/sys/reboot.h>
+
+#include <bledfu/bledfu.h>
+#include "bledfu_shim.h"
+#include "jump.h"
+#include "report.h"
+
+#define RETRY_MS 1000
+
+#if DT_HAS_CHOSEN(bledfu_update_slots)
+#define PRIMARY DT_PHANDLE(DT_CHOSEN(bledfu_update_slots), primary)
+#else
+#define PRIMARY DT_NODELABEL(slot0_partition)
+#endif
+
+/* Where the processor sees slot 0: the memory that the partition is in, or the RAM that stands for it in a simulator. */
+#define FLASH_NODE DT_GPARENT(PRIMARY)
+#if DT_NODE_HAS_PROP(DT_PARENT(FLASH_NODE), memory_region)
+#define FLASH_ADDRESS DT_REG_ADDR(DT_PHANDLE(DT_PARENT(FLASH_NODE), memory_region))
+#else
+#define FLASH_ADDRESS DT_REG_ADDR(FLASH_NODE)
+#endif
+
+static void leave_report(uint32_t done)
+{
+	struct boot_report report = {
+		.magic = BOOT_REPORT_MAGIC,
+		.action = done,
+		.swap_type = done >> 8,
+		.reason = done >> 16,
+		.failed_records = done >> 24,
+		.duration_ms = k_uptime_get_32(),
+	};
+
+	report.crc = boot_report_crc(&report);
+	*BOOT_REPORT = report;
+	printk("boot: action %u, swap type %u, reason %u, %u ms\n", report.action, report.swap_type, report.reason,
+	       report.duration_ms);
+}
+
+int main(void)
+{
+	uint64_t outcome = bledfu_rs_boot();
+	uint32_t start = (uint32_t)outcome;
+	uint32_t done = outcome >> 32;
+
+	leave_report(done);
+	if (start != 0) {
+		jump(FLASH_ADDRESS + DT_REG_ADDR(PRIMARY) + start);
+	}
+	if (((done >> 16) & 0xff) == BLEDFU_BOOT_FLASH) {
+		/* The images may be in pieces; only another try can put them together. */
+		k_busy_wait(RETRY_MS * USEC_PER_MSEC);
+		sys_reboot(SYS_REBOOT_COLD);
+	}
+	/* Nothing to start, and nothing that another try would change: sleep until somebody programs an image. */
+	(void)irq_lock();
+	while (true) {
+		k_cpu_idle();
+	}
+	return 0;
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! For build scripts (of this crate and of the boot image): Kconfig options become constants. `DOTCONFIG` is the `.config`
+//! of the Zephyr build; without it, as on a PC, the defaults of `zephyr/Kconfig*` hold.
+
+use std::{env, fs, path::Path, process::exit};
+
+/// The options of a build, and the constants made of them so far.
+pub struct Kconfig {
+    config: Option<String>,
+    constants: String,
+}
+
+impl Kconfig {
+    pub fn read() -> Self {
+        println!("cargo:rerun-if-env-changed=DOTCONFIG");
+        let config = env::var("DOTCONFIG").ok().map(|path| {
+            println!("cargo:rerun-if-changed={path}");
+            fs::read_to_string(&path).unwrap_or_else(|error| {
+                eprintln!("bledfu: cannot read the build's configuration {path}: {error}");
+                exit(1)
+            })
+        });
+        Self {
+            config,
+            constants: String::new(),
+        }
+    }
+
+    /// What `CONFIG_BLEDFU_<name>` is set to; `n` if it is not.
+    fn value(&self, name: &str, default: &str) -> String {
+        let Some(config) = &self.config else {
+            return default.to_owned();
+        };
+        let set = config.lines().find_map(|line| {
+            line.strip_prefix("CONFIG_BLEDFU_")?
+                .strip_prefix(name)?
+                .strip_prefix('=')
+        });
+        set.unwrap_or("n").to_owned()
+    }
+
+    /// A constant `name`: a `bool`, or a number that is 0 when it is not set.
+    pub fn constant(&mut self, kind: &str, name: &str, default: &str) {
+        let value = self.value(name, default);
+        let value = match (kind, value.as_str()) {
+            ("bool", on) => (on == "y").to_string(),
+            (_, "n") => "0".to_owned(),
+            (_, number) => number.to_owned(),
+        };
+        self.constants += &format!("pub const {name}: {kind} = {value};\n");
+    }
+
+    /// The choice of `zephyr/Kconfig.swap`.
+    pub fn algorithm(&mut self) {
+        let choice = [
+            ("INSTALL_SWAP_OFFSET", "SwapOffset"),
+            ("INSTALL_SWAP_MOVE", "SwapMove"),
+            ("INSTALL_SWAP_SCRATCH", "SwapScratch"),
+            ("INSTALL_OVERWRITE", "Overwrite"),
+            ("INSTALL_COPY", "Copy"),
+        ];
+        let chosen = choice
+            .iter()
+            .find(|(option, _)| self.value(option, "n") == "y")
+            .map_or("SwapOffset", |(_, algorithm)| algorithm);
+        self.constants +=
+            &format!("pub const ALGORITHM: bledfu_slot::Algorithm = bledfu_slot::Algorithm::{chosen};\n");
+    }
+
+    /// Writes `options.rs` into the folder of the build.
+    pub fn write(self) {
+        let folder = env::var("OUT_DIR").unwrap_or_else(|_| ".".to_owned());
+        if let Err(error) = fs::write(Path::new(&folder).join("options.rs"), self.constants) {
+            eprintln!("bledfu: cannot write the options: {error}");
+            exit(1)
+        }
+    }
+}
