@@ -14,7 +14,9 @@ use bledfu_swap::by_move::ByMove;
 use bledfu_swap::by_offset::ByOffset;
 use bledfu_swap::by_overwrite::ByOverwrite;
 use bledfu_swap::by_scratch::ByScratch;
-use bledfu_swap::{boot_by, steps, BootAction, BootConfig, BootError, BootReport, Downgrade, NoFlash, SkipReason};
+use bledfu_swap::{
+    boot_by, steps, BootAction, BootConfig, BootError, BootReport, Downgrade, NoFlash, SkipReason,
+};
 use bledfu_zephyr::boot::{self, Action, Outcome, Reason, Report, Stage};
 use bledfu_zephyr::export_boot;
 use bledfu_zephyr::flash::{Area, Partition, SECTOR_SIZE, WRITE_SIZE};
@@ -134,7 +136,11 @@ fn told(action: &BootAction) -> Report {
     let (action, swap_type, reason) = match action {
         BootAction::None => (Action::None, SwapType::None, Reason::None),
         BootAction::Installed { swap_type, resumed } => {
-            let action = if *resumed { Action::Resumed } else { Action::Installed };
+            let action = if *resumed {
+                Action::Resumed
+            } else {
+                Action::Installed
+            };
             (action, *swap_type, Reason::None)
         }
         BootAction::Repaired => (Action::Repaired, SwapType::None, Reason::None),
@@ -149,7 +155,12 @@ fn told(action: &BootAction) -> Report {
         }
         BootAction::TrailerCleared => (Action::TrailerCleared, SwapType::None, Reason::None),
     };
-    Report { action, swap_type: swap_type as u8, reason, failed_records: 0 }
+    Report {
+        action,
+        swap_type: swap_type as u8,
+        reason,
+        failed_records: 0,
+    }
 }
 
 fn refused<E>(error: &VerifyError<E>) -> Reason {

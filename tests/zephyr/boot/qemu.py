@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The boot image in QEMU: it starts images from simulated flash, installs, goes back, refuses.
+
+    tests/zephyr/boot/qemu.py [--build FOLDER] [ALGORITHM ...]     default: swap-offset
+
+Builds boot/ for mps2/an385 with the Zephyr of ZEPHYR_BASE, images with the ARM gcc, and signs those with imgtool. Prints one line per
+scenario; the exit code is 0 only if none failed. What is missing is named, and then all is skipped.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+
+sys.dont_write_bytecode = True
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+KEYS = ROOT / "tests" / "vectors" / "keys"
+BOARD = "mps2/an385"
+QEMU, GCC = "qemu-system-arm", "arm-none-eabi-gcc"
+
+# boot/boards/mps2_an385.overlay
+FLASH = 0x21000000
+SLOT, SECTOR, FLASH_SIZE = 0x20000, 0x1000, 0x80000
+HEADER = 0x200
+MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
+IMAGE_OK = SLOT - 24
+# What a boot stage may leave unused of its stack, at least.
+STACK_RESERVE = 1024
+PATIENCE_S = 120  # to see that it hangs
+
+OPTIONS = {"swap-offset": "SWAP_OFFSET", "swap-move": "SWAP_MOVE", "swap-scratch": "SWAP_SCRATCH", "overwrite": "OVERWRITE"}
+
+# enum bledfu_boot_action, MCUboot's swap types, enum bledfu_boot_reason
+NOTHING, INSTALLED, REPAIRED, REJECTED, NO_IMAGE = 0, 1, 3, 4, 7
+TEST, REVERT = 2, 4
+DAMAGED, SIGNATURE = 4, 5
+
+
+class Images:
+    """Signed images; each is a program for the primary slot, made when it is asked for."""
+
+    def __init__(self, folder, elf):
+        self.folder, self.made = folder, {}
+        symbols = subprocess.run(["arm-none-eabi-nm", "-S", elf], capture_output=True, text=True, check=True).stdout.splitlines()
+        self.stack, self.stack_size = next(line.split()[:2] for line in symbols if line.endswith(" z_main_stack"))
+
+    def __call__(self, name, version, key="image.pem", confirms=False, damaged=False):
+        arguments = (name, version, key, confirms)
+        if arguments not in self.made:
+            plain, signed = self.folder / f"{len(self.made)}.bin", self.folder / f"{len(self.made)}.signed.bin"
+            elf = plain.with_suffix(".elf")
+            defines = [f'-DNAME="{name}"', f"-DBOOT_STACK=0x{self.stack}", f"-DBOOT_STACK_SIZE=0x{self.stack_size}"]
+            if confirms:
+                defines.append(f"-DCONFIRM_AT={FLASH + IMAGE_OK:#x}")
+            subprocess.run([GCC, "-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-nostdlib", "-Wall", "-Werror", *defines,
+                            f"-Wl,--section-start=.vectors={FLASH + HEADER:#x},-Ttext={FLASH + HEADER + 0x100:#x},-e,reset",
+                            "-Wl,--build-id=none,-z,noexecstack", HERE / "image.c", "-o", elf], check=True)
+            subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", elf, plain], check=True)
+            subprocess.run([sys.executable, "-m", "imgtool.main", "sign", "--key", KEYS / key, "--version", version, "--align", "4",
+                            "--header-size", hex(HEADER), "--pad-header", "--slot-size", hex(SLOT), plain, signed],
+                           check=True, stdout=subprocess.DEVNULL)
+            self.made[arguments] = signed.read_bytes()
+        image = bytearray(self.made[arguments])
+        if damaged:
+            image[HEADER + 0x110] ^= 1
+        return bytes(image)
+
+
+def flash(algorithm, primary, secondary=None, requested=True):
+    """The contents of both slots, with a request to test the secondary."""
+    content = bytearray(b"\xff" * FLASH_SIZE)
+    content[: len(primary)] = primary
+    if secondary is not None:
+        start = SLOT + (SECTOR if algorithm == "swap-offset" else 0)
+        content[start : start + len(secondary)] = secondary
+        if requested:
+            content[2 * SLOT - len(MAGIC) : 2 * SLOT] = MAGIC
+    return bytes(content)
+
+
+def scenarios(algorithm, image):
+    old, new = image("old", "1.0.0"), image("new", "2.0.0")
+    quiet = ("old", NOTHING, 1, 0)
+
+    def case(name, primary, secondary, expected, requested=True):
+        return name, flash(algorithm, primary, secondary, requested), expected
+
+    yield case("starts what is there", old, None, [quiet, quiet])
+    if algorithm == "overwrite":
+        yield case("installs for good", old, new, [("new", INSTALLED, TEST, 0), ("new", NOTHING, 1, 0)])
+    else:
+        yield case("installs, goes back without a confirmation, and stays there", old, new,
+                   [("new", INSTALLED, TEST, 0), ("old", INSTALLED, REVERT, 0), quiet])
+        yield case("installs, and a confirmed image stays", old, image("new", "2.0.0", confirms=True),
+                   [("new", INSTALLED, TEST, 0), ("new", NOTHING, 1, 0), ("new", NOTHING, 1, 0)])
+    yield case("refuses an image of another key", old, image("new", "2.0.0", key="other-image.pem"),
+               [("old", REJECTED, TEST, SIGNATURE), quiet])
+    yield case("refuses a damaged image", old, image("new", "2.0.0", damaged=True), [("old", REJECTED, TEST, DAMAGED), quiet])
+    yield case("repairs a damaged primary slot", image("old", "1.0.0", damaged=True), new, [("new", REPAIRED, 1, 0)], requested=False)
+    yield case("starts nothing when there is nothing", b"", None, [(None, NO_IMAGE, 0, None)])
+
+
+def run(elf, content, expected, folder):
+    """What QEMU's serial port said that is not as expected, or None; and the smallest unused stack."""
+    file = folder / "flash.bin"
+    file.write_bytes(content)
+    # Time counts instructions: a loaded machine does not make the device slower.
+    qemu = subprocess.Popen([QEMU, "-machine", "mps2-an385", "-nographic", "-icount", "shift=7",
+                             # Not as an ELF: that claims the simulated flash, too.
+                             "-device", f"loader,file={elf.with_suffix('.bin')},addr=0,force-raw=on",
+                             "-device", f"loader,file={file},addr={FLASH:#x},force-raw=on"],
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    hangs = threading.Timer(PATIENCE_S, qemu.kill)
+    hangs.start()
+    lines, unused = [], None
+    try:
+        for want in expected:
+            name, action, swap, reason = want
+            head = "boot: action" if name is None else f"{name}: action"
+            while True:
+                line = qemu.stdout.readline()
+                if line == "":
+                    return f"expected {want}; it said:\n" + "".join(lines), unused
+                lines.append(line)
+                if not line.startswith("boot: ") or name is None:
+                    break
+            if name is None:
+                found = line.startswith(f"{head} {action}, swap type {swap}, ")
+            else:
+                found = line.startswith(f"{head} {action} swap {swap} reason {reason} unused ")
+            if not found:
+                return f"expected {want}; it said:\n" + "".join(lines), unused
+            if name is not None:
+                left = int(line.rsplit(" ", 1)[1])
+                unused = left if unused is None else min(unused, left)
+        return None, unused
+    finally:
+        hangs.cancel()
+        qemu.kill()
+        qemu.wait()
+
+
+def build(algorithm, folder):
+    zephyr = os.environ["ZEPHYR_BASE"]
+    log = folder.parent / f"{folder.name}.log"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    configure = ["cmake", "-GNinja", "-S", ROOT / "boot", "-B", folder, f"-DBOARD={BOARD}", f"-DZephyr_DIR={zephyr}/share/zephyr-package/cmake",
+                 f"-DEXTRA_ZEPHYR_MODULES={ROOT}", "-DCONFIG_BLEDFU_DEMO_KEYS=y", f"-DCONFIG_BLEDFU_INSTALL_{OPTIONS[algorithm]}=y"]
+    with open(log, "w") as output:
+        for command in (configure, ["cmake", "--build", folder]):
+            if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
+                sys.exit(f"the boot image does not build; the end of {log}:\n" + log.read_text()[-4000:])
+    return folder / "zephyr" / "zephyr.elf"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=", ".join(OPTIONS))
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "rust" / "target" / "zephyr", help="for build folders, which are kept")
+    arguments = parser.parse_args()
+    algorithms = arguments.algorithms or ["swap-offset"]
+    for algorithm in algorithms:
+        if algorithm not in OPTIONS:
+            parser.error(f"{algorithm} is none of {', '.join(OPTIONS)}")
+    if not os.environ.get("ZEPHYR_BASE"):
+        print("skipped: the boot image in QEMU (no Zephyr workspace: set ZEPHYR_BASE)")
+        return 0
+    for program in (QEMU, GCC):
+        if shutil.which(program) is None:
+            print(f"skipped: the boot image in QEMU (no {program})")
+            return 0
+    if not pathlib.Path(os.environ["ZEPHYR_BASE"], "boards", "arm", "mps2", "mps2_an385.dts").exists():
+        print(f"skipped: the boot image in QEMU (this Zephyr has no board {BOARD})")
+        return 0
+    sys.path.append(str(HERE.parent / "e2e"))
+    import run as e2e  # its environment has imgtool
+    e2e.use_environment()
+    failed = passed = 0
+    for algorithm in algorithms:
+        elf = build(algorithm, arguments.build / f"boot_{algorithm}")
+        with tempfile.TemporaryDirectory(prefix="bledfu-boot-") as folder:
+            folder = pathlib.Path(folder)
+            for name, content, expected in scenarios(algorithm, Images(folder, elf)):
+                wrong, unused = run(elf, content, expected, folder)
+                if wrong is None and unused is not None and unused < STACK_RESERVE:
+                    wrong = f"only {unused} bytes of the stack are left"
+                stack = "" if unused is None else f" ({unused} bytes of stack to spare)"
+                print(f"{'ok  ' if wrong is None else 'FAIL'} {algorithm}: {name}{stack}" + ("" if wrong is None else f"\n     {wrong}"), flush=True)
+                failed += wrong is not None
+                passed += wrong is None
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
