@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Flash and RAM of the Zephyr application beside the budget of board-sizes.json.
+"""Flash and RAM of the Zephyr application, and of the boot image (boot BOARD), beside the budget of board-sizes.json.
 
     scripts/board_sizes.py BOARD=BUILD_FOLDER ...
 

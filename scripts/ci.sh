@@ -33,7 +33,7 @@ for component in rustfmt clippy; do
 done
 
 step 'format'
-(cd rust && cargo fmt --all --check && cd size && cargo fmt --check)
+(cd rust && cargo fmt --all --check && cd size && cargo fmt --check && cd ../boot && cargo fmt --check)
 (cd tests/clients/nrf_dfu && cargo fmt --check)
 
 step 'lint'

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the Zephyr application for every board, checks its size, and updates the one on native_sim over virtual
-# Bluetooth; without BOARD also runs twister on the whole repository, and the updates on BabbleSim. scripts/ci.sh calls it.
+# Builds the Zephyr application for every board and the boot image, checks their sizes, and updates the application on
+# native_sim over virtual Bluetooth; without BOARD also boots in QEMU, runs twister on the whole repository, and the updates
+# on BabbleSim. scripts/ci.sh calls it.
 #
 #   scripts/zephyr.sh [BOARD ...]       default: native_sim/native/64 and all boards of board-sizes.json
 #
@@ -49,29 +50,38 @@ if [ $# -gt 0 ]; then
     boards=("$@")
 else
     mapfile -t boards < <(echo "$native"; python3 -c 'import json, sys; print(*json.load(open(sys.argv[1])), sep="\n")' \
-        scripts/board-sizes.json)
+        scripts/board-sizes.json | grep -v '^boot ')
 fi
 
 # In a west workspace of this repository the module is found anyway; naming it twice does no harm.
+# build SOURCE BOARD FOLDER [CMAKE_OPTION ...]
+build() {
+    local started=$SECONDS
+    if ! { cmake -GNinja -S "$1" -B "$3" -DBOARD="$2" -DZephyr_DIR="$ZEPHYR_BASE/share/zephyr-package/cmake" \
+        -DEXTRA_ZEPHYR_MODULES="$root" "${@:4}" && cmake --build "$3"; } >"$3.log" 2>&1; then
+        echo "FAILED; the end of $3.log:"
+        tail -n 40 "$3.log"
+        exit 1
+    fi
+    echo "built ($((SECONDS - started)) s)"
+}
+
 sizes=()
 for board in "${boards[@]}"; do
     folder=$builds/${board//\//_}
-    log=$folder.log
     printf '%s ... ' "$board"
     if [ $# -eq 0 ] && ! grep -rqE --include=board.yml "name: ${board%%/*}\$" "$ZEPHYR_BASE/boards"; then
         echo 'skipped: this Zephyr has no such board'
         continue
     fi
-    started=$SECONDS
-    if ! { cmake -GNinja -S "$root" -B "$folder" -DBOARD="$board" -DZephyr_DIR="$ZEPHYR_BASE/share/zephyr-package/cmake" \
-        -DEXTRA_ZEPHYR_MODULES="$root" && cmake --build "$folder"; } >"$log" 2>&1; then
-        echo "FAILED; the end of $log:"
-        tail -n 40 "$log"
-        exit 1
-    fi
-    echo "built ($((SECONDS - started)) s)"
+    build "$root" "$board" "$folder"
     [ "$board" = "$native" ] || sizes+=("$board=$folder")
 done
+if [ $# -eq 0 ]; then
+    printf 'boot stage, nrf52840dk/nrf52840 ... '
+    build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk" -DCONFIG_BLEDFU_DEMO_KEYS=y
+    sizes+=("boot nrf52840dk/nrf52840=$builds/boot_nrf52840dk")
+fi
 if [ ${#sizes[@]} -gt 0 ]; then
     python3 scripts/board_sizes.py "${sizes[@]}"
 fi
@@ -82,6 +92,7 @@ if [[ " ${boards[*]} " == *" $native "* ]]; then
 fi
 
 [ $# -eq 0 ] || exit 0
+python3 tests/zephyr/boot/qemu.py --build "$builds"
 if west twister --help >/dev/null 2>&1; then
     # One folder for cargo, 1.91 or later: what does not depend on the scenario is built once. $BLEDFU_TWISTER_OPTIONS: such
     # as -W for a linker that warns of its own libraries, or -j2.
