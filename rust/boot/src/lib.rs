@@ -4,20 +4,19 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod report;
 mod options {
     include!(concat!(env!("OUT_DIR"), "/options.rs"));
 }
 
-use bledfu_slot::verify::{ImagePolicy, PublicKey, SoftCrypto, VerifyError};
-use bledfu_slot::{Algorithm, Geometry, Layout, SwapType};
+use bledfu_slot::verify::{ImagePolicy, PublicKey, SoftCrypto};
+use bledfu_slot::{Algorithm, Geometry, Layout};
 use bledfu_swap::by_move::ByMove;
 use bledfu_swap::by_offset::ByOffset;
 use bledfu_swap::by_overwrite::ByOverwrite;
 use bledfu_swap::by_scratch::ByScratch;
-use bledfu_swap::{
-    boot_by, steps, BootAction, BootConfig, BootError, BootReport, Downgrade, NoFlash, SkipReason,
-};
-use bledfu_zephyr::boot::{self, Action, Outcome, Reason, Report, Stage};
+use bledfu_swap::{boot_by, steps, BootConfig, BootError, BootReport, Downgrade, NoFlash};
+use bledfu_zephyr::boot::{self, Outcome, Stage};
 use bledfu_zephyr::export_boot;
 use bledfu_zephyr::flash::{Area, Partition, SECTOR_SIZE, WRITE_SIZE};
 use bledfu_zephyr::worker::{self, Keys};
@@ -32,22 +31,13 @@ export_boot!(Boot);
 
 impl Stage for Boot {
     fn boot() -> Outcome {
-        match run() {
-            Ok(report) => Outcome {
-                start: Some(report.image.header.header_size.into()),
-                report: Report {
-                    failed_records: report.failed_records.min(u32::from(u8::MAX)) as u8,
-                    ..told(&report.action)
-                },
-            },
-            Err(error) => Outcome {
-                start: None,
-                report: match error {
-                    BootError::NoValidImage { reason, .. } => nothing(refused(&reason)),
-                    BootError::Flash(_) => nothing(Reason::Flash),
-                    _ => nothing(Reason::Layout),
-                },
-            },
+        let result = run();
+        Outcome {
+            start: result
+                .as_ref()
+                .ok()
+                .map(|report| report.image.header.header_size.into()),
+            report: report::of(&result),
         }
     }
 }
@@ -121,56 +111,6 @@ fn geometry(area: &Area) -> Geometry {
         slot_size: area.size(),
         sector_size: SECTOR_SIZE,
         write_size: WRITE_SIZE,
-    }
-}
-
-fn nothing(reason: Reason) -> Report {
-    Report {
-        action: Action::NothingToStart,
-        reason,
-        ..Report::default()
-    }
-}
-
-fn told(action: &BootAction) -> Report {
-    let (action, swap_type, reason) = match action {
-        BootAction::None => (Action::None, SwapType::None, Reason::None),
-        BootAction::Installed { swap_type, resumed } => {
-            let action = if *resumed {
-                Action::Resumed
-            } else {
-                Action::Installed
-            };
-            (action, *swap_type, Reason::None)
-        }
-        BootAction::Repaired => (Action::Repaired, SwapType::None, Reason::None),
-        BootAction::Rejected { swap_type, reason } => (Action::Rejected, *swap_type, refused(reason)),
-        BootAction::Skipped { swap_type, reason } => {
-            let reason = match reason {
-                SkipReason::PrimaryTooLarge => Reason::TooLarge,
-                SkipReason::PrimaryEmpty => Reason::NoImage,
-                _ => Reason::Flash,
-            };
-            (Action::Skipped, *swap_type, reason)
-        }
-        BootAction::TrailerCleared => (Action::TrailerCleared, SwapType::None, Reason::None),
-    };
-    Report {
-        action,
-        swap_type: swap_type as u8,
-        reason,
-        failed_records: 0,
-    }
-}
-
-fn refused<E>(error: &VerifyError<E>) -> Reason {
-    match error {
-        VerifyError::Flash(_) => Reason::Flash,
-        VerifyError::Header(_) | VerifyError::Misplaced => Reason::NoImage,
-        VerifyError::TooLarge => Reason::TooLarge,
-        VerifyError::NotSigned | VerifyError::BadSignature => Reason::Signature,
-        VerifyError::Older | VerifyError::SecurityCounter => Reason::Older,
-        _ => Reason::Damaged,
     }
 }
 
