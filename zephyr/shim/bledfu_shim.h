@@ -8,6 +8,7 @@
 #define BLEDFU_SHIM_H_
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <zephyr/toolchain.h>
 
@@ -86,5 +87,12 @@ uint64_t bledfu_rs_boot(void);
 
 /* True on the thread that runs bledfu_rs_run. */
 int bledfu_worker_is_current(void);
+
+struct bt_conn;
+struct bt_gatt_attr;
+/* The characteristic that answers are notified on. */
+extern const struct bt_gatt_attr *const bledfu_control_point;
+/* Makes conn the peer if there is none; true when conn is the peer now. */
+bool bledfu_peer_claim(struct bt_conn *conn);
 
 #endif

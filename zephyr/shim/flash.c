@@ -27,8 +27,8 @@
 #define SPARE     DT_NODELABEL(scratch_partition)
 #endif
 
-BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY), "no slot0_partition: see dts/bindings/bledfu,update-slots.yaml");
-BUILD_ASSERT(DT_NODE_EXISTS(SECONDARY), "no slot1_partition: see dts/bindings/bledfu,update-slots.yaml");
+BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY) && DT_NODE_EXISTS(SECONDARY),
+	     "no slot0_partition or slot1_partition: see dts/bindings/bledfu,update-slots.yaml");
 BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_INSTALL_SWAP_SCRATCH) || DT_NODE_EXISTS(SPARE),
 	     "no scratch_partition: see dts/bindings/bledfu,update-slots.yaml");
 BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
@@ -36,11 +36,7 @@ BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 
 #define CHUNK 256 /* a page of a NOR flash */
 
-enum operation {
-	READ,
-	WRITE,
-	ERASE,
-};
+enum operation { READ, WRITE, ERASE };
 
 static const uint8_t ids[] = {
 	BLEDFU_PARTITION_ID(PRIMARY),
@@ -72,11 +68,7 @@ static int execute(void)
 }
 
 #ifdef CONFIG_BLEDFU_BOOT
-static int32_t perform(void)
-{
-	job.result = execute();
-	return 0;
-}
+#define perform() (job.result = execute(), 0)
 #else
 static K_SEM_DEFINE(job_given, 0, 1);
 static K_SEM_DEFINE(job_done, 0, 1);
@@ -126,10 +118,7 @@ static int32_t run(enum operation operation, uint8_t area, uint32_t offset, uint
 		memcpy(job.bytes, source, length);
 	}
 	status = perform();
-	if (status == 0 && job.result != 0) {
-		status = BLEDFU_SHIM_OTHER(-job.result);
-	}
-	return status;
+	return status == 0 && job.result != 0 ? BLEDFU_SHIM_OTHER(-job.result) : status;
 }
 
 int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,

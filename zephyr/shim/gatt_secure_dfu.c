@@ -11,7 +11,6 @@
 #include <bledfu/bledfu.h>
 #include "bledfu_shim.h"
 #include "compat.h"
-#include "peer.h"
 
 #define UUID_SERVICE BT_UUID_DECLARE_16(BLEDFU_UUID16_VAL)
 #define UUID_CHARACTERISTIC(n)                                                                     \

@@ -10,19 +10,14 @@ LOG_MODULE_REGISTER(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 
 void bledfu_shim_log(uint8_t level, const char *line)
 {
-	switch (level) {
-	case LOG_LEVEL_ERR:
+	if (level == LOG_LEVEL_ERR) {
 		LOG_ERR("%s", line);
-		break;
-	case LOG_LEVEL_WRN:
+	} else if (level == LOG_LEVEL_WRN) {
 		LOG_WRN("%s", line);
-		break;
-	case LOG_LEVEL_INF:
+	} else if (level == LOG_LEVEL_INF) {
 		LOG_INF("%s", line);
-		break;
-	default:
+	} else {
 		LOG_DBG("%s", line);
-		break;
 	}
 }
 

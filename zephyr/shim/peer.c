@@ -6,7 +6,6 @@
 
 #include "bledfu_shim.h"
 #include "compat.h"
-#include "peer.h"
 
 LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 
