@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Any bytes in the trailers, the status areas and the scratch area: a boot never panics, and never starts an image that is
+//! not valid.
+
+#[path = "../../bledfu-slot/tests/common/mod.rs"]
+mod common;
+
+use bledfu_slot::trailer::magic_bytes;
+use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, SoftCrypto, TrailerLayout};
+use bledfu_swap::{boot, BootConfig, Downgrade};
+use common::{Image, Key, Nor, Power, Random, SECTOR};
+
+const SECTORS: usize = 8;
+const ROUNDS: u64 = 1500;
+
+fn geometry(sectors: usize) -> Geometry {
+    Geometry {
+        slot_size: (sectors * SECTOR) as u32,
+        sector_size: SECTOR as u32,
+        write_size: 4,
+    }
+}
+
+/// Fills a trailer with what makes sense by chance, and with what makes none.
+fn scribble(area: &mut Nor<4>, layout: &TrailerLayout, random: &mut Random) {
+    let start = layout.status_start() as usize;
+    let end = layout.slot_size() as usize;
+    match random.next() % 4 {
+        0 => area.bytes[start..end].fill_with(|| random.byte()),
+        1 => area.bytes[start..end].fill(0xFF),
+        _ => {
+            area.bytes[start..end].fill(0xFF);
+            for _ in 0..random.next() % 12 {
+                let at = start + random.next() as usize % (end - start);
+                area.bytes[at] = random.byte();
+            }
+            let flag = |random: &mut Random| [0x01, 0xFF, 0x00, 0x03][random.next() as usize % 4];
+            area.bytes[layout.image_ok() as usize] = flag(random);
+            area.bytes[layout.copy_done() as usize] = flag(random);
+            area.bytes[layout.swap_info() as usize] = [2, 3, 4, 0xFF][random.next() as usize % 4];
+            let size = [0, 5000, 9000, 9644, 20000, u32::MAX][random.next() as usize % 6];
+            area.load(layout.swap_size() as usize, &size.to_le_bytes());
+            for record in 0..random.next() as u32 % 14 {
+                area.bytes[(layout.status_start() + record * layout.status_unit()) as usize] = 1;
+            }
+        }
+    }
+    if random.next() % 4 != 0 {
+        area.load(layout.magic() as usize, &magic_bytes(8));
+    }
+}
+
+#[test]
+fn whatever_the_trailers_say_only_a_valid_image_starts() {
+    let old = Image::bare(0x200, 5000, 1).version(1, 0, 0, 0).sign(Key(7));
+    let new = Image::bare(0x200, 9000, 2).version(2, 0, 0, 0).sign(Key(7));
+    let digests = [old.digest(), new.digest()];
+    let (old, new) = (old.bytes(), new.bytes());
+    for algorithm in Algorithm::ALL {
+        let spare = match algorithm {
+            Algorithm::SwapScratch => Some(geometry(1)),
+            Algorithm::Copy => Some(geometry(SECTORS)),
+            _ => None,
+        };
+        let (first, second) = (geometry(SECTORS), geometry(SECTORS));
+        let layout = Layout::with_spare(algorithm, first, second, spare, 8, 128).unwrap();
+        let mut started = 0;
+        for round in 0..ROUNDS {
+            let mut random = Random::new(round);
+            let power = Power::new();
+            let mut primary = Nor::<4>::new('p', SECTORS, &power);
+            let mut secondary = Nor::<4>::new('s', SECTORS, &power);
+            let mut third = Nor::<4>::new('x', spare.map_or(0, |area| area.sectors() as usize), &power);
+            for area in [&mut primary, &mut secondary, &mut third] {
+                area.lenient = true;
+            }
+            primary.load(0, &old);
+            secondary.load(layout.upload_offset() as usize, &new);
+            // Images in pieces as well.
+            for area in [&mut primary, &mut secondary] {
+                if random.next() % 3 == 0 {
+                    let at = random.next() as usize % 9000;
+                    area.bytes[at] = random.byte();
+                }
+            }
+            scribble(&mut primary, &layout.primary_trailer(), &mut random);
+            scribble(&mut secondary, &layout.secondary_trailer(), &mut random);
+            if let Some(trailer) = layout.spare_trailer() {
+                third.bytes.fill_with(|| random.byte());
+                scribble(&mut third, &trailer, &mut random);
+            }
+            let config = BootConfig {
+                layout,
+                policy: ImagePolicy {
+                    keys: &[],
+                    trusted_digests: &digests,
+                    unsigned: false,
+                },
+                downgrade: Downgrade::Allowed,
+                verify_primary: true,
+            };
+            let mut start = |primary: &mut Nor<4>| {
+                boot(
+                    primary,
+                    &mut secondary,
+                    &mut third,
+                    &config,
+                    &SoftCrypto,
+                    &mut |_| {},
+                )
+            };
+            for _ in 0..3 {
+                if let Ok(report) = start(&mut primary) {
+                    assert!(digests.contains(&report.image.digest), "{algorithm:?} {round}");
+                    let (hashed, size) = (
+                        report.image.header.hashed_size().unwrap() as usize,
+                        report.image.total_size as usize,
+                    );
+                    assert_eq!(common::sha256(&primary.bytes[..hashed]), report.image.digest);
+                    assert!(size == old.len() || size == new.len());
+                    started += 1;
+                }
+            }
+        }
+        assert!(
+            started > ROUNDS,
+            "{algorithm:?} starts most of the time: {started}"
+        );
+    }
+}
