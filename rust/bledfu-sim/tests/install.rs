@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bledfu install` on slot files: what it boots, what it leaves, and that a cut boot is finished with the same bytes.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const OLD: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
+const NEW: &[u8] = include_bytes!("../../../tests/vectors/images/small-2.0.0.signed.bin");
+const SLOT: usize = 0x10000;
+const SECTOR: usize = 4096;
+
+struct Device {
+    folder: tempfile::TempDir,
+    algorithm: &'static str,
+}
+
+impl Device {
+    fn new(algorithm: &'static str) -> Self {
+        let device = Self {
+            folder: tempfile::tempdir().unwrap(),
+            algorithm,
+        };
+        let start = if algorithm == "swap-offset" { SECTOR } else { 0 };
+        device.write("primary", 0, OLD, SLOT);
+        device.write("secondary", start, NEW, SLOT);
+        let third = if algorithm == "swap-scratch" { SECTOR } else { SLOT };
+        device.write("third", 0, &[], third);
+        device
+    }
+
+    fn write(&self, name: &str, start: usize, image: &[u8], size: usize) {
+        let mut slot = vec![0xFF; size];
+        slot[start..start + image.len()].copy_from_slice(image);
+        std::fs::write(self.folder.path().join(name), slot).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(name)).unwrap()
+    }
+
+    fn install(&self, options: &[&str]) -> (i32, String) {
+        let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/keys/image.pub.pem");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bledfu"));
+        command.current_dir(self.folder.path());
+        command.args([
+            "install",
+            "--primary",
+            "primary",
+            "--secondary",
+            "secondary",
+            "--key",
+        ]);
+        command
+            .arg(key)
+            .args(["--algorithm", self.algorithm])
+            .args(options);
+        match self.algorithm {
+            "swap-scratch" => command.args(["--scratch", "third"]),
+            "copy" => command.args(["--revert", "third"]),
+            _ => &mut command,
+        };
+        let Output { status, stdout, .. } = command.output().unwrap();
+        (status.code().unwrap(), String::from_utf8(stdout).unwrap())
+    }
+}
+
+const ALGORITHMS: [&str; 5] = ["swap-offset", "swap-move", "swap-scratch", "overwrite", "copy"];
+
+#[test]
+fn a_test_update_is_installed_and_taken_back_unless_it_is_confirmed() {
+    for algorithm in ALGORITHMS {
+        for confirm in [false, true] {
+            let device = Device::new(algorithm);
+            let options = ["--pending", "test", "--confirm"];
+            let (code, line) = device.install(if confirm { &options } else { &options[..2] });
+            assert_eq!(code, 0, "{algorithm}: {line}");
+            assert!(
+                line.starts_with("booted 2.0.0: installed (test)"),
+                "{algorithm}: {line}"
+            );
+            assert!(device.read("primary").starts_with(NEW));
+            let (_, line) = device.install(&[]);
+            let stays = confirm || algorithm == "overwrite";
+            let wanted = if stays {
+                "booted 2.0.0: nothing to do"
+            } else {
+                "booted 1.0.0: installed (revert)"
+            };
+            assert!(line.starts_with(wanted), "{algorithm}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_boot_that_was_cut_is_finished_with_the_same_bytes() {
+    for algorithm in ALGORITHMS {
+        let whole = Device::new(algorithm);
+        whole.install(&["--pending", "permanent"]);
+        for cut in [0, 3, 7, 12, 18] {
+            let device = Device::new(algorithm);
+            let stop = cut.to_string();
+            let (code, line) =
+                device.install(&["--pending", "permanent", "--stop-after", &stop, "--torn", "50"]);
+            assert!(code == 3 || code == 0, "{algorithm}: {line}");
+            let (code, line) = device.install(&[]);
+            assert_eq!(code, 0, "{algorithm} cut at {cut}: {line}");
+            for slot in ["primary", "secondary"] {
+                let (found, wanted) = (device.read(slot), whole.read(slot));
+                let image = SLOT - SECTOR;
+                assert!(
+                    found[..image] == wanted[..image],
+                    "{algorithm} cut at {cut}: {slot}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_installed_is_said_in_a_sentence() {
+    let device = Device::new("swap-offset");
+    device.write("primary", 0, &[], SLOT);
+    device.write("secondary", 0, &[], SLOT);
+    let (code, line) = device.install(&[]);
+    assert_eq!(code, 1);
+    assert!(
+        line.starts_with("nothing booted: no valid image to start"),
+        "{line}"
+    );
+}
