@@ -358,7 +358,7 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             slots,
             config,
             crypto,
-            &primary.settled(&layout),
+            &primary,
             &secondary.unwrap_or(Trailer::ERASED),
         );
         let action = match outcome {
@@ -627,7 +627,7 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             });
         }
         Status::Committed(job) => (job.swap_type, Some(job)),
-        Status::Idle => match A::decide(primary, secondary) {
+        Status::Idle => match A::decide(&primary.settled(&slots.layout.primary_trailer()), secondary) {
             SwapType::Revert if !A::REVERTS => (SwapType::None, None),
             decided => (decided, None),
         },

@@ -97,6 +97,7 @@ impl Algorithm for ByCopy {
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError> {
+        let primary = &primary.settled(&slots.layout.primary_trailer());
         let Some(record) = record(slots, primary)? else {
             return Ok(Status::Idle);
         };

@@ -40,7 +40,9 @@
 //!   that such a job can have, and image headers where those records say; anything else is no job.
 
 use bledfu_slot::layout::TrailerLayout;
-use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
+use bledfu_slot::trailer::{
+    can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
+};
 use bledfu_slot::{Algorithm as AlgorithmName, Flag, Magic, SwapType, Trailer};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
@@ -136,7 +138,7 @@ impl Algorithm for ByMove {
         }
         let torn = primary.copy_done == Flag::Bad;
         if secondary.magic == Magic::Good
-            || (torn && done != units(count))
+            || (torn && (done != units(count) || !can_repair(&layout)))
             || !headers_in_place(slots, count, done)?
         {
             return Ok(Status::Idle);

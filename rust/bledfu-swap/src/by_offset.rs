@@ -41,7 +41,7 @@
 //! the record is written all the same.
 
 use bledfu_slot::trailer::{
-    erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
+    can_repair, erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
     write_swap_size, write_tlv_sizes,
 };
 use bledfu_slot::verify::{image_size, read_header};
@@ -171,7 +171,7 @@ impl Algorithm for ByOffset {
         let torn = primary.copy_done == Flag::Bad;
         if done > last
             || secondary.magic == Magic::Good
-            || (torn && done != last)
+            || (torn && (done != last || !can_repair(&layout)))
             || !headers_in_place(slots, &job)?
         {
             return Ok(Status::Idle);

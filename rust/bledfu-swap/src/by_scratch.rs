@@ -67,7 +67,9 @@
 //! * A secondary slot may have larger write units than the primary: the last of them is filled up with erased bytes.
 
 use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
-use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
+use bledfu_slot::trailer::{
+    can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
+};
 use bledfu_slot::verify::{image_size, read_header};
 use bledfu_slot::{Algorithm as AlgorithmName, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout};
 use embedded_storage::nor_flash::NorFlashErrorKind;
@@ -253,7 +255,8 @@ impl Algorithm for ByScratch {
         if let Some((job, plan)) = in_primary {
             let done = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
             let torn = primary.copy_done == Flag::Bad;
-            if done > 0 && (!torn || done == plan.units()) && plausible(slots, &plan, done, secondary)? {
+            let mendable = done == plan.units() && can_repair(&plan.primary);
+            if done > 0 && (!torn || mendable) && plausible(slots, &plan, done, secondary)? {
                 return Ok(Status::Underway(Job { done, ..job }));
             }
         }
