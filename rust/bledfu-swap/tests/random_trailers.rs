@@ -45,7 +45,7 @@ fn scribble(area: &mut Nor<4>, layout: &TrailerLayout, random: &mut Random) {
             }
         }
     }
-    if random.next() % 4 != 0 {
+    if !random.next().is_multiple_of(4) {
         area.load(layout.magic() as usize, &magic_bytes(8));
     }
 }
@@ -78,7 +78,7 @@ fn whatever_the_trailers_say_only_a_valid_image_starts() {
             secondary.load(layout.upload_offset() as usize, &new);
             // Images in pieces as well.
             for area in [&mut primary, &mut secondary] {
-                if random.next() % 3 == 0 {
+                if random.next().is_multiple_of(3) {
                     let at = random.next() as usize % 9000;
                     area.bytes[at] = random.byte();
                 }
