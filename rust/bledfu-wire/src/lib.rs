@@ -5,6 +5,7 @@
 //! - [`secure_dfu`]: requests and replies of the Secure DFU control point and its serial form.
 //! - [`init_packet`]: the signed init packet (protobuf) that opens a transfer.
 //! - [`slip`]: framing of the serial transport.
+//! - [`smp`]: frames of mcumgr's protocol, with the commands of [`os_group`] and [`image_group`].
 //!
 //! No state of a transfer, no flash, no policy: those are `bledfu-transfer` and `bledfu-slot`. Nothing here
 //! panics, whatever the bytes are; everything that can be constructed can be encoded.
@@ -21,9 +22,13 @@
 )]
 #![warn(missing_docs)]
 
+mod cbor;
+pub mod image_group;
 pub mod init_packet;
+pub mod os_group;
 pub mod secure_dfu;
 pub mod slip;
+pub mod smp;
 
 /// Reads a little-endian `u32` at `at`; `None` when the bytes end before it.
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
