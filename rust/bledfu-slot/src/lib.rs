@@ -38,6 +38,7 @@ extern crate std;
 mod common;
 
 pub mod crc32;
+pub mod decide;
 pub mod flash;
 pub mod header;
 pub mod journal;

@@ -369,7 +369,11 @@ pub fn repair_flag<F: NorFlash>(
     Ok(Flag::parse(value[0]) == Flag::Set)
 }
 
-fn request<F: NorFlash>(
+/// [`request_test`] or [`request_permanent`], by `swap_type`.
+///
+/// # Errors
+/// As [`request_test`].
+pub fn request<F: NorFlash>(
     flash: &mut F,
     slot: &Slot<Verified>,
     swap_type: SwapType,

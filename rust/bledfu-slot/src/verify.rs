@@ -414,7 +414,8 @@ pub fn verify_image_with_digest<F: ReadNorFlash, C: Crypto>(
     judge(flash, header, tlvs, policy, crypto, *digest)
 }
 
-/// What an image says of itself, read without hashing it; `None` for an image without a SHA-256. Nothing of it is checked.
+/// What an image says of itself, read without hashing it; `None` for an image without a SHA-256, or
+/// with two. Nothing of it is checked.
 ///
 /// # Errors
 /// As [`verify_image`], as far as header and TLVs are concerned.
@@ -427,7 +428,9 @@ pub fn read_info<F: ReadNorFlash>(
     let (mut found, mut security_counter) = (None, None);
     while let Some(tlv) = tlvs.next(flash)? {
         match tlv.kind {
-            types::SHA256 => found = read_digest(flash, &tlv)?.or(found),
+            // Which of two would be meant?
+            types::SHA256 if found.is_some() => return Ok(None),
+            types::SHA256 => found = read_digest(flash, &tlv)?,
             types::SECURITY_COUNTER if tlv.protected => security_counter = read_counter(flash, &tlv)?,
             _ => {}
         }

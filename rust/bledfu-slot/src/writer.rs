@@ -163,6 +163,14 @@ impl<H: Sha256> SlotWriter<H> {
         self.accepted
     }
 
+    /// Bytes behind [`position`](Self::position) that can be written without an erase; `u32::MAX` when that is all to come.
+    pub fn erased_ahead(&self) -> u32 {
+        if self.trailer_erased && self.erased_to >= self.image_size {
+            return u32::MAX;
+        }
+        self.erased_to.saturating_sub(self.accepted)
+    }
+
     /// Image bytes of executed objects.
     pub fn committed(&self) -> u32 {
         self.committed.position()

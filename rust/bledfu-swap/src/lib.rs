@@ -3,7 +3,7 @@
 //!
 //! | Module | Owns |
 //! |---|---|
-//! | [`mod@decide`] | the ordered table: two trailers in, a swap type out |
+//! | [`mod@decide`] | the ordered table: two trailers in, a swap type out (it lives in `bledfu-slot`) |
 //! | [`job`] | what the swaps with status records share |
 //! | [`status`] | status records: how far a swap got |
 //! | [`by_move`] | MCUboot's swap using move, step by step, and why a power cut cannot hurt it |
@@ -35,11 +35,10 @@ pub mod by_move;
 pub mod by_offset;
 pub mod by_overwrite;
 pub mod by_scratch;
-pub mod decide;
 pub mod job;
 pub mod status;
 pub mod steps;
 
+pub use bledfu_slot::decide::{self, decide};
 pub use boot::{boot, boot_by, BootAction, BootConfig, BootError, BootReport, Downgrade, SkipReason};
-pub use decide::decide;
 pub use steps::{NoFlash, Progress, SwapError};

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Trailer contents to swap type, on a fresh boot (MCUboot `bootutil_public.c`, `boot_swap_tables`).
+//! Trailer contents to swap type, on a fresh boot (MCUboot `bootutil_public.c`, `boot_swap_tables`). The boot stage acts on it;
+//! the application tells it to who asks for the state of the images.
 //!
 //! The order matters: a request in the secondary slot is looked at before a revert that is due in the primary, so an
 //! update received by a test image replaces it. The stored swap type plays no part, and a flag that is neither set nor
 //! erased matches no row that asks for either.
 
-use bledfu_slot::{Flag, Magic, SwapType, Trailer};
+use crate::layout::Algorithm;
+use crate::trailer::{Flag, Magic, SwapType, Trailer};
 
 /// One row: what the fields must be (`None` = anything), and what follows.
 struct Row {
@@ -73,6 +75,14 @@ pub fn decide_by_offset(primary: &Trailer, secondary: &Trailer) -> SwapType {
         return SwapType::Revert;
     }
     decide(primary, secondary)
+}
+
+/// What the next boot makes of the two trailers, with the table of `algorithm`.
+pub fn next_boot(algorithm: Algorithm, primary: &Trailer, secondary: &Trailer) -> SwapType {
+    match algorithm {
+        Algorithm::SwapOffset => decide_by_offset(primary, secondary),
+        _ => decide(primary, secondary),
+    }
 }
 
 /// Swap using offset: a request in the secondary that is marked with `copy_done` is one to go back.
