@@ -4,7 +4,8 @@
 //! ```text
 //! Bluetooth thread   ring::Ring::push      copies the write and returns; a full ring is said
 //! worker thread      ring::Ring::pop       one frame at a time, in order
-//!                    secure_dfu            frame -> request -> upload operation -> reply, one table of wire codes
+//!                    target                one upload, two front ends:
+//!                    secure_dfu, smp       frame -> request -> upload operation -> reply, one table of wire codes each
 //!                    init_check            what an init packet must be
 //!                    upload                begin / prepare / write / commit / finish on the secondary slot
 //! ```
@@ -30,4 +31,6 @@ pub mod init_check;
 pub mod note;
 pub mod ring;
 pub mod secure_dfu;
+pub mod smp;
+pub mod target;
 pub mod upload;

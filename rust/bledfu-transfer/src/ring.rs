@@ -2,11 +2,11 @@
 //! The bounded ring between the Bluetooth thread and the worker: the only thing the two share.
 //!
 //! ```text
-//!  bit 7      6      5 4 3 2 1 0
+//!  bit 7 6       5      4 3 2 1 0
 //! ┌─────────┬──────┬─────────────┐ ┌─────────────────┐
 //! │ channel │ long │ length low  │ │ length high     │  frame bytes …
 //! └─────────┴──────┴─────────────┘ └─────────────────┘
-//!   1 = packet        6 bits         only if long: bits 6..=13
+//!   0 control, 1 packet, 2 SMP  5 bits   only if long: bits 5..=12
 //! ```
 //! A ring of bytes, not of packets: a pool of packet buffers runs empty when a phone with the smallest MTU sends
 //! 205 packets of 20 bytes for one object. The bytes are copied in by the producer and out by the consumer; no
@@ -15,16 +15,30 @@
 //! On the device the ring lives behind a spin lock that is held for one copy of at most one MTU. That copy is why this
 //! is not `heapless`' queue, which takes and gives single bytes: 60 µs with interrupts off instead of 5.
 
+use bledfu_wire::smp::{op, Header};
+
 /// Longest frame in bytes: the largest attribute value ATT allows.
 pub const MAX_FRAME: usize = 512;
 
 /// Ring size in bytes for objects of `object_size` and packets of at least `shortest_packet` bytes: all a peer may
 /// send before it must wait for an answer, which is one object and one request behind it.
 pub const fn ring_size(object_size: usize, shortest_packet: usize) -> usize {
-    let header = if shortest_packet < 64 { 1 } else { 2 };
-    let packets = object_size.div_ceil(shortest_packet);
-    object_size + packets * header + 2 * (1 + bledfu_wire::secure_dfu::MAX_REQUEST)
+    with_headers(object_size, shortest_packet) + 2 * (1 + bledfu_wire::secure_dfu::MAX_REQUEST)
 }
+
+/// Ring size in bytes for `count` SMP frames of `frame_size` bytes, in fragments of at least `shortest_fragment` bytes: all the
+/// requests that a client sends before it waits for an answer.
+pub const fn smp_ring_size(frame_size: usize, count: usize, shortest_fragment: usize) -> usize {
+    count * with_headers(frame_size, shortest_fragment)
+}
+
+const fn with_headers(size: usize, shortest_packet: usize) -> usize {
+    let header = if shortest_packet < LONG { 1 } else { 2 };
+    size + size.div_ceil(shortest_packet) * header
+}
+
+/// From this length on a frame has a header of two bytes.
+const LONG: usize = 32;
 
 /// The default: objects of 4096 bytes, packets of 20 bytes (MTU 23). With it a peer at any usual MTU never finds
 /// the ring full, however slow the flash is. An object in shorter packets, which no MTU asks for, needs more headers
@@ -38,6 +52,8 @@ pub enum Channel {
     Control,
     /// Write without response to the packet characteristic.
     Packet,
+    /// A fragment of an SMP frame: a write without response to the SMP characteristic.
+    Smp,
 }
 
 /// One write of the peer.
@@ -70,12 +86,48 @@ impl core::fmt::Display for PushError {
 
 impl core::error::Error for PushError {}
 
+/// Lets SMP frames in whole or not at all: half a frame would be completed with the head of the next. A client that sends more
+/// than there is room for misses the answer and sends the frame again.
+#[derive(Debug)]
+struct SmpGate {
+    /// Bytes that are to come of the frame whose fragments come now.
+    left: usize,
+    /// They find no room.
+    is_shut: bool,
+}
+
+impl SmpGate {
+    const fn new() -> Self {
+        Self {
+            left: 0,
+            is_shut: false,
+        }
+    }
+
+    fn admits(&mut self, fragment: &[u8], room: usize) -> bool {
+        let head = Header::decode(fragment);
+        // A frame that is whole in one fragment is never the middle of another: so the gate finds back when a client gave up
+        // in the middle of one.
+        let whole = head.is_some_and(|head| {
+            matches!(head.op, op::READ | op::WRITE) && head.frame_length() == fragment.len()
+        });
+        if self.left == 0 || whole {
+            self.left = head.map_or(fragment.len(), |head| head.frame_length().max(fragment.len()));
+            // As if all fragments were like the first one.
+            self.is_shut = with_headers(self.left, fragment.len().max(1)) > room;
+        }
+        self.left = self.left.saturating_sub(fragment.len());
+        !self.is_shut
+    }
+}
+
 /// The ring; `N` is its size in bytes ([`ring_size`]).
 #[derive(Debug)]
 pub struct Ring<const N: usize> {
     bytes: [u8; N],
     head: usize,
     used: usize,
+    smp: SmpGate,
     /// Most bytes that were ever in use, for sizing.
     high_water: usize,
 }
@@ -94,6 +146,7 @@ impl<const N: usize> Ring<N> {
             bytes: [0; N],
             head: 0,
             used: 0,
+            smp: SmpGate::new(),
             high_water: 0,
         }
     }
@@ -107,17 +160,22 @@ impl<const N: usize> Ring<N> {
         if length > MAX_FRAME {
             return Err(PushError::TooLong);
         }
-        let long = length >= 64;
-        if self.used + 1 + usize::from(long) + length > N {
+        let room = N - self.used;
+        if frame.channel == Channel::Smp && !self.smp.admits(frame.bytes, room) {
+            return Err(PushError::Full);
+        }
+        let long = length >= LONG;
+        if 1 + usize::from(long) + length > room {
             return Err(PushError::Full);
         }
         let channel = match frame.channel {
             Channel::Control => 0,
-            Channel::Packet => 0x80,
+            Channel::Packet => 0x40,
+            Channel::Smp => 0x80,
         };
-        self.put(channel | u8::from(long) << 6 | (length & 0x3F) as u8);
+        self.put(channel | u8::from(long) << 5 | (length & 0x1F) as u8);
         if long {
-            self.put((length >> 6) as u8);
+            self.put((length >> 5) as u8);
         }
         self.put_all(frame.bytes);
         self.high_water = self.high_water.max(self.used);
@@ -127,14 +185,14 @@ impl<const N: usize> Ring<N> {
     /// Copies the oldest frame out into `buffer` and frees its room.
     pub fn pop<'b>(&mut self, buffer: &'b mut [u8; MAX_FRAME]) -> Option<Frame<'b>> {
         let first = self.take()?;
-        let channel = if first & 0x80 == 0 {
-            Channel::Control
-        } else {
-            Channel::Packet
+        let channel = match first >> 6 {
+            0 => Channel::Control,
+            1 => Channel::Packet,
+            _ => Channel::Smp,
         };
-        let mut length = usize::from(first & 0x3F);
-        if first & 0x40 != 0 {
-            length |= usize::from(self.take()?) << 6;
+        let mut length = usize::from(first & 0x1F);
+        if first & 0x20 != 0 {
+            length |= usize::from(self.take()?) << 5;
         }
         let bytes = buffer.get_mut(..length)?;
         self.take_all(bytes)?;
@@ -145,6 +203,7 @@ impl<const N: usize> Ring<N> {
     pub fn clear(&mut self) {
         self.head = 0;
         self.used = 0;
+        self.smp = SmpGate::new();
     }
 
     /// No frame is waiting.
@@ -230,6 +289,61 @@ mod tests {
         let mut buffer = [0; MAX_FRAME];
         assert_eq!(ring.pop(&mut buffer), Some(packet(&[1; 500])));
         assert_eq!(ring.push(packet(&[2; 200])), Ok(()));
+    }
+
+    fn smp(bytes: &[u8]) -> Frame<'_> {
+        Frame {
+            channel: Channel::Smp,
+            bytes,
+        }
+    }
+
+    /// The fragments of an SMP frame with `length` bytes behind its header.
+    fn smp_fragments(length: u16, payload: usize) -> Vec<Vec<u8>> {
+        let [high, low] = length.to_be_bytes();
+        let mut frame = std::vec![0x0A, 0, high, low, 0, 1, 7, 1];
+        frame.resize(8 + usize::from(length), 0xA5);
+        frame.chunks(payload).map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn an_smp_frame_that_does_not_fit_whole_is_dropped_whole_and_the_next_one_is_taken() {
+        let mut ring = Ring::<1100>::new();
+        for fragment in smp_fragments(592, 20) {
+            ring.push(smp(&fragment)).unwrap();
+        }
+        for fragment in smp_fragments(592, 20) {
+            assert_eq!(ring.push(smp(&fragment)), Err(PushError::Full));
+        }
+        let mut buffer = [0; MAX_FRAME];
+        let mut taken = Vec::new();
+        while let Some(frame) = ring.pop(&mut buffer) {
+            assert_eq!(frame.channel, Channel::Smp);
+            taken.extend_from_slice(frame.bytes);
+        }
+        assert_eq!(taken, smp_fragments(592, 600).concat());
+        for fragment in smp_fragments(300, 244) {
+            ring.push(smp(&fragment)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_gate_finds_back_after_a_client_gave_up_in_a_frame_that_was_dropped() {
+        let mut ring = Ring::<600>::new();
+        let huge = smp_fragments(u16::MAX, 244);
+        assert_eq!(ring.push(smp(&huge[0])), Err(PushError::Full));
+        assert_eq!(ring.push(smp(&huge[1])), Err(PushError::Full));
+        ring.push(smp(&smp_fragments(6, 244)[0])).unwrap();
+    }
+
+    #[test]
+    fn four_smp_frames_in_the_shortest_fragments_fit_the_ring_made_for_them() {
+        let mut ring = Ring::<{ smp_ring_size(2475, 4, 20) }>::new();
+        for _ in 0..4 {
+            for fragment in smp_fragments(2467, 20) {
+                ring.push(smp(&fragment)).unwrap();
+            }
+        }
     }
 
     #[test]

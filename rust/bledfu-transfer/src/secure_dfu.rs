@@ -19,8 +19,9 @@
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
 use crate::note;
 use crate::ring::{Channel, Frame};
-use crate::upload::{Expected, TransferError, Upload};
+use crate::upload::{Expected, Protocol, TransferError, Upload};
 use bledfu_slot::crc32::{crc32, Crc32};
+use bledfu_slot::journal::Progress;
 use bledfu_slot::verify::Crypto;
 use bledfu_wire::init_packet::MAX_INIT_PACKET;
 use bledfu_wire::secure_dfu::{
@@ -233,14 +234,21 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     #[inline(never)]
     pub fn restore(&mut self) {
         let mut stored = [0; MAX_INIT_PACKET];
-        let Some((length, progress)) = self.upload.stored_session(&mut stored) else {
-            return;
-        };
-        self.command.create(length);
-        self.command.write(stored.get(..length).unwrap_or_default());
+        if let Some((length, progress)) = self.upload.stored_session(&mut stored) {
+            self.restore_from(stored.get(..length).unwrap_or_default(), progress);
+        }
+    }
+
+    /// [`SecureDfu::restore`] from the journal's session, which is `init` and got to `progress`.
+    #[inline(never)]
+    pub fn restore_from(&mut self, init: &[u8], progress: Progress) {
+        self.command.create(init.len());
+        self.command.write(init);
         match self.check_init() {
             Ok(accepted) => {
-                let resumed = self.upload.resume(&self.command.bytes, accepted.size, progress);
+                let resumed =
+                    self.upload
+                        .resume(Protocol::SecureDfu, &self.command.bytes, accepted.size, progress);
                 note::info(format_args!(
                     "an update of {} bytes goes on at {}",
                     accepted.size, resumed.offset
@@ -257,6 +265,17 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     /// The upload, for its state.
     pub fn upload(&self) -> &Upload<'k, S, J, C> {
         &self.upload
+    }
+
+    /// The upload, for the other protocol. A transfer that it begins takes the slot from this one: [`SecureDfu::forget`].
+    pub fn upload_mut(&mut self) -> &mut Upload<'k, S, J, C> {
+        &mut self.upload
+    }
+
+    /// The slot belongs to another transfer now: what was executed here counts no more.
+    pub fn forget(&mut self) {
+        self.command.create(0);
+        self.object = None;
     }
 
     /// Who is asked before an accepted firmware is received: false refuses it for now ("not permitted"), before
@@ -305,7 +324,11 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         self.link = None;
         self.gap = false;
         self.receipts.set(0);
-        self.rewind();
+        self.upload.release();
+        // Without an open object there is nothing to take back, and what is in the slot may be of another protocol.
+        if self.object.is_some() {
+            self.rewind();
+        }
     }
 
     /// Is the link to be closed because the peer says nothing? Ask once a second or so.
@@ -328,11 +351,19 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         self.upload.idle(ahead, self.link.is_some())
     }
 
+    /// The peer said something, to whichever protocol.
+    pub fn is_alive(&mut self, now_ms: u64) {
+        self.last_activity_ms = now_ms;
+    }
+
     /// Handles one frame of the peer. `now_ms` is any monotonic time.
     pub fn handle(&mut self, frame: Frame<'_>, now_ms: u64) -> Answer {
-        self.last_activity_ms = now_ms;
+        self.is_alive(now_ms);
+        self.upload.touch(Protocol::SecureDfu, now_ms);
         match frame.channel {
             Channel::Packet => self.packet(frame.bytes),
+            // Another front end's: whoever hands out the frames knows that.
+            Channel::Smp => Answer::NOTHING,
             Channel::Control => match Request::decode(frame.bytes) {
                 Ok(request) => self.request(request),
                 Err(error) => {
@@ -458,6 +489,8 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                 self.command.bytes.len() as u32,
                 self.command.crc.clone().finalize(),
             ),
+            // Without an init packet there is no image of this protocol.
+            ObjectType::Data if self.command.executed.is_none() => (0, crc32().finalize()),
             ObjectType::Data => {
                 let progress = self.upload.progress();
                 (progress.offset, progress.crc)
@@ -510,6 +543,13 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             ));
             return refused(ResultCode::OperationNotPermitted);
         }
+        if !self
+            .upload
+            .is_free_for(Protocol::SecureDfu, self.last_activity_ms)
+        {
+            note::warn(format_args!("no new transfer: an SMP upload is going on"));
+            return refused(ResultCode::OperationNotPermitted);
+        }
         self.command.create(size as usize);
         self.object = None;
         self.upload.drop_progress();
@@ -550,7 +590,13 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                     note::warn(format_args!("refused: the product takes no update now"));
                     return refused(ResultCode::OperationNotPermitted);
                 }
-                if self.upload.begin(&self.command.bytes, accepted.size).is_err() {
+                let began = self.upload.begin(
+                    Protocol::SecureDfu,
+                    self.last_activity_ms,
+                    &self.command.bytes,
+                    accepted.size,
+                );
+                if began.is_err() {
                     return refused(ResultCode::InsufficientResources);
                 }
                 self.command.executed = Some(accepted);
@@ -688,6 +734,6 @@ const fn final_code(error: TransferError) -> ResultCode {
         }
         TransferError::WrongFileSignature => ResultCode::InvalidObject,
         TransferError::NotReceiving => ResultCode::OperationNotPermitted,
-        TransferError::Write | TransferError::NotMarked => ResultCode::OperationFailed,
+        TransferError::Write | TransferError::Erase | TransferError::NotMarked => ResultCode::OperationFailed,
     }
 }

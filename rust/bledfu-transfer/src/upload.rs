@@ -15,17 +15,32 @@
 //! 4. journal: which version is about to be staged;
 //! 5. slot: the request, which is the magic; only with a [`Slot<Verified>`];
 //! 6. journal: session closed.
+//!
+//! A transfer belongs to the [`Protocol`] that began it. The other one may begin its own, which drops this one, when nothing has
+//! come for it in [`TAKEOVER_MS`], or when its link is gone; until then it is refused. In one protocol the newest wins.
 
 use crate::note;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::persistent::Persistent;
-use bledfu_slot::trailer::{self, Magic, SwapType, Trailer};
-use bledfu_slot::verify::{Crypto, ImageInfo, ImagePolicy, PublicKey, Signature, Slot, Verified};
+use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
+use bledfu_slot::verify::{read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Signature, Slot, Verified};
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
 use embedded_storage::nor_flash::NorFlash;
+
+/// A transfer for which nothing came for so long may be taken over by the other protocol.
+pub const TAKEOVER_MS: u64 = 10_000;
+
+/// Who brings an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Nordic's Secure DFU.
+    SecureDfu,
+    /// SMP (mcumgr).
+    Smp,
+}
 
 /// Largest erase in bytes while nobody is connected.
 const CLEAR_BLOCK: u32 = 64 * 1024;
@@ -49,6 +64,8 @@ pub enum TransferError {
     NotReceiving,
     /// The bytes could not be written to the slot.
     Write,
+    /// The slot could not be erased for them.
+    Erase,
     /// What is in the slot has another SHA-256 than was announced.
     WrongHash,
     /// The signature over the file is of none of the package keys, or of a kind this device does not know.
@@ -64,6 +81,7 @@ impl fmt::Display for TransferError {
         f.write_str(match self {
             Self::NotReceiving => "no transfer is open",
             Self::Write => "the object could not be written to the secondary slot; send it again",
+            Self::Erase => "the secondary slot could not be erased for the next bytes; try again",
             Self::WrongHash => {
                 "the received firmware is not the one the init packet announces (SHA-256 differs)"
             }
@@ -92,7 +110,11 @@ pub struct Expected<'e> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Receiving { session: u32, size: u32 },
+    Receiving {
+        owner: Protocol,
+        session: u32,
+        size: u32,
+    },
     Staged,
 }
 
@@ -108,6 +130,8 @@ pub struct Upload<'k, S, J, C: Crypto> {
     crc: Crc32,
     committed_crc: Crc32,
     state: State,
+    /// When something came for the transfer, on the link that is up.
+    fed_ms: Option<u64>,
     /// The slot is not to be cleared: the journal has a session whose bytes are in it, even if RAM has forgotten it, or
     /// an update waits for the boot stage.
     slot_kept: bool,
@@ -139,6 +163,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             crc: crc32(),
             committed_crc: crc32(),
             state: State::Idle,
+            fed_ms: None,
             slot_kept: waits,
         }
     }
@@ -191,6 +216,59 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         self.state == State::Staged
     }
 
+    /// Whether `protocol` may begin a transfer at `now_ms`: there is none of the other one, or nobody feeds it any more.
+    pub fn is_free_for(&self, protocol: Protocol, now_ms: u64) -> bool {
+        let is_fed = self
+            .fed_ms
+            .is_some_and(|fed_ms| now_ms.saturating_sub(fed_ms) < TAKEOVER_MS);
+        !is_fed || self.owner().is_none_or(|owner| owner == protocol) || self.is_complete()
+    }
+
+    /// Something came for the transfer of `protocol`.
+    pub fn touch(&mut self, protocol: Protocol, now_ms: u64) {
+        if self.owner() == Some(protocol) {
+            self.fed_ms = Some(now_ms);
+        }
+    }
+
+    /// Whose the transfer is that is being received.
+    pub fn owner(&self) -> Option<Protocol> {
+        match self.state {
+            State::Receiving { owner, .. } => Some(owner),
+            State::Idle | State::Staged => None,
+        }
+    }
+
+    /// The link is gone: whoever comes next may begin.
+    pub fn release(&mut self) {
+        self.fed_ms = None;
+    }
+
+    /// The layout of the slots.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The trailer of the secondary slot.
+    ///
+    /// # Errors
+    /// Of the flash.
+    pub fn secondary_trailer(&mut self) -> Result<Trailer, S::Error> {
+        Trailer::read(&mut self.secondary, &self.layout.secondary_trailer())
+    }
+
+    /// What the image in the secondary slot says of itself, wherever in it it starts; `None` when there is none. Nothing
+    /// of it is checked.
+    #[inline(never)]
+    pub fn secondary_image(&mut self) -> Option<ImageInfo> {
+        let size = self.layout.secondary().slot_size;
+        let start = self.layout.upload_offset();
+        // Swap using offset stores an update from the second sector on, and leaves the image before at the first.
+        [start, 0]
+            .iter()
+            .find_map(|&start| read_info(&mut self.secondary, start, size).ok().flatten())
+    }
+
     /// Bytes of the image that the device holds, and their CRC-32.
     pub fn progress(&self) -> Progress {
         Progress {
@@ -229,9 +307,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// Goes on with the session of the journal: hashes what is in the slot and compares it with what the journal
     /// says. Returns how far the session is; 0 when the slot does not hold what was recorded.
     #[inline(never)]
-    pub fn resume(&mut self, init: &[u8], size: u32, stored: Progress) -> Progress {
+    pub fn resume(&mut self, owner: Protocol, init: &[u8], size: u32, stored: Progress) -> Progress {
         let session = bledfu_slot::journal::session_id(init);
-        self.state = State::Receiving { session, size };
+        self.state = State::Receiving { owner, session, size };
         self.slot_kept = true;
         self.crc = crc32();
         let crc = &mut self.crc;
@@ -255,12 +333,20 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         self.progress()
     }
 
-    /// Opens a session for an image of `size` bytes (at most [`Upload::limit`]).
+    /// Opens a session for an image of `size` bytes (at most [`Upload::limit`]); `init` is what the journal keeps of it to go on
+    /// after a reset, 1 to [`MAX_SESSION`] bytes.
     ///
     /// # Errors
     /// [`TransferError::Write`] when it does not fit.
     #[inline(never)]
-    pub fn begin(&mut self, init: &[u8], size: u32) -> Result<(), TransferError> {
+    pub fn begin(
+        &mut self,
+        owner: Protocol,
+        now_ms: u64,
+        init: &[u8],
+        size: u32,
+    ) -> Result<(), TransferError> {
+        self.fed_ms = Some(now_ms);
         let session = bledfu_slot::journal::session_id(init);
         // Progress first: with the session first, a cut in between would pair the new session with progress of
         // an older transfer of the very same packet.
@@ -278,7 +364,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         if size > self.limit() {
             return Err(TransferError::Write);
         }
-        self.state = State::Receiving { session, size };
+        self.state = State::Receiving { owner, session, size };
         self.slot_kept = true;
         self.restart(size);
         Ok(())
@@ -305,9 +391,53 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// [`TransferError::NotReceiving`], or [`TransferError::Write`] when the flash fails.
     pub fn prepare(&mut self, length: u32) -> Result<(), TransferError> {
         self.receiving()?;
-        self.writer
-            .prepare(&mut self.secondary, length)
-            .map_err(write_failed)
+        self.writer.prepare(&mut self.secondary, length).map_err(|error| {
+            note::error(format_args!("{error}"));
+            TransferError::Erase
+        })
+    }
+
+    /// For a protocol without objects: takes the next bytes of the image as they come, erases what is not erased yet, and
+    /// commits at every end of a sector and at the end of the image.
+    ///
+    /// # Errors
+    /// [`TransferError::Erase`] and [`TransferError::Write`] of the flash, also when there are more bytes than the image has.
+    /// The transfer is to be dropped then.
+    #[inline(never)]
+    pub fn stream(&mut self, mut bytes: &[u8]) -> Result<(), TransferError> {
+        let (_, size) = self.receiving()?;
+        while !bytes.is_empty() {
+            let position = self.writer.position();
+            let sector = self.sector_size();
+            let room = (sector - position % sector).min(size.saturating_sub(position));
+            let (now, later) = bytes.split_at(bytes.len().min(room as usize));
+            if now.is_empty() {
+                return Err(TransferError::Write);
+            }
+            self.prepare(now.len() as u32)?;
+            self.write(now)?;
+            let position = self.writer.position();
+            if position == size || position.is_multiple_of(sector) {
+                self.commit()?;
+            }
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// All bytes of the image are in the slot.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.state, State::Receiving { size, .. } if self.writer.committed() == size)
+    }
+
+    /// Bytes behind the last one received that are erased already, or need no erase.
+    pub fn erased_ahead(&self) -> u32 {
+        self.writer.erased_ahead()
+    }
+
+    /// SHA-256 of the file, as far as it was read back from the slot.
+    pub fn file_digest(&self) -> [u8; 32] {
+        self.writer.digest().file_digest()
     }
 
     /// Takes the next bytes of the image, all of them or none.
@@ -359,11 +489,65 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             Ok(_) => self.state = State::Staged,
             Err(_) => self.drop_progress(),
         }
+        self.close();
+        outcome
+    }
+
+    /// Checks the image in the slot and marks it for the boot stage: `swap_type` is test or permanent. For an image that was
+    /// received completely, now or before the last reset; the transfer is over then.
+    ///
+    /// # Errors
+    /// Why it is refused. Nothing has changed then.
+    #[inline(never)]
+    pub fn request(&mut self, swap_type: SwapType) -> Result<ImageInfo, TransferError> {
+        let slot = Slot::new(self.layout);
+        let (flash, policy, crypto) = (&mut self.secondary, &self.image_policy, &self.crypto);
+        // Hashed while it arrived, or from flash now.
+        let digest = matches!(self.state, State::Receiving { size, .. } if self.writer.committed() == size)
+            .then(|| self.writer.digest().image_digest())
+            .flatten();
+        let slot = match digest {
+            Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
+            None => slot.verify(flash, policy, crypto),
+        }
+        .map_err(|error| {
+            note::error(format_args!("the image is refused: {error}"));
+            TransferError::NotAnImage
+        })?;
+        // Only an init packet has a firmware version: the count stays where it is.
+        let fw_version = self.running_version();
+        self.stage(&slot, fw_version, swap_type)?;
+        self.state = State::Staged;
+        self.close();
+        Ok(*slot.info())
+    }
+
+    /// Drops the transfer and empties the slot, for the eye at once: trailer and head are erased, the rest follows while
+    /// nothing else happens ([`Upload::idle`]). The caller has made sure that nobody needs what is in it.
+    ///
+    /// # Errors
+    /// [`TransferError::Erase`]; the transfer is dropped all the same.
+    #[inline(never)]
+    pub fn erase(&mut self) -> Result<(), TransferError> {
+        self.state = State::Idle;
+        self.close();
+        let sector = self.sector_size();
+        let began = self.writer.begin::<S::Error>(sector, self.crypto.sha256());
+        self.writer.forget_erased();
+        let erased = began.and_then(|()| self.writer.prepare(&mut self.secondary, sector));
+        self.restart(0);
+        self.slot_kept = false;
+        erased.map_err(|error| {
+            note::error(format_args!("{error}"));
+            TransferError::Erase
+        })
+    }
+
+    fn close(&mut self) {
         match self.journal.close() {
             Ok(()) => self.slot_kept = false,
             Err(error) => note::warn(format_args!("the finished session stays in the journal: {error}")),
         }
-        outcome
     }
 
     #[inline(never)]
@@ -401,33 +585,46 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
                 TransferError::NotAnImage
             })?;
 
-        let info = *slot.info();
-        self.record_versions(expected.fw_version, &info);
+        self.stage(&slot, expected.fw_version, SwapType::Test)?;
+        Ok(*slot.info())
+    }
+
+    /// The last two writes of an update: its version, then the request.
+    fn stage(
+        &mut self,
+        slot: &Slot<Verified>,
+        fw_version: u32,
+        swap_type: SwapType,
+    ) -> Result<(), TransferError> {
+        self.record_versions(fw_version, slot.info());
         self.writer.forget_erased();
-        self.mark(&slot).map_err(|error| {
+        self.mark(slot, swap_type).map_err(|error| {
             note::error(format_args!("{error}"));
             TransferError::NotMarked
-        })?;
-        Ok(info)
+        })
     }
 
     /// Requests the swap. A write whose completion was lost may have been done all the same, one that was cut
     /// leaves a magic that is neither there nor absent, and one that succeeded may have left a wrong bit: what
     /// counts is what reads back. If it is not the request, start over once on an erased trailer.
     #[inline(never)]
-    fn mark(&mut self, slot: &Slot<Verified>) -> Result<(), trailer::TrailerError<S::Error>> {
+    fn mark(
+        &mut self,
+        slot: &Slot<Verified>,
+        swap_type: SwapType,
+    ) -> Result<(), trailer::TrailerError<S::Error>> {
         let flash = &mut self.secondary;
         let layout = self.layout.secondary_trailer();
-        let asked = trailer::request_test(flash, slot);
-        if requests_test(&Trailer::read(flash, &layout)?) {
+        let asked = trailer::request(flash, slot, swap_type);
+        if requests(&Trailer::read(flash, &layout)?, swap_type) {
             return Ok(());
         }
         if let Err(error) = asked {
             note::warn(format_args!("the request is written again: {error}"));
         }
         trailer::erase_trailer(flash, &layout)?;
-        trailer::request_test(flash, slot)?;
-        if requests_test(&Trailer::read(flash, &layout)?) {
+        trailer::request(flash, slot, swap_type)?;
+        if requests(&Trailer::read(flash, &layout)?, swap_type) {
             Ok(())
         } else {
             Err(trailer::TrailerError::BadMagic)
@@ -472,14 +669,20 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
 
     fn receiving(&self) -> Result<(u32, u32), TransferError> {
         match self.state {
-            State::Receiving { session, size } => Ok((session, size)),
+            State::Receiving { session, size, .. } => Ok((session, size)),
             State::Idle | State::Staged => Err(TransferError::NotReceiving),
         }
     }
 }
 
-fn requests_test(trailer: &Trailer) -> bool {
-    trailer.magic == Magic::Good && trailer.swap_type() == SwapType::Test
+/// Whether the trailer asks for just this.
+fn requests(trailer: &Trailer, swap_type: SwapType) -> bool {
+    let image_ok = if swap_type == SwapType::Permanent {
+        Flag::Set
+    } else {
+        Flag::Unset
+    };
+    trailer.magic == Magic::Good && trailer.swap_type() == swap_type && trailer.image_ok == image_ok
 }
 
 /// The first bytes of a digest, by which an image is recognised.
