@@ -19,8 +19,10 @@ use bledfu_slot::verify::{
 };
 use bledfu_swap::{BootConfig, BootReport, Downgrade};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
-use bledfu_transfer::ring::{ring_size, Frame, PushError, Ring, MAX_FRAME};
+use bledfu_transfer::ring::{ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
 use bledfu_transfer::secure_dfu::{Answer, Chip as ChipInfo, Config, SecureDfu, Then, Transport};
+use bledfu_transfer::smp::{self, System, ANSWER_SIZE, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
+use bledfu_transfer::target::Target;
 use bledfu_transfer::upload::{digest_prefix, Running, Upload};
 
 use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
@@ -343,12 +345,17 @@ impl Board {
         let policy = self.setup.image_policy();
         let (receiving, layout) = self.receiving()?;
         let upload = Upload::new(receiving, self.journal.clone(), crypto, layout, policy, running);
+        let mut target = Target::new(
+            upload,
+            self.primary.clone(),
+            self.setup.config(booted),
+            smp_config(),
+        );
+        target.restore();
         Ok(Device {
-            target: SecureDfu::new(upload, self.setup.config(booted)),
+            target,
             ring: Box::new(Ring::new()),
             image: *booted,
-            primary: self.primary.clone(),
-            layout,
             power: self.power.clone(),
         })
     }
@@ -424,11 +431,9 @@ impl Board {
 
 /// The application, from its start to the next reset.
 pub struct Device {
-    target: SecureDfu<'static, Area, Area, SimCrypto>,
+    target: Target<'static, Area, Area, Area, SimCrypto, DEFAULT_FRAME_SIZE>,
     ring: Box<Ring<RING_SIZE>>,
     image: ImageInfo,
-    primary: Area,
-    layout: Layout,
     power: Power,
 }
 
@@ -448,10 +453,9 @@ impl Device {
     /// # Errors
     /// When the trailer cannot be written.
     pub fn confirm(&mut self) -> Result<(), StartError> {
-        trailer::confirm(&mut self.primary, &self.layout)
-            .map_err(|error| StartError::Boot(format!("the image could not be confirmed: {error}")))?;
-        self.target.confirmed();
-        Ok(())
+        self.target
+            .confirm()
+            .map_err(|error| StartError::Boot(format!("the image could not be confirmed: {error}")))
     }
 
     /// Bluetooth thread: a write came in. It only goes into the ring.
@@ -468,17 +472,40 @@ impl Device {
     }
 
     /// Worker: handles the oldest frame, if there is one. Virtual time passes on the board's clock.
-    pub fn work(&mut self) -> Option<Answer> {
+    pub fn work(&mut self) -> Option<Reaction> {
         let mut buffer = [0; MAX_FRAME];
         let frame = self.ring.pop(&mut buffer)?;
         Some(self.handle(frame))
     }
 
     /// Worker: handles one frame, from a ring that the caller keeps.
-    pub fn handle(&mut self, frame: Frame<'_>) -> Answer {
+    pub fn handle(&mut self, frame: Frame<'_>) -> Reaction {
         self.power
             .advance_ns(frame.bytes.len() as u64 * CRC32_NS_PER_BYTE);
-        self.target.handle(frame, self.power.now_ns() / 1_000_000)
+        let now_ms = self.now_ms();
+        if frame.channel != Channel::Smp {
+            return Reaction::SecureDfu(self.target.handle(frame, now_ms));
+        }
+        let mut out = [0; ANSWER_SIZE];
+        let answer = self.target.handle_smp(frame.bytes, now_ms, &mut out);
+        Reaction::smp(answer, &out)
+    }
+
+    /// Worker: handles one whole SMP frame, of a door without fragments.
+    pub fn handle_smp_frame(&mut self, frame: &[u8]) -> Reaction {
+        self.power.advance_ns(frame.len() as u64 * CRC32_NS_PER_BYTE);
+        let mut out = [0; ANSWER_SIZE];
+        let answer = self.target.handle_smp_frame(frame, self.now_ms(), &mut out);
+        Reaction::smp(answer, &out)
+    }
+
+    /// Whether an erase comes before the next frame; see [`Target::is_behind`].
+    pub fn is_behind(&self) -> bool {
+        self.target.is_behind()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.power.now_ns() / 1_000_000
     }
 
     /// Worker: one erase while there is nothing else to do; false when there is nothing to erase.
@@ -488,7 +515,7 @@ impl Device {
 
     /// A peer connected and turned notifications on.
     pub fn link_up(&mut self, transport: Transport) {
-        self.target.link_up(transport, self.power.now_ns() / 1_000_000);
+        self.target.link_up(transport, self.now_ms());
     }
 
     /// The peer is gone; what it sent and nobody looked at yet goes with it.
@@ -499,7 +526,7 @@ impl Device {
 
     /// Whether a silent peer is to be disconnected.
     pub fn tick(&self) -> Then {
-        self.target.tick(self.power.now_ns() / 1_000_000)
+        self.target.tick(self.now_ms())
     }
 
     /// Most bytes the ring ever held.
@@ -507,8 +534,65 @@ impl Device {
         self.ring.high_water()
     }
 
-    /// The DFU target.
-    pub fn target(&self) -> &SecureDfu<'static, Area, Area, SimCrypto> {
-        &self.target
+    /// The Secure DFU front end.
+    pub fn secure_dfu(&self) -> &SecureDfu<'static, Area, Area, SimCrypto> {
+        self.target.secure_dfu()
+    }
+}
+
+/// What comes of one frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// On the control point.
+    SecureDfu(Answer),
+    /// On the SMP characteristic.
+    Smp {
+        /// The answer; `None` while the frame is not whole, or makes no sense.
+        bytes: Option<Vec<u8>>,
+        /// What comes after it.
+        then: Then,
+    },
+}
+
+impl Reaction {
+    fn smp(answer: Option<smp::Answer>, out: &[u8]) -> Self {
+        Self::Smp {
+            bytes: answer.map(|answer| out[..answer.length].to_vec()),
+            then: answer.map_or(Then::Continue, |answer| answer.then),
+        }
+    }
+
+    /// What goes back to the peer.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::SecureDfu(answer) => answer.reply.map(|reply| reply.encode().as_bytes().to_vec()),
+            Self::Smp { bytes, .. } => bytes.clone(),
+        }
+    }
+
+    /// What comes after it.
+    pub fn then(&self) -> Then {
+        match self {
+            Self::SecureDfu(answer) => answer.then,
+            Self::Smp { then, .. } => *then,
+        }
+    }
+}
+
+fn smp_config() -> smp::Config<'static> {
+    smp::Config {
+        system: System {
+            kernel: "bledfu",
+            node: "simulator",
+            release: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION"),
+            build: "",
+            machine: "arm",
+            processor: "cortex-m4",
+            board: "nrf52840dk",
+            os: "bledfu",
+        },
+        no_downgrade: false,
+        frame_count: DEFAULT_FRAME_COUNT as u32,
     }
 }

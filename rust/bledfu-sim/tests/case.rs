@@ -116,8 +116,8 @@ fn exchange(device: &mut Device, channel: Channel, bytes: &[u8]) -> Vec<Vec<u8>>
     let mut notified = Vec::new();
     for bytes in bytes.chunks(244) {
         device.receive(Frame { channel, bytes }).unwrap();
-        while let Some(answer) = device.work() {
-            notified.extend(answer.reply.map(|reply| reply.encode().as_bytes().to_vec()));
+        while let Some(reaction) = device.work() {
+            notified.extend(reaction.bytes());
         }
         while device.idle() {}
     }

@@ -29,10 +29,10 @@ use bledfu_slot::header::Version;
 use bledfu_slot::trailer::SwapType;
 use bledfu_swap::{BootAction, BootReport};
 use bledfu_transfer::ring::MAX_FRAME;
-use bledfu_transfer::secure_dfu::{Answer, Then, LAST_ANSWER_MS};
+use bledfu_transfer::secure_dfu::{Then, LAST_ANSWER_MS};
 use clap::{Args, ValueEnum};
 
-use crate::device::{Board, Device, StartError};
+use crate::device::{Board, Device, Reaction, StartError};
 use crate::power::Power;
 use crate::update::DeviceArgs;
 use doors::DoorArgs;
@@ -197,8 +197,12 @@ impl Worker {
                     Then::Continue
                 }
                 Event::Frame(frame) => {
-                    let answer = device.handle(frame);
-                    deliver(&answer, peer.as_deref())
+                    let reaction = device.handle(frame);
+                    let then = deliver(&reaction, peer.as_deref());
+                    if device.is_behind() {
+                        device.idle();
+                    }
+                    then
                 }
                 Event::Quiet => {
                     if !device.idle() {
@@ -225,15 +229,15 @@ impl Worker {
 }
 
 /// Sends the answer; a peer that does not take it is disconnected. A staged update is installed all the same.
-fn deliver(answer: &Answer, peer: Option<&Wire>) -> Then {
-    let (Some(reply), Some(wire)) = (&answer.reply, peer) else {
-        return answer.then;
+fn deliver(reaction: &Reaction, peer: Option<&Wire>) -> Then {
+    let (Some(reply), Some(wire)) = (reaction.bytes(), peer) else {
+        return reaction.then();
     };
-    match wire.send(reply.encode().as_bytes()) {
-        Err(error) if answer.then == Then::Continue => {
+    match wire.send(&reply) {
+        Err(error) if reaction.then() == Then::Continue => {
             log::warn!("the answer was not delivered: {error}");
             Then::Disconnect
         }
-        _ => answer.then,
+        _ => reaction.then(),
     }
 }

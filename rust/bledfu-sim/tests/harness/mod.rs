@@ -335,18 +335,18 @@ impl Peer {
     /// False when there is no frame to work on.
     fn work_once(&mut self) -> bool {
         let began = self.board.power.now_ns();
-        let Some(answer) = self.device().work() else {
+        let Some(reaction) = self.device().work() else {
             return false;
         };
         if self.board.power.is_off() {
             return true;
         }
-        if let Some(reply) = answer.reply {
+        if let Some(bytes) = reaction.bytes() {
             self.slowest_ns = self.slowest_ns.max(self.board.power.now_ns() - began);
-            self.inbox.push_back(reply.encode().as_bytes().to_vec());
+            self.inbox.push_back(bytes);
         }
-        if answer.then != Then::Continue {
-            self.then = answer.then;
+        if reaction.then() != Then::Continue {
+            self.then = reaction.then();
         }
         true
     }
