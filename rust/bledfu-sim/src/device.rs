@@ -542,6 +542,15 @@ impl Device {
     }
 }
 
+/// What the peer talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Control point and packet characteristic, or serial frames.
+    SecureDfu,
+    /// The SMP characteristic.
+    Smp,
+}
+
 /// What comes of one frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaction {
@@ -572,6 +581,14 @@ impl Reaction {
         match self {
             Self::SecureDfu(answer) => answer.reply.map(|reply| reply.encode().as_bytes().to_vec()),
             Self::Smp { bytes, .. } => bytes.clone(),
+        }
+    }
+
+    /// Where it goes back.
+    pub fn service(&self) -> Service {
+        match self {
+            Self::SecureDfu(_) => Service::SecureDfu,
+            Self::Smp { .. } => Service::Smp,
         }
     }
 

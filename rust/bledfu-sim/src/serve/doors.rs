@@ -126,7 +126,8 @@ pub struct Doors {
 impl Doors {
     fn terminal(&mut self, name: &str, path: &Path) -> Result<Terminal> {
         let terminal = Terminal::open().context("cannot make a pseudo-terminal")?;
-        self._terminals.push(TerminalLink::make(path, &terminal.peer_path)?);
+        self._terminals
+            .push(TerminalLink::make(path, &terminal.peer_path)?);
         self.add(name, &path.display().to_string());
         Ok(terminal)
     }

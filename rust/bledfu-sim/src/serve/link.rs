@@ -18,7 +18,8 @@ use bledfu_transfer::ring::{Frame, PushError, Ring, DEFAULT_RING_SIZE, MAX_FRAME
 use bledfu_transfer::smp::DEFAULT_FRAME_COUNT;
 use bledfu_wire::smp_console;
 
-use super::wire::{Framing, Service, Wire};
+use super::wire::{Framing, Wire};
+use crate::device::Service;
 
 /// Every wait for the other side ends after this long, to look again.
 const STEP: Duration = Duration::from_secs(1);

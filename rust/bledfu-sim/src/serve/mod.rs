@@ -38,7 +38,6 @@ use crate::power::Power;
 use crate::update::DeviceArgs;
 use doors::DoorArgs;
 use link::{Event, Link, Packet, Remote};
-use wire::Service;
 
 /// How often a device with nothing to do looks whether its peer is still alive.
 const TICK: Duration = Duration::from_secs(1);
@@ -237,11 +236,7 @@ fn deliver(reaction: &Reaction, peer: Option<&Remote>) -> Then {
     let (Some(answer), Some(remote)) = (reaction.bytes(), peer) else {
         return reaction.then();
     };
-    let service = match reaction {
-        Reaction::SecureDfu(_) => Service::SecureDfu,
-        Reaction::Smp { .. } => Service::Smp,
-    };
-    match remote.send(service, &answer) {
+    match remote.send(reaction.service(), &answer) {
         Err(error) if reaction.then() == Then::Continue => {
             log::warn!("the answer was not delivered: {error}");
             Then::Disconnect

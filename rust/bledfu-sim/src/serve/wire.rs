@@ -18,6 +18,8 @@ use bledfu_wire::slip;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
+use crate::device::Service;
+
 const CONTROL_WRITE: u8 = 0x01;
 const PACKET_WRITE: u8 = 0x02;
 const SMP_WRITE: u8 = 0x03;
@@ -86,15 +88,6 @@ impl Framing {
 fn notification(kind: u8, value: &[u8]) -> Vec<u8> {
     let [low, high] = (value.len() as u16).to_le_bytes();
     [&[low, high, kind], value].concat()
-}
-
-/// Who answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// On the control point, or in a serial frame.
-    SecureDfu,
-    /// On the SMP characteristic.
-    Smp,
 }
 
 /// Why the bytes on the wire are no frame.
