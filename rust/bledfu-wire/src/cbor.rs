@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reading the one CBOR map that an SMP request carries, and the types with which answers are written.
+//! Reading the one CBOR map that an SMP request carries, and writing that of an answer.
 //!
-//! Tolerant where clients differ: definite and indefinite maps, keys in any order, integers longer than they need to
-//! be, unknown keys with any value. Strict where bytes have no meaning: everything else is [`Code::Invalid`].
+//! Reading is tolerant where clients differ: definite and indefinite maps, keys in any order, integers longer than
+//! they need to be, unknown keys with any value. It is strict where bytes have no meaning: everything else is
+//! [`Code::Invalid`]. Writing is strict: definite maps, the shortest integers.
 
 use crate::smp::Code;
-use minicbor::data::Type;
+use minicbor::decode::info::Size;
 use minicbor::decode::Error;
-use minicbor::encode::write::{Cursor, EndOfSlice};
+use minicbor::encode::write::Cursor;
 use minicbor::{Decoder, Encoder};
 
-/// Writes the map of an answer into a slice.
-pub(crate) type Writer<'a> = Encoder<Cursor<&'a mut [u8]>>;
-/// Whether the map fitted.
-pub(crate) type Written = Result<(), minicbor::encode::Error<EndOfSlice>>;
-
-/// How deep arrays and maps may lie in each other in the value of an unknown key. Clients send none at all.
+/// How deep containers may lie in each other in the value of an unknown key; a string in pieces counts as one.
+/// Clients send none at all.
 pub(crate) const MAX_DEPTH: usize = 16;
+
+/// The end of what has no count in front.
+const BREAK: u8 = 0xFF;
+/// Major types, the upper three bits of an item's first byte (RFC 8949 §3.1).
+const ARRAY: u8 = 4;
+const MAP: u8 = 5;
+const TAG: u8 = 6;
 
 /// The entries of the map at the start of a payload; what lies behind the map is not looked at.
 pub(crate) struct Fields<'a> {
@@ -38,7 +42,7 @@ impl<'a> Fields<'a> {
         match &mut self.left {
             Some(0) => return Ok(None),
             Some(left) => *left -= 1,
-            None if matches!(self.decoder.datatype(), Ok(Type::Break)) => return Ok(None),
+            None if first_byte(&self.decoder) == Some(BREAK) => return Ok(None),
             None => {}
         }
         self.decoder.str().map(Some).map_err(invalid)
@@ -57,9 +61,19 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
+    /// As [`Fields::once`], for an integer of at most 32 bits.
+    pub(crate) fn once_u32(&mut self, field: &mut Option<u32>) -> Result<(), Code> {
+        if field.is_some() {
+            return Err(Code::Invalid);
+        }
+        let number = self.decoder.u64().map_err(invalid)?;
+        *field = Some(u32::try_from(number).map_err(|_| Code::Invalid)?);
+        Ok(())
+    }
+
     /// Leaves the value of the current key out.
     pub(crate) fn skip(&mut self) -> Result<(), Code> {
-        skip(&mut self.decoder)
+        skip(&mut self.decoder).ok_or(Code::Invalid)
     }
 }
 
@@ -70,80 +84,162 @@ enum Open {
     Counted(u16),
     /// Items up to the break.
     Array,
-    /// Items up to the break, which may only come where a key would.
+    /// Keys and values up to the break, which may only come where a key would.
     Map { value_next: bool },
+    /// Pieces of a string of this major type, up to the break.
+    Pieces(u8),
 }
 
-/// Skips one item. `Decoder::skip` knows no indefinite container inside another one unless it has a heap, and takes
-/// a break where none belongs, so it is left the items that are no containers.
-fn skip(decoder: &mut Decoder<'_>) -> Result<(), Code> {
-    let mut stack = [Open::Counted(0); MAX_DEPTH];
+/// Skips one item; `None` if it is none. `Decoder::skip` without a heap knows no indefinite container inside another
+/// one, and takes a break where none belongs.
+fn skip(decoder: &mut Decoder<'_>) -> Option<()> {
+    let mut stack = [Open::Array; MAX_DEPTH];
     let mut depth = 0_usize;
-    let mut current = Open::Counted(1);
+    let mut open = Open::Counted(1);
     loop {
-        // Close what is complete.
-        while let Open::Counted(0) = current {
+        let first = first_byte(decoder)?;
+        match &mut open {
+            Open::Array | Open::Map { value_next: false } | Open::Pieces(_) if first == BREAK => {
+                advance(decoder, 1)?;
+                open = Open::Counted(0);
+            }
+            Open::Pieces(major) => match item(decoder)? {
+                Open::Counted(0) if *major == first >> 5 => {}
+                _ => return None,
+            },
+            around => {
+                match around {
+                    Open::Counted(left) => *left = left.checked_sub(1)?,
+                    Open::Map { value_next } => *value_next = !*value_next,
+                    _ => {}
+                }
+                let inner = item(decoder)?;
+                if !matches!(inner, Open::Counted(0)) {
+                    *stack.get_mut(depth)? = open;
+                    depth += 1;
+                    open = inner;
+                }
+            }
+        }
+        while let Open::Counted(0) = open {
             let Some(outer) = depth.checked_sub(1) else {
-                return Ok(());
+                return Some(());
             };
             depth = outer;
-            current = *stack.get(depth).ok_or(Code::Invalid)?;
+            open = *stack.get(depth)?;
         }
-        let kind = decoder.datatype().map_err(invalid)?;
-        if kind == Type::Break {
-            match current {
-                Open::Array | Open::Map { value_next: false } => {
-                    decoder.set_position(decoder.position() + 1);
-                    current = Open::Counted(0);
-                    continue;
-                }
-                _ => return Err(Code::Invalid),
-            }
-        }
-        // One item less to come in `current`.
-        match &mut current {
-            Open::Counted(left) => *left = left.saturating_sub(1),
-            Open::Array => {}
-            Open::Map { value_next } => *value_next = !*value_next,
-        }
-        // Tags belong to the item behind them.
-        while decoder.datatype().map_err(invalid)? == Type::Tag {
-            decoder.tag().map_err(invalid)?;
-        }
-        let opened = match decoder.datatype().map_err(invalid)? {
-            Type::Array | Type::ArrayIndef => match decoder.array().map_err(invalid)? {
-                Some(count) => counted(decoder, count, 1)?,
-                None => Open::Array,
-            },
-            Type::Map | Type::MapIndef => match decoder.map().map_err(invalid)? {
-                Some(count) => counted(decoder, count, 2)?,
-                None => Open::Map { value_next: false },
-            },
-            Type::Break => return Err(Code::Invalid),
-            _ => {
-                decoder.skip().map_err(invalid)?;
-                continue;
-            }
-        };
-        *stack.get_mut(depth).ok_or(Code::Invalid)? = current;
-        depth += 1;
-        current = opened;
     }
 }
 
-/// A container of `count` times `per_entry` items. Each item has at least one byte, so a count above the bytes that
-/// are left is refused before anything is counted down.
-fn counted(decoder: &Decoder<'_>, count: u64, per_entry: u64) -> Result<Open, Code> {
-    let left = decoder.input().len().saturating_sub(decoder.position());
-    match count.checked_mul(per_entry) {
-        Some(items) if items <= left as u64 => {
-            u16::try_from(items).map(Open::Counted).map_err(|_| Code::Invalid)
+/// Skips one item with the tags in front of it, but not what is in a container: that is what it returns.
+fn item(decoder: &mut Decoder<'_>) -> Option<Open> {
+    let (kind, head) = loop {
+        let first = first_byte(decoder)?;
+        let head = advance(decoder, Size::head(first).ok()? as u64)?;
+        match first >> 5 {
+            TAG => {}
+            _ if first == BREAK => return None,
+            kind => break (kind, head),
         }
-        _ => Err(Code::Invalid),
+    };
+    let (count, per_entry) = match Size::tail(head).ok()? {
+        Size::Head => (0, 0),
+        Size::Bytes(count) => {
+            advance(decoder, count)?;
+            (0, 0)
+        }
+        Size::Items(count) if kind == MAP => (count, 2),
+        Size::Items(count) => (count, 1),
+        Size::Indef => {
+            return Some(match kind {
+                ARRAY => Open::Array,
+                MAP => Open::Map { value_next: false },
+                string => Open::Pieces(string),
+            })
+        }
+    };
+    // Each item has at least one byte: a count of more is refused before anything is counted down.
+    let items = count.checked_mul(per_entry)?;
+    let left = decoder.input().len().saturating_sub(decoder.position());
+    match u16::try_from(items) {
+        Ok(items) if usize::from(items) <= left => Some(Open::Counted(items)),
+        _ => None,
     }
+}
+
+fn first_byte(decoder: &Decoder<'_>) -> Option<u8> {
+    decoder.input().get(decoder.position()).copied()
+}
+
+/// Takes `count` bytes, whatever they are; `None` if there are not so many.
+fn advance<'a>(decoder: &mut Decoder<'a>, count: u64) -> Option<&'a [u8]> {
+    let start = decoder.position();
+    let end = start.checked_add(usize::try_from(count).ok()?)?;
+    let bytes = decoder.input().get(start..end)?;
+    decoder.set_position(end);
+    Some(bytes)
 }
 
 /// Whatever is wrong with the CBOR, the peer is told the same.
 fn invalid(_: Error) -> Code {
     Code::Invalid
+}
+
+/// Writes the map of an answer into a slice. That something did not fit is asked once, at the end: nothing can be
+/// done about it in between, and the code is half as long.
+pub(crate) struct Writer<'a> {
+    encoder: Encoder<Cursor<&'a mut [u8]>>,
+    fits: bool,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(out: &'a mut [u8]) -> Self {
+        Self {
+            encoder: Encoder::new(Cursor::new(out)),
+            fits: true,
+        }
+    }
+
+    /// Bytes written; `None` if they are not all there.
+    pub(crate) fn finish(self) -> Option<usize> {
+        self.fits.then(|| self.encoder.writer().position())
+    }
+
+    /// Begins a map; so many keys and values must follow.
+    pub(crate) fn map(&mut self, entries: usize) -> &mut Self {
+        self.fits &= self.encoder.map(entries as u64).is_ok();
+        self
+    }
+
+    /// Begins an array; so many items must follow.
+    pub(crate) fn array(&mut self, items: usize) -> &mut Self {
+        self.fits &= self.encoder.array(items as u64).is_ok();
+        self
+    }
+
+    /// A key or a text.
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
+        self.fits &= self.encoder.str(text).is_ok();
+        self
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.fits &= self.encoder.bytes(bytes).is_ok();
+        self
+    }
+
+    pub(crate) fn flag(&mut self, flag: bool) -> &mut Self {
+        self.fits &= self.encoder.bool(flag).is_ok();
+        self
+    }
+
+    pub(crate) fn number(&mut self, number: u32) -> &mut Self {
+        self.fits &= self.encoder.u32(number).is_ok();
+        self
+    }
+
+    pub(crate) fn signed(&mut self, number: i8) -> &mut Self {
+        self.fits &= self.encoder.i8(number).is_ok();
+        self
+    }
 }

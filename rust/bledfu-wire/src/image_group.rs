@@ -17,7 +17,7 @@
 //! Every parameter may be absent. There is one image, so no entry names its number. Source: Zephyr `img_mgmt.c`,
 //! `img_mgmt_state.c`, `smp_group_1.rst`.
 
-use crate::cbor::{Fields, Writer, Written};
+use crate::cbor::{Fields, Writer};
 use crate::smp::{op, Code};
 use core::fmt;
 use minicbor::Decoder;
@@ -103,7 +103,7 @@ fn decode_upload(payload: &[u8]) -> Result<Upload<'_>, Code> {
     let mut fields = Fields::of(payload)?;
     while let Some(key) = fields.next_key()? {
         match key {
-            "image" => fields.once(&mut image, Decoder::u32)?,
+            "image" => fields.once_u32(&mut image)?,
             "off" => fields.once(&mut offset, Decoder::u64)?,
             "len" => fields.once(&mut length, Decoder::u64)?,
             "sha" => fields.once(&mut sha, Decoder::bytes)?,
@@ -127,7 +127,7 @@ fn decode_erase(payload: &[u8]) -> Result<Request<'_>, Code> {
     let mut fields = Fields::of(payload)?;
     while let Some(key) = fields.next_key()? {
         match key {
-            "slot" => fields.once(&mut slot, Decoder::u32)?,
+            "slot" => fields.once_u32(&mut slot)?,
             _ => fields.skip()?,
         }
     }
@@ -337,10 +337,10 @@ pub struct ImageState<'a> {
 }
 
 impl ImageState<'_> {
-    fn write(&self, to: &mut Writer<'_>) -> Written {
-        to.map(8)?.str("slot")?.u8(self.slot)?;
-        to.str("version")?.str(self.version)?;
-        to.str("hash")?.bytes(&self.hash)?;
+    fn write(&self, to: &mut Writer<'_>) {
+        to.map(8).text("slot").number(self.slot.into());
+        to.text("version").text(self.version);
+        to.text("hash").bytes(&self.hash);
         for (key, flag) in [
             ("bootable", self.bootable),
             ("pending", self.pending),
@@ -348,9 +348,8 @@ impl ImageState<'_> {
             ("active", self.active),
             ("permanent", self.permanent),
         ] {
-            to.str(key)?.bool(flag)?;
+            to.text(key).flag(flag);
         }
-        Ok(())
     }
 }
 
@@ -366,14 +365,13 @@ pub struct SlotInfo {
 }
 
 impl SlotInfo {
-    fn write(&self, to: &mut Writer<'_>) -> Written {
-        to.map(2 + u64::from(self.upload_image_id.is_some()))?;
-        to.str("slot")?.u8(self.slot)?;
-        to.str("size")?.u32(self.size)?;
+    fn write(&self, to: &mut Writer<'_>) {
+        to.map(2 + usize::from(self.upload_image_id.is_some()));
+        to.text("slot").number(self.slot.into());
+        to.text("size").number(self.size);
         if let Some(id) = self.upload_image_id {
-            to.str("upload_image_id")?.u32(id)?;
+            to.text("upload_image_id").number(id);
         }
-        Ok(())
     }
 }
 
@@ -399,35 +397,34 @@ pub enum Response<'a> {
 }
 
 impl Response<'_> {
-    pub(crate) fn write(&self, to: &mut Writer<'_>) -> Written {
+    pub(crate) fn write(&self, to: &mut Writer<'_>) {
         match *self {
             Self::State(images) => {
-                to.map(2)?.str("images")?.array(images.len() as u64)?;
+                to.map(2).text("images").array(images.len());
                 for image in images {
-                    image.write(to)?;
+                    image.write(to);
                 }
-                to.str("splitStatus")?.u8(0)?.ok()
+                to.text("splitStatus").number(0);
             }
             Self::Upload { offset, matches } => {
-                to.map(1 + u64::from(matches.is_some()))?
-                    .str("off")?
-                    .u32(offset)?;
+                to.map(1 + usize::from(matches.is_some()))
+                    .text("off")
+                    .number(offset);
                 if let Some(matches) = matches {
-                    to.str("match")?.bool(matches)?;
+                    to.text("match").flag(matches);
                 }
-                Ok(())
             }
             Self::SlotInfo {
                 slots,
                 max_image_size,
             } => {
-                to.map(1)?.str("images")?.array(1)?;
-                to.map(3)?.str("image")?.u8(0)?;
-                to.str("slots")?.array(slots.len() as u64)?;
+                to.map(1).text("images").array(1);
+                to.map(3).text("image").number(0);
+                to.text("slots").array(slots.len());
                 for slot in slots {
-                    slot.write(to)?;
+                    slot.write(to);
                 }
-                to.str("max_image_size")?.u32(max_image_size)?.ok()
+                to.text("max_image_size").number(max_image_size);
             }
         }
     }

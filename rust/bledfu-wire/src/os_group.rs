@@ -13,10 +13,9 @@
 //! Every parameter may be absent. The clock (command 4) is refused as not supported. Source: Zephyr `os_mgmt.c`,
 //! `smp_group_0.rst`.
 
-use crate::cbor::{Fields, Writer, Written};
+use crate::cbor::{Fields, Writer};
 use crate::smp::{op, Code};
 use core::fmt;
-use minicbor::data::Type;
 use minicbor::Decoder;
 
 /// Command numbers.
@@ -98,11 +97,14 @@ fn decode_reset(payload: &[u8]) -> Result<(bool, Option<u32>), Code> {
     let mut fields = Fields::of(payload)?;
     while let Some(key) = fields.next_key()? {
         match key {
-            "force" => fields.once(&mut force, |value| match value.datatype()? {
-                Type::Bool => value.bool(),
-                _ => value.u32().map(|number| number != 0),
+            "force" => fields.once(&mut force, |value| {
+                let start = value.position();
+                value.bool().or_else(|_| {
+                    value.set_position(start);
+                    value.u64().map(|number| number != 0)
+                })
             })?,
-            "boot_mode" => fields.once(&mut boot_mode, Decoder::u32)?,
+            "boot_mode" => fields.once_u32(&mut boot_mode)?,
             _ => fields.skip()?,
         }
     }
@@ -194,21 +196,26 @@ pub enum Response<'a> {
 }
 
 impl Response<'_> {
-    pub(crate) fn write(&self, to: &mut Writer<'_>) -> Written {
+    pub(crate) fn write(&self, to: &mut Writer<'_>) {
         match *self {
-            Self::Echo(text) => to.map(1)?.str("r")?.str(text)?.ok(),
-            Self::Parameters { buf_size, buf_count } => {
-                to.map(2)?.str("buf_size")?.u32(buf_size)?;
-                to.str("buf_count")?.u32(buf_count)?.ok()
+            Self::Echo(text) => {
+                to.map(1).text("r").text(text);
             }
-            Self::Info(text) => to.map(1)?.str("output")?.str(text)?.ok(),
-            Self::Bootloader { name } => to.map(1)?.str("bootloader")?.str(name)?.ok(),
+            Self::Parameters { buf_size, buf_count } => {
+                to.map(2).text("buf_size").number(buf_size);
+                to.text("buf_count").number(buf_count);
+            }
+            Self::Info(text) => {
+                to.map(1).text("output").text(text);
+            }
+            Self::Bootloader { name } => {
+                to.map(1).text("bootloader").text(name);
+            }
             Self::Mode { mode, no_downgrade } => {
-                to.map(1 + u64::from(no_downgrade))?.str("mode")?.i8(mode)?;
+                to.map(1 + usize::from(no_downgrade)).text("mode").signed(mode);
                 if no_downgrade {
-                    to.str("no-downgrade")?.bool(true)?;
+                    to.text("no-downgrade").flag(true);
                 }
-                Ok(())
             }
         }
     }

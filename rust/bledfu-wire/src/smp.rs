@@ -13,11 +13,9 @@
 //! version 2 and `{"rc": n}` with the nearest protocol error in version 1, whose clients cannot read the header of
 //! version 2. Source: Zephyr `smp.c` and `smp_protocol.rst`.
 
-use crate::cbor::{Writer, Written};
+use crate::cbor::Writer;
 use crate::{image_group, os_group};
 use core::fmt;
-use minicbor::encode::write::Cursor;
-use minicbor::Encoder;
 
 /// Length in bytes of the header of a frame.
 pub const HEADER_SIZE: usize = 8;
@@ -338,37 +336,33 @@ pub fn encode(context: &Context, response: &Response<'_>, out: &mut [u8]) -> usi
 
 /// Length of the map, `None` if it does not fit.
 fn encode_body(context: &Context, response: &Response<'_>, body: &mut [u8]) -> Option<u16> {
-    let mut writer = Encoder::new(Cursor::new(body));
-    write(context, response, &mut writer).ok()?;
-    u16::try_from(writer.writer().position()).ok()
-}
-
-fn write(context: &Context, response: &Response<'_>, to: &mut Writer<'_>) -> Written {
+    let mut writer = Writer::new(body);
     match response {
-        Response::Empty => to.map(0)?.ok(),
-        Response::Failed(failure) => write_failure(context.version, *failure, to),
-        Response::Os(response) => response.write(to),
-        Response::Image(response) => response.write(to),
-    }
-}
-
-fn write_failure(version: Version, failure: Failure, to: &mut Writer<'_>) -> Written {
-    let (group, number, code) = match failure {
-        Failure::Smp(Code::Ok) => return to.map(0)?.ok(),
-        Failure::Smp(code) => return write_code(code, to),
-        Failure::Os(error) => (OS_GROUP, error as u8, error.code()),
-        Failure::Image(error) => (IMAGE_GROUP, error as u8, error.code()),
-    };
-    match version {
-        Version::V1 => write_code(code, to),
-        Version::V2 => {
-            to.map(1)?.str("err")?.map(2)?;
-            to.str("group")?.u16(group)?;
-            to.str("rc")?.u8(number)?.ok()
+        Response::Empty | Response::Failed(Failure::Smp(Code::Ok)) => {
+            writer.map(0);
         }
+        Response::Failed(failure) => write_failure(context.version, *failure, &mut writer),
+        Response::Os(response) => response.write(&mut writer),
+        Response::Image(response) => response.write(&mut writer),
     }
+    u16::try_from(writer.finish()?).ok()
 }
 
-fn write_code(code: Code, to: &mut Writer<'_>) -> Written {
-    to.map(1)?.str("rc")?.u8(code as u8)?.ok()
+fn write_failure(version: Version, failure: Failure, to: &mut Writer<'_>) {
+    let (group, number, code) = match failure {
+        Failure::Smp(code) => (None, code as u8, code),
+        Failure::Os(error) => (Some(OS_GROUP), error as u8, error.code()),
+        Failure::Image(error) => (Some(IMAGE_GROUP), error as u8, error.code()),
+    };
+    let number = match (version, group) {
+        (Version::V2, Some(group)) => {
+            to.map(1).text("err").map(2).text("group").number(group.into());
+            number
+        }
+        _ => {
+            to.map(1);
+            code as u8
+        }
+    };
+    to.text("rc").number(number.into());
 }
