@@ -41,3 +41,33 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let field = bytes.get(at..at.checked_add(2)?)?;
     Some(u16::from_le_bytes(field.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod testing {
+    extern crate std;
+    use std::vec::Vec;
+
+    /// Bytes written as pairs of hexadecimal digits; spaces and bars only divide.
+    pub fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text
+            .chars()
+            .filter(|c| !c.is_whitespace() && *c != '|')
+            .map(|c| c.to_digit(16).unwrap() as u8)
+            .collect();
+        assert!(digits.len() % 2 == 0, "half a byte");
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    /// A frame of version 2 with sequence number 1.
+    pub fn frame(op: u8, group: u16, command: u8, payload: &[u8]) -> Vec<u8> {
+        let header = crate::smp::Header {
+            version: 1,
+            op,
+            length: payload.len() as u16,
+            group,
+            sequence: 1,
+            command,
+        };
+        [&header.encode(), payload].concat()
+    }
+}
