@@ -54,7 +54,7 @@ mod testing {
             .filter(|c| !c.is_whitespace() && *c != '|')
             .map(|c| c.to_digit(16).unwrap() as u8)
             .collect();
-        assert!(digits.len() % 2 == 0, "half a byte");
+        assert!(digits.len().is_multiple_of(2), "half a byte");
         digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
     }
 
