@@ -6,6 +6,7 @@
 //! - [`init_packet`]: the signed init packet (protobuf) that opens a transfer.
 //! - [`slip`]: framing of the serial transport.
 //! - [`smp`]: frames of mcumgr's protocol, with the commands of [`os_group`] and [`image_group`].
+//! - [`smp_console`]: framing of SMP on a serial console.
 //!
 //! No state of a transfer, no flash, no policy: those are `bledfu-transfer` and `bledfu-slot`. Nothing here
 //! panics, whatever the bytes are; everything that can be constructed can be encoded.
@@ -29,6 +30,7 @@ pub mod os_group;
 pub mod secure_dfu;
 pub mod slip;
 pub mod smp;
+pub mod smp_console;
 
 /// Reads a little-endian `u32` at `at`; `None` when the bytes end before it.
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
