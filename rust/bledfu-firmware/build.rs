@@ -18,5 +18,11 @@ fn main() {
     options.constant("bool", "SOFTDEVICE_IGNORE", "n");
     options.constant("u32", "RESET_DELAY_MS", "0");
     options.constant("u8", "LOG_LEVEL", "3");
+    options.constant("usize", "SMP_FRAME_SIZE", "0");
+    options.constant("u32", "SMP_FRAME_COUNT", "0");
+    options.text("NODE", "BT_DEVICE_NAME");
+    options.text("MACHINE", "ARCH");
+    options.text("PROCESSOR", "SOC");
+    options.text("BOARD", "BOARD");
     options.write();
 }

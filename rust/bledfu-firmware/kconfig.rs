@@ -26,13 +26,18 @@ impl Kconfig {
         }
     }
 
-    /// What `CONFIG_BLEDFU_<name>` is set to; `n` if it is not.
+    /// What `CONFIG_BLEDFU_<name>` is set to; `n` if it is not, `default` without a build.
     fn value(&self, name: &str, default: &str) -> String {
+        self.any(&format!("BLEDFU_{name}"), default)
+    }
+
+    /// What `CONFIG_<name>` is set to.
+    fn any(&self, name: &str, default: &str) -> String {
         let Some(config) = &self.config else {
             return default.to_owned();
         };
         let set = config.lines().find_map(|line| {
-            line.strip_prefix("CONFIG_BLEDFU_")?
+            line.strip_prefix("CONFIG_")?
                 .strip_prefix(name)?
                 .strip_prefix('=')
         });
@@ -48,6 +53,18 @@ impl Kconfig {
             (_, number) => number.to_owned(),
         };
         self.constants += &format!("pub const {name}: {kind} = {value};\n");
+    }
+
+    /// A text `name`: what `CONFIG_<option>` is set to, quotes and all; empty if it is not.
+    #[allow(dead_code)] // The boot image has no use for it.
+    pub fn text(&mut self, name: &str, option: &str) {
+        let value = self.any(option, "n");
+        let value = if value.starts_with('"') {
+            value
+        } else {
+            "\"\"".to_owned()
+        };
+        self.constants += &format!("pub const {name}: &str = {value};\n");
     }
 
     /// The choice of `zephyr/Kconfig.swap`.

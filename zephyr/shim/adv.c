@@ -16,6 +16,9 @@ LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 static const struct bt_data advertised[] = {
 	BT_DATA_BYTES(BT_DATA_FLAGS, BT_LE_AD_GENERAL | BT_LE_AD_NO_BREDR),
 	BLEDFU_AD_UUID,
+#if defined(CONFIG_BLEDFU_SMP)
+	BLEDFU_AD_SMP_UUID,
+#endif
 };
 static atomic_t wanted;
 

@@ -10,7 +10,8 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <zephyr/toolchain.h>
+#include <sys/types.h>
+#include <zephyr/kernel.h>
 
 #define BLEDFU_SHIM_TIMED_OUT     (-1)
 #define BLEDFU_SHIM_BUSY          (-2)
@@ -19,22 +20,26 @@
 #define BLEDFU_SHIM_TOO_LONG      (-5)
 #define BLEDFU_SHIM_OTHER(err)    (-100 - (err)) /* a positive errno */
 
-/* The two characteristics, for bledfu_rs_push. */
+/* The characteristics, for bledfu_rs_push; answers go to CONTROL and SMP. */
 #define BLEDFU_CHANNEL_CONTROL 0
 #define BLEDFU_CHANNEL_PACKET  1
+#define BLEDFU_CHANNEL_SMP     2
 
 /* ---- C provides ---- */
 
 /* flash.c; area: 0 primary, 1 secondary, 2 journal, 3 third area (scratch). sector is 0 when its erase pages are not all of one size. */
 int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,
 			       uint32_t *unit);
+/* Reads and writes are of at most BLEDFU_SHIM_PAGE bytes, and of one page of it; aligned in RAM or not. */
+#define BLEDFU_SHIM_PAGE 256
 int32_t bledfu_shim_flash_read(uint8_t area, uint32_t offset, uint8_t *bytes, uint32_t length);
 int32_t bledfu_shim_flash_write(uint8_t area, uint32_t offset, const uint8_t *bytes,
 				uint32_t length);
 int32_t bledfu_shim_flash_erase(uint8_t area, uint32_t offset, uint32_t length);
 
-/* peer.c; notify copies; delivered waits until all notifications have left. */
-int32_t bledfu_shim_notify(const uint8_t *bytes, uint32_t length);
+/* peer.c; notify copies; payload is what one notification holds; delivered waits until all notifications have left. */
+int32_t bledfu_shim_notify(uint8_t channel, const uint8_t *bytes, uint32_t length);
+uint32_t bledfu_shim_payload(void);
 int32_t bledfu_shim_delivered(uint32_t timeout_ms);
 void bledfu_shim_disconnect(void);
 void bledfu_shim_hurry(void);
@@ -45,6 +50,7 @@ void bledfu_shim_unlock(uint32_t key);
 void bledfu_shim_wait(uint32_t timeout_ms);
 void bledfu_shim_wake(void);
 uint64_t bledfu_shim_uptime_ms(void);
+extern const char bledfu_shim_kernel_version[];
 void bledfu_shim_sleep_ms(uint32_t ms);
 FUNC_NORETURN void bledfu_shim_reset(void);
 
@@ -57,12 +63,6 @@ uint32_t bledfu_shim_keys(uint8_t kind, const uint8_t **bytes);
 /* log.c; level: 1 error to 4 debug; line ends with a zero byte. */
 void bledfu_shim_log(uint8_t level, const char *line);
 FUNC_NORETURN void bledfu_shim_panic(const uint8_t *file, uint32_t length, uint32_t line);
-
-/* rust_app.c, for an application in Rust: bt_enable, bt_is_ready, and bledfu.h. */
-int32_t bledfu_shim_bluetooth_enable(void);
-uint32_t bledfu_shim_bluetooth_ready(void);
-int32_t bledfu_shim_advertise(void);
-int32_t bledfu_shim_confirm(void);
 
 /* boot/src: called between any two flash operations of the boot stage. */
 void bledfu_shim_boot_feed(void);
@@ -85,14 +85,26 @@ uint64_t bledfu_rs_boot(void);
 
 /* ---- between the files of the shim ---- */
 
-/* True on the thread that runs bledfu_rs_run. */
-int bledfu_worker_is_current(void);
+/* The thread that runs bledfu_rs_run. */
+extern const k_tid_t bledfu_worker;
 
 struct bt_conn;
 struct bt_gatt_attr;
-/* The characteristic that answers are notified on. */
+/* The characteristics that answers are notified on. */
 extern const struct bt_gatt_attr *const bledfu_control_point;
-/* Makes conn the peer if there is none; true when conn is the peer now. */
-bool bledfu_peer_claim(struct bt_conn *conn);
+extern const struct bt_gatt_attr *const bledfu_smp_characteristic;
+
+#if defined(CONFIG_BLEDFU_AUTHENTICATED_LINK)
+#define BLEDFU_PERM_WRITE BT_GATT_PERM_WRITE_AUTHEN
+#elif defined(CONFIG_BLEDFU_ENCRYPTED_LINK)
+#define BLEDFU_PERM_WRITE BT_GATT_PERM_WRITE_ENCRYPT
+#else
+#define BLEDFU_PERM_WRITE BT_GATT_PERM_WRITE
+#endif
+
+/* peer.c: what both services do with a subscription and a write; answer is the characteristic that must be subscribed. */
+ssize_t bledfu_peer_subscribe(struct bt_conn *conn, const struct bt_gatt_attr *attr, uint16_t value);
+ssize_t bledfu_peer_write(uint8_t channel, const struct bt_gatt_attr *answer, struct bt_conn *conn,
+			  const void *buf, uint16_t len, uint16_t offset);
 
 #endif

@@ -74,7 +74,7 @@ int bledfu_confirm(void)
 {
 	int result = -ETIMEDOUT;
 
-	if (bledfu_worker_is_current()) {
+	if (k_current_get() == bledfu_worker) {
 		return -EDEADLK;
 	}
 	if (k_mutex_lock(&confirming, K_MSEC(CONFIRM_WAIT_MS)) != 0) {

@@ -34,8 +34,6 @@ BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_INSTALL_SWAP_SCRATCH) || DT_NODE_EXISTS(S
 BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
 
-#define CHUNK 256 /* a page of a NOR flash */
-
 enum operation { READ, WRITE, ERASE };
 
 static const uint8_t ids[] = {
@@ -52,7 +50,7 @@ static struct {
 	uint32_t offset;
 	uint32_t length;
 	int result;
-	uint8_t bytes[CHUNK] __aligned(4);
+	uint8_t bytes[BLEDFU_SHIM_PAGE] __aligned(4);
 } job;
 
 static int execute(void)
@@ -151,36 +149,18 @@ int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, ui
 
 int32_t bledfu_shim_flash_read(uint8_t area, uint32_t offset, uint8_t *bytes, uint32_t length)
 {
-	while (length > 0) {
-		uint32_t part = MIN(length, CHUNK);
-		int32_t status = run(READ, area, offset, part, NULL);
+	int32_t status = run(READ, area, offset, length, NULL);
 
-		if (status != 0) {
-			return status;
-		}
-		memcpy(bytes, job.bytes, part);
-		bytes += part;
-		offset += part;
-		length -= part;
+	if (status == 0) {
+		memcpy(bytes, job.bytes, length);
 	}
-	return 0;
+	return status;
 }
 
 int32_t bledfu_shim_flash_write(uint8_t area, uint32_t offset, const uint8_t *bytes,
 				uint32_t length)
 {
-	while (length > 0) {
-		uint32_t part = MIN(length, CHUNK - offset % CHUNK);
-		int32_t status = run(WRITE, area, offset, part, bytes);
-
-		if (status != 0) {
-			return status;
-		}
-		bytes += part;
-		offset += part;
-		length -= part;
-	}
-	return 0;
+	return run(WRITE, area, offset, length, bytes);
 }
 
 int32_t bledfu_shim_flash_erase(uint8_t area, uint32_t offset, uint32_t length)

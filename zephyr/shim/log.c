@@ -8,6 +8,13 @@
 
 LOG_MODULE_REGISTER(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 
+#if defined(CONFIG_RUST) && defined(CONFIG_ARM)
+/* Asked for by a core library that cargo has built from source; nothing unwinds. */
+__weak void __aeabi_unwind_cpp_pr0(void)
+{
+}
+#endif
+
 void bledfu_shim_log(uint8_t level, const char *line)
 {
 	if (level == LOG_LEVEL_ERR) {

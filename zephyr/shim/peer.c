@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The peer: the first one that subscribes, until it disconnects. What the worker does with it. */
+/*
+ * The peer: the first one that subscribes, until it disconnects. A write of it is checked for what ATT demands, copied into
+ * Rust's ring, and answered; nothing in a callback waits. Below, what the worker does with the peer.
+ */
 #include <errno.h>
 #include <zephyr/kernel.h>
 #include <zephyr/logging/log.h>
@@ -15,13 +18,16 @@ LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
  */
 #define ASKED_EVENTS 16
 
+#define MAX_WRITE 512 /* the longest attribute value of ATT */
+
 static struct bt_conn *peer;
 static struct k_spinlock peer_lock;
 /* Notifications that have not left yet. */
 static atomic_t pending;
 static K_SEM_DEFINE(sent, 0, 1);
 
-bool bledfu_peer_claim(struct bt_conn *conn)
+/* Makes conn the peer if there is none; true when conn is the peer now. */
+static bool claim(struct bt_conn *conn)
 {
 	bool claimed = false;
 	bool is_peer = false;
@@ -37,6 +43,36 @@ bool bledfu_peer_claim(struct bt_conn *conn)
 		bledfu_rs_link(1);
 	}
 	return is_peer;
+}
+
+ssize_t bledfu_peer_subscribe(struct bt_conn *conn, const struct bt_gatt_attr *attr, uint16_t value)
+{
+	if (value == BT_GATT_CCC_NOTIFY && !claim(conn)) {
+		return BT_GATT_ERR(BT_ATT_ERR_PROCEDURE_IN_PROGRESS);
+	}
+	return sizeof(value);
+}
+
+ssize_t bledfu_peer_write(uint8_t channel, const struct bt_gatt_attr *answer, struct bt_conn *conn,
+			  const void *buf, uint16_t len, uint16_t offset)
+{
+	if (offset != 0) {
+		return BT_GATT_ERR(BT_ATT_ERR_INVALID_OFFSET);
+	}
+	if (len > MAX_WRITE) {
+		return BT_GATT_ERR(BT_ATT_ERR_INVALID_ATTRIBUTE_LEN);
+	}
+	if (!bt_gatt_is_subscribed(conn, answer, BT_GATT_CCC_NOTIFY)) {
+		return BT_GATT_ERR(BT_ATT_ERR_CCC_IMPROPER_CONF);
+	}
+	if (!claim(conn)) {
+		return BT_GATT_ERR(BT_ATT_ERR_PROCEDURE_IN_PROGRESS);
+	}
+	if (bledfu_rs_push(channel, buf, len) != 0) {
+		/* Only a request has an answer: of a packet that is lost, the worker tells the peer. */
+		return BT_GATT_ERR(BT_ATT_ERR_INSUFFICIENT_RESOURCES);
+	}
+	return len;
 }
 
 static struct bt_conn *peer_get(void)
@@ -81,7 +117,7 @@ static void notified(struct bt_conn *conn, void *user_data)
 	}
 }
 
-int32_t bledfu_shim_notify(const uint8_t *bytes, uint32_t length)
+int32_t bledfu_shim_notify(uint8_t channel, const uint8_t *bytes, uint32_t length)
 {
 	struct bt_gatt_notify_params params = {
 		.attr = bledfu_control_point, .data = bytes, .len = length, .func = notified};
@@ -90,6 +126,9 @@ int32_t bledfu_shim_notify(const uint8_t *bytes, uint32_t length)
 
 	if (conn == NULL) {
 		return BLEDFU_SHIM_NOT_CONNECTED;
+	}
+	if (IS_ENABLED(CONFIG_BLEDFU_SMP) && channel == BLEDFU_CHANNEL_SMP) {
+		params.attr = bledfu_smp_characteristic;
 	}
 	k_sem_reset(&sent);
 	atomic_inc(&pending);
@@ -105,6 +144,18 @@ int32_t bledfu_shim_notify(const uint8_t *bytes, uint32_t length)
 		return BLEDFU_SHIM_NOT_CONNECTED;
 	}
 	return err == 0 ? 0 : BLEDFU_SHIM_OTHER(-err);
+}
+
+uint32_t bledfu_shim_payload(void)
+{
+	struct bt_conn *conn = peer_get();
+	uint16_t mtu = 0;
+
+	if (conn != NULL) {
+		mtu = bt_gatt_get_mtu(conn);
+		bt_conn_unref(conn);
+	}
+	return mtu > 3 ? mtu - 3 : 0;
 }
 
 int32_t bledfu_shim_delivered(uint32_t timeout_ms)

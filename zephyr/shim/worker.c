@@ -6,8 +6,11 @@
 #include <zephyr/sys/reboot.h>
 
 #include "bledfu_shim.h"
+#include "compat.h"
 
 LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
+
+const char bledfu_shim_kernel_version[] = KERNEL_VERSION_STRING;
 
 static K_SEM_DEFINE(work, 0, 1);
 static struct k_spinlock lock;
@@ -19,11 +22,6 @@ static void worker_thread(void *a, void *b, void *c)
 
 K_THREAD_DEFINE(bledfu_worker, CONFIG_BLEDFU_STACK_SIZE, worker_thread, NULL, NULL, NULL,
 		CONFIG_BLEDFU_THREAD_PRIORITY, 0, 0);
-
-int bledfu_worker_is_current(void)
-{
-	return k_current_get() == bledfu_worker;
-}
 
 uint32_t bledfu_shim_lock(void)
 {

@@ -2,7 +2,7 @@
 //! What the Bluetooth thread leaves for the worker: frames, and word of the link. Used behind the spin lock.
 
 use crate::options;
-use bledfu_transfer::ring::{ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
+use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
 
 /// Longest packet at the smallest MTU, 23.
 const SHORTEST_PACKET: usize = 20;
@@ -12,6 +12,17 @@ const _: () = assert!(
     options::RING_SIZE >= ring_size(options::OBJECT_SIZE as usize, SHORTEST_PACKET),
     "CONFIG_BLEDFU_RING_SIZE does not hold one object in packets of 20 bytes and the request behind it: \
      raise it (or remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE"
+);
+
+const _: () = assert!(
+    options::RING_SIZE
+        >= smp_ring_size(
+            options::SMP_FRAME_SIZE,
+            options::SMP_FRAME_COUNT as usize,
+            SHORTEST_PACKET
+        ),
+    "CONFIG_BLEDFU_RING_SIZE does not hold the SMP frames in fragments of 20 bytes: raise it (or remove the line, its default \
+     follows), or lower CONFIG_BLEDFU_SMP_FRAME_SIZE or CONFIG_BLEDFU_SMP_FRAME_COUNT"
 );
 
 /// Frames and link events, in the order the worker must see them.

@@ -2,7 +2,7 @@
 //! The update service of a device. Only wiring: everything that decides is in the crates it puts together.
 //!
 //! ```text
-//!  Bluetooth thread ── push, link ──► inbox ──► worker: SecureDfu ──► Area (flash)
+//!  Bluetooth thread ── push, link ──► inbox ──► worker: Target ──► Area (flash)
 //!                   ◄───────────── notify ─────────┘      then: go on, close the link, or reset
 //! ```
 //! A C product links it as the library `rust/module`; a Rust product depends on this crate. In both, C starts the worker
@@ -30,20 +30,28 @@ mod tests;
 
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::verify::SoftCrypto;
-use bledfu_slot::{trailer, Layout};
+use bledfu_slot::Layout;
 use bledfu_transfer::note;
 use bledfu_transfer::ring::{Channel, Frame, PushError, MAX_FRAME};
-use bledfu_transfer::secure_dfu::{Answer, SecureDfu, Then, Transport, LAST_ANSWER_MS};
+use bledfu_transfer::secure_dfu::{Answer, Then, Transport, LAST_ANSWER_MS};
+use bledfu_transfer::smp::ANSWER_SIZE;
+use bledfu_transfer::target::Target;
 use bledfu_wire::secure_dfu::{Reply, ResultCode};
+use bledfu_wire::smp::Failure;
 use bledfu_zephyr::flash::Area;
 use bledfu_zephyr::worker::{self, Event, NotTaken, Service};
-use bledfu_zephyr::{ble, export_entry_points, log as zephyr_log};
+use bledfu_zephyr::{ble, export_entry_points, log as zephyr_log, ZephyrError};
 use inbox::{Inbox, Next};
 
 /// How long the worker sleeps when there is nothing to do, before it looks at the clock.
 const TICK_MS: u32 = 1000;
 /// How long the last answer may take to leave; the update is staged, so it is installed all the same.
 const DELIVERY_MS: u32 = 2000;
+
+/// In the code of a refusal (`bledfu.h`): it was over SMP; then the group, and the error.
+const SMP_REFUSAL: u32 = 1 << 31;
+/// The group of errors of SMP itself.
+const SMP_LEVEL: u8 = 0xFF;
 
 static INBOX: worker::Shared<Inbox> = worker::Shared::new(Inbox::new());
 
@@ -54,10 +62,10 @@ export_entry_points!(Firmware);
 
 impl Service for Firmware {
     fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken> {
-        let channel = if channel == 0 {
-            Channel::Control
-        } else {
-            Channel::Packet
+        let channel = match channel {
+            0 => Channel::Control,
+            1 => Channel::Packet,
+            _ => Channel::Smp,
         };
         match INBOX.with(|inbox| inbox.push(Frame { channel, bytes })) {
             Ok(()) => {
@@ -107,8 +115,7 @@ type Primary = Persistent<Area>;
 
 /// The worker: owner of all three partitions.
 struct Device<'k> {
-    target: SecureDfu<'k, Area, Area, SoftCrypto>,
-    primary: Primary,
+    target: Target<'k, Primary, Area, Area, SoftCrypto, { options::SMP_FRAME_SIZE }>,
     layout: Layout,
     patience_ms: u32,
 }
@@ -131,6 +138,7 @@ impl Device<'_> {
                 self.confirm();
                 Then::Continue
             }
+            Next::Frame(frame) if frame.channel == Channel::Smp => self.handle_smp(frame.bytes),
             Next::Frame(frame) => self.handle(frame),
             Next::Lost(packets) => {
                 note::warn(format_args!(
@@ -155,8 +163,9 @@ impl Device<'_> {
         }
     }
 
+    #[inline(never)]
     fn handle(&mut self, frame: Frame<'_>) -> Then {
-        let before = self.target.incoming().copied();
+        let before = self.target.secure_dfu().incoming().copied();
         let held = self.target.upload().committed();
         let answer = self.target.handle(frame, worker::uptime_ms());
         let then = deliver(&answer);
@@ -168,7 +177,7 @@ impl Device<'_> {
             let code = u32::from(opcode) << 16 | u32::from(extended) << 8 | u32::from(code.byte());
             worker::tell(Event::Refused { code });
         }
-        let Some(incoming) = self.target.incoming().copied() else {
+        let Some(incoming) = self.target.secure_dfu().incoming().copied() else {
             return then;
         };
         let committed = self.target.upload().committed();
@@ -189,13 +198,57 @@ impl Device<'_> {
         then
     }
 
+    /// As [`Device::handle`], for a fragment of an SMP frame.
+    #[inline(never)]
+    fn handle_smp(&mut self, fragment: &[u8]) -> Then {
+        let (before, held) = (self.target.incoming(), self.target.upload().committed());
+        let was_staged = self.target.upload().is_staged();
+        let was_confirmed = self.target.upload().running().confirmed;
+        let mut out = [0; ANSWER_SIZE];
+        let Some(answer) = self.target.handle_smp(fragment, worker::uptime_ms(), &mut out) else {
+            return Then::Continue;
+        };
+        let sent = out.get(..answer.length).map(|bytes| send(bytes, ble::notify_smp));
+        if let Some(failure) = answer.failure {
+            let (group, number) = match failure {
+                Failure::Smp(code) => (SMP_LEVEL, code as u8),
+                Failure::Os(error) => (0, error as u8),
+                Failure::Image(error) => (1, error as u8),
+            };
+            let code = SMP_REFUSAL | u32::from(group) << 8 | u32::from(number);
+            worker::tell(Event::Refused { code });
+        }
+        let (now, upload) = (self.target.incoming(), self.target.upload());
+        if let Some(size) = now {
+            if before != now {
+                ble::hurry();
+            }
+            if upload.committed() != held {
+                let received = upload.committed();
+                worker::tell(Event::Progress { received, size });
+            }
+            if upload.is_staged() && !was_staged {
+                // SMP does not count firmware versions.
+                worker::tell(Event::Staged { size, fw_version: 0 });
+            }
+        }
+        if upload.running().confirmed && !was_confirmed {
+            worker::tell(Event::Confirmed { done: true });
+        }
+        // The next frame must not wait for an erase in its own time.
+        if self.target.is_behind() {
+            self.target.idle();
+        }
+        match (answer.then, sent) {
+            (Then::Continue, Some(Err(()))) => Then::Disconnect,
+            (then, _) => then,
+        }
+    }
+
     /// The self-test passed.
     fn confirm(&mut self) {
-        let done = match trailer::confirm(&mut self.primary, &self.layout) {
-            Ok(()) => {
-                self.target.confirmed();
-                true
-            }
+        let done = match self.target.confirm() {
+            Ok(()) => true,
             Err(error) => {
                 note::error(format_args!("the image could not be confirmed: {error}"));
                 false
@@ -214,7 +267,7 @@ impl Device<'_> {
         ble::disconnect();
         worker::sleep_ms(LAST_ANSWER_MS as u32 + options::RESET_DELAY_MS);
         if worker::tell(Event::Resetting) {
-            note::info(format_args!("reset to install the update"));
+            note::info(format_args!("reset"));
             worker::reset();
         }
         note::info(format_args!(
@@ -225,15 +278,20 @@ impl Device<'_> {
 
 /// Sends the answer; a peer that does not take it is disconnected, unless all is done anyhow.
 fn deliver(answer: &Answer) -> Then {
-    // A peer that has gone while its request was handled must not leave its answer to the next one.
-    if INBOX.with(|inbox| inbox.is_link_gone()) {
-        return answer.then;
-    }
-    match answer.reply.map(|reply| ble::notify(reply.encode().as_bytes())) {
-        Some(Err(error)) if answer.then == Then::Continue => {
-            note::warn(format_args!("an answer was not delivered: {error}"));
-            Then::Disconnect
-        }
+    match answer
+        .reply
+        .map(|reply| send(reply.encode().as_bytes(), ble::notify))
+    {
+        Some(Err(())) if answer.then == Then::Continue => Then::Disconnect,
         _ => answer.then,
     }
+}
+
+/// Notifies the peer. One that has gone while its request was handled must not leave its answer to the next one.
+#[inline(never)]
+fn send(bytes: &[u8], notify: fn(&[u8]) -> Result<(), ZephyrError>) -> Result<(), ()> {
+    if INBOX.with(|inbox| inbox.is_link_gone()) {
+        return Ok(());
+    }
+    notify(bytes).map_err(|error| note::warn(format_args!("an answer was not delivered: {error}")))
 }

@@ -8,7 +8,9 @@ use bledfu_slot::verify::{read_header, ImagePolicy, PublicKey, SoftCrypto};
 use bledfu_slot::{read_bytes, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::init_check::{Accepted, InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
-use bledfu_transfer::secure_dfu::{Chip, Config, SecureDfu};
+use bledfu_transfer::secure_dfu::{Chip, Config};
+use bledfu_transfer::smp::{self, System};
+use bledfu_transfer::target::Target;
 use bledfu_transfer::upload::{digest_prefix, Running, Upload};
 use bledfu_zephyr::flash::{Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE};
 use bledfu_zephyr::worker::{self, Event};
@@ -102,6 +104,11 @@ fn admit(accepted: &Accepted) -> bool {
     })
 }
 
+/// As [`admit`], for an SMP upload, which names no firmware version.
+fn admit_smp(size: u32) -> bool {
+    worker::tell(Event::Started { size, fw_version: 0 })
+}
+
 impl<'k> Device<'k> {
     /// Opens the partitions and looks what runs. [`Device::ready`] comes next.
     #[inline(never)]
@@ -135,11 +142,11 @@ impl<'k> Device<'k> {
             unsigned: false,
         };
         let upload = Upload::new(secondary, journal, SoftCrypto, layout, policy, running);
-        let mut target = SecureDfu::new_forgetful(upload, config(package));
-        target.set_admission(admit);
+        let mut target = Target::new(upload, primary, config(package), smp_config());
+        target.secure_dfu_mut().set_admission(admit);
+        target.smp_mut().set_admission(admit_smp);
         Ok(Self {
             target,
-            primary,
             layout,
             patience_ms: 0,
         })
@@ -157,6 +164,24 @@ impl<'k> Device<'k> {
             confirmed: self.target.upload().running().confirmed,
             fw_version: self.target.running_version(),
         });
+    }
+}
+
+fn smp_config() -> smp::Config<'static> {
+    smp::Config {
+        system: System {
+            kernel: "Zephyr",
+            node: options::NODE,
+            release: worker::kernel_version(),
+            version: "",
+            build: "",
+            machine: options::MACHINE,
+            processor: options::PROCESSOR,
+            board: options::BOARD,
+            os: "Zephyr",
+        },
+        no_downgrade: false,
+        frame_count: options::SMP_FRAME_COUNT,
     }
 }
 

@@ -13,6 +13,9 @@ pub const TOO_LONG: i32 = -5;
 /// Any other errno `e` is `OTHER - e`.
 pub const OTHER: i32 = -100;
 
+/// Bytes of the longest read or write of a flash, and of the block that it must not leave.
+pub const PAGE: usize = 256;
+
 extern "C" {
     /// Size of the area, start on its device, erase unit and write unit; `sector` is 0 when erase units differ.
     pub fn bledfu_shim_flash_open(
@@ -22,23 +25,26 @@ extern "C" {
         sector: *mut u32,
         unit: *mut u32,
     ) -> i32;
+    /// At most [`PAGE`] bytes, as a write.
     pub fn bledfu_shim_flash_read(area: u8, offset: u32, bytes: *mut u8, length: u32) -> i32;
     pub fn bledfu_shim_flash_write(area: u8, offset: u32, bytes: *const u8, length: u32) -> i32;
     pub fn bledfu_shim_flash_erase(area: u8, offset: u32, length: u32) -> i32;
 
-    /// Queues one notification for the peer.
-    pub fn bledfu_shim_notify(bytes: *const u8, length: u32) -> i32;
+    /// Queues one notification for the peer; `channel` is 0 (control point) or 2 (SMP).
+    pub fn bledfu_shim_notify(channel: u8, bytes: *const u8, length: u32) -> i32;
+    /// Bytes of the longest notification the peer takes; 0 without a peer.
+    pub fn bledfu_shim_payload() -> u32;
     /// Waits until every queued notification has left.
     pub fn bledfu_shim_delivered(timeout_ms: u32) -> i32;
     pub fn bledfu_shim_disconnect();
     /// Asks the peer for a short connection interval.
     pub fn bledfu_shim_hurry();
 
-    /// For an application in Rust: `bt_enable`, `bt_is_ready`, and the public API.
-    pub fn bledfu_shim_bluetooth_enable() -> i32;
-    pub fn bledfu_shim_bluetooth_ready() -> u32;
-    pub fn bledfu_shim_advertise() -> i32;
-    pub fn bledfu_shim_confirm() -> i32;
+    /// Zephyr's own, and the public API of `bledfu.h`, for an application in Rust. They return negative errnos.
+    pub fn bt_enable(ready: *const core::ffi::c_void) -> i32;
+    pub fn bt_is_ready() -> bool;
+    pub fn bledfu_advertising_start() -> i32;
+    pub fn bledfu_confirm() -> i32;
 
     /// Takes the spin lock between the Bluetooth thread and the worker; the key goes back to `unlock`.
     pub fn bledfu_shim_lock() -> u32;
@@ -47,6 +53,8 @@ extern "C" {
     pub fn bledfu_shim_wait(timeout_ms: u32);
     pub fn bledfu_shim_wake();
     pub fn bledfu_shim_uptime_ms() -> u64;
+    /// The first byte of a text that ends with a zero byte.
+    pub static bledfu_shim_kernel_version: core::ffi::c_char;
     pub fn bledfu_shim_sleep_ms(ms: u32);
     pub fn bledfu_shim_reset() -> !;
 

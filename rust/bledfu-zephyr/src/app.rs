@@ -3,19 +3,27 @@
 
 use crate::{abi, ZephyrError};
 
+/// A function of C returns 0 or a negative errno.
+fn done(status: i32) -> Result<(), ZephyrError> {
+    match status {
+        0.. => Ok(()),
+        errno => Err(ZephyrError::Errno(errno.saturating_neg())),
+    }
+}
+
 /// Brings Bluetooth up.
 ///
 /// # Errors
 /// Of `bt_enable`.
 pub fn enable_bluetooth() -> Result<(), ZephyrError> {
-    // SAFETY: no arguments.
-    ZephyrError::check(unsafe { abi::bledfu_shim_bluetooth_enable() })
+    // SAFETY: no callback, so it returns when Bluetooth is up.
+    done(unsafe { abi::bt_enable(core::ptr::null()) })
 }
 
 /// Bluetooth is up.
 pub fn is_bluetooth_ready() -> bool {
     // SAFETY: no arguments.
-    unsafe { abi::bledfu_shim_bluetooth_ready() != 0 }
+    unsafe { abi::bt_is_ready() }
 }
 
 /// Advertises the service, now and after every disconnect.
@@ -24,14 +32,14 @@ pub fn is_bluetooth_ready() -> bool {
 /// Of `bt_le_adv_start`.
 pub fn advertise() -> Result<(), ZephyrError> {
     // SAFETY: no arguments.
-    ZephyrError::check(unsafe { abi::bledfu_shim_advertise() })
+    done(unsafe { abi::bledfu_advertising_start() })
 }
 
 /// Confirms the running image: the boot stage will not take it back. Waits for the worker.
 ///
 /// # Errors
-/// The flash's, or [`ZephyrError::TimedOut`] when the worker has failed.
+/// The errnos of `bledfu_confirm` (`bledfu.h`).
 pub fn confirm() -> Result<(), ZephyrError> {
     // SAFETY: no arguments.
-    ZephyrError::check(unsafe { abi::bledfu_shim_confirm() })
+    done(unsafe { abi::bledfu_confirm() })
 }

@@ -8,15 +8,38 @@ use crate::{abi, worker, ZephyrError};
 const TRIES: u32 = 40;
 const PAUSE_MS: u32 = 50;
 
-/// Notifies the peer; tries again while no buffer is free.
+const CONTROL: u8 = 0;
+const SMP: u8 = 2;
+
+/// Notifies the peer on the control point; tries again while no buffer is free.
 ///
 /// # Errors
 /// [`ZephyrError::NotConnected`] when there is nobody to tell, [`ZephyrError::NoBuffer`] after two seconds.
 pub fn notify(bytes: &[u8]) -> Result<(), ZephyrError> {
+    notify_on(CONTROL, bytes)
+}
+
+/// Sends one SMP frame, in as few notifications as the MTU allows.
+///
+/// # Errors
+/// As [`notify`]; of each notification.
+pub fn notify_smp(frame: &[u8]) -> Result<(), ZephyrError> {
+    // SAFETY: no arguments.
+    let payload = unsafe { abi::bledfu_shim_payload() } as usize;
+    if payload == 0 {
+        return Err(ZephyrError::NotConnected);
+    }
+    frame
+        .chunks(payload)
+        .try_for_each(|fragment| notify_on(SMP, fragment))
+}
+
+#[inline(never)]
+fn notify_on(channel: u8, bytes: &[u8]) -> Result<(), ZephyrError> {
     let length = u32::try_from(bytes.len()).map_err(|_| ZephyrError::NoBuffer)?;
     for _ in 1..TRIES {
         // SAFETY: C reads `length` bytes and copies them before it returns.
-        match ZephyrError::check(unsafe { abi::bledfu_shim_notify(bytes.as_ptr(), length) }) {
+        match ZephyrError::check(unsafe { abi::bledfu_shim_notify(channel, bytes.as_ptr(), length) }) {
             Err(ZephyrError::NoBuffer) => worker::sleep_ms(PAUSE_MS),
             other => return other,
         }
@@ -57,6 +80,19 @@ mod tests {
         assert_eq!(notify(&[0x60, 3, 1]), Ok(()));
         assert_eq!(device.notified(), [[0x60, 3, 1]]);
         assert_eq!(device.uptime_ms(), 3 * u64::from(PAUSE_MS));
+    }
+
+    #[test]
+    fn an_smp_frame_is_cut_into_notifications_as_long_as_the_mtu_allows() {
+        let device = fake::device();
+        let frame: std::vec::Vec<u8> = (0..250).map(|byte| byte as u8).collect();
+        assert_eq!(notify_smp(&frame), Ok(()));
+        let sent = device.notified();
+        assert_eq!(
+            sent.iter().map(std::vec::Vec::len).collect::<std::vec::Vec<_>>(),
+            [100, 100, 50]
+        );
+        assert_eq!(sent.concat(), frame);
     }
 
     #[test]

@@ -141,6 +141,7 @@ extern "C" fn bledfu_shim_flash_open(
 
 #[no_mangle]
 extern "C" fn bledfu_shim_flash_read(area: u8, offset: u32, bytes: *mut u8, length: u32) -> i32 {
+    assert!(length <= 256, "one page at most");
     // SAFETY: `Area::read` passes a slice's pointer and length.
     let bytes = unsafe { core::slice::from_raw_parts_mut(bytes, length as usize) };
     state(|state| {
@@ -152,6 +153,7 @@ extern "C" fn bledfu_shim_flash_read(area: u8, offset: u32, bytes: *mut u8, leng
 
 #[no_mangle]
 extern "C" fn bledfu_shim_flash_write(area: u8, offset: u32, bytes: *const u8, length: u32) -> i32 {
+    assert!(offset / 256 == (offset + length - 1) / 256, "within one page");
     // SAFETY: `Area::write` passes a slice's pointer and length.
     let bytes = unsafe { core::slice::from_raw_parts(bytes, length as usize) };
     flash_call(|state| {
@@ -184,7 +186,16 @@ fn flash_call(work: impl FnOnce(&mut State)) -> i32 {
 }
 
 #[no_mangle]
-extern "C" fn bledfu_shim_notify(bytes: *const u8, length: u32) -> i32 {
+extern "C" fn bledfu_shim_payload() -> u32 {
+    100
+}
+
+#[no_mangle]
+#[allow(non_upper_case_globals)]
+static bledfu_shim_kernel_version: [u8; 6] = *b"4.2.0\0";
+
+#[no_mangle]
+extern "C" fn bledfu_shim_notify(_channel: u8, bytes: *const u8, length: u32) -> i32 {
     // SAFETY: `notify` passes a slice's pointer and length.
     let bytes = unsafe { core::slice::from_raw_parts(bytes, length as usize) };
     state(|state| {
@@ -211,22 +222,22 @@ extern "C" fn bledfu_shim_disconnect() {
 extern "C" fn bledfu_shim_hurry() {}
 
 #[no_mangle]
-extern "C" fn bledfu_shim_bluetooth_enable() -> i32 {
+extern "C" fn bt_enable(_ready: *const core::ffi::c_void) -> i32 {
     0
 }
 
 #[no_mangle]
-extern "C" fn bledfu_shim_bluetooth_ready() -> u32 {
-    1
+extern "C" fn bt_is_ready() -> bool {
+    true
 }
 
 #[no_mangle]
-extern "C" fn bledfu_shim_advertise() -> i32 {
+extern "C" fn bledfu_advertising_start() -> i32 {
     0
 }
 
 #[no_mangle]
-extern "C" fn bledfu_shim_confirm() -> i32 {
+extern "C" fn bledfu_confirm() -> i32 {
     0
 }
 

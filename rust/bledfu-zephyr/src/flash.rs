@@ -5,7 +5,8 @@
 //! the driver on a thread of its own and copies through a word-aligned buffer there, so that a completion that never
 //! comes leaves nobody waiting and no caller's memory in the driver's hands.
 
-use crate::{abi, ZephyrError};
+use crate::abi::{self, PAGE};
+use crate::ZephyrError;
 use core::fmt;
 use embedded_storage::nor_flash::{
     check_erase, check_read, check_write, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
@@ -178,16 +179,15 @@ impl ReadNorFlash for Area {
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
         check_read(self, offset, bytes.len())?;
-        // SAFETY: C writes at most `bytes.len()` bytes to `bytes` and does not keep the pointer; the length fits u32
-        // because it was checked against the partition's size.
-        Self::done(unsafe {
-            abi::bledfu_shim_flash_read(
-                self.partition as u8,
-                offset,
-                bytes.as_mut_ptr(),
-                bytes.len() as u32,
-            )
-        })
+        let mut at = offset;
+        for page in bytes.chunks_mut(PAGE) {
+            // SAFETY: C writes at most `page.len()` bytes to `page` and does not keep the pointer.
+            Self::done(unsafe {
+                abi::bledfu_shim_flash_read(self.partition as u8, at, page.as_mut_ptr(), page.len() as u32)
+            })?;
+            at += page.len() as u32;
+        }
+        Ok(())
     }
 
     fn capacity(&self) -> usize {
@@ -207,10 +207,18 @@ impl NorFlash for Area {
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), FlashError> {
         check_write(self, offset, bytes.len())?;
-        // SAFETY: C reads `bytes.len()` bytes, which fit u32 as above, and does not keep the pointer.
-        Self::done(unsafe {
-            abi::bledfu_shim_flash_write(self.partition as u8, offset, bytes.as_ptr(), bytes.len() as u32)
-        })
+        let (mut at, mut left) = (offset, bytes);
+        while !left.is_empty() {
+            let room = PAGE - at as usize % PAGE;
+            let (page, later) = left.split_at(left.len().min(room));
+            // SAFETY: C reads `page.len()` bytes and does not keep the pointer.
+            Self::done(unsafe {
+                abi::bledfu_shim_flash_write(self.partition as u8, at, page.as_ptr(), page.len() as u32)
+            })?;
+            at += page.len() as u32;
+            left = later;
+        }
+        Ok(())
     }
 }
 
@@ -231,6 +239,18 @@ mod tests {
         area.erase(4096, 8192).unwrap();
         area.read(4096, &mut bytes).unwrap();
         assert_eq!(bytes, [0xFF; 8]);
+    }
+
+    #[test]
+    fn long_reads_and_writes_reach_the_driver_page_by_page() {
+        let device = fake::device();
+        let mut area = Area::open(Partition::Secondary).unwrap();
+        let bytes: std::vec::Vec<u8> = (0..1000u32).map(|at| at as u8).collect();
+        area.write(4096 - 100, &bytes).unwrap();
+        assert_eq!(device.flash_calls(), 5, "100, three whole pages, and the rest");
+        let mut back = [0; 1000];
+        area.read(4096 - 100, &mut back).unwrap();
+        assert_eq!(back.as_slice(), bytes);
     }
 
     #[test]

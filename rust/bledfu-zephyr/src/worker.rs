@@ -30,6 +30,13 @@ impl<T> Shared<T> {
     }
 }
 
+/// Zephyr's version, such as `4.2.0`.
+pub fn kernel_version() -> &'static str {
+    // SAFETY: it is the first byte of a constant text that ends with a zero byte.
+    let version = unsafe { core::ffi::CStr::from_ptr(&raw const abi::bledfu_shim_kernel_version) };
+    version.to_str().unwrap_or_default()
+}
+
 /// Sleeps until [`wake`], or for `timeout_ms`.
 pub fn wait(timeout_ms: u32) {
     // SAFETY: integers only.

@@ -26,8 +26,14 @@ extern "C" {
 /** 16-bit UUID of the Secure DFU service, by which phones find a device. */
 #define BLEDFU_UUID16_VAL 0xFE59
 
-/** Entry for the advertising data of a product that advertises itself. */
-#define BLEDFU_AD_UUID BT_DATA_BYTES(BT_DATA_UUID16_ALL, 0x59, 0xFE)
+/** UUID of the SMP service (mcumgr), which is there with CONFIG_BLEDFU_SMP. */
+#define BLEDFU_SMP_UUID128_VAL                                                                     \
+	BT_UUID_128_ENCODE(0x8D53DC1D, 0x1DB7, 0x4CD3, 0x868B, 0x8A527460AA84)
+
+/** Entries for the advertising data of a product that advertises itself. */
+#define BLEDFU_AD_UUID     BT_DATA_BYTES(BT_DATA_UUID16_ALL, 0x59, 0xFE)
+/** As BLEDFU_AD_UUID, for the SMP service. */
+#define BLEDFU_AD_SMP_UUID BT_DATA_BYTES(BT_DATA_UUID128_ALL, BLEDFU_SMP_UUID128_VAL)
 
 /** What happened. */
 enum bledfu_event {
@@ -80,7 +86,10 @@ struct bledfu_event_info {
 		} progress;
 		/** BLEDFU_EVENT_REFUSED */
 		struct {
-			/** Secure DFU: op code << 16 | extended code << 8 | result code. */
+			/**
+			 * Secure DFU: op code << 16 | extended code << 8 | result code. SMP: 1 << 31 |
+			 * group << 8 | error, with group 0xFF for an error of SMP itself.
+			 */
 			uint32_t code;
 		} refused;
 		/** BLEDFU_EVENT_CONFIRMED */

@@ -44,11 +44,16 @@ static void after(void *fixture)
 
 ZTEST(flash_driver, test_programs_stay_in_a_page_and_come_from_aligned_ram)
 {
+	/* As Rust cuts 1000 bytes (rust/bledfu-zephyr/src/flash.rs). */
 	static const uint32_t expected[] = {16, 256, 256, 256, 216};
 	uint32_t offset = PAGE - 16;
+	uint32_t done = 0;
 
-	/* An odd source: the driver must not see it. */
-	zassert_ok(bledfu_shim_flash_write(SECONDARY, offset, pattern + 1, 1000));
+	for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
+		/* An odd source: the driver must not see it. */
+		zassert_ok(bledfu_shim_flash_write(SECONDARY, offset + done, pattern + 1 + done, expected[i]));
+		done += expected[i];
+	}
 	zassert_equal(test_flash_call_count, ARRAY_SIZE(expected));
 	for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
 		const struct test_flash_call *call = &test_flash_calls[i];
@@ -68,7 +73,9 @@ ZTEST(flash_driver, test_programs_stay_in_a_page_and_come_from_aligned_ram)
 ZTEST(flash_driver, test_reads_go_to_aligned_ram_first)
 {
 	memcpy(test_flash_bytes() + 8, pattern, 600);
-	zassert_ok(bledfu_shim_flash_read(SECONDARY, 8, seen + 3, 600));
+	for (uint32_t at = 0; at < 600; at += 200) {
+		zassert_ok(bledfu_shim_flash_read(SECONDARY, 8 + at, seen + 3 + at, 200));
+	}
 	zassert_mem_equal(seen + 3, pattern, 600);
 	for (uint32_t i = 0; i < test_flash_call_count; i++) {
 		const struct test_flash_call *call = &test_flash_calls[i];
@@ -96,8 +103,8 @@ ZTEST(flash_driver, test_an_error_of_the_driver_arrives)
 	test_flash_fail_next(TEST_FLASH_ERASE, -EIO);
 	zassert_equal(bledfu_shim_flash_erase(SECONDARY, 0, PAGE), BLEDFU_SHIM_OTHER(EIO));
 	test_flash_fail_next(TEST_FLASH_WRITE, -EACCES);
-	zassert_equal(bledfu_shim_flash_write(SECONDARY, 0, pattern, 512), BLEDFU_SHIM_OTHER(EACCES));
-	zassert_equal(test_flash_call_count, 2, "nothing is programmed after the page that failed");
+	zassert_equal(bledfu_shim_flash_write(SECONDARY, 0, pattern, 256), BLEDFU_SHIM_OTHER(EACCES));
+	zassert_equal(test_flash_call_count, 2);
 	test_flash_fail_next(TEST_FLASH_READ, -EBUSY);
 	zassert_equal(bledfu_shim_flash_read(SECONDARY, 0, seen, 4), BLEDFU_SHIM_OTHER(EBUSY));
 }
