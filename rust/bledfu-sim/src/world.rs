@@ -321,7 +321,9 @@ impl World {
                 Ok(End::Reset(next)) => {
                     stage = next;
                     self.await_close()?;
-                    self.device = None;
+                    if self.device.is_some() {
+                        self.power_up()?;
+                    }
                     self.pass(RECONNECT_NS);
                     false
                 }
