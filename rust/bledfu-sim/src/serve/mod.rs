@@ -151,12 +151,13 @@ impl Worker {
         }
         let mut device = self.board.start(&report.image)?;
         let version = report.image.header.version;
+        // Who reads that it runs may come at once.
+        self.link.up();
         say_running(version, &device);
         if self.confirms && !device.is_confirmed() {
             device.confirm()?;
             say_running(version, &device);
         }
-        self.link.up();
         self.tell_outcome(&report, before, device.is_confirmed());
         Ok(device)
     }
