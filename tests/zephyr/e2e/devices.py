@@ -95,6 +95,7 @@ class ZephyrDevice(Device):
         super().__init__(tools, folder, central)
         self.flash = os.path.join(folder, "flash.bin")
         self.process = self.output = None
+        self.confirms = None                # who confirms an image, if the application leaves that to the phone
         self.starts_over = False            # let it start over without a boot stage
         central.radio.on_host_gone = self._stop_before_it_starts_over
         self.log = []
@@ -148,18 +149,30 @@ class ZephyrDevice(Device):
     def secondary(self):
         return self._slot(self.tools.layout.secondary)
 
-    def check_staged(self, image):
+    def check_staged(self, image, permanent=False):
         self._holds("secondary", self.secondary(), image).expect({
-            "magic": "good", "image_ok": "unset", "copy_done": "unset", "swap_info": "0x02 (test, image 0)",
-            "in the secondary slot": "the next boot installs the image on test"})
+            "magic": "good", "copy_done": "unset", **({
+                "image_ok": "set", "swap_info": "0x03 (permanent, image 0)",
+                "in the secondary slot": "the next boot installs the image for good"} if permanent else {
+                "image_ok": "unset", "swap_info": "0x02 (test, image 0)",
+                "in the secondary slot": "the next boot installs the image on test"})})
 
-    def check_update(self, image, version):
-        """The secondary slot asks the boot stage for the image; that installs it; the application runs from it and confirms it."""
+    def reset_and_boot(self, version, state):
+        """The device has reset: the boot stage is next, and leaves `version` running in that state; then the application starts."""
         self.wait_for_reset()
-        self.check_staged(image)
-        self._boot(version)
+        self._boot(version, state)
         self.start()
         self.central.find()
+
+    def check_update(self, image, version, permanent=False):
+        """The secondary slot asks the boot stage for the image; that installs it; the application runs from it and confirms it."""
+        self.wait_for_reset()
+        self.check_staged(image, permanent)
+        self._boot(version, "confirmed" if permanent else "test")
+        self.start()
+        self.central.find()
+        if self.confirms:
+            self.confirms(permanent)
         primary = self._slot(self.tools.layout.primary)
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         while self._holds("primary", primary, image)["image_ok"] != "set":
@@ -179,7 +192,7 @@ class ZephyrDevice(Device):
         time.sleep(1)
         self.check_staged(image)
 
-    def _boot(self, version):
+    def _boot(self, version, state):
         """The boot stage as a program of its own on the same slots: the start of a simulated device that has them."""
         places = [("internal.bin", SIM_PRIMARY_AT, self.tools.layout.primary), ("external.bin", SIM_SECONDARY_AT, self.tools.layout.secondary)]
         if any(size != SIM_SLOT_SIZE for _, _, (_, size) in places):
@@ -194,7 +207,7 @@ class ZephyrDevice(Device):
                     file.write(self._slot(place))
             runs = server.start()
             server.kill()
-            if runs != (version, "test"):
+            if runs != (version, state):
                 raise Failure("after the boot stage runs %s (%s)\n%s" % (*runs, server.tail()))
         finally:
             server.stop()

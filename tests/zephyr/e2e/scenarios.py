@@ -8,6 +8,7 @@ from bumble import core, gatt
 from central import SERVICE, BluetoothPhone
 from gatt import CREATE, Disconnected, Refused, Wrong, crc32, load
 from harness import Failure, package, package_facts
+from smp_phone import SmpChannel
 from wire_trace import COMMAND, DATA, EXECUTE, OBJECT_SIZE, SET_PRN
 
 SCENARIOS = []
@@ -43,6 +44,18 @@ class Context:
     def __init__(self, tools, central, device):
         self.tools, self.central, self.device = tools, central, device
         self.notes = []
+        if tools.client_confirms:
+            device.confirms = self._confirm_over_smp
+
+    def _confirm_over_smp(self, permanent):
+        """The application leaves it to the phone."""
+        link = self.central.connect(subscribe=False)
+        channel = SmpChannel(link)
+        confirmed = [state.confirmed for _, state in sorted(channel.images().items())]
+        expect(confirmed == [permanent, not permanent], "before the confirmation the slots are confirmed: %s" % confirmed)
+        confirmed = [state.confirmed for _, state in sorted(channel.set_state(confirm=True).items())]
+        expect(confirmed == [True, False], "after the confirmation the slots are confirmed: %s" % confirmed)
+        link.close()
 
     def phone(self, name, **options):
         return BluetoothPhone(self.central, package(name), **options)
