@@ -158,13 +158,10 @@ fn item(decoder: &mut Decoder<'_>) -> Option<Open> {
             })
         }
     };
-    // Each item has at least one byte: a count of more is refused before anything is counted down.
-    let items = count.checked_mul(per_entry)?;
-    let left = decoder.input().len().saturating_sub(decoder.position());
-    match u16::try_from(items) {
-        Ok(items) if usize::from(items) <= left => Some(Open::Counted(items)),
-        _ => None,
-    }
+    // A frame has no more bytes than this has numbers, and each item has at least one: a larger count is refused, a
+    // smaller one runs out of bytes.
+    let items = u16::try_from(count.checked_mul(per_entry)?).ok()?;
+    Some(Open::Counted(items))
 }
 
 fn first_byte(decoder: &Decoder<'_>) -> Option<u8> {
