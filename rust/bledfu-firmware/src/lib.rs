@@ -67,7 +67,8 @@ impl Service for Firmware {
             1 => Channel::Packet,
             _ => Channel::Smp,
         };
-        match INBOX.with(|inbox| inbox.push(Frame { channel, bytes })) {
+        let now_ms = worker::uptime_ms();
+        match INBOX.with(|inbox| inbox.push(Frame { channel, bytes }, now_ms)) {
             Ok(()) => {
                 worker::wake();
                 Ok(())
