@@ -18,7 +18,11 @@ from smp_phone import (CHUNK_TIMEOUT, HEADER, IMAGE, OS, READ, V1, V2, WRITE, Sm
 
 NO_FREE_SLOT, ALREADY_PENDING, TEST_OF_ACTIVE, INVALID_TLV = (IMAGE, 9), (IMAGE, 28), (IMAGE, 33), (IMAGE, 5)
 NOT_SUPPORTED = {"rc": 8}
+# MCUboot's numbers of the ways to install; it has none for the copy.
+MODES = {"swap-offset": 9, "swap-move": 3, "copy": -1}
 TAKEOVER_SECONDS = 10
+# A device forgets a frame whose end does not come for two seconds; clients send again after 2.5 s.
+PAUSE_SECONDS = 2.2
 
 
 def scenario(*variants):
@@ -74,7 +78,7 @@ def reset(context, phone):
     phone.channel.reset()
     seconds = phone.channel.wait_for_disconnection()
     expect(phone.link.reason == CLOSED_BY_PEER, "the link ended with reason 0x%02x, not 0x13" % phone.link.reason)
-    expect(0.2 <= seconds < SECONDS_TO_DISCONNECTION, "the link was closed %.2f s after the last answer" % seconds)
+    expect(seconds < SECONDS_TO_DISCONNECTION, "the link was closed %.2f s after the last answer" % seconds)
     return seconds
 
 
@@ -89,7 +93,9 @@ def finish(context, phone, name, confirm=False):
     seconds = reset(context, phone)
     how = context.device.check_update(phone.image, VERSIONS[name], confirm)
     states = look(context)
-    expect_flags(states, "active confirmed", "")
+    # The old image may be gone from slot 1 by now: what nobody needs is erased while nothing else happens.
+    expect_flags({0: states[0]}, "active confirmed")
+    expect(1 not in states or not flags(states[1]) - {"bootable"}, "slot 1 is %s" % flags(states[1]))
     expect((states[0].version, states[0].hash) == (smp_version(name), phone.digest), "slot 0 holds %s" % (states[0],))
     context.notes.append("MTU %u, window %u, %u of %u chunks again, %.0f KiB/s, slowest answer %.0f ms, closed after %.0f ms, %s" % (
         phone.link.mtu, phone.window, phone.repeated, phone.sent, phone.rate() / 1024, phone.slowest * 1000, seconds * 1000, how))
@@ -153,7 +159,8 @@ def smp_as_android_looks(context):
     told = refusal(channel.request, os_group.BootloaderInformationReadRequest, query="active_b0_slot")
     expect(told == (OS, 3), "active_b0_slot is answered with %s" % (told,))
     told = channel.exchange(frame_of(READ, OS, 8, {"query": "mode"}))
-    expect(told == {"mode": 9}, "the mode is %s, not swap using offset" % told)
+    algorithm = context.tools.layout.algorithm if context.tools.layout else "swap-offset"
+    expect(told == {"mode": MODES[algorithm]}, "the mode is %s with %s" % (told, algorithm))
     channel.request(os_group.OSApplicationInfoReadRequest, format="a")
     told = refusal(channel.request, os_group.OSApplicationInfoReadRequest, format="sx")
     expect(told == (OS, 2), "format sx is answered with %s" % (told,))
@@ -394,7 +401,8 @@ def smp_frames_of_the_largest_size(context, fragment):
     for longer in (chunk(phone.image, len(frame.data), phone.buf_size + 1, 2).BYTES,
                    frame_of(WRITE, OS, 0, b"\xa1" + bytes(3000), length=0xFFFF)):
         channel.send(longer)
-        channel.silent(0.2)
+        # A request in one fragment is taken at once; of more of them the device knows after two seconds that they begin a frame.
+        channel.silent(0.2 if fragment > 20 or len(longer) == phone.buf_size + 1 else PAUSE_SECONDS)
         channel.echo()
     told = channel.exchange(frame_of(WRITE, OS, 0, {"d": "x" * 2000}))
     expect(told == {"rc": 7}, "an echo longer than an answer: %s" % told)
