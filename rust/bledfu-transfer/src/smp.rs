@@ -29,7 +29,7 @@ use bledfu_slot::verify::{read_info, Crypto, ImageInfo};
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{self, Error, ImageState, SlotInfo};
 use bledfu_wire::os_group;
-use bledfu_wire::smp::{self, Code, Failure, Header, Request, Response};
+use bledfu_wire::smp::{self, Code, Failure, Header, Message, Request, Response};
 use core::fmt::Write as _;
 use embedded_storage::nor_flash::NorFlash;
 use heapless::{String, Vec};
@@ -174,6 +174,11 @@ impl<const N: usize> Reassembly<N> {
         self.skips = !collected || length > N || self.bytes.len() > length;
         (!self.skips && self.bytes.len() == length).then_some(self.bytes.as_slice())
     }
+
+    /// The frame that [`Reassembly::push`] gave last, until the next fragment.
+    pub(crate) fn frame(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// An upload: what came with its first piece.
@@ -288,6 +293,27 @@ impl<'k> Smp<'k> {
         out: &mut [u8],
     ) -> Option<Answer> {
         let message = smp::decode(frame)?;
+        // Here, where nothing is on the stack yet: below it comes the check of a signature, and that is the deepest there is.
+        let written = match &message.request {
+            Ok(Request::Image(image_group::Request::WriteState { hash, confirm })) => {
+                write_state(upload, primary, *hash, *confirm)
+            }
+            _ => Ok(()),
+        };
+        Some(self.answer(upload, primary, message, written, now_ms, out))
+    }
+
+    /// Handles a request, but for the change of state that has been made already.
+    #[inline(never)]
+    fn answer<P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, S, J, C>,
+        primary: &mut P,
+        message: Message<'_>,
+        written: Result<(), Failure>,
+        now_ms: u64,
+        out: &mut [u8],
+    ) -> Answer {
         let mut then = Then::Continue;
         let mut text = String::<INFO_SIZE>::new();
         let mut versions = [const { String::<VERSION_SIZE>::new() }; 2];
@@ -324,12 +350,6 @@ impl<'k> Smp<'k> {
                     }))
                 }
                 image_group::Request::ReadState | image_group::Request::WriteState { .. } => {
-                    let written = match request {
-                        image_group::Request::WriteState { hash, confirm } => {
-                            write_state(upload, primary, hash, confirm)
-                        }
-                        _ => Ok(()),
-                    };
                     written.map(|()| {
                         list(&Images::read(upload, primary), &mut versions, &mut images);
                         Response::Image(image_group::Response::State(&images))
@@ -343,11 +363,11 @@ impl<'k> Smp<'k> {
         }
         let response = response.unwrap_or_else(Response::Failed);
         let length = smp::encode(&message.context, &response, out);
-        Some(Answer {
+        Answer {
             length,
             then,
             failure,
-        })
+        }
     }
 
     fn os<'r>(&self, algorithm: Algorithm, request: os_group::Request<'r>) -> Result<Response<'r>, Failure> {

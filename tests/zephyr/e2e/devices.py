@@ -122,6 +122,8 @@ class ZephyrDevice(Device):
     def power_cut(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        # The radio has seen it too, before there is another process that it would take for this one.
+        self.central.wait_until_reset(self.lives)
 
     def stop(self):
         if self.process and self.process.poll() is None:

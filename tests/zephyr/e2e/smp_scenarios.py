@@ -95,7 +95,8 @@ def finish(context, phone, name, confirm=False):
     states = look(context)
     # The old image may be gone from slot 1 by now: what nobody needs is erased while nothing else happens.
     expect_flags({0: states[0]}, "active confirmed")
-    expect(1 not in states or not flags(states[1]) - {"bootable"}, "slot 1 is %s" % flags(states[1]))
+    left = flags(states[1]) - {"bootable"} if 1 in states else set()
+    expect(not left, "slot 1 is %s" % left)
     expect((states[0].version, states[0].hash) == (smp_version(name), phone.digest), "slot 0 holds %s" % (states[0],))
     context.notes.append("MTU %u, window %u, %u of %u chunks again, %.0f KiB/s, slowest answer %.0f ms, closed after %.0f ms, %s" % (
         phone.link.mtu, phone.window, phone.repeated, phone.sent, phone.rate() / 1024, phone.slowest * 1000, seconds * 1000, how))

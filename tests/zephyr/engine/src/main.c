@@ -319,6 +319,7 @@ ZTEST(refused, test_an_upload_of_another_owner_is_refused_when_it_is_to_be_teste
 	zassert_equal(smp_lists(), 2);
 	zassert_equal(smp_sets_state(file.digest, false), INVALID_TLV);
 	zassert_equal(smp_sets_state(file.digest, true), INVALID_TLV);
+	phone_waits();
 	zassert_equal(events[BLEDFU_EVENT_REFUSED], 2);
 	expect_nothing_staged();
 	tell_stack("a refused upload over SMP");
@@ -375,6 +376,7 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 	zassert_ok(smp_sets_state(file.digest, false));
 	zassert_ok(smp_sets_state(file.digest, false), "the second time");
 	zassert_equal(smp_sets_state(file.digest, true), ALREADY_PENDING);
+	phone_waits();
 	events[BLEDFU_EVENT_REFUSED] = 0;
 	tell_stack("its test");
 	smp_resets();
