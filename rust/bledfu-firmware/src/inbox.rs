@@ -22,8 +22,8 @@ const _: () = assert!(
             options::SMP_FRAME_COUNT as usize,
             SHORTEST_PACKET
         ),
-    "CONFIG_BLEDFU_RING_SIZE does not hold the SMP frames in fragments of 20 bytes: raise it (or remove the line, its default \
-     follows), or lower CONFIG_BLEDFU_SMP_FRAME_SIZE or CONFIG_BLEDFU_SMP_FRAME_COUNT"
+    "CONFIG_BLEDFU_RING_SIZE does not hold CONFIG_BLEDFU_SMP_FRAME_COUNT frames in fragments of 20 bytes: raise it to the count \
+     times 21/20 of CONFIG_BLEDFU_SMP_FRAME_SIZE, or lower one of the two"
 );
 
 /// Frames and link events, in the order the worker must see them.

@@ -235,10 +235,11 @@ impl Device<'_> {
                 let received = upload.committed();
                 worker::tell(Event::Progress { received, size });
             }
-            if upload.is_staged() && !was_staged {
-                // SMP does not count firmware versions.
-                worker::tell(Event::Staged { size, fw_version: 0 });
-            }
+        }
+        if upload.is_staged() && !was_staged {
+            // SMP does not count firmware versions, and the image may have been in the slot before this start: then without a size.
+            let size = now.unwrap_or_default();
+            worker::tell(Event::Staged { size, fw_version: 0 });
         }
         if upload.running().confirmed && !was_confirmed {
             worker::tell(Event::Confirmed { done: true });

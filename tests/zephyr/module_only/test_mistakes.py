@@ -74,6 +74,24 @@ def test_the_ring_is_too_small_for_an_object(configure):
             "remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE") in words(done.stdout + done.stderr)
 
 
+def test_the_ring_is_too_small_for_the_frames_of_smp(configure):
+    status, output, folder = configure("CONFIG_BLEDFU_SMP=y", "CONFIG_BLEDFU_RING_SIZE=10395")
+    assert status == 0, output
+    done = subprocess.run(["ninja", "-C", str(folder), "modules/bledfu/bledfu_rust_build"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert ("CONFIG_BLEDFU_RING_SIZE does not hold CONFIG_BLEDFU_SMP_FRAME_COUNT frames in fragments of 20 bytes: raise it to the "
+            "count times 21/20 of CONFIG_BLEDFU_SMP_FRAME_SIZE, or lower one of the two") in words(done.stdout + done.stderr)
+
+
+def test_two_smp_services_do_not_go_together(configure):
+    status, output, folder = configure("CONFIG_BLEDFU_SMP=y", *("CONFIG_%s=y" % name for name in (
+        "NET_BUF", "ZCBOR", "CRC", "MCUMGR", "MCUMGR_TRANSPORT_BT")))
+    if "ZCBOR" in output and "ZEPHYR_ZCBOR_MODULE" in output:
+        pytest.skip("no zcbor in this workspace, so Zephyr has no MCUmgr")
+    assert status != 0 or "BLEDFU_SMP" in output
+    assert "BLEDFU_SMP" in output and "MCUMGR_TRANSPORT_BT" in output, output
+
+
 def pem(der):
     return "-----BEGIN PUBLIC KEY-----\n%s\n-----END PUBLIC KEY-----\n" % base64.encodebytes(der).decode().strip()
 
