@@ -83,9 +83,12 @@ impl Algorithm for ByOverwrite {
             at += sector;
         }
 
-        // Past the next write unit, as MCUboot does; but never into the fields of the trailer.
+        // Past the next write unit, as MCUboot does; but never into the fields of the trailer, nor into a sector that was not
+        // erased: MCUboot writes there if the image ends with its sector.
         let unit = trailer.write_size();
-        let length = ((job.size / unit + 1) * unit).min(trailer.swap_info());
+        let length = ((job.size / unit + 1) * unit)
+            .min(image_sectors * sector)
+            .min(trailer.swap_info());
         let mut done = 0;
         while done < length {
             let step = image_sectors + 1 + done / sector;
