@@ -22,6 +22,9 @@
 //! * **Inside step 6** the torn trailer asks for an image that is not there, or has a damaged magic that would block
 //!   the next upload: a trailer without an image is taken away as well.
 //!
+//! One difference more: MCUboot copies at least a byte past the image, and if that ends with its sector, into one that was not
+//! erased. Here the copy ends with the sector.
+//!
 //! There is no record to resume from and no way back: while steps 1 to 3 run the secondary is the only image. A revert
 //! that another boot stage left due is not carried out, since its only trace is in the trailer that step 2 erases.
 
