@@ -93,8 +93,13 @@ fn slots(policy: ImagePolicy<'_>, area: Option<Geometry>) -> Result<(Area, Area,
         options::MAX_ALIGN,
         options::MAX_IMG_SECTORS,
     );
+    let layout = layout.map_err(|_| BootError::Geometry)?;
     let config = BootConfig {
-        layout: layout.map_err(|_| BootError::Geometry)?,
+        layout: if options::BOOT_TRAILER_MCUBOOT_2_2 {
+            layout.without_tlv_sizes()
+        } else {
+            layout
+        },
         policy,
         downgrade: if options::BOOT_DOWNGRADE_VERSION {
             Downgrade::ByVersion
