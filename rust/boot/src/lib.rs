@@ -66,7 +66,14 @@ fn run() -> Result<BootReport, BootError> {
         Algorithm::Copy => {
             let mut spare = open(Partition::Spare)?;
             let (mut primary, mut secondary, config) = slots(policy, Some(geometry(&spare)))?;
-            by_copy::boot(&mut primary, &mut secondary, &mut spare, &config, &SoftCrypto, &mut feed)
+            by_copy::boot(
+                &mut primary,
+                &mut secondary,
+                &mut spare,
+                &config,
+                &SoftCrypto,
+                &mut feed,
+            )
         }
         _ => Err(BootError::Geometry),
     }
@@ -78,7 +85,14 @@ fn swap<A: steps::Algorithm, X: NorFlash>(
     area: Option<Geometry>,
 ) -> Result<BootReport, BootError> {
     let (mut primary, mut secondary, config) = slots(policy, area)?;
-    boot_by::<A, _, _, _, _>(&mut primary, &mut secondary, spare, &config, &SoftCrypto, &mut feed)
+    boot_by::<A, _, _, _, _>(
+        &mut primary,
+        &mut secondary,
+        spare,
+        &config,
+        &SoftCrypto,
+        &mut feed,
+    )
 }
 
 /// Both slots, and what the options say about them and a third area.
