@@ -3,6 +3,7 @@
 
 use crate::options;
 use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
+use bledfu_transfer::smp::FRAGMENT_MS;
 
 /// Longest packet at the smallest MTU, 23.
 const SHORTEST_PACKET: usize = 20;
@@ -21,8 +22,8 @@ const _: () = assert!(
             options::SMP_FRAME_COUNT as usize,
             SHORTEST_PACKET
         ),
-    "CONFIG_BLEDFU_RING_SIZE does not hold the SMP frames in fragments of 20 bytes: raise it (or remove the line, its default \
-     follows), or lower CONFIG_BLEDFU_SMP_FRAME_SIZE or CONFIG_BLEDFU_SMP_FRAME_COUNT"
+    "CONFIG_BLEDFU_RING_SIZE does not hold CONFIG_BLEDFU_SMP_FRAME_COUNT frames in fragments of 20 bytes: raise it to the count \
+     times 21/20 of CONFIG_BLEDFU_SMP_FRAME_SIZE, or lower one of the two"
 );
 
 /// Frames and link events, in the order the worker must see them.
@@ -34,6 +35,8 @@ pub struct Inbox {
     /// seen them, so that the place of the gap is exact.
     lost: u32,
     lost_behind: u32,
+    /// When the last SMP fragment came, taken or not.
+    smp_ms: u64,
     up: bool,
     down: bool,
     confirm: bool,
@@ -62,6 +65,7 @@ impl Inbox {
             waiting: 0,
             lost: 0,
             lost_behind: 0,
+            smp_ms: 0,
             up: false,
             down: false,
             confirm: false,
@@ -69,7 +73,13 @@ impl Inbox {
     }
 
     /// A request that finds no room is refused and that is all; of a packet nobody would know.
-    pub fn push(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
+    pub fn push(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), PushError> {
+        if frame.channel == Channel::Smp {
+            if now_ms.saturating_sub(self.smp_ms) > FRAGMENT_MS {
+                self.ring.smp_paused();
+            }
+            self.smp_ms = now_ms;
+        }
         let is_packet = frame.channel == Channel::Packet;
         let pushed = if is_packet && self.lost > 0 {
             Err(PushError::Full)

@@ -67,7 +67,8 @@ impl Service for Firmware {
             1 => Channel::Packet,
             _ => Channel::Smp,
         };
-        match INBOX.with(|inbox| inbox.push(Frame { channel, bytes })) {
+        let now_ms = worker::uptime_ms();
+        match INBOX.with(|inbox| inbox.push(Frame { channel, bytes }, now_ms)) {
             Ok(()) => {
                 worker::wake();
                 Ok(())
@@ -138,7 +139,13 @@ impl Device<'_> {
                 self.confirm();
                 Then::Continue
             }
-            Next::Frame(frame) if frame.channel == Channel::Smp => self.handle_smp(frame.bytes),
+            Next::Frame(frame) if frame.channel == Channel::Smp => {
+                if self.target.collect_smp(frame.bytes, worker::uptime_ms()) {
+                    self.answer_smp(&mut buffer)
+                } else {
+                    Then::Continue
+                }
+            }
             Next::Frame(frame) => self.handle(frame),
             Next::Lost(packets) => {
                 note::warn(format_args!(
@@ -198,14 +205,15 @@ impl Device<'_> {
         then
     }
 
-    /// As [`Device::handle`], for a fragment of an SMP frame.
+    /// As [`Device::handle`], for an SMP frame that has been put together. The answer goes where its last fragment was: another
+    /// buffer would be on the stack below which a signature is checked.
     #[inline(never)]
-    fn handle_smp(&mut self, fragment: &[u8]) -> Then {
+    fn answer_smp(&mut self, out: &mut [u8; MAX_FRAME]) -> Then {
+        const { assert!(ANSWER_SIZE <= MAX_FRAME) };
         let (before, held) = (self.target.incoming(), self.target.upload().committed());
         let was_staged = self.target.upload().is_staged();
         let was_confirmed = self.target.upload().running().confirmed;
-        let mut out = [0; ANSWER_SIZE];
-        let Some(answer) = self.target.handle_smp(fragment, worker::uptime_ms(), &mut out) else {
+        let Some(answer) = self.target.answer_smp(worker::uptime_ms(), out) else {
             return Then::Continue;
         };
         let sent = out.get(..answer.length).map(|bytes| send(bytes, ble::notify_smp));
@@ -227,10 +235,11 @@ impl Device<'_> {
                 let received = upload.committed();
                 worker::tell(Event::Progress { received, size });
             }
-            if upload.is_staged() && !was_staged {
-                // SMP does not count firmware versions.
-                worker::tell(Event::Staged { size, fw_version: 0 });
-            }
+        }
+        if upload.is_staged() && !was_staged {
+            // SMP does not count firmware versions, and the image may have been in the slot before this start: then without a size.
+            let size = now.unwrap_or_default();
+            worker::tell(Event::Staged { size, fw_version: 0 });
         }
         if upload.running().confirmed && !was_confirmed {
             worker::tell(Event::Confirmed { done: true });

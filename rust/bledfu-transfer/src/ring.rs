@@ -15,7 +15,8 @@
 //! On the device the ring lives behind a spin lock that is held for one copy of at most one MTU. That copy is why this
 //! is not `heapless`' queue, which takes and gives single bytes: 60 µs with interrupts off instead of 5.
 
-use bledfu_wire::smp::{op, Header};
+use crate::smp::FragmentRun;
+use bledfu_wire::smp::Header;
 
 /// Longest frame in bytes: the largest attribute value ATT allows.
 pub const MAX_FRAME: usize = 512;
@@ -90,33 +91,25 @@ impl core::error::Error for PushError {}
 /// than there is room for misses the answer and sends the frame again.
 #[derive(Debug)]
 struct SmpGate {
-    /// Bytes that are to come of the frame whose fragments come now.
-    left: usize,
-    /// They find no room.
+    run: FragmentRun,
+    /// The frame that comes now finds no room.
     is_shut: bool,
 }
 
 impl SmpGate {
     const fn new() -> Self {
         Self {
-            left: 0,
+            run: FragmentRun::new(),
             is_shut: false,
         }
     }
 
     fn admits(&mut self, fragment: &[u8], room: usize) -> bool {
-        let head = Header::decode(fragment);
-        // A frame that is whole in one fragment is never the middle of another: so the gate finds back when a client gave up
-        // in the middle of one.
-        let whole = head.is_some_and(|head| {
-            matches!(head.op, op::READ | op::WRITE) && head.frame_length() == fragment.len()
-        });
-        if self.left == 0 || whole {
-            self.left = head.map_or(fragment.len(), |head| head.frame_length().max(fragment.len()));
+        if self.run.begins(fragment) {
+            let length = Header::decode(fragment).map_or(0, |head| head.frame_length());
             // As if all fragments were like the first one.
-            self.is_shut = with_headers(self.left, fragment.len().max(1)) > room;
+            self.is_shut = with_headers(length.max(fragment.len()), fragment.len().max(1)) > room;
         }
-        self.left = self.left.saturating_sub(fragment.len());
         !self.is_shut
     }
 }
@@ -203,6 +196,12 @@ impl<const N: usize> Ring<N> {
     pub fn clear(&mut self) {
         self.head = 0;
         self.used = 0;
+        self.smp = SmpGate::new();
+    }
+
+    /// No fragment of an SMP frame came for [`crate::smp::FRAGMENT_MS`]: the next one is the first of a frame, whatever was to
+    /// come.
+    pub fn smp_paused(&mut self) {
         self.smp = SmpGate::new();
     }
 
@@ -334,6 +333,48 @@ mod tests {
         assert_eq!(ring.push(smp(&huge[0])), Err(PushError::Full));
         assert_eq!(ring.push(smp(&huge[1])), Err(PushError::Full));
         ring.push(smp(&smp_fragments(6, 244)[0])).unwrap();
+    }
+
+    #[test]
+    fn a_frame_that_is_given_up_in_the_middle_costs_no_other_one() {
+        let mut ring = Ring::<3000>::new();
+        let mut buffer = [0; MAX_FRAME];
+        let chunk = smp_fragments(992, 100);
+        for fragment in &chunk[..4] {
+            ring.push(smp(fragment)).unwrap();
+        }
+        ring.push(smp(&smp_fragments(6, 100)[0])).unwrap();
+        while ring.pop(&mut buffer).is_some() {}
+        for _ in 0..8 {
+            for fragment in &chunk {
+                ring.push(smp(fragment)).unwrap();
+            }
+            while ring.pop(&mut buffer).is_some() {}
+        }
+    }
+
+    #[test]
+    fn after_a_pause_the_next_fragment_is_the_first_of_a_frame() {
+        let mut ring = Ring::<600>::new();
+        assert_eq!(
+            ring.push(smp(&smp_fragments(u16::MAX, 20)[0])),
+            Err(PushError::Full)
+        );
+        ring.smp_paused();
+        for fragment in smp_fragments(92, 20) {
+            ring.push(smp(&fragment)).unwrap();
+        }
+    }
+
+    #[test]
+    fn image_bytes_that_look_like_a_whole_request_are_the_middle_of_a_frame() {
+        let mut ring = Ring::<1100>::new();
+        let mut fragments = smp_fragments(992, 100);
+        fragments[3][..8].copy_from_slice(&[0x0A, 0, 0, 92, 0, 1, 7, 1]);
+        fragments[4][..8].copy_from_slice(&[0x0A, 0, 0xFF, 0xFF, 0, 1, 7, 1]);
+        for fragment in fragments {
+            ring.push(smp(&fragment)).unwrap();
+        }
     }
 
     #[test]

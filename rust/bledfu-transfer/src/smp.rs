@@ -29,7 +29,7 @@ use bledfu_slot::verify::{read_info, Crypto, ImageInfo};
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{self, Error, ImageState, SlotInfo};
 use bledfu_wire::os_group;
-use bledfu_wire::smp::{self, Code, Failure, Header, Request, Response};
+use bledfu_wire::smp::{self, Code, Failure, Header, Message, Request, Response};
 use core::fmt::Write as _;
 use embedded_storage::nor_flash::NorFlash;
 use heapless::{String, Vec};
@@ -40,8 +40,8 @@ pub const DEFAULT_FRAME_SIZE: usize = 2475;
 pub const DEFAULT_FRAME_COUNT: usize = 4;
 /// Room in bytes for an answer. The state of two images takes up to 288; a longer echo is refused.
 pub const ANSWER_SIZE: usize = 512;
-/// A frame whose next fragment does not come for so long is dropped.
-const FRAGMENT_MS: u64 = 5_000;
+/// A frame whose next fragment does not come for so long is dropped. Clients wait 2.5 s for an answer to it, then send another.
+pub const FRAGMENT_MS: u64 = 2_000;
 /// Bytes that are erased ahead of the data while the peer is quiet.
 pub const ERASE_AHEAD: u32 = 32 * 1024;
 
@@ -88,14 +88,46 @@ pub struct Answer {
     pub failure: Option<Failure>,
 }
 
+/// Where in a frame the fragments of one connection are. Nothing but the length in a frame's header says where it ends.
+#[derive(Debug)]
+pub(crate) struct FragmentRun {
+    /// Bytes that are to come of the frame whose fragments come now.
+    left: usize,
+    /// Length of its first fragment.
+    first: usize,
+}
+
+impl FragmentRun {
+    pub const fn new() -> Self {
+        Self { left: 0, first: 0 }
+    }
+
+    /// Takes the next fragment; true if it is the first one of a frame. It is when nothing is to come any more, and when a whole
+    /// request comes in place of a fragment of another length: the client gave up. Clients cut all fragments of a frame but
+    /// the last to one length, so bytes of an image that look like a request are not taken for one.
+    pub fn begins(&mut self, fragment: &[u8]) -> bool {
+        let length = fragment.len();
+        let head = Header::decode(fragment);
+        let is_whole = head.is_some_and(|head| {
+            matches!(head.op, smp::op::READ | smp::op::WRITE) && head.frame_length() == length
+        });
+        let begins = self.left == 0 || (is_whole && length != self.first.min(self.left));
+        if begins {
+            self.left = head.map_or(0, |head| head.frame_length());
+            self.first = length;
+        }
+        self.left = self.left.saturating_sub(length);
+        begins
+    }
+}
+
 /// Puts the fragments of one connection together. RAM: `N` bytes, which is the longest frame.
 #[derive(Debug)]
 pub struct Reassembly<const N: usize> {
     bytes: Vec<u8, N>,
-    /// Length of the frame that is being collected.
-    total: usize,
-    /// Bytes to come of a frame that is too long: they are dropped.
-    skip: usize,
+    run: FragmentRun,
+    /// The frame is no good: the rest of it is dropped.
+    skips: bool,
     last_ms: u64,
 }
 
@@ -110,8 +142,8 @@ impl<const N: usize> Reassembly<N> {
     pub const fn new() -> Self {
         Self {
             bytes: Vec::new(),
-            total: 0,
-            skip: 0,
+            run: FragmentRun::new(),
+            skips: false,
             last_ms: 0,
         }
     }
@@ -119,40 +151,33 @@ impl<const N: usize> Reassembly<N> {
     /// The peer has gone, or wants no notifications any more.
     pub fn reset(&mut self) {
         self.bytes.clear();
-        self.total = 0;
-        self.skip = 0;
+        self.run = FragmentRun::new();
+        self.skips = false;
     }
 
     /// Takes one fragment; the frame, when it is the last one. What fits no frame is dropped without a word, as Zephyr does
     /// (`smp_reassembly.c`): the client sends its request again.
     pub fn push(&mut self, fragment: &[u8], now_ms: u64) -> Option<&[u8]> {
-        if self.bytes.len() == self.total || now_ms.saturating_sub(self.last_ms) > FRAGMENT_MS {
-            self.bytes.clear();
-            self.total = 0;
+        if now_ms.saturating_sub(self.last_ms) > FRAGMENT_MS {
+            self.reset();
         }
         self.last_ms = now_ms;
-        let head = Header::decode(fragment);
-        let is_whole = head.is_some_and(|head| {
-            matches!(head.op, smp::op::READ | smp::op::WRITE) && head.frame_length() == fragment.len()
-        });
-        if self.skip > 0 && !is_whole {
-            self.skip = self.skip.saturating_sub(fragment.len());
-            return None;
-        }
-        self.skip = 0;
-        let expected = match self.total {
-            0 => head?.frame_length(),
-            total => total,
-        };
-        if self.bytes.len() + fragment.len() > expected || expected > N {
-            self.skip = expected.saturating_sub(self.bytes.len() + fragment.len());
+        if self.run.begins(fragment) {
             self.bytes.clear();
-            self.total = 0;
+            self.skips = Header::decode(fragment).is_none();
+        }
+        if self.skips {
             return None;
         }
-        self.total = expected;
-        self.bytes.extend_from_slice(fragment).ok()?;
-        (self.bytes.len() == self.total).then_some(self.bytes.as_slice())
+        let collected = self.bytes.extend_from_slice(fragment).is_ok();
+        let length = Header::decode(&self.bytes).map_or(0, |head| head.frame_length());
+        self.skips = !collected || length > N || self.bytes.len() > length;
+        (!self.skips && self.bytes.len() == length).then_some(self.bytes.as_slice())
+    }
+
+    /// The frame that [`Reassembly::push`] gave last, until the next fragment.
+    pub(crate) fn frame(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -268,6 +293,27 @@ impl<'k> Smp<'k> {
         out: &mut [u8],
     ) -> Option<Answer> {
         let message = smp::decode(frame)?;
+        // Here, where nothing is on the stack yet: below it comes the check of a signature, and that is the deepest there is.
+        let written = match &message.request {
+            Ok(Request::Image(image_group::Request::WriteState { hash, confirm })) => {
+                write_state(upload, primary, *hash, *confirm)
+            }
+            _ => Ok(()),
+        };
+        Some(self.answer(upload, primary, message, written, now_ms, out))
+    }
+
+    /// Handles a request, but for the change of state that has been made already.
+    #[inline(never)]
+    fn answer<P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, S, J, C>,
+        primary: &mut P,
+        message: Message<'_>,
+        written: Result<(), Failure>,
+        now_ms: u64,
+        out: &mut [u8],
+    ) -> Answer {
         let mut then = Then::Continue;
         let mut text = String::<INFO_SIZE>::new();
         let mut versions = [const { String::<VERSION_SIZE>::new() }; 2];
@@ -304,12 +350,6 @@ impl<'k> Smp<'k> {
                     }))
                 }
                 image_group::Request::ReadState | image_group::Request::WriteState { .. } => {
-                    let written = match request {
-                        image_group::Request::WriteState { hash, confirm } => {
-                            write_state(upload, primary, hash, confirm)
-                        }
-                        _ => Ok(()),
-                    };
                     written.map(|()| {
                         list(&Images::read(upload, primary), &mut versions, &mut images);
                         Response::Image(image_group::Response::State(&images))
@@ -323,11 +363,11 @@ impl<'k> Smp<'k> {
         }
         let response = response.unwrap_or_else(Response::Failed);
         let length = smp::encode(&message.context, &response, out);
-        Some(Answer {
+        Answer {
             length,
             then,
             failure,
-        })
+        }
     }
 
     fn os<'r>(&self, algorithm: Algorithm, request: os_group::Request<'r>) -> Result<Response<'r>, Failure> {
@@ -781,15 +821,51 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_whose_end_does_not_come_is_dropped_after_five_seconds_and_at_a_disconnect() {
+    fn a_frame_whose_end_does_not_come_is_dropped_after_two_seconds_and_at_a_disconnect() {
         let mut collected = Reassembly::<600>::new();
         let whole = frame(&[7; 300]);
         assert_eq!(collected.push(&whole[..200], 0), None);
-        assert_eq!(collected.push(&whole[..200], 5_001), None);
-        assert_eq!(collected.push(&whole[200..], 5_002), Some(whole.as_slice()));
-        assert_eq!(collected.push(&whole[..200], 5_003), None);
+        assert_eq!(collected.push(&whole[..200], 2_001), None);
+        assert_eq!(collected.push(&whole[200..], 4_001), Some(whole.as_slice()));
+        assert_eq!(collected.push(&whole[..200], 4_002), None);
         collected.reset();
-        assert_eq!(collected.push(&whole, 5_004), Some(whole.as_slice()));
+        assert_eq!(collected.push(&whole, 4_003), Some(whole.as_slice()));
+    }
+
+    #[test]
+    fn after_two_seconds_even_a_frame_of_65535_bytes_is_forgotten() {
+        let mut collected = Reassembly::<600>::new();
+        let whole = frame(&[7; 300]);
+        let mut bad = whole.clone();
+        bad[2..4].fill(0xFF);
+        assert_eq!(collected.push(&bad[..100], 0), None);
+        assert_eq!(collected.push(&whole[..100], 2_001), None);
+        assert_eq!(collected.push(&whole[100..200], 2_002), None);
+        assert_eq!(collected.push(&whole[200..], 2_003), Some(whole.as_slice()));
+    }
+
+    #[test]
+    fn a_whole_request_in_the_middle_of_a_frame_is_taken_and_the_frame_dropped() {
+        let mut collected = Reassembly::<600>::new();
+        let whole = frame(&[7; 300]);
+        assert_eq!(collected.push(&whole[..100], 0), None);
+        let next = frame(b"hi");
+        assert_eq!(collected.push(&next, 1), Some(next.as_slice()));
+        assert_eq!(collected.push(&whole[..200], 2), None);
+        assert_eq!(collected.push(&whole[200..], 3), Some(whole.as_slice()));
+    }
+
+    #[test]
+    fn image_bytes_that_look_like_a_whole_request_stay_in_their_frame() {
+        let mut whole = frame(&[7; 300]);
+        let looks_like_one = frame(&[1; 92]);
+        whole[100..200].copy_from_slice(&looks_like_one);
+        whole[208..308].copy_from_slice(&looks_like_one);
+        let mut collected = Reassembly::<600>::new();
+        assert_eq!(collected.push(&whole[..100], 0), None);
+        assert_eq!(collected.push(&whole[100..200], 0), None);
+        assert_eq!(collected.push(&whole[200..300], 0), None);
+        assert_eq!(collected.push(&whole[300..], 0), Some(whole.as_slice()));
     }
 
     #[test]

@@ -160,15 +160,32 @@ impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Tar
 
     /// Handles one fragment of an SMP frame. When it is the last one, the answer is in `out`: [`smp::ANSWER_SIZE`] bytes of it
     /// are enough.
-    #[inline(never)]
     pub fn handle_smp(&mut self, fragment: &[u8], now_ms: u64, out: &mut [u8]) -> Option<smp::Answer> {
+        if self.collect_smp(fragment, now_ms) {
+            self.answer_smp(now_ms, out)
+        } else {
+            None
+        }
+    }
+
+    /// The first half of [`Target::handle_smp`]: takes the fragment, and says whether the frame is whole. The fragment's place may
+    /// be that of the answer.
+    pub fn collect_smp(&mut self, fragment: &[u8], now_ms: u64) -> bool {
+        if SMP == 0 {
+            return false;
+        }
+        self.hear_smp(now_ms);
+        self.reassembly.push(fragment, now_ms).is_some()
+    }
+
+    /// The second half: handles the frame that became whole.
+    #[inline(never)]
+    pub fn answer_smp(&mut self, now_ms: u64, out: &mut [u8]) -> Option<smp::Answer> {
         if SMP == 0 {
             return None;
         }
-        self.hear_smp(now_ms);
-        let frame = self.reassembly.push(fragment, now_ms)?;
         let (upload, primary) = (self.secure_dfu.upload_mut(), &mut self.primary);
-        let answer = self.smp.handle(upload, primary, frame, now_ms, out);
+        let answer = self.smp.handle(upload, primary, self.reassembly.frame(), now_ms, out);
         self.smp_owns();
         answer
     }

@@ -24,6 +24,8 @@ SERVICE = core.UUID.from_16_bits(0xFE59)
 CONTROL_POINT = core.UUID("8EC90001-F315-4F60-9FB8-838830DAEA50")
 PACKET = core.UUID("8EC90002-F315-4F60-9FB8-838830DAEA50")
 CCCD = core.UUID.from_16_bits(0x2902)
+SMP_SERVICE = core.UUID("8D53DC1D-1DB7-4CD3-868B-8A527460AA84")
+SMP = core.UUID("DA2E7828-FBCE-4E01-AE9E-261174997C48")
 
 ANSWER_TIMEOUT = 20.0
 STEP_TIMEOUT = 15.0
@@ -133,10 +135,11 @@ class BluetoothLink:
         self.answered_at = 0.0
         self.reason = None                      # HCI reason once the link is down
         self.mtu = MTU_DEFAULT
-        self.service = self.control_point = self.packets = None
+        self.service = self.control_point = self.packets = self.smp = None
         self.services = []
         self.late_responses = 0                 # notifications that overtook the response to their write
         self._events = queue.Queue()
+        self.listeners = [self._events]         # who is told of the disconnection
         self._down = threading.Event()
 
     # ---- in the room's loop
@@ -160,11 +163,15 @@ class BluetoothLink:
                     self.control_point = characteristic
                 if service.uuid == SERVICE and characteristic.uuid == PACKET:
                     self.packets = characteristic
+                if service.uuid == SMP_SERVICE and characteristic.uuid == SMP:
+                    self.smp = characteristic
             if service.uuid == SERVICE:
                 self.service = service
         if not self.control_point or not self.packets:
             raise Wrong("a characteristic is missing in the service")
-        await peer.discover_descriptors(self.control_point)
+        for characteristic in (self.control_point, self.smp):
+            if characteristic:
+                await peer.discover_descriptors(characteristic)
 
     def _watch_order(self):
         """Notes answers that come before the response to the write they answer."""
@@ -193,7 +200,8 @@ class BluetoothLink:
 
     def _on_disconnection(self, reason):
         self.reason = reason
-        self._events.put((time.monotonic(), None))
+        for listener in self.listeners:
+            listener.put((time.monotonic(), None))
         self._down.set()
 
     # ---- for scenarios
@@ -208,8 +216,9 @@ class BluetoothLink:
             raise Disconnected("the link is down, reason %s" % self.reason) from error
         return None
 
-    def read_cccd(self):
-        return self.central.run(self.connection.gatt_client.read_value(self.control_point.get_descriptor(CCCD)))
+    def read_cccd(self, characteristic=None):
+        descriptor = (characteristic or self.control_point).get_descriptor(CCCD)
+        return self.central.run(self.connection.gatt_client.read_value(descriptor))
 
     def subscribe_now(self):
         self.central.run(self.subscribe())
@@ -266,11 +275,14 @@ class BluetoothLink:
         self.raw_packet(data)
 
     def raw_packet(self, data):
-        """Like a phone with receipts off: on to the next as soon as the host has taken this one."""
+        self.raw_write(self.packets, data)
+
+    def raw_write(self, characteristic, data):
+        """A Write Command, like a phone with receipts off: on to the next as soon as the host has taken this one."""
         if self._down.is_set():
             raise Disconnected("closed, reason 0x%02x" % self.reason)
-        client, handle = self.connection.gatt_client, self.packets.handle
-        pdu = bytes(att.ATT_Write_Command(attribute_handle=handle, attribute_value=data))
+        client = self.connection.gatt_client
+        pdu = bytes(att.ATT_Write_Command(attribute_handle=characteristic.handle, attribute_value=data))
         self.central.loop.call_soon_threadsafe(self._send, client, pdu)
 
     def _send(self, client, pdu):

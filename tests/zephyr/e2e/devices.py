@@ -97,6 +97,7 @@ class ZephyrDevice(Device):
         super().__init__(tools, folder, central)
         self.flash = os.path.join(folder, "flash.bin")
         self.process = self.output = None
+        self.confirms = None                # who confirms an image, if the application leaves that to the phone
         self.starts_over = False            # let it start over without a boot stage
         central.radio.on_host_gone = self._stop_before_it_starts_over
         self.log = []
@@ -121,6 +122,8 @@ class ZephyrDevice(Device):
     def power_cut(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        # The radio has seen it too, before there is another process that it would take for this one.
+        self.central.wait_until_reset(self.lives)
 
     def stop(self):
         if self.process and self.process.poll() is None:
@@ -159,21 +162,33 @@ class ZephyrDevice(Device):
             raise Failure("both places for updates ask for an install")
         return places[0] if places else self.tools.layout.secondary
 
-    def check_staged(self, image):
+    def check_staged(self, image, permanent=False):
         self._holds("secondary", self.secondary(), image).expect({
-            "magic": "good", "image_ok": "unset", "copy_done": "unset", "swap_info": "0x02 (test, image 0)",
-            "in the secondary slot": "the next boot installs the image on test"})
+            "magic": "good", "copy_done": "unset", **({
+                "image_ok": "set", "swap_info": "0x03 (permanent, image 0)",
+                "in the secondary slot": "the next boot installs the image for good"} if permanent else {
+                "image_ok": "unset", "swap_info": "0x02 (test, image 0)",
+                "in the secondary slot": "the next boot installs the image on test"})})
 
-    def check_update(self, image, version):
+    def reset_and_boot(self, version, state):
+        """The device has reset: the boot stage is next, and leaves `version` running in that state; then the application starts."""
+        self.wait_for_reset()
+        self._boot(version, state)
+        self.start()
+        self.central.find()
+
+    def check_update(self, image, version, permanent=False):
         """The secondary slot asks the boot stage for the image; that installs it; the application runs from it and confirms it."""
         self.wait_for_reset()
-        self.check_staged(image)
+        self.check_staged(image, permanent)
         place = self._place()
-        self._boot(version)
+        self._boot(version, "confirmed" if permanent else "test")
         self._check_kept(place)
         self.running = image
         self.start()
         self.central.find()
+        if self.confirms:
+            self.confirms(permanent)
         primary = self._slot(self.tools.layout.primary)
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         while self._holds("primary", primary, image)["image_ok"] != "set":
@@ -205,7 +220,7 @@ class ZephyrDevice(Device):
         time.sleep(1)
         self.check_staged(image)
 
-    def _boot(self, version):
+    def _boot(self, version, state):
         """The boot stage as a program of its own on the same slots: the start of a simulated device that has them."""
         layout = self.tools.layout
         places = [("internal.bin", SIM_PRIMARY_AT, layout.primary), ("external.bin", SIM_SECONDARY_AT, layout.secondary)]
@@ -223,7 +238,7 @@ class ZephyrDevice(Device):
                     file.write(self._slot(place))
             runs = server.start()
             server.kill()
-            if runs != (version, "test"):
+            if runs != (version, state):
                 raise Failure("after the boot stage runs %s (%s)\n%s" % (*runs, server.tail()))
         finally:
             server.stop()

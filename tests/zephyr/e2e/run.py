@@ -5,7 +5,7 @@
     tests/zephyr/e2e/run.py --exe BUILD/zephyr/zephyr.exe     the Zephyr application on native_sim
     tests/zephyr/e2e/run.py                                   without Zephyr: bledfu serve behind bridge.py
 
-Installs Bumble and imgtool by itself (pip, ../requirements.txt) into rust/target/e2e or $BLEDFU_E2E_DIR. Prints one line per
+Installs Bumble, imgtool and smp by itself (pip, ../requirements.txt) into rust/target/e2e or $BLEDFU_E2E_DIR. Prints one line per
 scenario and `N passed, N failed` at the end; the exit code is 0 only if none failed. With `--exe` and no such file it says so and
 exits with 0: there is no Zephyr workspace here.
 """
@@ -43,8 +43,8 @@ def parse_arguments():
 
 
 def use_environment():
-    """Goes on in a virtual environment with Bumble and imgtool, made on first use."""
-    if all(importlib.util.find_spec(name) for name in ("bumble", "imgtool")):
+    """Goes on in a virtual environment with Bumble, imgtool and smp, made on first use."""
+    if all(importlib.util.find_spec(name) for name in ("bumble", "imgtool", "smp")):
         return
     if sys.version_info < PYTHON_MIN:
         print("skipped: Bumble needs Python %u.%u, this is %s" % (*PYTHON_MIN, sys.version.split()[0]))
@@ -56,7 +56,7 @@ def use_environment():
     python = os.path.join(venv, "bin", "python")
     complete = os.path.join(venv, "complete")
     if not (os.path.exists(complete) and open(complete).read() == stamp):
-        print("installing Bumble and imgtool", flush=True)
+        print("installing Bumble, imgtool and smp", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
         subprocess.run([python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "-r", REQUIREMENTS],
                        check=True)
@@ -66,6 +66,15 @@ def use_environment():
         sys.exit("run.py: the environment in %s is broken; remove it" % venv)
     os.environ["BLEDFU_E2E_STARTED"] = "1"
     os.execv(python, [python, *sys.argv])
+
+
+def build_options(exe):
+    """The Kconfig options of the build that are on."""
+    path = os.path.join(os.path.dirname(exe), ".config")
+    if not os.path.isfile(path):
+        return {}
+    with open(path) as file:
+        return {line.split("=")[0] for line in file if line.startswith("CONFIG_") and line.rstrip().endswith("=y")}
 
 
 class Tools:
@@ -78,6 +87,11 @@ class Tools:
         self.bledfu = find_bledfu(bledfu)
         self.imgtool = [sys.executable, "-m", "imgtool.main"]
         self.layout = Layout.of_build(exe) if exe else None
+        options = build_options(exe) if exe else {}
+        self.has_smp = "CONFIG_BLEDFU_SMP" in options
+        # Of the tests' own application (smp/): it does not confirm its image.
+        self.client_confirms = "CONFIG_CLIENT_CONFIRMS" in options
+        self.has_slow_flash = "CONFIG_FLASH_SIMULATOR_SIMULATE_TIMING" in options
         self.device = ZephyrDevice if exe else BridgeDevice
 
 
@@ -119,6 +133,7 @@ def main():
         return 0
     use_environment()
     sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "clients")]
+    import smp_scenarios  # noqa: F401
     from scenarios import SCENARIOS
     chosen = [entry for entry in SCENARIOS if arguments.k in entry[0]]
     if arguments.list:

@@ -65,6 +65,17 @@ def test_demo_keys_are_warned_of_and_a_missing_partition_is_named(configure):
     assert "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml" in words(done.stdout + done.stderr)
 
 
+@pytest.mark.parametrize("algorithm", ["SWAP_SCRATCH", "COPY"])
+def test_the_third_area_is_missing(configure, algorithm):
+    status, output, folder = configure("CONFIG_BLEDFU_INSTALL_%s=y" % algorithm)
+    assert status == 0, output
+    done = subprocess.run(["ninja", "-C", str(folder), "modules/bledfu/CMakeFiles/bledfu_shim.dir/shim/flash.c.obj"],
+                          capture_output=True, text=True)
+    assert done.returncode != 0
+    assert ("no scratch_partition (swap) or bledfu_revert_partition (copy) beside slot 1: see dts/bindings/bledfu,update-slots.yaml"
+            in words(done.stdout + done.stderr))
+
+
 def test_the_ring_is_too_small_for_an_object(configure):
     status, output, folder = configure("CONFIG_BLEDFU_OBJECT_SIZE=8192", "CONFIG_BLEDFU_RING_SIZE=8615")
     assert status == 0, output
@@ -72,6 +83,24 @@ def test_the_ring_is_too_small_for_an_object(configure):
     assert done.returncode != 0
     assert ("CONFIG_BLEDFU_RING_SIZE does not hold one object in packets of 20 bytes and the request behind it: raise it (or "
             "remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE") in words(done.stdout + done.stderr)
+
+
+def test_the_ring_is_too_small_for_the_frames_of_smp(configure):
+    status, output, folder = configure("CONFIG_BLEDFU_SMP=y", "CONFIG_BLEDFU_RING_SIZE=10395")
+    assert status == 0, output
+    done = subprocess.run(["ninja", "-C", str(folder), "modules/bledfu/bledfu_rust_build"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert ("CONFIG_BLEDFU_RING_SIZE does not hold CONFIG_BLEDFU_SMP_FRAME_COUNT frames in fragments of 20 bytes: raise it to the "
+            "count times 21/20 of CONFIG_BLEDFU_SMP_FRAME_SIZE, or lower one of the two") in words(done.stdout + done.stderr)
+
+
+def test_two_smp_services_do_not_go_together(configure):
+    status, output, folder = configure("CONFIG_BLEDFU_SMP=y", *("CONFIG_%s=y" % name for name in (
+        "NET_BUF", "ZCBOR", "CRC", "MCUMGR", "MCUMGR_TRANSPORT_BT")))
+    if "ZCBOR" in output and "ZEPHYR_ZCBOR_MODULE" in output:
+        pytest.skip("no zcbor in this workspace, so Zephyr has no MCUmgr")
+    assert status != 0 or "BLEDFU_SMP" in output
+    assert "BLEDFU_SMP" in output and "MCUMGR_TRANSPORT_BT" in output, output
 
 
 def pem(der):

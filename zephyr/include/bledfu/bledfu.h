@@ -41,7 +41,7 @@ enum bledfu_event {
 	BLEDFU_EVENT_READY = 0,
 	/** The service cannot run with this build, e.g. because of its partitions; the log says why. */
 	BLEDFU_EVENT_FAILED = 1,
-	/** A signed package was accepted; nothing is written yet. A veto refuses it for now. */
+	/** A signed package was accepted, or an SMP upload begins; nothing is written yet. A veto refuses it for now. */
 	BLEDFU_EVENT_STARTED = 2,
 	/** One more object (4 KiB) is in flash. */
 	BLEDFU_EVENT_PROGRESS = 3,
@@ -72,9 +72,9 @@ struct bledfu_event_info {
 		} ready;
 		/** BLEDFU_EVENT_STARTED, BLEDFU_EVENT_STAGED */
 		struct {
-			/** Of the image, in bytes. */
+			/** Of the image, in bytes; 0 when it was in the slot already (SMP). */
 			uint32_t size;
-			/** Of the package. */
+			/** Of the package; 0 over SMP, which has none. */
 			uint32_t fw_version;
 		} package;
 		/** BLEDFU_EVENT_PROGRESS */

@@ -8,12 +8,14 @@
 #include <zephyr/init.h>
 #include <zephyr/kernel.h>
 #include <zephyr/storage/flash_map.h>
+#include <zephyr/sys/byteorder.h>
 #include <zephyr/sys/crc.h>
 #include <zephyr/ztest.h>
 
 #include <bledfu/bledfu.h>
 #include "bledfu_shim.h"
 #include "phone.h"
+#include "smp_phone.h"
 #include "test_flash.h"
 
 #define PACKAGE(_name, _dat, _bin) \
@@ -62,6 +64,17 @@ static const uint8_t magic[16] = {0x77, 0xC2, 0x95, 0xF3, 0x60, 0xD2, 0xEF, 0x7F
 #define VERIFICATION_FAILED 0x0B0C
 #define UNKNOWN_OP          0x0002
 #define OPERATION_FAILED    0x000A
+
+/* Error of the image group: the signature is wrong. */
+#define INVALID_TLV (-5)
+#define ALREADY_PENDING (-28)
+
+static const uint8_t update_sha[] = {
+#include "small-2.0.0.sha.inc"
+};
+static const uint8_t other_key_sha[] = {
+#include "wrong-image-key.sha.inc"
+};
 
 /* The product's callbacks and log back end run on the worker too: this is theirs. */
 #define STACK_RESERVE 1024
@@ -148,6 +161,18 @@ static void expect_nothing_staged(void)
 	expect_bytes(primary, 0, first_image, sizeof(first_image));
 }
 
+/* How much of its stack the worker has ever used. A POSIX thread has another stack. */
+static void tell_stack(const char *after)
+{
+#if !defined(CONFIG_ARCH_POSIX)
+	size_t left = 0;
+
+	zassert_ok(k_thread_stack_space_get(bledfu_worker, &left));
+	TC_PRINT("the worker has used %zu of %u bytes of its stack after %s\n", CONFIG_BLEDFU_STACK_SIZE - left,
+		 CONFIG_BLEDFU_STACK_SIZE, after);
+#endif
+}
+
 /* From blank flash, by refusals, to a staged update, which waits for a reset that does not come. */
 static bool is_first_round(const void *round)
 {
@@ -201,6 +226,29 @@ ZTEST(untouched, test_a_package_of_another_owner_is_refused_before_flash_is_touc
 	expect_blank(secondary, 0, secondary->fa_size);
 	expect_nothing_staged();
 }
+
+#if defined(CONFIG_BLEDFU_SMP)
+/* MCUboot's digest in the TLVs of an image that has no protected ones. */
+static const uint8_t *digest_of(const uint8_t *image, uint32_t length)
+{
+	uint32_t at = sys_get_le16(image + 8) + sys_get_le32(image + 12) + 4;
+
+	while (at + 4 < length) {
+		if (sys_get_le16(image + at) == 0x10) {
+			return image + at + 4;
+		}
+		at += 4 + sys_get_le16(image + at + 2);
+	}
+	zassert_unreachable("no digest");
+	return NULL;
+}
+
+static struct smp_file file_of(const struct package *package, const uint8_t *sha)
+{
+	return (struct smp_file){package->image, package->image_length, sha,
+				 digest_of(package->image, package->image_length)};
+}
+#endif
 
 ZTEST_SUITE(untouched, is_first_round, setup, before, after, NULL);
 
@@ -260,6 +308,37 @@ ZTEST(refused, test_after_a_disconnect_the_finished_objects_are_still_there)
 	expect_nothing_staged();
 }
 
+#if defined(CONFIG_BLEDFU_SMP)
+ZTEST(refused, test_an_upload_of_another_owner_is_refused_when_it_is_to_be_tested)
+{
+	struct smp_file file = file_of(&other_image_key, other_key_sha);
+	int32_t at = smp_begins(&file);
+
+	zassert_true(at > 0, "error %d", -at);
+	smp_sends(&file, at, file.length);
+	zassert_equal(smp_lists(), 2);
+	zassert_equal(smp_sets_state(file.digest, false), INVALID_TLV);
+	zassert_equal(smp_sets_state(file.digest, true), INVALID_TLV);
+	phone_waits();
+	zassert_equal(events[BLEDFU_EVENT_REFUSED], 2);
+	expect_nothing_staged();
+	tell_stack("a refused upload over SMP");
+}
+
+ZTEST(refused, test_an_upload_goes_on_after_a_disconnect)
+{
+	struct smp_file file = file_of(&update, update_sha);
+	int32_t at = smp_begins(&file);
+
+	zassert_true(at > 0, "error %d", -at);
+	at = smp_sends(&file, at, 8000);
+	phone_disconnect();
+	phone_connect();
+	smp_begins_again(&file, at);
+	expect_nothing_staged();
+}
+#endif
+
 #if DT_HAS_COMPAT_STATUS_OKAY(bledfu_test_flash)
 ZTEST(refused, test_a_peer_is_told_of_a_driver_that_does_not_come_back)
 {
@@ -286,11 +365,28 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 	struct bledfu_status status;
 	const uint8_t swap_test[] = {SWAP_TEST, 0xFF, 0xFF, 0xFF}; /* one write unit */
 
+	tell_stack("Secure DFU's refusals");
+#if defined(CONFIG_BLEDFU_SMP)
+	struct smp_file file = file_of(&update, update_sha);
+	int32_t at = smp_begins(&file);
+
+	zassert_true(at > 0, "error %d", -at);
+	smp_sends(&file, at, file.length);
+	tell_stack("an upload over SMP");
+	zassert_ok(smp_sets_state(file.digest, false));
+	zassert_ok(smp_sets_state(file.digest, false), "the second time");
+	zassert_equal(smp_sets_state(file.digest, true), ALREADY_PENDING);
+	phone_waits();
+	events[BLEDFU_EVENT_REFUSED] = 0;
+	tell_stack("its test");
+	smp_resets();
+#else
 	zassert_equal(phone_sends_package(&update), SUCCESS);
+	zassert_equal(events[BLEDFU_EVENT_PROGRESS], DIV_ROUND_UP(update.image_length, CONFIG_BLEDFU_OBJECT_SIZE));
+#endif
 	zassert_ok(k_sem_take(&resetting, K_SECONDS(30)), "the device does not want to reset");
 
 	zassert_equal(events[BLEDFU_EVENT_STARTED], 1);
-	zassert_equal(events[BLEDFU_EVENT_PROGRESS], DIV_ROUND_UP(update.image_length, CONFIG_BLEDFU_OBJECT_SIZE));
 	zassert_equal(events[BLEDFU_EVENT_STAGED], 1);
 	zassert_equal(events[BLEDFU_EVENT_REFUSED], 0);
 	zassert_equal(progress, update.image_length);
@@ -321,15 +417,14 @@ ZTEST(update, test_confirming_works_while_an_update_is_staged)
 	zassert_equal(events[BLEDFU_EVENT_CONFIRMED], 1);
 }
 
-/* The last by name: refusals, signatures and a whole update lie behind it. A POSIX thread has another stack. */
+/* The last by name: refusals, signatures and a whole update lie behind it. */
 ZTEST(update, test_worker_has_stack_to_spare)
 {
 	size_t left = 0;
 
 	Z_TEST_SKIP_IFDEF(CONFIG_ARCH_POSIX);
 	zassert_ok(k_thread_stack_space_get(bledfu_worker, &left));
-	TC_PRINT("the worker has used %zu of %u bytes of its stack\n", CONFIG_BLEDFU_STACK_SIZE - left,
-		 CONFIG_BLEDFU_STACK_SIZE);
+	tell_stack("all");
 	zassert_true(left >= STACK_RESERVE, "only %zu bytes of stack were never used", left);
 }
 

@@ -7,8 +7,8 @@
 
 #include "bledfu_shim.h"
 #include "phone.h"
+#include "smp_phone.h"
 
-#define WRITE        244U
 #define RESPONSE     0x60
 #define PATIENCE     K_SECONDS(30) /* that of ATT */
 #define EXTENDED     0x0B
@@ -18,16 +18,25 @@
 K_MSGQ_DEFINE(answers, sizeof(struct answer), 8, 4);
 
 /* In place of the shim's: Rust notifies. */
-int32_t __wrap_bledfu_shim_notify(const uint8_t *bytes, uint32_t length)
+int32_t __wrap_bledfu_shim_notify(uint8_t channel, const uint8_t *bytes, uint32_t length)
 {
 	struct answer answer = {.length = length};
 
+	if (channel == BLEDFU_CHANNEL_SMP) {
+		return smp_phone_is_told(bytes, length);
+	}
+	zassert_equal(channel, BLEDFU_CHANNEL_CONTROL);
 	zassert_true(length <= sizeof(answer.bytes));
 	memcpy(answer.bytes, bytes, length);
 	return k_msgq_put(&answers, &answer, K_NO_WAIT) == 0 ? 0 : BLEDFU_SHIM_NO_BUFFER;
 }
 
-static void push(uint8_t channel, const uint8_t *bytes, size_t length)
+uint32_t __wrap_bledfu_shim_payload(void)
+{
+	return WRITE;
+}
+
+void phone_writes(uint8_t channel, const uint8_t *bytes, size_t length)
 {
 	int32_t status = BLEDFU_SHIM_NO_BUFFER;
 
@@ -65,7 +74,7 @@ struct answer phone_asks(const uint8_t *request, size_t length)
 {
 	struct answer answer = {0};
 
-	push(BLEDFU_CHANNEL_CONTROL, request, length);
+	phone_writes(BLEDFU_CHANNEL_CONTROL, request, length);
 	zassert_ok(k_msgq_get(&answers, &answer, PATIENCE), "request 0x%02x is not answered", request[0]);
 	return answer;
 }
@@ -75,7 +84,7 @@ void phone_sends(const uint8_t *bytes, size_t length)
 	while (length > 0) {
 		size_t part = MIN(length, WRITE);
 
-		push(BLEDFU_CHANNEL_PACKET, bytes, part);
+		phone_writes(BLEDFU_CHANNEL_PACKET, bytes, part);
 		bytes += part;
 		length -= part;
 	}

@@ -17,6 +17,9 @@
 
 #define SUCCESS 0x01
 
+/* What one write and one notification hold. */
+#define WRITE 244U
+
 struct answer {
 	uint8_t length;
 	uint8_t bytes[23];
@@ -42,6 +45,8 @@ void phone_connect(void);
 /* A request without effect: when it is answered, all that came before it is done, events to the product included. */
 void phone_waits(void);
 void phone_disconnect(void);
+/* One write; offered again until there is room. */
+void phone_writes(uint8_t channel, const uint8_t *bytes, size_t length);
 /* Writes to the control point and waits for the answer; fails the test when there is none. */
 struct answer phone_asks(const uint8_t *request, size_t length);
 /* Writes of 244 bytes to the packet characteristic. */
