@@ -115,3 +115,31 @@ fn a_used_slot_is_erased_while_the_image_comes() {
         assert_eq!(running(&world), (2, true), "{phone:?}");
     }
 }
+
+#[test]
+fn the_applications_get_nine_tenths_of_what_the_link_carries() {
+    // The image of the case, MX25R6435F with typical times, the slot erased beforehand.
+    let package = bledfu_sim::demo::update_package().unwrap();
+    let image = &package.application.firmware;
+    for (interval_us, window) in [(7_500, 3), (15_000, 3), (30_000, 5)] {
+        for phone in [Phone::Android, Phone::Ios] {
+            let link = LinkParams {
+                interval_us,
+                packets_per_event: 99,
+                mtu: 498,
+            };
+            let factory = bledfu_sim::demo::factory_image().unwrap();
+            let mut world = World::new(Setup::demo(), &factory, link).unwrap();
+            world.settle();
+            let settings = Settings {
+                window,
+                mode: Mode::UploadOnly,
+                phone,
+            };
+            let session = world.update_smp(image, settings, &mut |_| ()).unwrap().session;
+            let seconds = (session.received_ns - session.started_ns) as f64 / 1e9;
+            let fraction = image.len() as f64 / seconds / link.limit_bytes_per_s();
+            assert!(fraction >= 0.90, "{phone:?} at {interval_us} us: {fraction:.3}");
+        }
+    }
+}
