@@ -2,7 +2,7 @@
 //! `bledfu serve` as a process, with clients at its doors. Killing it is a power cut.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -246,6 +246,24 @@ impl Port {
         })
     }
 
+    /// Waits for more bytes.
+    fn receive(&mut self) -> Result<(), PhoneError> {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let timeout = Timespec {
+            tv_sec: PATIENCE.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        if rustix::event::poll(&mut fds, Some(&timeout)) == Ok(0) {
+            return Err(PhoneError::NoAnswer(0));
+        }
+        let mut chunk = [0; 256];
+        match rustix::io::read(&self.fd, &mut chunk) {
+            Ok(0) | Err(_) => return Err(PhoneError::LinkLost),
+            Ok(length) => self.received.extend_from_slice(&chunk[..length]),
+        }
+        Ok(())
+    }
+
     fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         self.control(request).unwrap();
         self.notification().unwrap()
@@ -282,19 +300,7 @@ impl DfuLink for Port {
             if let Some(frame) = self.take() {
                 return Ok(frame);
             }
-            let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-            let timeout = Timespec {
-                tv_sec: PATIENCE.as_secs() as i64,
-                tv_nsec: 0,
-            };
-            if rustix::event::poll(&mut fds, Some(&timeout)) == Ok(0) {
-                return Err(PhoneError::NoAnswer(0));
-            }
-            let mut chunk = [0; 256];
-            match rustix::io::read(&self.fd, &mut chunk) {
-                Ok(0) | Err(_) => return Err(PhoneError::LinkLost),
-                Ok(length) => self.received.extend_from_slice(&chunk[..length]),
-            }
+            self.receive()?;
         }
     }
 
@@ -581,4 +587,159 @@ fn two_processes_do_not_share_a_device() {
     let server = Server::new(&[]);
     let said = refused(server.folder.path(), &["--slip-tcp", "127.0.0.1:0"]);
     assert!(said.contains("in use"), "{said}");
+}
+
+// ---- SMP ----
+
+const ECHO: &[u8] = b"\x0a\x00\x00\x06\x00\x00\x42\x00\xa1adbhi";
+const ECHOED: &[u8] = b"\x0b\x00\x00\x06\x00\x00\x42\x00\xa1arbhi";
+
+/// A device with a door for SMP over UDP, and a client's socket.
+fn udp() -> (Server, UdpSocket) {
+    let server = Server::new(&["--smp-udp", "127.0.0.1:0", "--no-confirm"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server.address("smp-udp")).unwrap();
+    (server, socket)
+}
+
+/// The next datagram; `None` if none comes.
+fn datagram(socket: &UdpSocket, patience: Duration) -> Option<Vec<u8>> {
+    socket.set_read_timeout(Some(patience)).unwrap();
+    let mut bytes = [0; 4096];
+    let length = socket.recv(&mut bytes).ok()?;
+    Some(bytes[..length].to_vec())
+}
+
+#[test]
+fn a_datagram_of_several_smp_frames_gets_an_answer_each_and_an_error_of_the_protocol_ends_it() {
+    let (_server, socket) = udp();
+    let ask = |bytes: &[u8], answers: &[&[u8]]| {
+        socket.send(bytes).unwrap();
+        for answer in answers {
+            assert_eq!(
+                datagram(&socket, PATIENCE).as_deref(),
+                Some(*answer),
+                "{bytes:02x?}"
+            );
+        }
+        // Nothing else is under way when the next echo comes back.
+        socket.send(ECHO).unwrap();
+        assert_eq!(
+            datagram(&socket, PATIENCE).as_deref(),
+            Some(ECHOED),
+            "{bytes:02x?}"
+        );
+    };
+    let with_sequence = |frame: &[u8], sequence| [&frame[..6], &[sequence], &frame[7..]].concat();
+    let (one, two) = (with_sequence(ECHO, 1), with_sequence(ECHO, 2));
+    let answers = [with_sequence(ECHOED, 1), with_sequence(ECHOED, 2)];
+    ask(&[one.clone(), two.clone()].concat(), &[&answers[0], &answers[1]]);
+    // A group that does not exist: the second frame is not looked at.
+    let unknown = b"\x08\x00\x00\x01\x00\x09\x07\x00\xa0";
+    let refused: &[u8] = b"\x09\x00\x00\x05\x00\x09\x07\x00\xa1brc\x08";
+    ask(&[unknown, two.as_slice()].concat(), &[refused]);
+    // Fewer bytes than a header, alone and behind a frame.
+    for length in 0..8 {
+        ask(&ECHO[..length], &[]);
+    }
+    ask(&[one.as_slice(), &two[..5]].concat(), &[&answers[0]]);
+    // Fewer bytes than the header says, and more than a frame may have.
+    let corrupt: &[u8] = b"\x0b\x00\x00\x05\x00\x00\x42\x00\xa1brc\x09";
+    ask(&ECHO[..12], &[corrupt]);
+    let long = [&[0x0A, 0, 0x0B, 0xB8, 0, 0, 0x42, 0][..], &[0xA0; 3000]].concat();
+    ask(&long, &[corrupt]);
+}
+
+#[test]
+fn smp_over_udp_asks_for_a_reset_and_is_there_again_after_it() {
+    let (mut server, socket) = udp();
+    socket.send(b"\x0a\x00\x00\x01\x00\x00\x09\x05\xa0").unwrap();
+    let answer = datagram(&socket, PATIENCE).unwrap();
+    assert_eq!(
+        answer, b"\x0b\x00\x00\x01\x00\x00\x09\x05\xa0",
+        "before the reset"
+    );
+    assert_eq!(
+        server.line("resetting"),
+        "resetting",
+        "there is nothing to install"
+    );
+    server.line("running 1.0.0 (confirmed)");
+    socket.send(ECHO).unwrap();
+    assert_eq!(datagram(&socket, PATIENCE).as_deref(), Some(ECHOED));
+}
+
+#[test]
+fn an_smp_console_answers_between_other_text_and_survives_its_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("smp");
+    let _server = Server::new(&["--smp-pty", path.to_str().unwrap()]);
+    for _ in 0..2 {
+        let port = Server::terminal(&path);
+        port.send(b"some text\n\x06\x09ABAKAAAGAABCAKFhZGJoaZsK\nmore text\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        while answer.last() != Some(&b'\n') {
+            let mut byte = [0];
+            assert_eq!(rustix::io::read(&port.fd, &mut byte), Ok(1));
+            answer.push(byte[0]);
+        }
+        assert_eq!(answer, b"\x06\x09ABALAAAGAABCAKFhcmJoadxV\n");
+    }
+}
+
+/// An SMP frame over the Bluetooth door, in fragments of 20 bytes; its answer.
+fn over_bluetooth(port: &mut Port, frame: &[u8]) -> Vec<u8> {
+    for fragment in frame.chunks(20) {
+        port.write(3, fragment).unwrap();
+    }
+    let mut answer = Vec::new();
+    loop {
+        while port.received.len() < 3 {
+            port.receive().unwrap();
+        }
+        let &[low, high, kind, ..] = port.received.as_slice() else {
+            unreachable!()
+        };
+        let length = 3 + usize::from(u16::from_le_bytes([low, high]));
+        while port.received.len() < length {
+            port.receive().unwrap();
+        }
+        assert_eq!(kind, 0x83);
+        assert!(length <= 3 + 20, "fragments fit the MTU");
+        answer.extend(port.received.drain(..length).skip(3));
+        let frame_length = answer
+            .get(2..4)
+            .map(|bytes| 8 + usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
+        if frame_length == Some(answer.len()) {
+            return answer;
+        }
+    }
+}
+
+#[test]
+fn smp_comes_and_goes_in_fragments_over_the_bluetooth_door() {
+    let server = Server::new(&["--mtu", "23"]);
+    let mut port = server.gatt();
+    assert_eq!(over_bluetooth(&mut port, ECHO), ECHOED);
+    let state = over_bluetooth(&mut port, b"\x08\x00\x00\x01\x00\x01\x07\x00\xa0");
+    assert!(state.len() > 100, "a list of images in many notifications");
+    // Secure DFU on the same link goes on as ever.
+    assert_eq!(port.ask(&[op::SELECT, 1])[..3], [0x60, op::SELECT, 1]);
+}
+
+#[test]
+fn a_port_in_use_and_one_path_for_two_terminals_get_one_sentence() {
+    let (server, _) = udp();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let said = refused(&state, &["--smp-udp", &server.address("smp-udp")]);
+    assert!(
+        said.contains("--smp-udp") && said.contains("is another device behind that port?"),
+        "{said}"
+    );
+    let path = folder.path().join("pty");
+    let path = path.to_str().unwrap();
+    let said = refused(&state, &["--smp-pty", path, "--slip-pty", path]);
+    assert!(said.contains("a path each"), "{said}");
 }

@@ -38,7 +38,8 @@ pub struct Manager {
 }
 
 impl Manager {
-    pub fn new() -> Self {
+    /// Of a fresh device.
+    pub fn fresh() -> Self {
         Self::on(Peer::with(setup()))
     }
 
