@@ -103,6 +103,7 @@ static int32_t run(enum operation operation, uint8_t area, uint32_t offset, uint
 {
 	int32_t status;
 
+	__ASSERT_NO_MSG(operation == ERASE || length <= sizeof(job.bytes));
 #ifndef CONFIG_BLEDFU_BOOT
 	if (stuck && !in_time()) {
 		return BLEDFU_SHIM_BUSY;
