@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap")
 MAY_DEPEND_ON = {
-    "bledfu-wire": {"minicbor", "micropb"},
+    "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
     # embedded-storage-async is the shape sequential-storage wants a flash in.
     "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "crc"},
     "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "embedded-storage", "heapless", "log"},

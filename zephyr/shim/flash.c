@@ -19,18 +19,18 @@
 #define PRIMARY   DT_PHANDLE(SLOTS, primary)
 #define SECONDARY DT_PHANDLE(SLOTS, secondary)
 #define JOURNAL   DT_PHANDLE(SLOTS, journal)
-#define SPARE     DT_PHANDLE(SLOTS, scratch)
+#define SPARE     DT_PHANDLE(SLOTS, COND_CODE_1(CONFIG_BLEDFU_INSTALL_COPY, (revert), (scratch)))
 #else
 #define PRIMARY   DT_NODELABEL(slot0_partition)
 #define SECONDARY DT_NODELABEL(slot1_partition)
 #define JOURNAL   DT_NODELABEL(bledfu_journal_partition)
-#define SPARE     DT_NODELABEL(scratch_partition)
+#define SPARE     DT_NODELABEL(COND_CODE_1(CONFIG_BLEDFU_INSTALL_COPY, (bledfu_revert_partition), (scratch_partition)))
 #endif
 
 BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY) && DT_NODE_EXISTS(SECONDARY),
 	     "no slot0_partition or slot1_partition: see dts/bindings/bledfu,update-slots.yaml");
-BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_INSTALL_SWAP_SCRATCH) || DT_NODE_EXISTS(SPARE),
-	     "no scratch_partition: see dts/bindings/bledfu,update-slots.yaml");
+BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_SPARE) || (DT_NODE_EXISTS(SPARE) && !DT_SAME_NODE(SPARE, SECONDARY)),
+	     "no scratch_partition (swap) or bledfu_revert_partition (copy) beside slot 1: see dts/bindings/bledfu,update-slots.yaml");
 BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
 
@@ -40,7 +40,7 @@ static const uint8_t ids[] = {
 	BLEDFU_PARTITION_ID(PRIMARY),
 	BLEDFU_PARTITION_ID(SECONDARY),
 	COND_CODE_1(CONFIG_BLEDFU_BOOT, (0), (BLEDFU_PARTITION_ID(JOURNAL))),
-	IF_ENABLED(CONFIG_BLEDFU_INSTALL_SWAP_SCRATCH, (BLEDFU_PARTITION_ID(SPARE)))
+	IF_ENABLED(CONFIG_BLEDFU_SPARE, (BLEDFU_PARTITION_ID(SPARE)))
 };
 
 static const struct flash_area *areas[ARRAY_SIZE(ids)];

@@ -95,7 +95,7 @@ impl Service for Firmware {
             start::keys(worker::Keys::Image),
         );
         // Used where it is: a move would need the stack twice.
-        match &mut Device::start(&package, &image) {
+        match &mut Device::start(options::ALGORITHM, &package, &image) {
             Ok(device) => {
                 device.ready();
                 loop {

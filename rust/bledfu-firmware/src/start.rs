@@ -3,9 +3,10 @@
 
 use crate::{options, Device, Primary};
 use bledfu_slot::persistent::Persistent;
+use bledfu_slot::roles::{self, Place};
 use bledfu_slot::tlv::{types, TlvWalker};
 use bledfu_slot::verify::{read_header, ImagePolicy, PublicKey, SoftCrypto};
-use bledfu_slot::{read_bytes, Geometry, Layout, LayoutError, Trailer, Version};
+use bledfu_slot::{read_bytes, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::init_check::{Accepted, InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
 use bledfu_transfer::secure_dfu::{Chip, Config};
@@ -70,6 +71,38 @@ pub fn image_in(primary: &mut Primary) -> Option<([u8; 32], Version)> {
     None
 }
 
+fn open(partition: Partition) -> Result<Area, StartError> {
+    Area::open(partition).map_err(StartError::Area)
+}
+
+/// The area the next update goes into, and the layout in which that is the secondary slot. With copy there are two such areas,
+/// and they take turns; the boot stage asks the same function.
+pub fn receiving(algorithm: Algorithm, primary: &mut Primary) -> Result<(Area, Layout), StartError> {
+    let mut secondary = open(Partition::Secondary)?;
+    let mut spare = if algorithm.has_spare() {
+        Some(open(Partition::Spare)?)
+    } else {
+        None
+    };
+    let layout = Layout::with_spare(
+        algorithm,
+        geometry(&primary.0),
+        geometry(&secondary),
+        spare.as_ref().map(geometry),
+        options::MAX_ALIGN,
+        options::MAX_IMG_SECTORS,
+    )
+    .map_err(StartError::Layout)?;
+    if let (Algorithm::Copy, Some(second)) = (algorithm, spare.as_mut()) {
+        let incoming =
+            roles::incoming(primary, &mut secondary, second, &layout).map_err(StartError::Flash)?;
+        if let (Place::Second, Some(second)) = (incoming, spare) {
+            return Ok((second, layout.with_incoming(incoming)));
+        }
+    }
+    Ok((secondary, layout))
+}
+
 fn running(primary: &mut Primary, layout: &Layout) -> Result<Running, StartError> {
     let trailer = Trailer::read(primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
     let confirmed = trailer.is_confirmed();
@@ -112,24 +145,14 @@ fn admit_smp(size: u32) -> bool {
 impl<'k> Device<'k> {
     /// Opens the partitions and looks what runs. [`Device::ready`] comes next.
     #[inline(never)]
-    pub fn start(package: &'k KeyRing, image: &'k KeyRing) -> Result<Self, StartError> {
-        let open = |partition| Area::open(partition).map_err(StartError::Area);
+    pub fn start(
+        algorithm: Algorithm,
+        package: &'k KeyRing,
+        image: &'k KeyRing,
+    ) -> Result<Self, StartError> {
         let mut primary = Persistent(open(Partition::Primary)?);
-        let (secondary, journal) = (open(Partition::Secondary)?, open(Partition::Journal)?);
-        let spare = if options::ALGORITHM.has_spare() {
-            Some(geometry(&open(Partition::Spare)?))
-        } else {
-            None
-        };
-        let layout = Layout::with_spare(
-            options::ALGORITHM,
-            geometry(&primary.0),
-            geometry(&secondary),
-            spare,
-            options::MAX_ALIGN,
-            options::MAX_IMG_SECTORS,
-        )
-        .map_err(StartError::Layout)?;
+        let (secondary, layout) = receiving(algorithm, &mut primary)?;
+        let journal = open(Partition::Journal)?;
         if package.is_empty() || image.is_empty() {
             note::error(format_args!(
                 "no key to check packages or images with: every update will be refused"

@@ -4,15 +4,23 @@
 use super::*;
 use bledfu_slot::crc32::crc32;
 use bledfu_slot::journal::{Installed, Journal, Versions};
+use bledfu_slot::roles::{write_reverted, Place, Record};
+use bledfu_slot::trailer::{write_copy_done, write_image_ok, write_magic, write_swap_info};
 use bledfu_slot::verify::PublicKey;
+use bledfu_slot::{Algorithm, SwapType};
 use bledfu_transfer::upload::digest_prefix;
 use bledfu_zephyr::fake::{self, Geometry};
 use bledfu_zephyr::flash::Partition;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 /// Keys that are not those of the fake: no packet passes, which is enough to see answers travel.
 fn start(keys: &(start::KeyRing, start::KeyRing)) -> Device<'_> {
-    let Ok(mut device) = Device::start(&keys.0, &keys.1) else {
+    start_with(options::ALGORITHM, keys)
+}
+
+fn start_with(algorithm: Algorithm, keys: &(start::KeyRing, start::KeyRing)) -> Device<'_> {
+    let Ok(mut device) = Device::start(algorithm, &keys.0, &keys.1) else {
         panic!("the faked device does not start")
     };
     device.ready();
@@ -272,6 +280,115 @@ fn a_peer_that_says_nothing_is_disconnected() {
         assert!(fake.uptime_ms() < 125_000);
     }
     assert!(fake.uptime_ms() >= 120_000);
+}
+
+/// What the primary trailer says of the install before.
+enum Before {
+    Nothing,
+    Test(Place),
+    Reverted(Place),
+}
+
+/// Where the first object of an update to a device with copy is found.
+fn place_of_an_update_after(before: &Before) -> [bool; 2] {
+    let fake = fake::device();
+    let keys = example_keys();
+    {
+        // Two places of other sizes: the trailers are where each of them ends.
+        let mut geometry = Geometry {
+            size: 0xE000,
+            start: 0x20000,
+            sector: 4096,
+            unit: 4,
+        };
+        fake.set_geometry(Partition::Spare, geometry);
+        geometry.size = 0xC000;
+        fake.set_geometry(Partition::Secondary, geometry);
+        fake.program(Partition::Primary, IMAGE);
+        let mut primary = Persistent(Area::open(Partition::Primary).unwrap());
+        let (_, layout) = start::receiving(Algorithm::Copy, &mut primary).ok().unwrap();
+        let trailer = layout.primary_trailer();
+        let install = |primary: &mut Primary, source| {
+            let record = Record {
+                source,
+                swap_type: SwapType::Test,
+                size: IMAGE.len() as u32,
+                digest: [7; 32],
+            };
+            record.write(primary, &trailer).unwrap();
+            write_swap_info(primary, &trailer, SwapType::Test).unwrap();
+            write_copy_done(primary, &trailer).unwrap();
+            write_image_ok(primary, &trailer).unwrap();
+            write_magic(primary, &trailer).unwrap();
+        };
+        match *before {
+            Before::Nothing => {}
+            Before::Test(source) => install(&mut primary, source),
+            Before::Reverted(source) => {
+                install(&mut primary, source);
+                write_reverted(&mut primary, &trailer).unwrap();
+            }
+        }
+    }
+    let mut device = start_with(Algorithm::Copy, &keys);
+    Firmware::link(true);
+    assert_eq!(ask(&mut device, &fake, &[1, 1, 139, 0, 0, 0]), [0x60, 1, 1]);
+    write(1, &hex(INIT));
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 1]);
+    assert_eq!(ask(&mut device, &fake, &[1, 2, 0, 0x10, 0, 0]), [0x60, 1, 1]);
+    let image: Vec<u8> = (0..4096u32).map(|i| (7 * i + 3) as u8).collect();
+    for packet in image.chunks(244) {
+        write(1, packet);
+    }
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 1]);
+    [Partition::Secondary, Partition::Spare].map(|place| fake.contents(place).starts_with(&image))
+}
+
+#[test]
+fn with_copy_an_update_goes_where_the_copy_of_the_running_image_is_not() {
+    for (before, found) in [
+        (Before::Nothing, [true, false]),
+        (Before::Test(Place::First), [false, true]),
+        (Before::Test(Place::Second), [true, false]),
+        (Before::Reverted(Place::First), [true, false]),
+        (Before::Reverted(Place::Second), [false, true]),
+    ] {
+        assert_eq!(place_of_an_update_after(&before), found);
+    }
+}
+
+#[test]
+fn with_copy_the_smallest_of_the_three_areas_is_the_limit() {
+    let fake = fake::device();
+    let keys = keys();
+    let small = Geometry {
+        size: 0x8000,
+        start: 0,
+        sector: 4096,
+        unit: 4,
+    };
+    fake.set_geometry(Partition::Spare, small);
+    let device = start_with(Algorithm::Copy, &keys);
+    assert_eq!(device.layout.max_image_size(), 0x7000);
+    assert_eq!(fake.events().len(), 1);
+}
+
+#[test]
+fn a_third_area_without_room_for_an_image_stops_the_service() {
+    let fake = fake::device();
+    let keys = keys();
+    let tiny = Geometry {
+        size: 0x1000,
+        start: 0,
+        sector: 4096,
+        unit: 4,
+    };
+    fake.set_geometry(Partition::Spare, tiny);
+    let reason = match Device::start(Algorithm::Copy, &keys.0, &keys.1) {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(reason, "a slot has no room for an image beside its trailer");
 }
 
 #[test]

@@ -34,7 +34,7 @@ use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 use crate::crc32::crc32;
 use crate::flash::{program_padded, read_bytes, Aligned};
 use crate::layout::{Algorithm, Layout, TrailerLayout, ROLE_REGION};
-use crate::trailer::{erase_trailer, Flag, Magic, SwapType, Trailer};
+use crate::trailer::{can_repair, erase_trailer, Flag, Magic, SwapType, Trailer};
 
 const RECORD_MAGIC: [u8; 4] = *b"blfr";
 const RECORD_VERSION: u8 = 1;
@@ -182,7 +182,7 @@ pub fn write_reverted<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Res
 ///
 /// Not by a flag beside it: the next upload erases the trailer, and if that is cut the flag may go before the magic. Zeros
 /// on their way to erased are a magic at no moment. Parts with write units above four bytes usually keep an error code per
-/// unit that does not survive a second write: there the trailer is erased.
+/// unit that does not survive a second write: there the trailer is erased, as it is where a driver takes none.
 ///
 /// # Errors
 /// The flash's error.
@@ -190,10 +190,14 @@ pub fn take_request_down<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> 
     if Trailer::read(flash, layout)?.magic != Magic::Good {
         return Ok(());
     }
-    if layout.write_size() > 4 {
-        return erase_trailer(flash, layout);
+    let zeros = Aligned([0u8; 16]);
+    if can_repair(layout)
+        && flash.write(layout.magic(), &zeros.0).is_ok()
+        && Trailer::read(flash, layout)?.magic != Magic::Good
+    {
+        return Ok(());
     }
-    flash.write(layout.magic(), &Aligned([0u8; 16]).0)
+    erase_trailer(flash, layout)
 }
 
 /// The place that takes the next update, or has one that waits; the other one is for the copy of the running image. The
@@ -358,6 +362,20 @@ mod tests {
         write_magic(&mut flash, &layout).unwrap();
         take_request_down(&mut flash, &layout).unwrap();
         assert!(crate::is_erased(&flash.bytes));
+    }
+
+    #[test]
+    fn a_driver_that_refuses_to_write_twice_has_the_trailer_erased() {
+        let (mut flash, layout) = (flash::<4>(), layout::<4>(8).secondary_trailer());
+        write_magic(&mut flash, &layout).unwrap();
+        flash.refuse_writes = layout.magic()..layout.slot_size();
+        take_request_down(&mut flash, &layout).unwrap();
+        assert!(crate::is_erased(&flash.bytes));
+        // A flash that fails altogether is an error all the same.
+        flash.refuse_writes = 0..0;
+        write_magic(&mut flash, &layout).unwrap();
+        flash.broken = true;
+        assert!(take_request_down(&mut flash, &layout).is_err());
     }
 
     /// Every row of the table.

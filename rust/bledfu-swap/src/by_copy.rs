@@ -30,6 +30,7 @@
 //! * **Step 2** reads a place that nothing writes to. It is done again until step 4, each time skipping what is equal.
 //! * **Step 3** comes before step 4, else the request would ask once more for what runs already, and the image before would
 //!   be lost to a new copy. It is one program operation; torn, the magic is whole (and is taken down again) or it is none.
+//!   (An erase, where nothing can be programmed twice. Torn, it may leave the magic without its flags: not a whole request.)
 //! * **Step 4.** `copy_done` not written: record and job say the install is underway, and steps 2 to 4 find all equal. Torn:
 //!   the same, and it is written again (where the write unit allows that: up to four bytes).
 //! * **Step 5** needs no job of its own: `copy_done` without `image_ok` asks for it until step 7, and it reads a place that

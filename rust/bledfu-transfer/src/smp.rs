@@ -646,20 +646,17 @@ fn list<'v>(
         if build != 0 && written.is_ok() {
             let _ = write!(version, ".{build}");
         }
-        let state = ImageState {
+        // There are two places for two slots.
+        let _ = images.push(ImageState {
             slot,
             version,
             hash: info.digest,
             bootable: true,
             pending: !is_running && is_pending,
+            // A new image on trial has not confirmed itself; then the other one is the one to go back to.
             confirmed: is_running != reverts,
             active: is_running,
             permanent: !is_running && found.next == SwapType::Permanent,
-        };
-        // There are two places for two slots.
-        let _ = images.push(ImageState {
-            confirmed: state.confirmed && (is_running || reverts),
-            ..state
         });
     }
 }

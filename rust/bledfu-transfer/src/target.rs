@@ -28,6 +28,8 @@ pub struct Target<'k, P, S, J, C: Crypto, const SMP: usize> {
     reassembly: Reassembly<SMP>,
     smp: Smp<'k>,
     primary: P,
+    /// The peer's last word was SMP.
+    speaks_smp: bool,
 }
 
 impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Target<'k, P, S, J, C, SMP> {
@@ -44,6 +46,7 @@ impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Tar
             reassembly: Reassembly::new(),
             smp: Smp::new(smp, SMP),
             primary,
+            speaks_smp: false,
         }
     }
 
@@ -111,6 +114,7 @@ impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Tar
     /// A peer connected at `now_ms`, and its notifications are on.
     pub fn link_up(&mut self, transport: Transport, now_ms: u64) {
         self.reassembly.reset();
+        self.speaks_smp = false;
         self.secure_dfu.link_up(transport, now_ms);
     }
 
@@ -125,8 +129,11 @@ impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Tar
         self.secure_dfu.lost(packets)
     }
 
-    /// See [`SecureDfu::tick`].
+    /// See [`SecureDfu::tick`]. An SMP client may be an app whose user looks for a file: its link stays.
     pub fn tick(&self, now_ms: u64) -> Then {
+        if self.speaks_smp {
+            return Then::Continue;
+        }
         self.secure_dfu.tick(now_ms)
     }
 
@@ -147,6 +154,7 @@ impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Tar
     /// Handles one frame of the Secure DFU channels. `now_ms` is any monotonic time.
     pub fn handle(&mut self, frame: Frame<'_>, now_ms: u64) -> secure_dfu::Answer {
         debug_assert!(frame.channel != Channel::Smp, "SMP has a call of its own");
+        self.speaks_smp = false;
         self.secure_dfu.handle(frame, now_ms)
     }
 
@@ -157,7 +165,7 @@ impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Tar
         if SMP == 0 {
             return None;
         }
-        self.secure_dfu.is_alive(now_ms);
+        self.hear_smp(now_ms);
         let frame = self.reassembly.push(fragment, now_ms)?;
         let (upload, primary) = (self.secure_dfu.upload_mut(), &mut self.primary);
         let answer = self.smp.handle(upload, primary, frame, now_ms, out);
@@ -170,11 +178,16 @@ impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Tar
         if SMP == 0 {
             return None;
         }
-        self.secure_dfu.is_alive(now_ms);
+        self.hear_smp(now_ms);
         let (upload, primary) = (self.secure_dfu.upload_mut(), &mut self.primary);
         let answer = self.smp.handle(upload, primary, frame, now_ms, out);
         self.smp_owns();
         answer
+    }
+
+    fn hear_smp(&mut self, now_ms: u64) {
+        self.speaks_smp = true;
+        self.secure_dfu.is_alive(now_ms);
     }
 
     /// What was executed over Secure DFU counts no more when SMP has begun an upload or emptied the slot.

@@ -17,7 +17,7 @@
 //! Every parameter may be absent. There is one image, so no entry names its number. Source: Zephyr `img_mgmt.c`,
 //! `img_mgmt_state.c`, `smp_group_1.rst`.
 
-use crate::cbor::{Fields, Writer, Written};
+use crate::cbor::{Fields, Writer};
 use crate::smp::{op, Code};
 use core::fmt;
 use minicbor::Decoder;
@@ -103,7 +103,7 @@ fn decode_upload(payload: &[u8]) -> Result<Upload<'_>, Code> {
     let mut fields = Fields::of(payload)?;
     while let Some(key) = fields.next_key()? {
         match key {
-            "image" => fields.once(&mut image, Decoder::u32)?,
+            "image" => fields.once_u32(&mut image)?,
             "off" => fields.once(&mut offset, Decoder::u64)?,
             "len" => fields.once(&mut length, Decoder::u64)?,
             "sha" => fields.once(&mut sha, Decoder::bytes)?,
@@ -127,7 +127,7 @@ fn decode_erase(payload: &[u8]) -> Result<Request<'_>, Code> {
     let mut fields = Fields::of(payload)?;
     while let Some(key) = fields.next_key()? {
         match key {
-            "slot" => fields.once(&mut slot, Decoder::u32)?,
+            "slot" => fields.once_u32(&mut slot)?,
             _ => fields.skip()?,
         }
     }
@@ -337,10 +337,10 @@ pub struct ImageState<'a> {
 }
 
 impl ImageState<'_> {
-    fn write(&self, to: &mut Writer<'_>) -> Written {
-        to.map(8)?.str("slot")?.u8(self.slot)?;
-        to.str("version")?.str(self.version)?;
-        to.str("hash")?.bytes(&self.hash)?;
+    fn write(&self, to: &mut Writer<'_>) {
+        to.map(8).text("slot").number(self.slot.into());
+        to.text("version").text(self.version);
+        to.text("hash").bytes(&self.hash);
         for (key, flag) in [
             ("bootable", self.bootable),
             ("pending", self.pending),
@@ -348,9 +348,8 @@ impl ImageState<'_> {
             ("active", self.active),
             ("permanent", self.permanent),
         ] {
-            to.str(key)?.bool(flag)?;
+            to.text(key).flag(flag);
         }
-        Ok(())
     }
 }
 
@@ -366,14 +365,13 @@ pub struct SlotInfo {
 }
 
 impl SlotInfo {
-    fn write(&self, to: &mut Writer<'_>) -> Written {
-        to.map(2 + u64::from(self.upload_image_id.is_some()))?;
-        to.str("slot")?.u8(self.slot)?;
-        to.str("size")?.u32(self.size)?;
+    fn write(&self, to: &mut Writer<'_>) {
+        to.map(2 + usize::from(self.upload_image_id.is_some()));
+        to.text("slot").number(self.slot.into());
+        to.text("size").number(self.size);
         if let Some(id) = self.upload_image_id {
-            to.str("upload_image_id")?.u32(id)?;
+            to.text("upload_image_id").number(id);
         }
-        Ok(())
     }
 }
 
@@ -399,36 +397,242 @@ pub enum Response<'a> {
 }
 
 impl Response<'_> {
-    pub(crate) fn write(&self, to: &mut Writer<'_>) -> Written {
+    pub(crate) fn write(&self, to: &mut Writer<'_>) {
         match *self {
             Self::State(images) => {
-                to.map(2)?.str("images")?.array(images.len() as u64)?;
+                to.map(2).text("images").array(images.len());
                 for image in images {
-                    image.write(to)?;
+                    image.write(to);
                 }
-                to.str("splitStatus")?.u8(0)?.ok()
+                to.text("splitStatus").number(0);
             }
             Self::Upload { offset, matches } => {
-                to.map(1 + u64::from(matches.is_some()))?
-                    .str("off")?
-                    .u32(offset)?;
+                to.map(1 + usize::from(matches.is_some()))
+                    .text("off")
+                    .number(offset);
                 if let Some(matches) = matches {
-                    to.str("match")?.bool(matches)?;
+                    to.text("match").flag(matches);
                 }
-                Ok(())
             }
             Self::SlotInfo {
                 slots,
                 max_image_size,
             } => {
-                to.map(1)?.str("images")?.array(1)?;
-                to.map(3)?.str("image")?.u8(0)?;
-                to.str("slots")?.array(slots.len() as u64)?;
+                to.map(1).text("images").array(1);
+                to.map(3).text("image").number(0);
+                to.text("slots").array(slots.len());
                 for slot in slots {
-                    slot.write(to)?;
+                    slot.write(to);
                 }
-                to.str("max_image_size")?.u32(max_image_size)?.ok()
+                to.text("max_image_size").number(max_image_size);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::smp::{self, encode, Context, Failure, Header, IMAGE_GROUP};
+    use crate::testing::{frame, hex};
+    use std::vec;
+    use std::vec::Vec;
+
+    fn asked(operation: u8, command: u8, payload: &[u8], expected: Result<Request<'_>, Code>) {
+        let frame = frame(operation, IMAGE_GROUP, command, payload);
+        let got = smp::decode(&frame).unwrap().request;
+        assert_eq!(got, expected.map(smp::Request::Image), "{payload:02x?}");
+    }
+
+    fn answered(response: Response<'_>) -> Vec<u8> {
+        let request = Header::decode(&frame(op::READ, IMAGE_GROUP, 0, &[])).unwrap();
+        let mut out = vec![0; 3000];
+        let length = encode(&Context::of(&request), &smp::Response::Image(response), &mut out);
+        out[smp::HEADER_SIZE..length].to_vec()
+    }
+
+    #[test]
+    fn case_20_no_payload_is_taken_where_no_parameter_is_needed() {
+        for payload in ["", "a0", "bf ff", "a1", "05"] {
+            asked(op::READ, command::STATE, &hex(payload), Ok(Request::ReadState));
+            asked(op::READ, command::SLOT_INFO, &hex(payload), Ok(Request::SlotInfo));
+        }
+        for command in [command::STATE, command::UPLOAD, command::ERASE] {
+            asked(op::WRITE, command, &[], Err(Code::Invalid));
+        }
+    }
+
+    #[test]
+    fn the_image_to_choose_may_be_named_or_not() {
+        let hash = [7; 33];
+        for (payload, expected, confirm) in [
+            (hex("a0"), None, false),
+            (hex("a1 67 636f6e6669726d f5"), None, true),
+            (
+                hex("bf 67 636f6e6669726d f4 64 68617368 40 ff"),
+                Some(&hash[..0]),
+                false,
+            ),
+            (
+                [&hex("a1 64 68617368 58 1f")[..], &hash[..31]].concat(),
+                Some(&hash[..31]),
+                false,
+            ),
+            (
+                [&hex("a2 67 636f6e6669726d f5 64 68617368 58 21")[..], &hash].concat(),
+                Some(&hash[..]),
+                true,
+            ),
+        ] {
+            let request = Request::WriteState {
+                hash: expected,
+                confirm,
+            };
+            asked(op::WRITE, command::STATE, &payload, Ok(request));
+        }
+        for payload in [
+            "a1 64 68617368 62 6869",
+            "a1 67 636f6e6669726d 01",
+            "a1 64 68617368 f6",
+        ] {
+            asked(op::WRITE, command::STATE, &hex(payload), Err(Code::Invalid));
+        }
+    }
+
+    #[test]
+    fn case_47_what_a_first_piece_lacks_is_told_and_not_refused() {
+        let piece = |upload| Ok(Request::Upload(upload));
+        asked(op::WRITE, command::UPLOAD, &hex("a0"), piece(Upload::default()));
+        let sha = [9; 33];
+        let payload = [
+            &hex("a5 64 64617461 41 ff 65 696d616765 01 63 736861 58 21")[..],
+            &sha,
+            &hex("67 75706772616465 f5 63 6c656e 00"),
+        ]
+        .concat();
+        let upload = Upload {
+            image: 1,
+            offset: None,
+            length: Some(0),
+            sha: Some(&sha),
+            upgrade: true,
+            data: &[0xFF],
+        };
+        asked(op::WRITE, command::UPLOAD, &payload, piece(upload));
+    }
+
+    #[test]
+    fn a_slot_to_erase_may_be_named_or_not() {
+        for (payload, slot) in [
+            ("a0", None),
+            ("a1 64 736c6f74 00", Some(0)),
+            ("bf 64 736c6f74 18 01 ff", Some(1)),
+            ("a1 64 736c6f74 1a ffffffff", Some(u32::MAX)),
+        ] {
+            asked(
+                op::WRITE,
+                command::ERASE,
+                &hex(payload),
+                Ok(Request::Erase { slot }),
+            );
+        }
+        for value in ["20", "f5", "61 31", "1b 0000000100000000"] {
+            let payload = hex(&std::format!("a1 64 736c6f74 {value}"));
+            asked(op::WRITE, command::ERASE, &payload, Err(Code::Invalid));
+        }
+    }
+
+    #[test]
+    fn the_longest_list_of_two_images_is_below_320_bytes() {
+        let image = ImageState {
+            slot: 1,
+            version: "255.255.65535.4294967295",
+            hash: [0xA5; 32],
+            bootable: true,
+            pending: true,
+            confirmed: true,
+            active: true,
+            permanent: true,
+        };
+        let list = answered(Response::State(&[image, image]));
+        assert!(smp::HEADER_SIZE + list.len() <= 320, "{} bytes", list.len());
+        assert_eq!(list.iter().filter(|&&byte| byte == 0xF5).count(), 10);
+        let empty = answered(Response::State(&[]));
+        assert_eq!(empty, hex("a2 66 696d61676573 80 6b 73706c6974537461747573 00"));
+    }
+
+    #[test]
+    fn match_is_sent_only_when_it_is_known() {
+        for (matches, tail) in [
+            (None, ""),
+            (Some(true), "65 6d61746368 f5"),
+            (Some(false), "65 6d61746368 f4"),
+        ] {
+            let upload = Response::Upload {
+                offset: u32::MAX,
+                matches,
+            };
+            let entries = 1 + u8::from(matches.is_some());
+            let head = [vec![0xA0 | entries], hex("63 6f6666 1a ffffffff")].concat();
+            assert_eq!(answered(upload), [head, hex(tail)].concat());
+        }
+    }
+
+    #[test]
+    fn case_70_slot_info_names_sizes_and_where_an_upload_goes() {
+        let slots = [
+            SlotInfo {
+                slot: 0,
+                size: 0xE8000,
+                upload_image_id: None,
+            },
+            SlotInfo {
+                slot: 1,
+                size: 0xE8000,
+                upload_image_id: Some(1),
+            },
+        ];
+        let response = Response::SlotInfo {
+            slots: &slots,
+            max_image_size: 0xE6000,
+        };
+        assert_eq!(
+            answered(response),
+            hex("a1 66 696d61676573 81 a3 65 696d616765 00
+                 65 736c6f7473 82
+                    a2 64 736c6f74 00 64 73697a65 1a 000e8000
+                    a3 64 736c6f74 01 64 73697a65 1a 000e8000 6f 75706c6f61645f696d6167655f6964 01
+                 6e 6d61785f696d6167655f73697a65 1a 000e6000")
+        );
+    }
+
+    #[test]
+    fn every_error_has_its_number_and_a_code() {
+        let with_counterpart = [
+            (3, Code::NoEntry),
+            (4, Code::NoEntry),
+            (9, Code::BadState),
+            (14, Code::Invalid),
+            (15, Code::NoMemory),
+            (19, Code::Invalid),
+            (20, Code::Invalid),
+            (21, Code::Invalid),
+            (22, Code::Invalid),
+            (24, Code::Invalid),
+            (25, Code::Invalid),
+            (27, Code::BadState),
+            (28, Code::BadState),
+        ];
+        for number in 1..=34 {
+            let error = Error::from_number(number).unwrap();
+            let found = with_counterpart.iter().find(|(known, _)| *known == number);
+            let code = found.map_or(Code::Unknown, |(_, code)| *code);
+            assert_eq!((error as u64, error.code()), (number, code));
+            assert!(std::format!("{}", Failure::Image(error)).ends_with(&std::format!("(image {number})")));
+        }
+        for number in [0, 35, u64::MAX] {
+            assert_eq!(Error::from_number(number), None);
         }
     }
 }

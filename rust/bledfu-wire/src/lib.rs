@@ -6,6 +6,7 @@
 //! - [`init_packet`]: the signed init packet (protobuf) that opens a transfer.
 //! - [`slip`]: framing of the serial transport.
 //! - [`smp`]: frames of mcumgr's protocol, with the commands of [`os_group`] and [`image_group`].
+//! - [`smp_console`]: framing of SMP on a serial console.
 //!
 //! No state of a transfer, no flash, no policy: those are `bledfu-transfer` and `bledfu-slot`. Nothing here
 //! panics, whatever the bytes are; everything that can be constructed can be encoded.
@@ -29,6 +30,7 @@ pub mod os_group;
 pub mod secure_dfu;
 pub mod slip;
 pub mod smp;
+pub mod smp_console;
 
 /// Reads a little-endian `u32` at `at`; `None` when the bytes end before it.
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -40,4 +42,34 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let field = bytes.get(at..at.checked_add(2)?)?;
     Some(u16::from_le_bytes(field.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod testing {
+    extern crate std;
+    use std::vec::Vec;
+
+    /// Bytes written as pairs of hexadecimal digits; spaces and bars only divide.
+    pub fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text
+            .chars()
+            .filter(|c| !c.is_whitespace() && *c != '|')
+            .map(|c| c.to_digit(16).unwrap() as u8)
+            .collect();
+        assert!(digits.len().is_multiple_of(2), "half a byte");
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    /// A frame of version 2 with sequence number 1.
+    pub fn frame(op: u8, group: u16, command: u8, payload: &[u8]) -> Vec<u8> {
+        let header = crate::smp::Header {
+            version: 1,
+            op,
+            length: payload.len() as u16,
+            group,
+            sequence: 1,
+            command,
+        };
+        [&header.encode(), payload].concat()
+    }
 }

@@ -13,10 +13,9 @@
 //! Every parameter may be absent. The clock (command 4) is refused as not supported. Source: Zephyr `os_mgmt.c`,
 //! `smp_group_0.rst`.
 
-use crate::cbor::{Fields, Writer, Written};
+use crate::cbor::{Fields, Writer};
 use crate::smp::{op, Code};
 use core::fmt;
-use minicbor::data::Type;
 use minicbor::Decoder;
 
 /// Command numbers.
@@ -98,11 +97,14 @@ fn decode_reset(payload: &[u8]) -> Result<(bool, Option<u32>), Code> {
     let mut fields = Fields::of(payload)?;
     while let Some(key) = fields.next_key()? {
         match key {
-            "force" => fields.once(&mut force, |value| match value.datatype()? {
-                Type::Bool => value.bool(),
-                _ => value.u32().map(|number| number != 0),
+            "force" => fields.once(&mut force, |value| {
+                let start = value.position();
+                value.bool().or_else(|_| {
+                    value.set_position(start);
+                    value.u64().map(|number| number != 0)
+                })
             })?,
-            "boot_mode" => fields.once(&mut boot_mode, Decoder::u32)?,
+            "boot_mode" => fields.once_u32(&mut boot_mode)?,
             _ => fields.skip()?,
         }
     }
@@ -194,22 +196,250 @@ pub enum Response<'a> {
 }
 
 impl Response<'_> {
-    pub(crate) fn write(&self, to: &mut Writer<'_>) -> Written {
+    pub(crate) fn write(&self, to: &mut Writer<'_>) {
         match *self {
-            Self::Echo(text) => to.map(1)?.str("r")?.str(text)?.ok(),
+            Self::Echo(text) => {
+                to.map(1).text("r").text(text);
+            }
             Self::Parameters { buf_size, buf_count } => {
-                to.map(2)?.str("buf_size")?.u32(buf_size)?;
-                to.str("buf_count")?.u32(buf_count)?.ok()
+                to.map(2).text("buf_size").number(buf_size);
+                to.text("buf_count").number(buf_count);
             }
-            Self::Info(text) => to.map(1)?.str("output")?.str(text)?.ok(),
-            Self::Bootloader { name } => to.map(1)?.str("bootloader")?.str(name)?.ok(),
+            Self::Info(text) => {
+                to.map(1).text("output").text(text);
+            }
+            Self::Bootloader { name } => {
+                to.map(1).text("bootloader").text(name);
+            }
             Self::Mode { mode, no_downgrade } => {
-                to.map(1 + u64::from(no_downgrade))?.str("mode")?.i8(mode)?;
+                to.map(1 + usize::from(no_downgrade)).text("mode").signed(mode);
                 if no_downgrade {
-                    to.str("no-downgrade")?.bool(true)?;
+                    to.text("no-downgrade").flag(true);
                 }
-                Ok(())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::smp::{self, encode, Context, Failure, Header, OS_GROUP};
+    use crate::testing::{frame, hex};
+    use std::vec;
+    use std::vec::Vec;
+
+    fn asked(operation: u8, command: u8, payload: &[u8], expected: Result<Request<'_>, Code>) {
+        let frame = frame(operation, OS_GROUP, command, payload);
+        let got = smp::decode(&frame).unwrap().request;
+        assert_eq!(got, expected.map(smp::Request::Os), "{payload:02x?}");
+    }
+
+    fn answered(response: Response<'_>) -> Vec<u8> {
+        let request = Header::decode(&frame(op::READ, OS_GROUP, 7, &[])).unwrap();
+        let mut out = vec![0; 3000];
+        let length = encode(&Context::of(&request), &smp::Response::Os(response), &mut out);
+        out[smp::HEADER_SIZE..length].to_vec()
+    }
+
+    #[test]
+    fn case_20_no_payload_is_taken_where_no_parameter_is_needed() {
+        asked(op::READ, command::PARAMETERS, &[], Ok(Request::Parameters));
+        let plain = Request::Reset {
+            force: false,
+            boot_mode: None,
+        };
+        asked(op::WRITE, command::RESET, &[], Ok(plain));
+        for command in [command::ECHO, command::INFO, command::BOOTLOADER_INFO] {
+            asked(op::READ, command, &[], Err(Code::Invalid));
+        }
+    }
+
+    #[test]
+    fn parameters_need_no_payload_that_makes_sense() {
+        for payload in ["a0", "bf ff", "a1 61", "05", "ff"] {
+            asked(
+                op::READ,
+                command::PARAMETERS,
+                &hex(payload),
+                Ok(Request::Parameters),
+            );
+        }
+    }
+
+    #[test]
+    fn case_31_echoes_of_any_length_come_back_unchanged() {
+        let long = "é".repeat(1200);
+        for text in ["", "x", "\0", "grüße 🦀", &long] {
+            let mut payload = vec![0; 3000];
+            let mut writer = Writer::new(&mut payload);
+            writer.map(1).text("d").text(text);
+            let length = writer.finish().unwrap();
+            payload.truncate(length);
+            for operation in [op::READ, op::WRITE] {
+                asked(operation, command::ECHO, &payload, Ok(Request::Echo(text)));
+            }
+            // The answer is the request with another key.
+            payload[2] = b'r';
+            assert_eq!(answered(Response::Echo(text)), payload);
+        }
+    }
+
+    #[test]
+    fn case_32_an_echo_of_nothing_is_an_echo_of_an_empty_text() {
+        asked(op::WRITE, command::ECHO, &hex("a0"), Ok(Request::Echo("")));
+        asked(
+            op::WRITE,
+            command::ECHO,
+            &hex("a1 61 72 62 6869"),
+            Ok(Request::Echo("")),
+        );
+        assert_eq!(answered(Response::Echo("")), hex("a1 61 72 60"));
+    }
+
+    #[test]
+    fn case_33_parameters_name_both_numbers() {
+        let parameters = Response::Parameters {
+            buf_size: 70_000,
+            buf_count: 300,
+        };
+        assert_eq!(
+            answered(parameters),
+            hex("a2 68 6275665f73697a65 1a 00011170 69 6275665f636f756e74 19 012c")
+        );
+    }
+
+    #[test]
+    fn case_34_info_tells_which_letters_were_asked_for() {
+        for (payload, format) in [
+            ("a0", ""),
+            ("a1 66 666f726d6174 60", ""),
+            ("bf 66 666f726d6174 62 7376 ff", "sv"),
+            ("a1 66 666f726d6174 62 7378", "sx"),
+        ] {
+            asked(
+                op::READ,
+                command::INFO,
+                &hex(payload),
+                Ok(Request::Info { format }),
+            );
+        }
+        asked(
+            op::READ,
+            command::INFO,
+            &hex("a1 66 666f726d6174 05"),
+            Err(Code::Invalid),
+        );
+        assert_eq!(
+            answered(Response::Info("Zephyr")),
+            hex("a1 66 6f7574707574 66 5a6570687972")
+        );
+        assert_eq!(Error::InvalidFormat.code(), Code::Invalid);
+    }
+
+    #[test]
+    fn case_35_boot_loader_queries_differ_from_none() {
+        for (payload, query) in [
+            ("a0", None),
+            ("a1 65 7175657279 60", Some("")),
+            ("a1 65 7175657279 64 6d6f6465", Some("mode")),
+            (
+                "a1 65 7175657279 6e 6163746976655f62305f736c6f74",
+                Some("active_b0_slot"),
+            ),
+        ] {
+            asked(
+                op::READ,
+                command::BOOTLOADER_INFO,
+                &hex(payload),
+                Ok(Request::BootloaderInfo { query }),
+            );
+        }
+        assert_eq!(
+            answered(Response::Bootloader { name: "MCUboot" }),
+            hex("a1 6a 626f6f746c6f61646572 67 4d4355626f6f74")
+        );
+        for (mode, bytes) in [(-1, "20"), (0, "00"), (9, "09"), (-128, "38 7f"), (127, "18 7f")] {
+            let free = Response::Mode {
+                mode,
+                no_downgrade: false,
+            };
+            assert_eq!(
+                answered(free),
+                [hex("a1 64 6d6f6465"), hex(bytes)].concat(),
+                "{mode}"
+            );
+            let strict = Response::Mode {
+                mode,
+                no_downgrade: true,
+            };
+            let key = hex("6c 6e6f2d646f776e6772616465 f5");
+            assert_eq!(
+                answered(strict),
+                [hex("a2 64 6d6f6465"), hex(bytes), key].concat()
+            );
+        }
+        assert_eq!(Error::QueryYieldsNoAnswer.code(), Code::NoEntry);
+    }
+
+    #[test]
+    fn case_36_a_reset_is_understood_whatever_its_payload_is() {
+        let force = "65 666f726365";
+        let mode = "69 626f6f745f6d6f6465";
+        for (payload, forced, boot_mode) in [
+            ("a0".into(), false, None),
+            ("bf ff".into(), false, None),
+            (std::format!("a1 {force} 01"), true, None),
+            (std::format!("a1 {force} 00"), false, None),
+            (std::format!("a1 {force} 19 0100"), true, None),
+            (std::format!("a1 {force} f5"), true, None),
+            (std::format!("a1 {force} f4"), false, None),
+            (std::format!("a1 {mode} 01"), false, Some(1)),
+            (
+                std::format!("bf {mode} 18 01 61 78 9f ff {force} f5 ff"),
+                true,
+                Some(1),
+            ),
+            // Garbage: nothing of it counts.
+            (std::format!("a2 {force} f5 {force} f5"), false, None),
+            (std::format!("a2 {mode} 01 {force} 61 31"), false, None),
+            (std::format!("a1 {mode} 1b 0000000100000000"), false, None),
+            (std::format!("a2 {force} f5"), false, None),
+            ("ff ff ff".into(), false, None),
+            ("05".into(), false, None),
+        ] {
+            let expected = Request::Reset {
+                force: forced,
+                boot_mode,
+            };
+            asked(op::WRITE, command::RESET, &hex(&payload), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn case_37_there_is_no_clock() {
+        for operation in [op::READ, op::WRITE] {
+            asked(operation, 4, &hex("a0"), Err(Code::NotSupported));
+        }
+    }
+
+    #[test]
+    fn every_error_has_its_number_and_a_code() {
+        let codes = [
+            Code::Unknown,
+            Code::Invalid,
+            Code::NoEntry,
+            Code::NoEntry,
+            Code::Unknown,
+        ];
+        for (number, code) in (1..).zip(codes) {
+            let error = Error::from_number(number).unwrap();
+            assert_eq!((error as u64, error.code()), (number, code));
+            assert!(std::format!("{}", Failure::Os(error)).ends_with(&std::format!("(os {number})")));
+        }
+        for number in [0, 6, u64::MAX] {
+            assert_eq!(Error::from_number(number), None);
         }
     }
 }

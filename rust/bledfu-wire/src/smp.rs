@@ -13,11 +13,9 @@
 //! version 2 and `{"rc": n}` with the nearest protocol error in version 1, whose clients cannot read the header of
 //! version 2. Source: Zephyr `smp.c` and `smp_protocol.rst`.
 
-use crate::cbor::{Writer, Written};
+use crate::cbor::Writer;
 use crate::{image_group, os_group};
 use core::fmt;
-use minicbor::encode::write::Cursor;
-use minicbor::Encoder;
 
 /// Length in bytes of the header of a frame.
 pub const HEADER_SIZE: usize = 8;
@@ -338,37 +336,406 @@ pub fn encode(context: &Context, response: &Response<'_>, out: &mut [u8]) -> usi
 
 /// Length of the map, `None` if it does not fit.
 fn encode_body(context: &Context, response: &Response<'_>, body: &mut [u8]) -> Option<u16> {
-    let mut writer = Encoder::new(Cursor::new(body));
-    write(context, response, &mut writer).ok()?;
-    u16::try_from(writer.writer().position()).ok()
-}
-
-fn write(context: &Context, response: &Response<'_>, to: &mut Writer<'_>) -> Written {
+    let mut writer = Writer::new(body);
     match response {
-        Response::Empty => to.map(0)?.ok(),
-        Response::Failed(failure) => write_failure(context.version, *failure, to),
-        Response::Os(response) => response.write(to),
-        Response::Image(response) => response.write(to),
+        Response::Empty | Response::Failed(Failure::Smp(Code::Ok)) => {
+            writer.map(0);
+        }
+        Response::Failed(failure) => write_failure(context.version, *failure, &mut writer),
+        Response::Os(response) => response.write(&mut writer),
+        Response::Image(response) => response.write(&mut writer),
     }
+    u16::try_from(writer.finish()?).ok()
 }
 
-fn write_failure(version: Version, failure: Failure, to: &mut Writer<'_>) -> Written {
+fn write_failure(version: Version, failure: Failure, to: &mut Writer<'_>) {
     let (group, number, code) = match failure {
-        Failure::Smp(Code::Ok) => return to.map(0)?.ok(),
-        Failure::Smp(code) => return write_code(code, to),
-        Failure::Os(error) => (OS_GROUP, error as u8, error.code()),
-        Failure::Image(error) => (IMAGE_GROUP, error as u8, error.code()),
+        Failure::Smp(code) => (None, code as u8, code),
+        Failure::Os(error) => (Some(OS_GROUP), error as u8, error.code()),
+        Failure::Image(error) => (Some(IMAGE_GROUP), error as u8, error.code()),
     };
-    match version {
-        Version::V1 => write_code(code, to),
-        Version::V2 => {
-            to.map(1)?.str("err")?.map(2)?;
-            to.str("group")?.u16(group)?;
-            to.str("rc")?.u8(number)?.ok()
+    let number = match (version, group) {
+        (Version::V2, Some(group)) => {
+            to.map(1).text("err").map(2).text("group").number(group.into());
+            number
+        }
+        _ => {
+            to.map(1);
+            code as u8
+        }
+    };
+    to.text("rc").number(number.into());
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::testing::{frame, hex};
+    use image_group::{ImageState, Upload};
+    use std::vec;
+    use std::vec::Vec;
+
+    const ECHO: &str = "0a 00 00 06 00 00 42 00 | a1 61 64 62 68 69";
+
+    fn request(bytes: &[u8]) -> Result<Request<'_>, Code> {
+        decode(bytes).unwrap().request
+    }
+
+    fn answer(request: &[u8], response: &Response<'_>) -> Vec<u8> {
+        let mut out = [0xEE; 400];
+        let length = encode(&decode(request).unwrap().context, response, &mut out);
+        assert!(out[length..].iter().all(|&byte| byte == 0xEE));
+        out[..length].to_vec()
+    }
+
+    fn refusal(request: &[u8]) -> Vec<u8> {
+        let code = decode(request).unwrap().request.unwrap_err();
+        answer(request, &Response::Failed(Failure::Smp(code)))
+    }
+
+    #[test]
+    fn case_1_an_echo_comes_back() {
+        let asked = hex(ECHO);
+        assert_eq!(request(&asked), Ok(Request::Os(os_group::Request::Echo("hi"))));
+        assert_eq!(
+            answer(&asked, &Response::Os(os_group::Response::Echo("hi"))),
+            hex("0b 00 00 06 00 00 42 00 | a1 61 72 62 68 69")
+        );
+    }
+
+    #[test]
+    fn case_2_a_request_of_version_1_is_answered_in_version_1() {
+        let asked = hex("02 00 00 06 00 00 42 00 | a1 61 64 62 68 69");
+        assert_eq!(request(&asked), Ok(Request::Os(os_group::Request::Echo("hi"))));
+        assert_eq!(
+            answer(&asked, &Response::Os(os_group::Response::Echo("hi"))),
+            hex("03 00 00 06 00 00 42 00 | a1 61 72 62 68 69")
+        );
+    }
+
+    #[test]
+    fn case_3_later_versions_are_too_new_and_told_so_in_version_2() {
+        for first in ["12", "1a"] {
+            let mut asked = hex(ECHO);
+            asked[0] = hex(first)[0];
+            assert_eq!(request(&asked), Err(Code::TooNew));
+            assert_eq!(refusal(&asked), hex("0b 00 00 05 00 00 42 00 | a1 62 72 63 0d"));
         }
     }
-}
 
-fn write_code(code: Code, to: &mut Writer<'_>) -> Written {
-    to.map(1)?.str("rc")?.u8(code as u8)?.ok()
+    #[test]
+    fn case_4_every_sequence_number_comes_back() {
+        let mut asked = hex(ECHO);
+        for sequence in 0..=255 {
+            asked[6] = sequence;
+            assert_eq!(answer(&asked, &Response::Empty)[6], sequence);
+        }
+    }
+
+    #[test]
+    fn case_5_flags_and_reserved_bits_are_ignored() {
+        let mut asked = hex(ECHO);
+        asked[0] |= 0b1110_0000;
+        asked[1] = 0xFF;
+        assert_eq!(request(&asked), Ok(Request::Os(os_group::Request::Echo("hi"))));
+        assert_eq!(answer(&asked, &Response::Empty)[..2], [0x0B, 0]);
+    }
+
+    #[test]
+    fn case_6_less_than_a_header_has_no_answer() {
+        let asked = hex(ECHO);
+        for length in 0..HEADER_SIZE {
+            assert_eq!(decode(&asked[..length]), None);
+        }
+    }
+
+    #[test]
+    fn case_7_a_frame_shorter_than_its_header_says_is_corrupt() {
+        let asked = hex(ECHO);
+        for length in HEADER_SIZE..asked.len() {
+            assert_eq!(request(&asked[..length]), Err(Code::Corrupt));
+        }
+        assert_eq!(
+            refusal(&asked[..10]),
+            hex("0b 00 00 05 00 00 42 00 | a1 62 72 63 09")
+        );
+        let mut longest = asked;
+        longest[2..4].fill(0xFF);
+        assert_eq!(request(&longest), Err(Code::Corrupt));
+    }
+
+    #[test]
+    fn case_8_9_a_second_frame_behind_the_first_is_left_to_the_caller() {
+        let both = [hex(ECHO), hex("08 00 00 01 00 01 07 00 | a0")].concat();
+        assert_eq!(request(&both), Ok(Request::Os(os_group::Request::Echo("hi"))));
+        let second = &both[Header::decode(&both).unwrap().frame_length()..];
+        assert_eq!(
+            request(second),
+            Ok(Request::Image(image_group::Request::ReadState))
+        );
+    }
+
+    #[test]
+    fn case_12_13_operations_of_answers_and_unknown_ones_are_not_supported() {
+        for operation in [1, 3, 4, 5, 6, 7] {
+            for command in 0..=255 {
+                for group in [OS_GROUP, IMAGE_GROUP] {
+                    let asked = frame(operation, group, command, &[0xA0]);
+                    assert_eq!(request(&asked), Err(Code::NotSupported));
+                    assert_eq!(refusal(&asked)[0], 0x0B);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn case_14_unknown_groups_are_not_supported() {
+        for group in (2..=200).chain([0x0100, 0xFFFF]) {
+            assert_eq!(
+                request(&frame(op::READ, group, 0, &[0xA0])),
+                Err(Code::NotSupported)
+            );
+        }
+        assert_eq!(
+            refusal(&hex("08 00 00 01 00 09 0a 00 | a0")),
+            hex("09 00 00 05 00 09 0a 00 | a1 62 72 63 08")
+        );
+    }
+
+    #[test]
+    fn case_15_16_every_command_takes_the_operations_it_has_and_no_other() {
+        let known = [
+            (op::READ, OS_GROUP, 0),
+            (op::WRITE, OS_GROUP, 0),
+            (op::WRITE, OS_GROUP, 5),
+            (op::READ, OS_GROUP, 6),
+            (op::READ, OS_GROUP, 7),
+            (op::READ, OS_GROUP, 8),
+            (op::READ, IMAGE_GROUP, 0),
+            (op::WRITE, IMAGE_GROUP, 0),
+            (op::WRITE, IMAGE_GROUP, 1),
+            (op::WRITE, IMAGE_GROUP, 5),
+            (op::READ, IMAGE_GROUP, 6),
+        ];
+        for operation in [op::READ, op::WRITE] {
+            for group in [OS_GROUP, IMAGE_GROUP] {
+                for command in 0..=255 {
+                    let asked = frame(operation, group, command, &[0xA0]);
+                    let known = known.contains(&(operation, group, command));
+                    assert_eq!(request(&asked).is_ok(), known, "{operation} {group} {command}");
+                    if !known {
+                        assert_eq!(request(&asked), Err(Code::NotSupported));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn case_17_an_answer_that_does_not_fit_is_the_error_message_size() {
+        let context = decode(&hex(ECHO)).unwrap().context;
+        let text = "0123456789";
+        let response = Response::Os(os_group::Response::Echo(text));
+        let whole = HEADER_SIZE + 1 + 2 + 1 + text.len();
+        for room in 0..=whole {
+            let mut out = vec![0xEE; room];
+            let length = encode(&context, &response, &mut out);
+            let expected = match room {
+                room if room < MIN_ANSWER => 0,
+                room if room < whole => MIN_ANSWER,
+                _ => whole,
+            };
+            assert_eq!(length, expected, "{room} bytes of room");
+            if length == MIN_ANSWER {
+                assert_eq!(out[..length], hex("0b 00 00 05 00 00 42 00 | a1 62 72 63 07"));
+            }
+        }
+    }
+
+    #[test]
+    fn case_17_an_answer_longer_than_a_header_can_say_is_the_error_message_size() {
+        let context = decode(&hex(ECHO)).unwrap().context;
+        let mut out = vec![0; 70_000];
+        // Behind the text's 3 + 3 bytes of head.
+        for (length, expected) in [(65_529, HEADER_SIZE + 65_535), (65_530, MIN_ANSWER)] {
+            let text = "x".repeat(length);
+            let response = Response::Os(os_group::Response::Echo(&text));
+            assert_eq!(encode(&context, &response, &mut out), expected);
+        }
+    }
+
+    #[test]
+    fn the_first_request_of_android_is_answered_with_the_parameters() {
+        let asked = hex("00 00 00 01 00 00 ff 06 | a0");
+        assert_eq!(request(&asked), Ok(Request::Os(os_group::Request::Parameters)));
+        let response = Response::Os(os_group::Response::Parameters {
+            buf_size: 2475,
+            buf_count: 4,
+        });
+        assert_eq!(
+            answer(&asked, &response),
+            hex("01 00 00 18 00 00 ff 06 | a2 68 62 75 66 5f 73 69 7a 65 19 09 ab
+                 69 62 75 66 5f 63 6f 75 6e 74 04")
+        );
+    }
+
+    #[test]
+    fn a_list_of_one_image_is_139_bytes() {
+        let asked = hex("08 00 00 01 00 01 07 00 | a0");
+        assert_eq!(
+            request(&asked),
+            Ok(Request::Image(image_group::Request::ReadState))
+        );
+        let images = [ImageState {
+            slot: 0,
+            version: "1.2.3",
+            hash: core::array::from_fn(|i| 0xA0 + i as u8),
+            bootable: true,
+            pending: false,
+            confirmed: true,
+            active: true,
+            permanent: false,
+        }];
+        let got = answer(&asked, &Response::Image(image_group::Response::State(&images)));
+        assert_eq!(got.len(), 139);
+        assert_eq!(
+            got,
+            hex(
+                "09 00 00 83 00 01 07 00 | a2 66 69 6d 61 67 65 73 81 a8 64 73 6c 6f 74 00
+                 67 76 65 72 73 69 6f 6e 65 31 2e 32 2e 33
+                 64 68 61 73 68 58 20 a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf
+                 68 62 6f 6f 74 61 62 6c 65 f5 67 70 65 6e 64 69 6e 67 f4
+                 69 63 6f 6e 66 69 72 6d 65 64 f5 66 61 63 74 69 76 65 f5
+                 69 70 65 72 6d 61 6e 65 6e 74 f4 6b 73 70 6c 69 74 53 74 61 74 75 73 00"
+            )
+        );
+    }
+
+    #[test]
+    fn case_45_an_upload_in_two_pieces_and_the_mark_for_a_test() {
+        let file_sha = hex("9c8fc6ba94d11d78c3368512c344373280e642a61e4e5061b3df9d63b88452de");
+        let header = hex(
+            "3d b8 f3 96 00 00 00 00 20 00 00 00 20 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00
+                          00 00 00 00",
+        );
+        let hash = hex("48388378e48ad9fbb9538c0489a91eb09f892c0bfad7969cad78278e6896a4b8");
+        let rest = [&[0; 32], &hex("07 69 28 00 10 00 20 00")[..], &hash].concat();
+
+        let first = [
+            &hex("0a 00 00 59 00 01 08 01 | a4 63 6c 65 6e 18 68 63 6f 66 66 00 63 73 68 61 58 20")[..],
+            &file_sha,
+            &hex("64 64 61 74 61 58 20"),
+            &header,
+        ]
+        .concat();
+        assert_eq!(first.len(), 97);
+        assert_eq!(
+            request(&first),
+            Ok(Request::Image(image_group::Request::Upload(Upload {
+                offset: Some(0),
+                length: Some(104),
+                sha: Some(&file_sha),
+                data: &header,
+                ..Upload::default()
+            })))
+        );
+        let response = image_group::Response::Upload {
+            offset: 32,
+            matches: None,
+        };
+        assert_eq!(
+            answer(&first, &Response::Image(response)),
+            hex("0b 00 00 07 00 01 08 01 | a1 63 6f 66 66 18 20")
+        );
+
+        let second = [
+            &hex("0a 00 00 56 00 01 09 01 | a2 63 6f 66 66 18 20 64 64 61 74 61 58 48")[..],
+            &rest,
+        ]
+        .concat();
+        assert_eq!(second.len(), 94);
+        assert_eq!(
+            request(&second),
+            Ok(Request::Image(image_group::Request::Upload(Upload {
+                offset: Some(32),
+                data: &rest,
+                ..Upload::default()
+            })))
+        );
+        let response = image_group::Response::Upload {
+            offset: 104,
+            matches: Some(true),
+        };
+        assert_eq!(
+            answer(&second, &Response::Image(response)),
+            hex("0b 00 00 0e 00 01 09 01 | a2 63 6f 66 66 18 68 65 6d 61 74 63 68 f5")
+        );
+
+        let mark = [
+            &hex("0a 00 00 31 00 01 0a 00 | a2 64 68 61 73 68 58 20")[..],
+            &hash,
+            &hex("67 63 6f 6e 66 69 72 6d f4"),
+        ]
+        .concat();
+        assert_eq!(
+            request(&mark),
+            Ok(Request::Image(image_group::Request::WriteState {
+                hash: Some(&hash),
+                confirm: false,
+            }))
+        );
+    }
+
+    #[test]
+    fn an_error_of_a_group_is_a_map_in_version_2_and_a_code_in_version_1() {
+        let too_large = Response::Failed(Failure::Image(image_group::Error::InvalidImageTooLarge));
+        assert_eq!(
+            answer(&hex("0a 00 00 01 00 01 09 01 | a0"), &too_large),
+            hex("0b 00 00 12 00 01 09 01 | a1 63 65 72 72 a2 65 67 72 6f 75 70 01 62 72 63 18 1e")
+        );
+        assert_eq!(
+            answer(&hex("02 00 00 01 00 01 09 01 | a0"), &too_large),
+            hex("03 00 00 05 00 01 09 01 | a1 62 72 63 01")
+        );
+        let format = Response::Failed(Failure::Os(os_group::Error::InvalidFormat));
+        assert_eq!(
+            answer(&hex("08 00 00 01 00 00 09 07 | a0"), &format),
+            hex("09 00 00 11 00 00 09 07 | a1 63 65 72 72 a2 65 67 72 6f 75 70 00 62 72 63 02")
+        );
+        assert_eq!(
+            answer(&hex("00 00 00 01 00 00 09 07 | a0"), &format),
+            hex("01 00 00 05 00 00 09 07 | a1 62 72 63 03")
+        );
+    }
+
+    #[test]
+    fn success_is_an_empty_map_and_never_a_code_of_0() {
+        for response in [Response::Empty, Response::Failed(Failure::Smp(Code::Ok))] {
+            assert_eq!(
+                answer(&hex("0a 00 00 00 00 00 03 05"), &response),
+                hex("0b 00 00 01 00 00 03 05 | a0")
+            );
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_number() {
+        for number in 0..14 {
+            assert_eq!(Code::from_number(number).map(|code| code as u64), Some(number));
+        }
+        for number in [14, 256, u64::MAX] {
+            assert_eq!(Code::from_number(number), None);
+        }
+    }
+
+    #[test]
+    fn a_header_survives_the_way_out_and_back() {
+        for first in 0..32 {
+            let bytes = [first, 0, 0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC];
+            let header = Header::decode(&bytes).unwrap();
+            assert_eq!(header.encode(), bytes);
+            assert_eq!(header.frame_length(), 8 + 0x1234);
+        }
+    }
 }

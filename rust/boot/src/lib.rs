@@ -15,7 +15,7 @@ use bledfu_swap::by_move::ByMove;
 use bledfu_swap::by_offset::ByOffset;
 use bledfu_swap::by_overwrite::ByOverwrite;
 use bledfu_swap::by_scratch::ByScratch;
-use bledfu_swap::{boot_by, steps, BootConfig, BootError, BootReport, Downgrade, NoFlash};
+use bledfu_swap::{boot_by, by_copy, steps, BootConfig, BootError, BootReport, Downgrade, NoFlash, Progress};
 use bledfu_zephyr::boot::{self, Outcome, Stage};
 use bledfu_zephyr::export_boot;
 use bledfu_zephyr::flash::{Area, Partition, SECTOR_SIZE, WRITE_SIZE};
@@ -54,32 +54,39 @@ fn run() -> Result<BootReport, BootError> {
         unsigned: !options::BOOT_SIGNATURE,
     };
     match options::ALGORITHM {
-        Algorithm::SwapOffset => two::<ByOffset>(policy),
-        Algorithm::SwapMove => two::<ByMove>(policy),
-        Algorithm::Overwrite => two::<ByOverwrite>(policy),
+        Algorithm::SwapOffset => swap::<ByOffset, _>(policy, &mut NoFlash, None),
+        Algorithm::SwapMove => swap::<ByMove, _>(policy, &mut NoFlash, None),
+        Algorithm::Overwrite => swap::<ByOverwrite, _>(policy, &mut NoFlash, None),
         Algorithm::SwapScratch => {
             let mut scratch = open(Partition::Spare)?;
             let area = geometry(&scratch);
-            by::<ByScratch, _>(policy, &mut scratch, Some(area))
+            swap::<ByScratch, _>(policy, &mut scratch, Some(area))
         }
-        // Copy finds out which of two areas is the secondary first.
+        // Finds out first which of two places is the secondary.
+        Algorithm::Copy => {
+            let mut spare = open(Partition::Spare)?;
+            let (mut primary, mut secondary, config) = slots(policy, Some(geometry(&spare)))?;
+            by_copy::boot(&mut primary, &mut secondary, &mut spare, &config, &SoftCrypto, &mut feed)
+        }
         _ => Err(BootError::Geometry),
     }
 }
 
-fn two<A: steps::Algorithm>(policy: ImagePolicy<'_>) -> Result<BootReport, BootError> {
-    by::<A, _>(policy, &mut NoFlash, None)
-}
-
-fn by<A: steps::Algorithm, X: NorFlash>(
+fn swap<A: steps::Algorithm, X: NorFlash>(
     policy: ImagePolicy<'_>,
     spare: &mut X,
     area: Option<Geometry>,
 ) -> Result<BootReport, BootError> {
-    let mut primary = open(Partition::Primary)?;
-    let mut secondary = open(Partition::Secondary)?;
+    let (mut primary, mut secondary, config) = slots(policy, area)?;
+    boot_by::<A, _, _, _, _>(&mut primary, &mut secondary, spare, &config, &SoftCrypto, &mut feed)
+}
+
+/// Both slots, and what the options say about them and a third area.
+fn slots(policy: ImagePolicy<'_>, area: Option<Geometry>) -> Result<(Area, Area, BootConfig<'_>), BootError> {
+    let primary = open(Partition::Primary)?;
+    let secondary = open(Partition::Secondary)?;
     let layout = Layout::with_spare(
-        A::NAME,
+        options::ALGORITHM,
         geometry(&primary),
         geometry(&secondary),
         area,
@@ -98,8 +105,11 @@ fn by<A: steps::Algorithm, X: NorFlash>(
         },
         verify_primary: options::BOOT_VALIDATE_PRIMARY,
     };
-    let feed = &mut |_| boot::feed();
-    boot_by::<A, _, _, _, _>(&mut primary, &mut secondary, spare, &config, &SoftCrypto, feed)
+    Ok((primary, secondary, config))
+}
+
+fn feed(_: Progress) {
+    boot::feed();
 }
 
 fn open(partition: Partition) -> Result<Area, BootError> {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The smallest image a boot stage can start: it says its name and what the boot stage reported, and starts the boot stage
- * again. Not by a reset: at that, QEMU would load the simulated flash anew.
+ * again. Not by a reset: at that, QEMU would load the simulated flash anew. Some confirm themselves, some take an update.
  */
+#include <stddef.h>
 #include <stdint.h>
 
 #define UART   ((volatile uint32_t *)0x40004000) /* CMSDK: data, state, control, interrupts, divider */
@@ -49,6 +50,23 @@ static uint32_t unused_stack(void)
 	return count;
 }
 
+#ifdef UPDATE_FROM
+/* The next update arrives in PLACE, and is requested as an application does it. */
+static void receive(void)
+{
+	static const uint32_t magic[] = {0xf395c277, 0x7fefd260, 0x0f505235, 0x8079b62c};
+	volatile uint32_t *place = (volatile uint32_t *)PLACE;
+	const volatile uint32_t *update = (const volatile uint32_t *)UPDATE_FROM;
+
+	for (size_t i = 0; i < PLACE_SIZE / 4; i++) {
+		place[i] = i < UPDATE_SIZE / 4 ? update[i] : UINT32_MAX;
+	}
+	for (size_t i = 0; i < 4; i++) {
+		place[PLACE_SIZE / 4 - 4 + i] = magic[i];
+	}
+}
+#endif
+
 __attribute__((noreturn)) void reset(void)
 {
 	UART[4] = 16;
@@ -64,6 +82,9 @@ __attribute__((noreturn)) void reset(void)
 	say("\n");
 #ifdef CONFIRM_AT
 	*(volatile uint8_t *)CONFIRM_AT = 1;
+#endif
+#ifdef UPDATE_FROM
+	receive();
 #endif
 	VTOR = 0;
 	__asm__ volatile("ldr r1, [%0]\n\t"

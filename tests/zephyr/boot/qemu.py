@@ -27,6 +27,9 @@ QEMU, GCC = "qemu-system-arm", "arm-none-eabi-gcc"
 # boot/boards/mps2_an385.overlay
 FLASH = 0x21000000
 SLOT, SECTOR, FLASH_SIZE = 0x20000, 0x1000, 0x80000
+REVERT_COPY = 0x44000
+# Beyond the partitions: updates that an image of the test receives later.
+LATER, LATER_SIZE = [0x64000, 0x6C000], 0x8000
 HEADER = 0x200
 MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 IMAGE_OK = SLOT - 24
@@ -34,7 +37,8 @@ IMAGE_OK = SLOT - 24
 STACK_RESERVE = 1024
 PATIENCE_S = 120  # to see that it hangs
 
-OPTIONS = {"swap-offset": "SWAP_OFFSET", "swap-move": "SWAP_MOVE", "swap-scratch": "SWAP_SCRATCH", "overwrite": "OVERWRITE"}
+OPTIONS = {"swap-offset": "SWAP_OFFSET", "swap-move": "SWAP_MOVE", "swap-scratch": "SWAP_SCRATCH", "overwrite": "OVERWRITE",
+           "copy": "COPY"}
 
 # enum bledfu_boot_action, MCUboot's swap types, enum bledfu_boot_reason
 NOTHING, INSTALLED, REPAIRED, REJECTED, NO_IMAGE = 0, 1, 3, 4, 7
@@ -50,14 +54,18 @@ class Images:
         symbols = subprocess.run(["arm-none-eabi-nm", "-S", elf], capture_output=True, text=True, check=True).stdout.splitlines()
         self.stack, self.stack_size = next(line.split()[:2] for line in symbols if line.endswith(" z_main_stack"))
 
-    def __call__(self, name, version, key="image.pem", confirms=False, damaged=False):
-        arguments = (name, version, key, confirms)
+    def __call__(self, name, version, key="image.pem", confirms=False, damaged=False, receives=None):
+        """`receives`: the place in flash, and where in flash the update comes from."""
+        arguments = (name, version, key, confirms, receives)
         if arguments not in self.made:
             plain, signed = self.folder / f"{len(self.made)}.bin", self.folder / f"{len(self.made)}.signed.bin"
             elf = plain.with_suffix(".elf")
             defines = [f'-DNAME="{name}"', f"-DBOOT_STACK=0x{self.stack}", f"-DBOOT_STACK_SIZE=0x{self.stack_size}"]
             if confirms:
                 defines.append(f"-DCONFIRM_AT={FLASH + IMAGE_OK:#x}")
+            if receives:
+                place, comes_from = (FLASH + at for at in receives)
+                defines += [f"-DPLACE={place:#x}", f"-DPLACE_SIZE={SLOT:#x}", f"-DUPDATE_FROM={comes_from:#x}", f"-DUPDATE_SIZE={LATER_SIZE:#x}"]
             subprocess.run([GCC, "-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-nostdlib", "-Wall", "-Werror", *defines,
                             f"-Wl,--section-start=.vectors={FLASH + HEADER:#x},-Ttext={FLASH + HEADER + 0x100:#x},-e,reset",
                             "-Wl,--build-id=none,-z,noexecstack", HERE / "image.c", "-o", elf], check=True)
@@ -104,6 +112,33 @@ def scenarios(algorithm, image):
     yield case("refuses a damaged image", old, image("new", "2.0.0", damaged=True), [("old", REJECTED, TEST, DAMAGED), quiet])
     yield case("repairs a damaged primary slot", image("old", "1.0.0", damaged=True), new, [("new", REPAIRED, 1, 0)], requested=False)
     yield case("starts nothing when there is nothing", b"", None, [(None, NO_IMAGE, 0, None)])
+    if algorithm == "copy":
+        yield from updates_in_a_row(image)
+
+
+def updates_in_a_row(image):
+    """Each image takes the next update, in the place that has no copy of itself; a place that held one is used again."""
+    old = image("old", "1.0.0")
+    fourth = image("fourth", "4.0.0")
+    third = image("third", "3.0.0", confirms=True, receives=(SLOT, LATER[1]))
+    second = image("second", "2.0.0", confirms=True, receives=(REVERT_COPY, LATER[0]))
+
+    def content(*updates):
+        content = bytearray(flash("copy", old, second))
+        for at, update in zip(LATER, updates):
+            content[at : at + len(update)] = update
+        return bytes(content)
+
+    tried, back = ("fourth", INSTALLED, TEST, 0), ("third", INSTALLED, REVERT, 0)
+    yield "three updates in a row; the last does not confirm itself, goes, and comes again", content(third, fourth), [
+        ("second", INSTALLED, TEST, 0), ("third", INSTALLED, TEST, 0), tried, back, tried, back]
+    forged = image("third", "3.0.0", key="other-image.pem")
+    yield "after an update, the next is refused in the other place, again and again", content(forged), [
+        ("second", INSTALLED, TEST, 0), ("second", REJECTED, TEST, SIGNATURE), ("second", REJECTED, TEST, SIGNATURE)]
+    damaged = bytearray(content(third))
+    damaged[LATER[0] + HEADER + 0x110] ^= 1
+    yield "after an update, a damaged one is refused in the other place", bytes(damaged), [
+        ("second", INSTALLED, TEST, 0), ("second", REJECTED, TEST, DAMAGED)]
 
 
 def run(elf, content, expected, folder):

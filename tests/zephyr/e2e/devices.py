@@ -13,7 +13,8 @@ from harness import Failure, Output, Server
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KEY = os.path.join(harness.VECTORS, "keys", "image.pem")
-SIM_SLOT_SIZE, SIM_PRIMARY_AT, SIM_SECONDARY_AT = 0xE8000, 0xC000, 0
+SIM_SLOT_SIZE, SIM_PRIMARY_AT, SIM_SECONDARY_AT, SIM_REVERT_AT = 0xE8000, 0xC000, 0, 0xEA000
+MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 PAGE = 4096
 START_TIMEOUT = 30
 CONFIRM_TIMEOUT = 10
@@ -60,7 +61,8 @@ class Device:
         return path
 
     def _inspect(self, name, slot):
-        return Inspection(self.tools.bledfu, self._save(name, slot), "--slot-size", str(len(slot)))
+        algorithm = ["--algorithm", self.tools.layout.algorithm] if self.tools.layout else []
+        return Inspection(self.tools.bledfu, self._save(name, slot), "--slot-size", str(len(slot)), *algorithm)
 
     def _holds(self, name, slot, image):
         """The slot holds that image, by its bytes, by imgtool and by our own eyes."""
@@ -98,11 +100,13 @@ class ZephyrDevice(Device):
         self.starts_over = False            # let it start over without a boot stage
         central.radio.on_host_gone = self._stop_before_it_starts_over
         self.log = []
+        self.last_place = None              # where the update before was received, with copy
         layout = tools.layout
         contents = bytearray(b"\xff" * layout.flash_size)
         with open(harness.image("small-1.0.0.signed.bin"), "rb") as file:
             factory = file.read()
         contents[layout.primary[0]:layout.primary[0] + len(factory)] = factory
+        self.running = factory
         self._save("flash.bin", contents)
 
     def start(self):
@@ -146,7 +150,14 @@ class ZephyrDevice(Device):
             return file.read(size)
 
     def secondary(self):
-        return self._slot(self.tools.layout.secondary)
+        """Where an update waits, else slot 1."""
+        return self._slot(self._place())
+
+    def _place(self):
+        places = [place for place in self.tools.layout.places if self._slot(place).endswith(MAGIC)]
+        if len(places) > 1:
+            raise Failure("both places for updates ask for an install")
+        return places[0] if places else self.tools.layout.secondary
 
     def check_staged(self, image):
         self._holds("secondary", self.secondary(), image).expect({
@@ -157,7 +168,10 @@ class ZephyrDevice(Device):
         """The secondary slot asks the boot stage for the image; that installs it; the application runs from it and confirms it."""
         self.wait_for_reset()
         self.check_staged(image)
+        place = self._place()
         self._boot(version)
+        self._check_kept(place)
+        self.running = image
         self.start()
         self.central.find()
         primary = self._slot(self.tools.layout.primary)
@@ -168,6 +182,18 @@ class ZephyrDevice(Device):
             time.sleep(0.2)
             primary = self._slot(self.tools.layout.primary)
         return "staged, installed, runs %s, confirmed" % version
+
+    def _check_kept(self, place):
+        """With copy, the two places take turns, and the one that was not received into holds the image before."""
+        layout = self.tools.layout
+        if layout.revert is None:
+            return
+        if place == self.last_place:
+            raise Failure("an update was received over the copy of the running image")
+        self.last_place = place
+        other = layout.places[1 - layout.places.index(place)]
+        if not self._slot(other).startswith(self.running):
+            raise Failure("no place holds the image before")
 
     def check_start_without_boot_stage(self, image):
         """The boot stage has not looked yet (or there is another): what is staged must stay."""
@@ -181,10 +207,13 @@ class ZephyrDevice(Device):
 
     def _boot(self, version):
         """The boot stage as a program of its own on the same slots: the start of a simulated device that has them."""
-        places = [("internal.bin", SIM_PRIMARY_AT, self.tools.layout.primary), ("external.bin", SIM_SECONDARY_AT, self.tools.layout.secondary)]
+        layout = self.tools.layout
+        places = [("internal.bin", SIM_PRIMARY_AT, layout.primary), ("external.bin", SIM_SECONDARY_AT, layout.secondary)]
+        if layout.revert is not None:
+            places.append(("external.bin", SIM_REVERT_AT, layout.revert))
         if any(size != SIM_SLOT_SIZE for _, _, (_, size) in places):
             raise Failure("bledfu's boot stage has slots of %#x bytes, the application others" % SIM_SLOT_SIZE)
-        server = Server(self.tools.bledfu, self.folder, ["gatt"], ["--no-confirm"])
+        server = Server(self.tools.bledfu, self.folder, ["gatt"], ["--no-confirm", "--install", layout.algorithm])
         try:
             server.start()                  # makes the files
             server.kill()
@@ -263,14 +292,23 @@ class BridgeDevice(Device):
 
 
 class Layout:
-    """Where the slots are in the flash file."""
+    """Where the slots are in the flash file, and how the boot stage installs."""
 
-    def __init__(self, flash_size, primary, secondary):
-        self.flash_size, self.primary, self.secondary = flash_size, primary, secondary
+    ALGORITHMS = {"SWAP_OFFSET": "swap-offset", "SWAP_MOVE": "swap-move", "COPY": "copy"}
+
+    def __init__(self, flash_size, primary, secondary, revert, algorithm):
+        self.flash_size, self.primary, self.secondary, self.revert = flash_size, primary, secondary, revert
+        self.algorithm = algorithm
+        # Where updates are received.
+        self.places = [secondary] if revert is None else [secondary, revert]
 
     @classmethod
     def of_build(cls, exe):
-        """From the devicetree beside the executable: the simulated flash and its partitions by their labels."""
+        """From devicetree and options beside the executable: the simulated flash and its partitions by their labels."""
+        with open(os.path.join(os.path.dirname(exe), ".config")) as file:
+            chosen = re.search(r"^CONFIG_BLEDFU_INSTALL_(\w+)=y$", file.read(), re.MULTILINE).group(1)
+        if chosen not in cls.ALGORITHMS:
+            raise Failure("no update with CONFIG_BLEDFU_INSTALL_%s is known here" % chosen)
         path = os.path.join(os.path.dirname(exe), "zephyr.dts")
         with open(path) as file:
             text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
@@ -282,6 +320,7 @@ class Layout:
         flash = re.search(r'compatible = "soc-nv-flash"[^{}]*?\breg = <\s*(\w+)\s+(\w+)\s*>', text) or re.search(
             r'\breg = <\s*(\w+)\s+(\w+)\s*>;[^{}]*?compatible = "soc-nv-flash"', text)
         try:
-            return cls(int(flash.group(2), 0), places["slot0_partition"], places["slot1_partition"])
+            return cls(int(flash.group(2), 0), places["slot0_partition"], places["slot1_partition"],
+                       places["bledfu_revert_partition"] if chosen == "COPY" else None, cls.ALGORITHMS[chosen])
         except (AttributeError, KeyError) as error:
             raise Failure("%s has no simulated flash with slot0_partition and slot1_partition" % path) from error

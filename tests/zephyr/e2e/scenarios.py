@@ -194,10 +194,11 @@ def demo_image(context, prn):
 
 
 @scenario()
-def two_updates_in_a_row(context):
-    """The second replaces what the first left, and its last object is a whole one."""
+def updates_in_a_row(context):
+    """The second replaces what the first left, and its last object is a whole one; then the same once more."""
     context.device.start()
     context.update("small-2.0.0")
+    context.update("small-3.0.0")
     context.update("small-3.0.0")
 
 
