@@ -40,8 +40,8 @@ static int show(void)
 	    report.swap_type >= ARRAY_SIZE(asked) || report.reason >= ARRAY_SIZE(why)) {
 		return 0;
 	}
-	LOG_INF("boot stage: %s%s%s; it took %u ms", done[report.action], asked[report.swap_type], why[report.reason],
-		report.duration_ms);
+	LOG_INF("boot stage (%u ms): %s%s%s", report.duration_ms, done[report.action], asked[report.swap_type],
+		why[report.reason]);
 	if (report.failed_records > 0) {
 		LOG_WRN("boot stage: slot 0's flash refused %u status records", report.failed_records);
 	}

@@ -35,6 +35,7 @@ done
 step 'format'
 (cd rust && cargo fmt --all --check && cd size && cargo fmt --check && cd ../boot && cargo fmt --check)
 (cd tests/clients/nrf_dfu && cargo fmt --check)
+(cd tests/clients/mcumgr_smp && cargo fmt --check)
 
 step 'lint'
 (cd rust && cargo clippy --locked --workspace --all-targets -- -D warnings)

@@ -81,6 +81,10 @@ if [ $# -eq 0 ]; then
     printf 'boot stage, nrf52840dk/nrf52840 ... '
     build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk" -DCONFIG_BLEDFU_DEMO_KEYS=y
     sizes+=("boot nrf52840dk/nrf52840=$builds/boot_nrf52840dk")
+    printf 'boot stage with copy, nrf52840dk/nrf52840 ... '
+    build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk_copy" -DCONFIG_BLEDFU_DEMO_KEYS=y \
+        -DCONFIG_BLEDFU_INSTALL_COPY=y -DEXTRA_DTC_OVERLAY_FILE="$root/dts/layouts/revert-copy.overlay"
+    sizes+=("boot nrf52840dk/nrf52840 copy=$builds/boot_nrf52840dk_copy")
 fi
 if [ ${#sizes[@]} -gt 0 ]; then
     python3 scripts/board_sizes.py "${sizes[@]}"
@@ -92,7 +96,7 @@ if [[ " ${boards[*]} " == *" $native "* ]]; then
 fi
 
 [ $# -eq 0 ] || exit 0
-python3 tests/zephyr/boot/qemu.py --build "$builds"
+python3 tests/zephyr/boot/qemu.py --build "$builds" swap-offset copy
 if west twister --help >/dev/null 2>&1; then
     # One folder for cargo, 1.91 or later: what does not depend on the scenario is built once. $BLEDFU_TWISTER_OPTIONS: such
     # as -W for a linker that warns of its own libraries, or -j2.

@@ -52,6 +52,15 @@ config BLEDFU_BOOT_DOWNGRADE_COUNTER
 
 endchoice
 
+config BLEDFU_BOOT_TRAILER_MCUBOOT_2_2
+	bool "Trailer of swap using offset as MCUboot 2.2 has it"
+	depends on BLEDFU_INSTALL_SWAP_OFFSET
+	help
+	  MCUboot 2.3 added a field to this trailer; 2.2 (Zephyr 4.1 and 4.2)
+	  cannot finish a swap that was begun with it. Set this only if MCUboot
+	  2.2 may take over from this boot stage in the middle of a swap. The
+	  other way needs nothing: swaps begun with either trailer are finished.
+
 config BLEDFU_BOOT_WATCHDOG_FEED
 	bool "Feed a running watchdog"
 	default y

@@ -11,6 +11,7 @@ fn main() {
     options.algorithm();
     options.constant("bool", "BOOT_SIGNATURE", "y");
     options.constant("bool", "BOOT_VALIDATE_PRIMARY", "y");
+    options.constant("bool", "BOOT_TRAILER_MCUBOOT_2_2", "n");
     options.constant("bool", "BOOT_DOWNGRADE_VERSION", "n");
     options.constant("bool", "BOOT_DOWNGRADE_COUNTER", "n");
     options.write();

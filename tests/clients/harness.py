@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs `bledfu serve` and the real clients as processes, and watches what they say."""
+"""Runs `bledfu serve` and the real clients as processes, and watches what they say; collects the scenarios."""
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -20,8 +21,35 @@ VECTORS = os.path.join(ROOT, "tests", "vectors")
 CACHE = os.path.abspath(os.environ.get("BLEDFU_CLIENTS_DIR", os.path.join(ROOT, "rust", "target", "clients")))
 
 
+SMP_PORT = 1337                           # the only one that smpmgr and smpclient know
+
+
 class Failure(Exception):
     """A scenario did not go as it must."""
+
+
+SCENARIOS = []
+
+
+def scenario(*variants):
+    """Registers a function once, or once per variant (a tuple of arguments)."""
+    def register(function):
+        for variant in variants or [()]:
+            name = function.__name__ + "".join("_%s" % part for part in variant)
+            SCENARIOS.append((name, function, variant))
+        return function
+    return register
+
+
+def expect(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+def finished(server, version, timeout=60):
+    """The new version runs, confirmed, and still does after another reset."""
+    server.wait_confirmed(version, timeout)
+    expect(server.restart() == (version, "confirmed"), "after another reset it is not confirmed any more")
 
 
 def package(name):
@@ -48,6 +76,21 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def free_smp_host():
+    """A loopback address on which nobody has the port of SMP, so that scenarios can run side by side."""
+    hosts = ["127.0.0.1"]
+    if sys.platform == "linux":                                             # all of 127/8 is the loopback there
+        hosts = ["127.%u.%u.%u" % tuple(random.randint(1, 254) for _ in range(3)) for _ in range(8)]
+    for host in hosts:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((host, SMP_PORT))
+                return host
+            except OSError:
+                continue
+    raise Failure("UDP port %u, the only one that smpmgr knows, is in use: stop what serves SMP on this machine" % SMP_PORT)
 
 
 class Output:
@@ -100,7 +143,8 @@ class Server:
         self.command = [bledfu, "serve", "--state", self.state, "--flash-time", flash_time]
         if primary:
             self.command += ["--primary", image(primary)]
-        self.slip_address = self.gatt_address = None
+        self.smp_pty = os.path.join(folder, "smp-port")
+        self.slip_address = self.gatt_address = self.smp_host = None
         if "pty" in doors:
             self.command += ["--slip-pty", self.pty]
         if "slip" in doors:
@@ -109,6 +153,11 @@ class Server:
         if "gatt" in doors:
             self.gatt_address = ("127.0.0.1", free_port())
             self.command += ["--gatt-tcp", "%s:%u" % self.gatt_address]
+        if "smp-udp" in doors:
+            self.smp_host = free_smp_host()
+            self.command += ["--smp-udp", "%s:%u" % (self.smp_host, SMP_PORT)]
+        if "smp-pty" in doors:
+            self.command += ["--smp-pty", self.smp_pty]
         self.command += list(options)
         self.process = self.output = None
         self.mark = 0
@@ -238,13 +287,24 @@ def run_tool(*command, cwd=None):
     return done.stdout
 
 
-def install_python_clients():
-    """The folder of the virtual environment with nrfutil and imgtool."""
-    done = subprocess.run([os.path.join(HERE, "venv.sh")], stdout=subprocess.PIPE, text=True,
+def install_python_clients(kind="nrfutil"):
+    """The folder of the virtual environment with nrfutil and imgtool, or of that with the clients of SMP."""
+    done = subprocess.run([os.path.join(HERE, "venv.sh"), kind], stdout=subprocess.PIPE, text=True,
                           env=dict(os.environ, BLEDFU_CLIENTS_DIR=CACHE))
     if done.returncode != 0:
-        raise Failure("venv.sh could not install nrfutil and imgtool")
+        raise Failure("venv.sh could not install the clients (%s)" % kind)
     return done.stdout.strip()
+
+
+def build_mcumgr_smp():
+    """Builds the program in mcumgr_smp/, around the crate of that name."""
+    source = os.path.join(HERE, "mcumgr_smp")
+    target = os.path.join(CACHE, "target-smp")
+    done = subprocess.run([os.environ.get("CARGO", "cargo"), "build", "--quiet", "--locked",
+                           "--manifest-path", os.path.join(source, "Cargo.toml"), "--target-dir", target])
+    if done.returncode != 0:
+        raise Failure("the mcumgr_smp client does not build")
+    return os.path.join(target, "debug", "mcumgr-smp-client")
 
 
 def build_nrf_dfu():

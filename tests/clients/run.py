@@ -4,7 +4,7 @@
 
     tests/clients/run.py [--bledfu PROGRAM] [-k WORD] [-j N] [--list]
 
-Installs nrfutil and imgtool (venv.sh) and builds the crate nrf_dfu by itself. Prints one line per scenario and
+Installs nrfutil, imgtool and smpmgr (venv.sh) and builds the crates nrf_dfu and mcumgr-smp by itself. Prints one line per scenario and
 `N passed, N failed` at the end; the exit code is 0 only if none failed. Standard library only.
 """
 
@@ -24,27 +24,13 @@ import traceback
 sys.dont_write_bytecode = True
 
 from gatt import CREATE, EXECUTE, Disconnected, Link, Phone, Refused, Wrong, crc32, load
-from harness import (Failure, NrfDfu, Nrfutil, Server, build_nrf_dfu, find_bledfu, image, image_size,
-                     install_python_clients, package, run_tool)
+from harness import (SCENARIOS, Failure, NrfDfu, Nrfutil, Server, build_mcumgr_smp, build_nrf_dfu, expect, find_bledfu,
+                     finished, image, image_size, install_python_clients, package, run_tool, scenario)
 from wire_trace import DATA, OBJECT_SIZE, Trace
 
-SCENARIOS = []
+import smp_scenarios                      # registers its scenarios
+
 INTERVALS = (0, 3, 12)
-
-
-def scenario(*variants):
-    """Registers a function once, or once per variant (a tuple of arguments)."""
-    def register(function):
-        for variant in variants or [()]:
-            name = function.__name__ + "".join("_%s" % part for part in variant)
-            SCENARIOS.append((name, function, variant))
-        return function
-    return register
-
-
-def expect(condition, message):
-    if not condition:
-        raise Failure(message)
 
 
 class Context:
@@ -71,12 +57,6 @@ class Context:
 
 def no_problems(trace):
     expect(not trace.problems, "; ".join(trace.problems[:4]))
-
-
-def finished(server, version, timeout=60):
-    """The new version runs, confirmed, and still does after another reset."""
-    server.wait_confirmed(version, timeout)
-    expect(server.restart() == (version, "confirmed"), "after another reset it is not confirmed any more")
 
 
 def serial_update(context, kind, server, name, prn, on_frame=None, must_succeed=True, **options):
@@ -661,6 +641,12 @@ class Tools:
 
     def nrf_dfu(self):
         return self._once("nrf_dfu", build_nrf_dfu)
+
+    def smp(self):
+        return self._once("smpmgr", lambda: install_python_clients("smp"))
+
+    def mcumgr_smp(self):
+        return self._once("mcumgr-smp", build_mcumgr_smp)
 
 
 def run_one(bledfu, tools, keep, name, function, variant):

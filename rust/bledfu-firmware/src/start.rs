@@ -145,11 +145,7 @@ fn admit_smp(size: u32) -> bool {
 impl<'k> Device<'k> {
     /// Opens the partitions and looks what runs. [`Device::ready`] comes next.
     #[inline(never)]
-    pub fn start(
-        algorithm: Algorithm,
-        package: &'k KeyRing,
-        image: &'k KeyRing,
-    ) -> Result<Self, StartError> {
+    pub fn start(algorithm: Algorithm, package: &'k KeyRing, image: &'k KeyRing) -> Result<Self, StartError> {
         let mut primary = Persistent(open(Partition::Primary)?);
         let (secondary, layout) = receiving(algorithm, &mut primary)?;
         let journal = open(Partition::Journal)?;

@@ -24,6 +24,7 @@ use bledfu_transfer::secure_dfu::{Answer, Chip as ChipInfo, Config, SecureDfu, T
 use bledfu_transfer::smp::{self, System, ANSWER_SIZE, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
 use bledfu_transfer::target::Target;
 use bledfu_transfer::upload::{digest_prefix, Running, Upload};
+use bledfu_wire::smp::Failure;
 
 use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
 use crate::keys::{public_key_from_pem, KeyError};
@@ -384,14 +385,15 @@ impl Board {
         Ok((area, layout.with_incoming(incoming)))
     }
 
-    /// Whether a test swap is requested.
+    /// Whether the next boot installs what was received, for a test or for good.
     ///
     /// # Errors
     /// When the trailers cannot be read.
     pub fn is_pending(&self) -> Result<bool, NorError> {
         let (mut area, layout) = self.receiving()?;
         let trailer = Trailer::read(&mut area, &layout.secondary_trailer())?;
-        Ok(trailer.magic == trailer::Magic::Good && trailer.swap_type() == SwapType::Test)
+        Ok(trailer.magic == trailer::Magic::Good
+            && matches!(trailer.swap_type(), SwapType::Test | SwapType::Permanent))
     }
 
     /// The image in the primary slot, if it is one this device may start.
@@ -540,6 +542,15 @@ impl Device {
     }
 }
 
+/// What the peer talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Control point and packet characteristic, or serial frames.
+    SecureDfu,
+    /// The SMP characteristic.
+    Smp,
+}
+
 /// What comes of one frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaction {
@@ -551,6 +562,8 @@ pub enum Reaction {
         bytes: Option<Vec<u8>>,
         /// What comes after it.
         then: Then,
+        /// Why the request was refused, if it was.
+        failure: Option<Failure>,
     },
 }
 
@@ -559,6 +572,7 @@ impl Reaction {
         Self::Smp {
             bytes: answer.map(|answer| out[..answer.length].to_vec()),
             then: answer.map_or(Then::Continue, |answer| answer.then),
+            failure: answer.and_then(|answer| answer.failure),
         }
     }
 
@@ -568,6 +582,25 @@ impl Reaction {
             Self::SecureDfu(answer) => answer.reply.map(|reply| reply.encode().as_bytes().to_vec()),
             Self::Smp { bytes, .. } => bytes.clone(),
         }
+    }
+
+    /// Where it goes back.
+    pub fn service(&self) -> Service {
+        match self {
+            Self::SecureDfu(_) => Service::SecureDfu,
+            Self::Smp { .. } => Service::Smp,
+        }
+    }
+
+    /// Refused by SMP itself and not by a group of commands.
+    pub fn is_protocol_error(&self) -> bool {
+        matches!(
+            self,
+            Self::Smp {
+                failure: Some(Failure::Smp(_)),
+                ..
+            }
+        )
     }
 
     /// What comes after it.

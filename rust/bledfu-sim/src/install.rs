@@ -49,6 +49,9 @@ pub struct InstallArgs {
     /// MCUboot's BOOT_MAX_IMG_SECTORS.
     #[arg(long, value_name = "N", default_value = "128", value_parser = parse_u32)]
     pub max_sectors: u32,
+    /// With swap-offset, the trailer of MCUboot 2.2, which has no sizes of TLV areas.
+    #[arg(long)]
+    pub without_tlv_sizes: bool,
     /// Key that images are checked with, PEM, public or private; without one their SHA-256 is all that counts.
     #[arg(long, value_name = "PEM")]
     pub key: Vec<PathBuf>,
@@ -169,6 +172,14 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
         args.max_align.unwrap_or(args.align.max(8)),
         args.max_sectors,
     )?;
+    let layout = match (args.algorithm, args.without_tlv_sizes) {
+        (Algorithm::SwapOffset, true) => layout.without_tlv_sizes(),
+        (_, false) => layout,
+        (other, true) => bail!(
+            "the trailer of {} has no sizes of TLV areas anyway",
+            other.as_str()
+        ),
+    };
     let keys: Vec<PublicKey> = args
         .key
         .iter()

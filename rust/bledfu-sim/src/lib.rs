@@ -6,7 +6,7 @@
 //! | [`world`], [`update`] | one update from phone to confirmation in virtual time; `bledfu update` |
 //! | [`device`], [`cost`] | the device: flashes, boot stage, application; what its arithmetic costs |
 //! | [`serve`] | the same device in real time, for real clients; `bledfu serve` |
-//! | [`link`], [`phone`] | Bluetooth timing, and the clients of Android, iOS and nrfutil |
+//! | [`link`], [`phone`], [`smp_client`] | Bluetooth timing, and the clients of Android, iOS, nrfutil and smpclient |
 //! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
 //! | [`package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
 //! | [`install`], [`cut`], [`bench`] | one boot on slot files; the power-cut campaign; what installs cost |
@@ -32,5 +32,6 @@ pub mod phone;
 pub mod plain;
 pub mod power;
 pub mod serve;
+pub mod smp_client;
 pub mod update;
 pub mod world;

@@ -43,15 +43,15 @@ impl LinkParams {
         (bytes + WRITE_OVERHEAD).div_ceil(LL_PAYLOAD) as u32
     }
 
-    /// Air time of one exchange with `payload` link layer bytes, in ns.
-    pub fn exchange_ns(payload: usize) -> u64 {
+    /// Air time of one exchange with so many link layer bytes of the phone and of the device, in ns.
+    pub fn exchange_ns(up: usize, down: usize) -> u64 {
         let air = |bytes: usize| (2 + 4 + 2 + bytes as u64 + 3) * 8 * 500;
-        air(payload) + T_IFS_NS + air(0) + T_IFS_NS
+        air(up) + T_IFS_NS + air(down) + T_IFS_NS
     }
 
-    /// Air time of an exchange that carries (a fragment of) a write of `bytes` bytes, in ns.
-    pub fn write_ns(bytes: usize) -> u64 {
-        Self::exchange_ns((bytes + WRITE_OVERHEAD).min(LL_PAYLOAD))
+    /// Link layer bytes of (a fragment of) a write or notification of `bytes` bytes.
+    pub fn packet(bytes: usize) -> usize {
+        (bytes + WRITE_OVERHEAD).min(LL_PAYLOAD)
     }
 
     /// The interval in ns.
@@ -61,7 +61,7 @@ impl LinkParams {
 
     /// Most full packets an event has room for.
     pub fn exchanges_per_event(&self) -> u32 {
-        let fit = self.interval_ns() / Self::exchange_ns(LL_PAYLOAD);
+        let fit = self.interval_ns() / Self::exchange_ns(LL_PAYLOAD, 0);
         self.packets_per_event.min(fit as u32).max(1)
     }
 
@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn a_full_exchange_on_2m_takes_1392_microseconds() {
-        assert_eq!(LinkParams::exchange_ns(251), 1_392_000);
-        assert_eq!(LinkParams::write_ns(244), 1_392_000);
+        assert_eq!(LinkParams::exchange_ns(251, 0), 1_392_000);
+        assert_eq!(LinkParams::exchange_ns(LinkParams::packet(244), 0), 1_392_000);
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use anyhow::{bail, Context, Result};
 use bledfu_slot::layout::Algorithm;
 use bledfu_transfer::init_check::SoftDevicePolicy;
+use bledfu_transfer::ring::{smp_ring_size, DEFAULT_RING_SIZE};
+use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::demo;
@@ -18,9 +20,64 @@ use crate::link::LinkParams;
 use crate::nor::Stats;
 use crate::package::Package;
 use crate::parts::{self, Times};
-use crate::phone::secure_dfu::Phone;
+use crate::phone::{secure_dfu, smp};
 use crate::power::Tear;
-use crate::world::{Boot, Outcome, World};
+use crate::world::{Boot, Outcome, World, WorldError};
+
+/// The protocols by which an update comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// Nordic's Secure DFU: nRF Connect, nRF DFU, nrfutil.
+    SecureDfu,
+    /// SMP (mcumgr): nRF Connect Device Manager, smpmgr.
+    Smp,
+}
+
+/// The clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Phone {
+    /// Android-DFU-Library; with SMP nRF Connect Device Manager.
+    Android,
+    /// IOS-DFU-Library; with SMP nRF Connect Device Manager.
+    Ios,
+    /// nrfutil, Secure DFU only.
+    Nrfutil,
+    /// smpclient, SMP only.
+    Smpclient,
+}
+
+/// A client and what it is told.
+enum Client {
+    SecureDfu(secure_dfu::Phone),
+    Smp(smp::Settings),
+}
+
+/// What is installed.
+enum File {
+    Package(Package),
+    Image(Vec<u8>),
+}
+
+impl File {
+    /// Over SMP only an image goes, which a package holds as well.
+    fn read(bytes: Vec<u8>, protocol: Protocol) -> Result<Self> {
+        if protocol == Protocol::Smp && !bytes.starts_with(ZIP_MAGIC) {
+            return Ok(Self::Image(bytes));
+        }
+        // Not judged here: that is the device's part.
+        Ok(Self::Package(Package::read_unchecked(&bytes)?))
+    }
+
+    fn image(&self) -> &[u8] {
+        match self {
+            Self::Package(package) => &package.application.firmware,
+            Self::Image(image) => image,
+        }
+    }
+}
+
+/// What a zip file begins with.
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 /// The install algorithms on the command line.
 pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
@@ -131,8 +188,11 @@ fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
 /// Options of `bledfu update`.
 #[derive(Args, Clone, Debug)]
 pub struct UpdateArgs {
-    /// Package to install [default: an embedded demo package, 475,384 bytes].
+    /// Package to install; with SMP also a signed image [default: an embedded demo package, 475,384 bytes].
     pub package: Option<PathBuf>,
+    /// How the update comes.
+    #[arg(long, value_enum, default_value = "secure-dfu")]
+    protocol: Protocol,
     #[command(flatten)]
     device: DeviceArgs,
     /// Maximum flash times of the data sheet instead of typical ones.
@@ -141,19 +201,22 @@ pub struct UpdateArgs {
     /// The secondary slot still holds an old image: it is erased while the update arrives.
     #[arg(long)]
     used_slot: bool,
-    /// ATT MTU in bytes.
-    #[arg(long, default_value_t = 247, value_parser = clap::value_parser!(u16).range(23..=515))]
-    mtu: u16,
+    /// ATT MTU in bytes [default: 247; with SMP 498, which its applications ask for].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(23..=515))]
+    mtu: Option<u16>,
     /// Connection interval in ms, 7.5 to 4000.
     #[arg(long, default_value_t = 15.0)]
     interval: f64,
     /// Packets the phone sends per connection event; the air time may allow fewer.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     packets_per_event: u32,
-    /// Packet receipt after every N packets; 0: none.
+    /// Secure DFU: packet receipt after every N packets; 0: none.
     #[arg(long, default_value_t = 0)]
     prn: u16,
-    /// Whose DFU client the phone runs.
+    /// SMP: upload requests under way at once, 1 to 25 [default: that of the client].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=25))]
+    window: Option<u8>,
+    /// Whose client the phone runs.
     #[arg(long, value_enum, default_value = "android")]
     phone: Phone,
     /// Largest data object in bytes, a multiple of 4096.
@@ -175,15 +238,15 @@ pub struct UpdateArgs {
 /// # Errors
 /// One sentence: why there was no update.
 pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
-    let package = match &args.package {
-        // Not judged here: that is the device's part.
+    let client = args.client()?;
+    let file = match &args.package {
         Some(path) => {
             let bytes =
                 std::fs::read(path).with_context(|| format!("cannot read the package {}", path.display()))?;
-            Package::read_unchecked(&bytes)
+            File::read(bytes, args.protocol)
                 .with_context(|| format!("cannot use the package {}", path.display()))?
         }
-        None => demo::update_package()?,
+        None => File::Package(demo::update_package()?),
     };
     let mut world = build_world(args)?;
 
@@ -201,23 +264,23 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
     }
     world.mishaps.drop_link_at = args.drop_link_at.iter().copied().collect();
 
-    print_plan(args, &world, &package);
-    let bar = progress_bar(package.application.firmware.len());
-    let outcome = world.update(&package, args.phone, args.prn, &mut |at| {
+    print_plan(args, &world, &client, file.image().len());
+    let bar = progress_bar(file.image().len());
+    let outcome = run(args, &mut world, &client, &file, &mut |at| {
         bar.set_position(u64::from(at))
     });
     bar.finish_and_clear();
     // The device cannot say more than a code; what is wrong with the package itself, a look at it can.
-    let outcome = outcome.map_err(|error| match package.check() {
-        Ok(()) => anyhow::Error::new(error),
-        Err(problem) => anyhow::anyhow!("{error}: {problem}"),
+    let outcome = outcome.map_err(|error| match &file {
+        File::Package(package) => match package.check() {
+            Ok(()) => anyhow::Error::new(error),
+            Err(problem) => anyhow::anyhow!("{error}: {problem}"),
+        },
+        File::Image(_) => anyhow::Error::new(error),
     })?;
-    if !args.no_confirm {
-        world.confirm()?;
-    }
     let after = running_version(&world);
 
-    print_stages(&world, &package, &outcome);
+    print_stages(&world, file.image().len(), &outcome);
     let received = [
         world.board.internal.stats() - stats[0],
         world.board.external.stats() - stats[1],
@@ -231,7 +294,10 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
     println!(
         "ring         at most {} bytes held of {}",
         world.ring_high_water(),
-        bledfu_transfer::ring::DEFAULT_RING_SIZE
+        match args.protocol {
+            Protocol::SecureDfu => DEFAULT_RING_SIZE,
+            Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
+        }
     );
     println!(
         "answers      slowest after {:.0} ms",
@@ -255,6 +321,69 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
     }
 }
 
+impl UpdateArgs {
+    fn client(&self) -> Result<Client> {
+        let is_smp = self.protocol == Protocol::Smp;
+        if is_smp && self.prn > 0 {
+            bail!("--prn is of Secure DFU; SMP answers every request");
+        }
+        if !is_smp && self.window.is_some() {
+            bail!("--window is of SMP; with Secure DFU, --prn says when the phone waits");
+        }
+        let smp = |phone| {
+            let settings = smp::Settings::of(phone);
+            Client::Smp(smp::Settings {
+                mode: if self.no_confirm {
+                    smp::Mode::TestOnly
+                } else {
+                    smp::Mode::TestAndConfirm
+                },
+                window: self.window.map_or(settings.window, usize::from),
+                ..settings
+            })
+        };
+        Ok(match (self.protocol, self.phone) {
+            (Protocol::SecureDfu, Phone::Android) => Client::SecureDfu(secure_dfu::Phone::Android),
+            (Protocol::SecureDfu, Phone::Ios) => Client::SecureDfu(secure_dfu::Phone::Ios),
+            (Protocol::SecureDfu, Phone::Nrfutil) => Client::SecureDfu(secure_dfu::Phone::Nrfutil),
+            (Protocol::Smp, Phone::Android) => smp(smp::Phone::Android),
+            (Protocol::Smp, Phone::Ios) => smp(smp::Phone::Ios),
+            (Protocol::Smp, Phone::Smpclient) => smp(smp::Phone::Smpclient),
+            (Protocol::SecureDfu, Phone::Smpclient) => bail!("smpclient knows only SMP: --protocol smp"),
+            (Protocol::Smp, Phone::Nrfutil) => bail!("nrfutil knows only Secure DFU"),
+        })
+    }
+
+    /// The default of SMP is what Android's application asks for: two link layer packets, filled to the last byte.
+    fn mtu(&self) -> u16 {
+        self.mtu.unwrap_or(match self.protocol {
+            Protocol::SecureDfu => 247,
+            Protocol::Smp => 498,
+        })
+    }
+}
+
+/// The update, up to the confirmation: over Secure DFU the image's own, over SMP the phone's.
+fn run(
+    args: &UpdateArgs,
+    world: &mut World,
+    client: &Client,
+    file: &File,
+    progress: &mut dyn FnMut(u32),
+) -> Result<Outcome, WorldError> {
+    match (client, file) {
+        (Client::SecureDfu(phone), File::Package(package)) => {
+            let outcome = world.update(package, *phone, args.prn, progress)?;
+            if !args.no_confirm {
+                world.confirm()?;
+            }
+            Ok(outcome)
+        }
+        (Client::SecureDfu(_), File::Image(_)) => unreachable!("only SMP takes an image"),
+        (Client::Smp(settings), file) => world.update_smp(file.image(), *settings, progress),
+    }
+}
+
 fn build_world(args: &UpdateArgs) -> Result<World> {
     let (setup, factory) = args.device.setup()?;
     if args.object_size == 0 || !args.object_size.is_multiple_of(parts::SECTOR_SIZE) {
@@ -269,7 +398,7 @@ fn build_world(args: &UpdateArgs) -> Result<World> {
     let link = LinkParams {
         interval_us: (args.interval * 1000.0) as u32,
         packets_per_event: args.packets_per_event,
-        mtu: args.mtu,
+        mtu: args.mtu(),
     };
     let times = if args.worst_case {
         Times::Maximum
@@ -311,7 +440,7 @@ fn progress_bar(size: usize) -> ProgressBar {
     ProgressBar::new(size as u64).with_style(style)
 }
 
-fn print_plan(args: &UpdateArgs, world: &World, package: &Package) {
+fn print_plan(args: &UpdateArgs, world: &World, client: &Client, size: usize) {
     let setup = &world.board.setup;
     let times = if args.worst_case { "maximum" } else { "typical" };
     let slot = if args.used_slot {
@@ -324,15 +453,15 @@ fn print_plan(args: &UpdateArgs, world: &World, package: &Package) {
         setup.part.name,
         setup.slot_size / 1024
     );
-    let receipts = if args.prn == 0 {
-        "none".to_owned()
-    } else {
-        format!("every {} packets", args.prn)
+    let flow = match client {
+        Client::SecureDfu(_) if args.prn == 0 => "receipts none".to_owned(),
+        Client::SecureDfu(_) => format!("receipts every {} packets", args.prn),
+        Client::Smp(settings) => format!("SMP window {}", settings.window),
     };
     println!(
-        "phone        {:?}: MTU {}, interval {} ms, {} packets per event, receipts {receipts}",
+        "phone        {:?}: MTU {}, interval {} ms, {} packets per event, {flow}",
         args.phone,
-        args.mtu,
+        world.link.mtu,
         args.interval,
         world.link.exchanges_per_event()
     );
@@ -340,23 +469,22 @@ fn print_plan(args: &UpdateArgs, world: &World, package: &Package) {
         .package
         .as_ref()
         .map_or("the embedded demo".to_owned(), |path| path.display().to_string());
-    println!(
-        "package      {name}: {} bytes",
-        package.application.firmware.len()
-    );
+    println!("package      {name}: {size} bytes");
     println!();
 }
 
-fn print_stages(world: &World, package: &Package, outcome: &Outcome) {
+fn print_stages(world: &World, size: usize, outcome: &Outcome) {
     let seconds = |ns: u64| ns as f64 / 1e9;
     let session = &outcome.session;
     if session.verified_ns > 0 {
         let receive = seconds(session.received_ns - session.started_ns);
-        let bytes = package.application.firmware.len() as f64 - f64::from(session.resumed_at);
+        let rate = (size as f64 - f64::from(session.resumed_at)) / receive;
+        let limit = world.link.limit_bytes_per_s();
         println!(
-            "receive    {receive:8.2} s   {:.1} kB/s (the link carries {:.1} at most)",
-            bytes / receive / 1000.0,
-            world.link.limit_bytes_per_s() / 1000.0
+            "receive    {receive:8.2} s   {:.1} kB/s (the link carries {:.1} at most: {:.2} of it)",
+            rate / 1000.0,
+            limit / 1000.0,
+            rate / limit
         );
         println!(
             "verify     {:8.2} s",
@@ -372,11 +500,13 @@ fn print_stages(world: &World, package: &Package, outcome: &Outcome) {
         "total      {:8.2} s   since the device was switched on",
         seconds(world.now_ns())
     );
-    if outcome.sessions > 1 {
+    if session.resumed_at > 0 {
         println!(
-            "sessions     {} (the last went on at byte {})",
+            "sessions     {} (the last that sent something went on at byte {})",
             outcome.sessions, session.resumed_at
         );
+    } else if outcome.sessions > 1 {
+        println!("sessions     {}", outcome.sessions);
     }
     println!();
 }

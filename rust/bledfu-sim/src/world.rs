@@ -12,16 +12,17 @@
 
 use std::collections::VecDeque;
 
-use bledfu_swap::BootReport;
+use bledfu_swap::{BootAction, BootReport};
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::{Then, Transport, LAST_ANSWER_MS};
 
-use crate::device::{self, Board, Device, Setup, StartError};
+use crate::device::{self, Board, Device, Service, Setup, StartError};
 use crate::link::LinkParams;
 use crate::nor::NorError;
 use crate::package::Package;
-use crate::phone::secure_dfu::{Client, Phone, Session};
-use crate::phone::{DfuLink, PhoneError};
+use crate::phone::secure_dfu::{Client, Phone};
+use crate::phone::smp::{self, End, SmpLink, Stage};
+use crate::phone::{DfuLink, PhoneError, Session};
 use crate::power::Power;
 
 const MS: u64 = 1_000_000;
@@ -85,6 +86,12 @@ struct Write {
     fragments_left: u32,
 }
 
+/// A notification on its way.
+struct Notification {
+    service: Service,
+    bytes: Vec<u8>,
+}
+
 /// Everything.
 pub struct World {
     /// The board; survives resets.
@@ -105,11 +112,11 @@ pub struct World {
     /// When the frames in the ring arrived.
     arrivals: VecDeque<u64>,
     /// Notifications with the time they are ready.
-    outbox: VecDeque<(u64, Vec<u8>)>,
+    outbox: VecDeque<(u64, Notification)>,
     closing: Option<(Then, u64)>,
     reset_due: bool,
     writes: VecDeque<Write>,
-    inbox: VecDeque<Vec<u8>>,
+    inbox: VecDeque<Notification>,
     image_bytes_sent: u64,
     /// Of the devices before the last reset.
     ring_high_water: usize,
@@ -285,6 +292,67 @@ impl World {
         Err(WorldError::TooManySessions)
     }
 
+    /// Updates to `image` over SMP, with a client of these `settings`, as often as the link breaks or the power is cut, up to
+    /// where the client says that it is done.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn update_smp(
+        &mut self,
+        image: &[u8],
+        settings: smp::Settings,
+        progress: &mut dyn FnMut(u32),
+    ) -> Result<Outcome, WorldError> {
+        let wanted = device::image_digest(image);
+        let first_boot = self.boots.len();
+        let mut stage = Stage::Install;
+        let mut session = Session::default();
+        for sessions in 1..=MAX_SESSIONS {
+            if self.device.is_none() {
+                self.power_up()?;
+            }
+            self.connect();
+            let end = smp::Client::new(self, settings).run(stage, image, &mut session, progress);
+            let is_done = match end {
+                Ok(End::Done) => {
+                    self.link_lost();
+                    true
+                }
+                Ok(End::Reset(next)) => {
+                    stage = next;
+                    self.await_close()?;
+                    if self.device.is_some() {
+                        self.power_up()?;
+                    }
+                    self.pass(RECONNECT_NS);
+                    false
+                }
+                Ok(End::LastReset) => {
+                    self.await_close()?;
+                    self.power_up()?;
+                    true
+                }
+                Err(PhoneError::LinkLost) => {
+                    self.pass(RECONNECT_NS);
+                    false
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if is_done {
+                let installed = self.boots[first_boot..].iter().rfind(|boot| {
+                    boot.report.action != BootAction::None && Some(boot.report.image.digest) == wanted
+                });
+                let boot = installed.or(self.boots.last()).cloned();
+                return Ok(Outcome {
+                    session,
+                    sessions,
+                    boot: boot.ok_or(WorldError::TooManySessions)?,
+                });
+            }
+        }
+        Err(WorldError::TooManySessions)
+    }
+
     /// A phone connects, exchanges the MTU and turns notifications on.
     pub fn connect(&mut self) {
         self.link_lost();
@@ -355,8 +423,12 @@ impl World {
                 self.worker_free_ns = self.board.power.now_ns();
                 self.slowest_answer_ns = self.slowest_answer_ns.max(self.worker_free_ns - arrived);
                 if let Some(reaction) = reaction {
-                    if let Some(bytes) = reaction.bytes() {
-                        self.outbox.push_back((self.worker_free_ns, bytes));
+                    let service = reaction.service();
+                    let ready = self.worker_free_ns;
+                    // An answer of Secure DFU fits the smallest MTU.
+                    for bytes in reaction.bytes().unwrap_or_default().chunks(self.link.payload()) {
+                        let bytes = bytes.to_vec();
+                        self.outbox.push_back((ready, Notification { service, bytes }));
                     }
                     if reaction.then() != Then::Continue {
                         self.closing = Some((reaction.then(), self.worker_free_ns));
@@ -397,17 +469,19 @@ impl World {
             if !down && !up {
                 break;
             }
-            let mut air_ns = LinkParams::exchange_ns(20);
-            if down {
-                self.inbox.extend(self.outbox.pop_front().map(|(_, bytes)| bytes));
+            let mut down_packet = 0;
+            if let Some((_, notification)) = self.outbox.pop_front_if(|_| down) {
+                down_packet = LinkParams::packet(notification.bytes.len());
+                self.inbox.push_back(notification);
                 if let Some((_, since)) = &mut self.closing {
                     *since = self.now_ns;
                 }
             }
             if up {
-                air_ns = self.send_fragment();
+                self.send_fragment(down_packet);
+            } else {
+                self.now_ns += LinkParams::exchange_ns(0, down_packet);
             }
-            self.now_ns += air_ns;
             if !self.connected {
                 return;
             }
@@ -416,15 +490,15 @@ impl World {
         self.now_ns = self.now_ns.max(self.next_event_ns - 1);
     }
 
-    /// One link layer packet of the phone; returns its air time.
-    fn send_fragment(&mut self) -> u64 {
+    /// One link layer packet of the phone, answered by one of `down_packet` bytes.
+    fn send_fragment(&mut self, down_packet: usize) {
         let (Some(write), Some(device)) = (self.writes.front_mut(), &mut self.device) else {
-            return 0;
+            return;
         };
-        let air_ns = LinkParams::write_ns(write.bytes.len());
+        self.now_ns += LinkParams::exchange_ns(LinkParams::packet(write.bytes.len()), down_packet);
         write.fragments_left = write.fragments_left.saturating_sub(1);
         if write.fragments_left > 0 {
-            return air_ns;
+            return;
         }
         let frame = Frame {
             channel: write.channel,
@@ -432,8 +506,8 @@ impl World {
         };
         match device.receive(frame) {
             Ok(()) => {
-                self.arrivals.push_back(self.now_ns + air_ns);
-                if write.channel == Channel::Packet {
+                self.arrivals.push_back(self.now_ns);
+                if write.channel != Channel::Control {
                     self.image_bytes_sent += write.bytes.len() as u64;
                 }
                 self.writes.pop_front();
@@ -444,18 +518,18 @@ impl World {
                     .is_some_and(|&at| self.image_bytes_sent >= at)
                 {
                     self.mishaps.drop_link_at.pop_front();
-                    self.now_ns += air_ns;
                     self.run_worker(self.now_ns);
                     self.link_lost();
                 }
             }
             Err(error) => {
                 log::error!("a write is lost: {error:?}");
-                device.lose();
+                if write.channel != Channel::Smp {
+                    device.lose();
+                }
                 self.writes.pop_front();
             }
         }
-        air_ns
     }
 
     /// The last answer is delivered first, then the link is closed.
@@ -490,7 +564,7 @@ impl DfuLink for World {
     fn notification(&mut self) -> Result<Vec<u8>, PhoneError> {
         let patience = self.now_ns + PHONE_PATIENCE_NS;
         loop {
-            if let Some(bytes) = self.inbox.pop_front() {
+            if let Some(bytes) = self.take_notification(Service::SecureDfu) {
                 return Ok(bytes);
             }
             if !self.connected {
@@ -520,7 +594,46 @@ impl DfuLink for World {
     }
 }
 
+impl SmpLink for World {
+    fn payload(&self) -> usize {
+        self.link.payload()
+    }
+
+    fn write_smp(&mut self, fragment: &[u8]) -> Result<(), PhoneError> {
+        self.enqueue(Channel::Smp, fragment)
+    }
+
+    fn smp_notification(&mut self, patience_ms: u64) -> Result<Vec<u8>, PhoneError> {
+        let patience = self.now_ns + patience_ms * MS;
+        loop {
+            if let Some(bytes) = self.take_notification(Service::Smp) {
+                return Ok(bytes);
+            }
+            if !self.connected {
+                return Err(PhoneError::LinkLost);
+            }
+            if self.now_ns > patience {
+                return Err(PhoneError::Silent("a request"));
+            }
+            self.connection_event();
+        }
+    }
+
+    fn pause_ms(&mut self, ms: u64) -> Result<(), PhoneError> {
+        self.wait_ms(ms)
+    }
+
+    fn time_ns(&self) -> u64 {
+        self.now_ns
+    }
+}
+
 impl World {
+    fn take_notification(&mut self, service: Service) -> Option<Vec<u8>> {
+        let at = self.inbox.iter().position(|found| found.service == service)?;
+        self.inbox.remove(at).map(|found| found.bytes)
+    }
+
     fn enqueue(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), PhoneError> {
         while self.connected && self.writes.len() >= PHONE_QUEUE {
             self.connection_event();

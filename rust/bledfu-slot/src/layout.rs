@@ -28,6 +28,9 @@ use crate::roles::Place;
 /// Size of the magic at the very end of a slot, in bytes.
 pub const MAGIC_SIZE: u32 = 16;
 
+/// Info fields that every trailer has.
+const LEAST_INFO_FIELDS: u32 = 4;
+
 /// What copy has in place of status records, in bytes: a role record and a mark, each a whole number of write units.
 pub(crate) const ROLE_REGION: u32 = 96;
 
@@ -86,8 +89,8 @@ impl Algorithm {
     /// Info fields below the magic: swap_size, swap_info, copy_done, image_ok; one more for swap using offset.
     const fn info_fields(self) -> u32 {
         match self {
-            Self::SwapOffset => 5,
-            _ => 4,
+            Self::SwapOffset => LEAST_INFO_FIELDS + 1,
+            _ => LEAST_INFO_FIELDS,
         }
     }
 }
@@ -194,6 +197,7 @@ pub struct TrailerLayout {
     status_unit: u32,
     max_align: u32,
     max_sectors: u32,
+    info_fields: u32,
 }
 
 impl TrailerLayout {
@@ -252,6 +256,7 @@ impl TrailerLayout {
             status_unit,
             max_align,
             max_sectors,
+            info_fields: algorithm.info_fields(),
         })
     }
 
@@ -265,7 +270,12 @@ impl TrailerLayout {
             status_unit,
             max_align,
             max_sectors: 1,
+            info_fields: LEAST_INFO_FIELDS,
         }
+    }
+
+    const fn with_info_fields(self, info_fields: u32) -> Self {
+        Self { info_fields, ..self }
     }
 
     /// Size of the slot.
@@ -331,14 +341,18 @@ impl TrailerLayout {
         self.magic_write() - 3 * self.max_align
     }
 
-    /// Swap using offset: sizes of the unprotected TLV areas, of the image in the primary, then in the secondary slot.
-    pub const fn tlv_sizes(&self) -> u32 {
-        self.magic_write() - 4 * self.max_align
+    /// Swap using offset: sizes of the unprotected TLV areas, of the image in the primary, then in the secondary slot. `None`
+    /// if this trailer has [no such field](Layout::without_tlv_sizes).
+    pub const fn tlv_sizes(&self) -> Option<u32> {
+        if self.info_fields == LEAST_INFO_FIELDS {
+            return None;
+        }
+        Some(self.magic_write() - 4 * self.max_align)
     }
 
     /// The number of bytes being swapped: the lowest of the info fields.
     pub const fn swap_size(&self) -> u32 {
-        self.magic_write() - self.algorithm.info_fields() * self.max_align
+        self.magic_write() - self.info_fields * self.max_align
     }
 
     /// The first status record.
@@ -487,6 +501,28 @@ impl Layout {
             secondary_trailer: spare_trailer,
             spare_trailer: Some(self.secondary_trailer),
             is_exchanged: !self.is_exchanged,
+            ..self
+        }
+    }
+
+    /// For [`Algorithm::SwapOffset`], the layout whose trailers have no field for the sizes of the unprotected TLV areas, as
+    /// MCUboot 2.2 writes them (Zephyr 4.1 and 4.2); since 2.3 it has that field, so all below is `max_align` bytes lower. For
+    /// any other algorithm, the same layout.
+    #[must_use]
+    pub const fn without_tlv_sizes(self) -> Self {
+        self.with_info_fields(LEAST_INFO_FIELDS)
+    }
+
+    /// The opposite of [`without_tlv_sizes`](Self::without_tlv_sizes): the layout as [`new`](Self::new) made it.
+    #[must_use]
+    pub const fn with_tlv_sizes(self) -> Self {
+        self.with_info_fields(self.algorithm.info_fields())
+    }
+
+    const fn with_info_fields(self, count: u32) -> Self {
+        Self {
+            primary_trailer: self.primary_trailer.with_info_fields(count),
+            secondary_trailer: self.secondary_trailer.with_info_fields(count),
             ..self
         }
     }
@@ -706,9 +742,32 @@ mod tests {
         }
         for (max_align, expected) in [(8, [48, 56]), (16, [80, 96]), (32, [160, 192])] {
             let t = trailer_of(Algorithm::SwapOffset, 4, max_align, 128);
-            assert_eq!([t.tlv_sizes(), t.swap_size()].map(|at| back(&t, at)), expected);
+            assert_eq!(
+                [t.tlv_sizes().unwrap(), t.swap_size()].map(|at| back(&t, at)),
+                expected
+            );
             assert_eq!(t.swap_info(), trailer(4, max_align, 128).swap_info());
         }
+    }
+
+    #[test]
+    fn before_mcuboot_2_3_swap_using_offset_had_no_field_for_tlv_sizes() {
+        for (w, max_align, size) in [(4, 8, 1072), (8, 8, 2096), (16, 16, 4176)] {
+            let g = geometry(0x10000, w);
+            let layout = Layout::new(Algorithm::SwapOffset, g, g, max_align, 128).unwrap();
+            let older = layout.without_tlv_sizes();
+            for (new, old) in [
+                (layout.primary_trailer(), older.primary_trailer()),
+                (layout.secondary_trailer(), older.secondary_trailer()),
+            ] {
+                assert_eq!((old.tlv_sizes(), Some(old.swap_size())), (None, new.tlv_sizes()));
+                assert_eq!((old.trailer_size(), old.swap_info()), (size, new.swap_info()));
+            }
+            assert_eq!(older.with_tlv_sizes(), layout);
+        }
+        let g = geometry(0x10000, 4);
+        let layout = Layout::new(Algorithm::SwapMove, g, g, 8, 128).unwrap();
+        assert_eq!(layout.without_tlv_sizes(), layout);
     }
 
     #[test]

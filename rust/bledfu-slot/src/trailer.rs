@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! swap_size  xx xx xx xx ff ..     bytes being swapped, u32 little-endian
-//! TLV sizes  pp pp ss ss ff ..     swap using offset only: unprotected TLV areas, primary then secondary, u16 each
+//! TLV sizes  pp pp ss ss ff ..     swap using offset of MCUboot 2.3 and later: unprotected TLV areas, primary then secondary, u16
 //! swap_info  nt ff ff ff ff ..     n = image number, t = swap type 2 test, 3 permanent, 4 revert; ff = none
 //! copy_done  01 ff ff ff ff ..     the swap is complete; ff = it is not; anything else = torn
 //! image_ok   01 ff ff ff ff ..     the image is confirmed, or is to be installed for good
@@ -317,7 +317,7 @@ pub fn write_swap_size<F: NorFlash>(
 }
 
 /// Writes the sizes of the unprotected TLV areas (swap using offset): of the image in the primary slot, then in the
-/// secondary.
+/// secondary. Does nothing if the trailer has no field for them.
 ///
 /// # Errors
 /// The flash's error.
@@ -328,18 +328,27 @@ pub fn write_tlv_sizes<F: NorFlash>(
 ) -> Result<(), F::Error> {
     let [a, b] = primary.to_le_bytes();
     let [c, d] = secondary.to_le_bytes();
-    program_padded(flash, layout.tlv_sizes(), &[a, b, c, d], layout.write_size())
+    match layout.tlv_sizes() {
+        Some(offset) => program_padded(flash, offset, &[a, b, c, d], layout.write_size()),
+        None => Ok(()),
+    }
 }
 
-/// Reads what [`write_tlv_sizes`] wrote; 0xFFFF each if erased.
+/// Reads what [`write_tlv_sizes`] wrote: 0xFFFF each if erased, `None` if the trailer has no field for them.
 ///
 /// # Errors
 /// The flash's error.
-pub fn read_tlv_sizes<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<[u16; 2], F::Error> {
+pub fn read_tlv_sizes<F: ReadNorFlash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+) -> Result<Option<[u16; 2]>, F::Error> {
+    let Some(offset) = layout.tlv_sizes() else {
+        return Ok(None);
+    };
     let mut bytes = [0; 4];
-    read_bytes(flash, layout.tlv_sizes(), &mut bytes)?;
+    read_bytes(flash, offset, &mut bytes)?;
     let [a, b, c, d] = bytes;
-    Ok([u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])])
+    Ok(Some([u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]))
 }
 
 /// Whether a torn flag can be written once more. Parts with write units above four bytes usually keep an error code per unit

@@ -39,6 +39,12 @@
 //! A sector is not copied for an image that does not reach it; the sizes come from the headers, wherever they are by then,
 //! and from the TLV sizes in the primary trailer. As in MCUboot the sector behind an image's last is copied as well, and
 //! the record is written all the same.
+//!
+//! # Two trailers
+//! MCUboot 2.2 (Zephyr 4.1 and 4.2) has no TLV sizes in the trailer, and so has everything below them one field higher up.
+//! The layout says which one is written; a job that was interrupted is found and finished in either
+//! ([`Layout::without_tlv_sizes`]). They cannot be mistaken for each other: where a trailer with TLV sizes has the size of
+//! the job, one without has status records, and these read as a size that no slot has.
 
 use bledfu_slot::trailer::{
     can_repair, erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
@@ -55,6 +61,9 @@ use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, Swa
 
 /// Swap using offset.
 pub struct ByOffset;
+
+/// Bytes that the unprotected TLVs of an image may have if nothing says how many they are.
+const UNKNOWN_TLVS: u32 = 4096;
 
 /// Units of work for `count` sectors: each is exchanged in two halves.
 const fn units(count: u32) -> u32 {
@@ -121,7 +130,12 @@ fn used_sectors<P: Flash, S: Flash, X: Flash>(
     job: &Job,
 ) -> Result<[u32; 2], SwapError> {
     let trailer = slots.layout.primary_trailer();
-    let tlvs = read_tlv_sizes(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    let sector = trailer.sector_size();
+    let tlvs = match read_tlv_sizes(slots.primary, &trailer).map_err(SwapError::Primary)? {
+        Some(sizes) => sizes.map(u32::from),
+        // With the sector behind the last this is room enough; as in MCUboot 2.2 it is that sector alone if it is large.
+        None => [UNKNOWN_TLVS.saturating_sub(sector); 2],
+    };
     let mut used = [u32::MAX; 2];
     for ((used, place), tlvs) in used.iter_mut().zip(headers(&slots.layout, job)).zip(tlvs) {
         let header = match place {
@@ -129,7 +143,7 @@ fn used_sectors<P: Flash, S: Flash, X: Flash>(
             Place::Secondary(offset) => read_header(slots.secondary, offset),
         };
         if let Some(hashed) = header.ok().and_then(|header| header.hashed_size().ok()) {
-            *used = hashed.saturating_add(tlvs.into()).div_ceil(trailer.sector_size());
+            *used = hashed.saturating_add(tlvs).div_ceil(sector);
         }
     }
     Ok(used)
@@ -156,10 +170,10 @@ impl Algorithm for ByOffset {
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError> {
-        let layout = slots.layout.primary_trailer();
-        let Some(job) = job::stored(primary, &slots.layout) else {
+        let Some(job) = stored(slots)? else {
             return Ok(Status::Idle);
         };
+        let layout = slots.layout.primary_trailer();
         let last = units(job.size.div_ceil(layout.sector_size()));
         let done =
             records_until(slots.primary, &layout, 0, layout.record_count()).map_err(SwapError::Primary)?;
@@ -217,6 +231,18 @@ impl Algorithm for ByOffset {
         }
         job::finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
     }
+}
+
+/// The job that the primary trailer holds, whichever of the two trailers that is: from then on it is the one of `slots`.
+fn stored<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Result<Option<Job>, SwapError> {
+    for layout in [slots.layout.with_tlv_sizes(), slots.layout.without_tlv_sizes()] {
+        let trailer = Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
+        if let Some(job) = job::stored(&trailer, &layout) {
+            slots.layout = layout;
+            return Ok(Some(job));
+        }
+    }
+    Ok(None)
 }
 
 /// Sizes of the unprotected TLV areas of the image that goes and the one that comes, while both are whole.

@@ -22,6 +22,9 @@
 //! * **Inside step 6** the torn trailer asks for an image that is not there, or has a damaged magic that would block
 //!   the next upload: a trailer without an image is taken away as well.
 //!
+//! One difference more: MCUboot copies at least a byte past the image, and if that ends with its sector, into one that was not
+//! erased. Here the copy ends with the sector.
+//!
 //! There is no record to resume from and no way back: while steps 1 to 3 run the secondary is the only image. A revert
 //! that another boot stage left due is not carried out, since its only trace is in the trailer that step 2 erases.
 
@@ -83,9 +86,12 @@ impl Algorithm for ByOverwrite {
             at += sector;
         }
 
-        // Past the next write unit, as MCUboot does; but never into the fields of the trailer.
+        // Past the next write unit, as MCUboot does; but never into the fields of the trailer, nor into a sector that was not
+        // erased: MCUboot writes there if the image ends with its sector.
         let unit = trailer.write_size();
-        let length = ((job.size / unit + 1) * unit).min(trailer.swap_info());
+        let length = ((job.size / unit + 1) * unit)
+            .min(image_sectors * sector)
+            .min(trailer.swap_info());
         let mut done = 0;
         while done < length {
             let step = image_sectors + 1 + done / sector;

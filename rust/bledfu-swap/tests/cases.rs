@@ -603,6 +603,20 @@ fn overwrite_installs_between_flashes_of_different_sectors() {
 }
 
 #[test]
+fn overwrite_touches_no_sector_behind_the_image() {
+    // The image ends with its sector, and what stood in both slots before does not.
+    let mut device = Device::new(Algorithm::Overwrite);
+    let image = Image::of_total(2 * SECTOR as u32, 5, KEY).bytes();
+    device.upload(&image);
+    for slot in [&mut device.primary, &mut device.secondary] {
+        slot.load(2 * SECTOR, &[0x35; SECTOR]);
+    }
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test));
+    assert!(device.primary.bytes.starts_with(&image));
+    assert_eq!(device.primary.bytes[2 * SECTOR..3 * SECTOR], [0x35; SECTOR]);
+}
+
+#[test]
 fn flashes_that_do_not_fit_the_layout_are_refused() {
     let mut device = Device::new(Algorithm::SwapMove);
     device.secondary = Nor::new('s', 15, &device.power);

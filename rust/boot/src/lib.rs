@@ -66,7 +66,14 @@ fn run() -> Result<BootReport, BootError> {
         Algorithm::Copy => {
             let mut spare = open(Partition::Spare)?;
             let (mut primary, mut secondary, config) = slots(policy, Some(geometry(&spare)))?;
-            by_copy::boot(&mut primary, &mut secondary, &mut spare, &config, &SoftCrypto, &mut feed)
+            by_copy::boot(
+                &mut primary,
+                &mut secondary,
+                &mut spare,
+                &config,
+                &SoftCrypto,
+                &mut feed,
+            )
         }
         _ => Err(BootError::Geometry),
     }
@@ -78,7 +85,14 @@ fn swap<A: steps::Algorithm, X: NorFlash>(
     area: Option<Geometry>,
 ) -> Result<BootReport, BootError> {
     let (mut primary, mut secondary, config) = slots(policy, area)?;
-    boot_by::<A, _, _, _, _>(&mut primary, &mut secondary, spare, &config, &SoftCrypto, &mut feed)
+    boot_by::<A, _, _, _, _>(
+        &mut primary,
+        &mut secondary,
+        spare,
+        &config,
+        &SoftCrypto,
+        &mut feed,
+    )
 }
 
 /// Both slots, and what the options say about them and a third area.
@@ -93,8 +107,13 @@ fn slots(policy: ImagePolicy<'_>, area: Option<Geometry>) -> Result<(Area, Area,
         options::MAX_ALIGN,
         options::MAX_IMG_SECTORS,
     );
+    let layout = layout.map_err(|_| BootError::Geometry)?;
     let config = BootConfig {
-        layout: layout.map_err(|_| BootError::Geometry)?,
+        layout: if options::BOOT_TRAILER_MCUBOOT_2_2 {
+            layout.without_tlv_sizes()
+        } else {
+            layout
+        },
         policy,
         downgrade: if options::BOOT_DOWNGRADE_VERSION {
             Downgrade::ByVersion

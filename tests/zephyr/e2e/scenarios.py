@@ -442,6 +442,8 @@ def refused(context, name):
                                  "wrong-hash", "wrong-image-key", "no-image")])
 def refuses(context, name):
     """With the right code; nothing is staged, the link stays, and a good package goes through it."""
+    if name == "over-limit" and context.device.is_a_host and context.tools.layout.algorithm == "copy":
+        raise Skipped("with copy an image may be one page larger: it fits")
     context.device.start()
     expected = package_facts(name)["expect"]
     code, phone, link = refused(context, name)

@@ -65,6 +65,17 @@ def test_demo_keys_are_warned_of_and_a_missing_partition_is_named(configure):
     assert "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml" in words(done.stdout + done.stderr)
 
 
+@pytest.mark.parametrize("algorithm", ["SWAP_SCRATCH", "COPY"])
+def test_the_third_area_is_missing(configure, algorithm):
+    status, output, folder = configure("CONFIG_BLEDFU_INSTALL_%s=y" % algorithm)
+    assert status == 0, output
+    done = subprocess.run(["ninja", "-C", str(folder), "modules/bledfu/CMakeFiles/bledfu_shim.dir/shim/flash.c.obj"],
+                          capture_output=True, text=True)
+    assert done.returncode != 0
+    assert ("no scratch_partition (swap) or bledfu_revert_partition (copy) beside slot 1: see dts/bindings/bledfu,update-slots.yaml"
+            in words(done.stdout + done.stderr))
+
+
 def test_the_ring_is_too_small_for_an_object(configure):
     status, output, folder = configure("CONFIG_BLEDFU_OBJECT_SIZE=8192", "CONFIG_BLEDFU_RING_SIZE=8615")
     assert status == 0, output

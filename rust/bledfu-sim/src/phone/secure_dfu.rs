@@ -4,6 +4,7 @@
 
 use bledfu_wire::secure_dfu::{op, ObjectType, Reply, Request, ResultCode};
 
+pub use super::Session;
 use super::{DfuLink, PhoneError};
 use crate::package::Package;
 
@@ -34,19 +35,6 @@ impl Phone {
             Self::Android | Self::Nrfutil => 0,
         }
     }
-}
-
-/// Times of one session, in ns on the link's clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Session {
-    /// Image bytes the device already had.
-    pub resumed_at: u32,
-    /// The session began.
-    pub started_ns: u64,
-    /// The last Execute was sent: everything is received.
-    pub received_ns: u64,
-    /// It was answered: everything is verified.
-    pub verified_ns: u64,
 }
 
 /// One session of a client: from a fresh connection to the answer to the last Execute.

@@ -2,7 +2,7 @@
 //! The doors: where peers come in. Each has a thread that only moves bytes between its wire and the ring.
 
 use std::fmt::Write as _;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, QueueSelector};
 
-use super::link::{Link, Over, Session};
+use bledfu_transfer::smp::DEFAULT_FRAME_SIZE;
+use bledfu_wire::smp_console;
+
+use super::link::{Link, Origin, Over, Packet, Remote, Session};
 use super::wire::{Decoder, Framing, Wire};
 
 /// Every wait for bytes ends after this long, to look around.
@@ -34,9 +37,16 @@ pub struct DoorArgs {
     /// Serial door over TCP: the same SLIP frames. Port 0 picks a free one.
     #[arg(long, value_name = "HOST:PORT")]
     pub slip_tcp: Option<String>,
-    /// Bluetooth door over TCP: frames of u16le n, u8 kind (1 control point write, 2 packet write, 0x81 notification), n bytes.
+    /// Bluetooth door over TCP: frames of u16le n, u8 kind (1 control point write, 2 packet write, 3 SMP write,
+    /// 0x81 control point notification, 0x83 SMP notification), n bytes.
     #[arg(long, value_name = "HOST:PORT")]
     pub gatt_tcp: Option<String>,
+    /// SMP over UDP, for `smpmgr --ip` and others; most clients know only port 1337. Port 0 picks a free one.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub smp_udp: Option<String>,
+    /// SMP over a serial port: makes a pseudo-terminal and links it at this path (for `smpmgr --port PATH`).
+    #[arg(long, value_name = "PATH")]
+    pub smp_pty: Option<PathBuf>,
     /// ATT MTU of the Bluetooth door; packets carry up to 3 bytes less.
     #[arg(long, default_value_t = 247, value_parser = clap::value_parser!(u16).range(23..=515))]
     pub mtu: u16,
@@ -51,10 +61,16 @@ impl DoorArgs {
     /// # Errors
     /// When there is none.
     pub fn check(&self) -> Result<()> {
-        if self.slip_pty.is_none() && self.slip_tcp.is_none() && self.gatt_tcp.is_none() {
+        let addresses = [&self.slip_tcp, &self.gatt_tcp, &self.smp_udp];
+        let terminals = [&self.slip_pty, &self.smp_pty];
+        if addresses.iter().all(|door| door.is_none()) && terminals.iter().all(|door| door.is_none()) {
             bail!(
-                "the device has no door; give --slip-pty PATH, --slip-tcp HOST:PORT or --gatt-tcp HOST:PORT"
+                "the device has no door; give --slip-pty PATH, --slip-tcp HOST:PORT, --gatt-tcp HOST:PORT, \
+                 --smp-udp HOST:PORT or --smp-pty PATH"
             );
+        }
+        if self.slip_pty.is_some() && self.slip_pty == self.smp_pty {
+            bail!("--slip-pty and --smp-pty need a path each");
         }
         Ok(())
     }
@@ -66,16 +82,25 @@ impl DoorArgs {
     pub fn open(&self, link: &Arc<Link>) -> Result<Doors> {
         let mut doors = Doors {
             description: String::new(),
-            _terminal: None,
+            _terminals: Vec::new(),
         };
         let slip = Framing::Slip {
             payload: self.serial_mtu,
         };
         if let Some(path) = &self.slip_pty {
-            let terminal = Terminal::open(slip).context("cannot make a pseudo-terminal")?;
-            doors._terminal = Some(TerminalLink::make(path, &terminal.peer_path)?);
-            doors.add("slip-pty", &path.display().to_string());
-            spawn_terminal(terminal, link.clone());
+            let terminal = doors.terminal("slip-pty", path)?;
+            spawn_serial(terminal, slip, link.clone());
+        }
+        if let Some(path) = &self.smp_pty {
+            let terminal = doors.terminal("smp-pty", path)?;
+            spawn_console(terminal, link.clone());
+        }
+        if let Some(address) = &self.smp_udp {
+            let socket = UdpSocket::bind(address).with_context(|| {
+                format!("cannot open --smp-udp {address}; is another device behind that port?")
+            })?;
+            doors.add("smp-udp", &socket.local_addr()?.to_string());
+            spawn_udp(socket, link.clone());
         }
         for (name, address, framing) in [
             ("slip-tcp", &self.slip_tcp, slip),
@@ -91,14 +116,22 @@ impl DoorArgs {
     }
 }
 
-/// The open doors; dropped, the link to the terminal goes.
+/// The open doors; dropped, the links to the terminals go.
 pub struct Doors {
     /// `slip-pty PATH slip-tcp ADDRESS …`
     pub description: String,
-    _terminal: Option<TerminalLink>,
+    _terminals: Vec<TerminalLink>,
 }
 
 impl Doors {
+    fn terminal(&mut self, name: &str, path: &Path) -> Result<Terminal> {
+        let terminal = Terminal::open().context("cannot make a pseudo-terminal")?;
+        self._terminals
+            .push(TerminalLink::make(path, &terminal.peer_path)?);
+        self.add(name, &path.display().to_string());
+        Ok(terminal)
+    }
+
     fn add(&mut self, name: &str, place: &str) {
         let blank = if self.description.is_empty() { "" } else { " " };
         // Writing to a string does not fail.
@@ -109,16 +142,19 @@ impl Doors {
 fn spawn_listener(listener: TcpListener, framing: Framing, link: Arc<Link>) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let wire = match stream.and_then(|stream| Wire::socket(stream, framing)) {
-                Ok(wire) => Arc::new(wire),
+            let remote = match stream.and_then(Wire::socket) {
+                Ok(wire) => Remote {
+                    wire: Arc::new(wire),
+                    framing,
+                },
                 Err(error) => {
                     log::warn!("a connection failed: {error}");
                     std::thread::sleep(CLOSED_STEP);
                     continue;
                 }
             };
-            match link.admit(&wire) {
-                Some(session) => drop(std::thread::spawn(move || carry(&wire, &session))),
+            match link.admit(&remote) {
+                Some(session) => drop(std::thread::spawn(move || carry(&remote, &session))),
                 None => log::warn!("a client was turned away: another one is connected"),
             }
         }
@@ -126,10 +162,10 @@ fn spawn_listener(listener: TcpListener, framing: Framing, link: Arc<Link>) {
 }
 
 /// Carries frames from a connection to the ring, until one side ends it.
-fn carry(wire: &Wire, session: &Session) {
-    let mut decoder = wire.framing().decoder();
+fn carry(remote: &Remote, session: &Session) {
+    let mut decoder = remote.framing.decoder();
     let mut chunk = [0; CHUNK];
-    while let Ok(bytes) = wire.read(&mut chunk, READ_STEP) {
+    while let Ok(bytes) = remote.wire.read(&mut chunk, READ_STEP) {
         if feed(bytes, &mut decoder, session).is_err() {
             return;
         }
@@ -158,14 +194,14 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn open(framing: Framing) -> std::io::Result<Self> {
+    fn open() -> std::io::Result<Self> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         rustix::pty::grantpt(&master)?;
         rustix::pty::unlockpt(&master)?;
         let name = rustix::pty::ptsname(&master, Vec::new())?;
         let peer_path = PathBuf::from(std::ffi::OsString::from_vec(name.into_bytes()));
         let terminal = Self {
-            wire: Arc::new(Wire::terminal(master, framing)?),
+            wire: Arc::new(Wire::terminal(master)?),
             peer_path,
         };
         terminal.clean()?;
@@ -182,42 +218,100 @@ impl Terminal {
         rustix::termios::tcsetattr(&peer, OptionalActions::Now, &termios)?;
         Ok(())
     }
-}
 
-/// A peer on a terminal is there from its first byte on until it closes the terminal. When the device ends the session
-/// the next byte begins another one.
-fn spawn_terminal(terminal: Terminal, link: Arc<Link>) {
-    std::thread::spawn(move || {
-        let wire = &terminal.wire;
-        let mut decoder = wire.framing().decoder();
-        let mut session: Option<Session> = None;
-        let mut used = false;
-        let mut chunk = [0; CHUNK];
-        loop {
-            match wire.read(&mut chunk, READ_STEP) {
-                Ok([]) => {}
-                Ok(bytes) => {
-                    used = true;
-                    if !session.as_ref().is_some_and(Session::is_connected) {
-                        decoder = wire.framing().decoder();
-                        session = link.admit(wire);
+    /// Runs a thread that hands everything that comes in to `take`, and `None` when the peer has closed its side.
+    fn spawn(self, mut take: impl FnMut(Option<&[u8]>) + Send + 'static) {
+        std::thread::spawn(move || {
+            let mut used = false;
+            let mut chunk = [0; CHUNK];
+            loop {
+                match self.wire.read(&mut chunk, READ_STEP) {
+                    Ok([]) => {}
+                    Ok(bytes) => {
+                        used = true;
+                        take(Some(bytes));
                     }
-                    match &session {
-                        // Ended in the middle, the rest is for nobody.
-                        Some(session) => drop(feed(bytes, &mut decoder, session)),
-                        None => log::warn!(
-                            "{} bytes on the terminal are lost: the device resets, or another client is on it",
-                            bytes.len()
-                        ),
+                    Err(_) => {
+                        take(None);
+                        if std::mem::take(&mut used) {
+                            if let Err(error) = self.clean() {
+                                log::warn!("the terminal cannot be cleaned for the next client: {error}");
+                            }
+                        }
+                        std::thread::sleep(CLOSED_STEP);
                     }
                 }
-                Err(_) => {
-                    session = None;
-                    if std::mem::take(&mut used) {
-                        if let Err(error) = terminal.clean() {
-                            log::warn!("the terminal cannot be cleaned for the next client: {error}");
-                        }
-                    }
+            }
+        });
+    }
+}
+
+/// A peer on a serial port is there from its first byte on until it closes the terminal. When the device ends the session
+/// the next byte begins another one.
+fn spawn_serial(terminal: Terminal, framing: Framing, link: Arc<Link>) {
+    let remote = Remote {
+        wire: terminal.wire.clone(),
+        framing,
+    };
+    let mut decoder = framing.decoder();
+    let mut session: Option<Session> = None;
+    terminal.spawn(move |bytes| {
+        let Some(bytes) = bytes else {
+            session = None;
+            return;
+        };
+        if !session.as_ref().is_some_and(Session::is_connected) {
+            decoder = framing.decoder();
+            session = link.admit(&remote);
+        }
+        match &session {
+            // Ended in the middle, the rest is for nobody.
+            Some(session) => drop(feed(bytes, &mut decoder, session)),
+            None => log::warn!(
+                "{} bytes on the terminal are lost: the device resets, or another client is on it",
+                bytes.len()
+            ),
+        }
+    });
+}
+
+/// SMP frames between whatever else is on a console; nobody connects.
+fn spawn_console(terminal: Terminal, link: Arc<Link>) {
+    let wire = terminal.wire.clone();
+    let mut decoder = Box::<smp_console::Decoder<DEFAULT_FRAME_SIZE>>::default();
+    terminal.spawn(move |bytes| {
+        let Some(bytes) = bytes else {
+            *decoder = smp_console::Decoder::default();
+            return;
+        };
+        for &byte in bytes {
+            match decoder.push(byte) {
+                None => {}
+                Some(Ok(frame)) => link.push(Packet {
+                    bytes: frame.to_vec(),
+                    origin: Origin::Console(wire.clone()),
+                }),
+                Some(Err(error)) => log::warn!("{error}"),
+            }
+        }
+    });
+}
+
+/// One datagram carries whole frames. What is longer than the longest frame loses its end, so the frame that it cuts is
+/// answered as damaged.
+fn spawn_udp(socket: UdpSocket, link: Arc<Link>) {
+    let socket = Arc::new(socket);
+    std::thread::spawn(move || {
+        let mut datagram = [0; DEFAULT_FRAME_SIZE];
+        loop {
+            match socket.recv_from(&mut datagram) {
+                Ok((length, address)) => link.push(Packet {
+                    bytes: datagram.get(..length).unwrap_or_default().to_vec(),
+                    origin: Origin::Udp(socket.clone(), address),
+                }),
+                // A client that has gone before its answer came shows up here.
+                Err(error) => {
+                    log::info!("a datagram was not received: {error}");
                     std::thread::sleep(CLOSED_STEP);
                 }
             }

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`doors`] | where clients come in |
 //! | [`wire`] | their bytes: SLIP, and Bluetooth writes as frames on a socket |
-//! | [`link`] | the ring and the peer, shared by doors and worker |
+//! | [`link`] | the ring, the peer, and packets of nobody in particular, shared by doors and worker |
 //! | [`folder`] | the files a device lives in |
 
 pub mod doors;
@@ -30,14 +30,14 @@ use bledfu_slot::trailer::SwapType;
 use bledfu_swap::{BootAction, BootReport};
 use bledfu_transfer::ring::MAX_FRAME;
 use bledfu_transfer::secure_dfu::{Then, LAST_ANSWER_MS};
+use bledfu_wire::smp::Header;
 use clap::{Args, ValueEnum};
 
 use crate::device::{Board, Device, Reaction, StartError};
 use crate::power::Power;
 use crate::update::DeviceArgs;
 use doors::DoorArgs;
-use link::{Event, Link};
-use wire::Wire;
+use link::{Event, Link, Packet, Remote};
 
 /// How often a device with nothing to do looks whether its peer is still alive.
 const TICK: Duration = Duration::from_secs(1);
@@ -101,7 +101,11 @@ pub fn cmd_serve(args: &ServeArgs) -> Result<ExitCode> {
     say(&format!("serving {}", doors.description));
     while let Ended::Reset = worker.run(&mut device) {
         worker.link.down();
-        say("resetting to install the update");
+        // A trailer that cannot be read is the boot stage's affair.
+        say(match worker.board.is_pending() {
+            Ok(false) => "resetting",
+            _ => "resetting to install the update",
+        });
         let before = device.image().header.version;
         device = worker.power_up(Some(before))?;
     }
@@ -147,12 +151,13 @@ impl Worker {
         }
         let mut device = self.board.start(&report.image)?;
         let version = report.image.header.version;
+        // Who reads that it runs may come at once.
+        self.link.up();
         say_running(version, &device);
         if self.confirms && !device.is_confirmed() {
             device.confirm()?;
             say_running(version, &device);
         }
-        self.link.up();
         self.tell_outcome(&report, before, device.is_confirmed());
         Ok(device)
     }
@@ -176,7 +181,7 @@ impl Worker {
     /// The application, up to the next reset.
     fn run(&mut self, device: &mut Device) -> Ended {
         let mut buffer = [0; MAX_FRAME];
-        let mut peer: Option<Arc<Wire>> = None;
+        let mut peer: Option<Remote> = None;
         let mut patience = Duration::ZERO;
         loop {
             let event = self.link.next(&mut buffer, patience);
@@ -186,9 +191,9 @@ impl Worker {
             patience = Duration::ZERO;
             let then = match event {
                 Event::Stop => return Ended::Stop,
-                Event::Connected(wire) => {
-                    device.link_up(wire.framing().transport());
-                    peer = Some(wire);
+                Event::Connected(remote) => {
+                    device.link_up(remote.framing.transport());
+                    peer = Some(remote);
                     Then::Continue
                 }
                 Event::Disconnected => {
@@ -198,12 +203,11 @@ impl Worker {
                 }
                 Event::Frame(frame) => {
                     let reaction = device.handle(frame);
-                    let then = deliver(&reaction, peer.as_deref());
-                    if device.is_behind() {
-                        device.idle();
-                    }
+                    let then = deliver(&reaction, peer.as_ref());
+                    catch_up(device);
                     then
                 }
+                Event::Packet(packet) => answer_packet(device, &packet),
                 Event::Quiet => {
                     if !device.idle() {
                         patience = TICK;
@@ -229,15 +233,44 @@ impl Worker {
 }
 
 /// Sends the answer; a peer that does not take it is disconnected. A staged update is installed all the same.
-fn deliver(reaction: &Reaction, peer: Option<&Wire>) -> Then {
-    let (Some(reply), Some(wire)) = (reaction.bytes(), peer) else {
+fn deliver(reaction: &Reaction, peer: Option<&Remote>) -> Then {
+    let (Some(answer), Some(remote)) = (reaction.bytes(), peer) else {
         return reaction.then();
     };
-    match wire.send(&reply) {
+    match remote.send(reaction.service(), &answer) {
         Err(error) if reaction.then() == Then::Continue => {
             log::warn!("the answer was not delivered: {error}");
             Then::Disconnect
         }
         _ => reaction.then(),
+    }
+}
+
+/// Answers every frame of a packet, in order. An error of the protocol ends the packet, as in Zephyr: where the next frame
+/// would begin is not certain then.
+fn answer_packet(device: &mut Device, packet: &Packet) -> Then {
+    let mut rest = packet.bytes.as_slice();
+    while let Some(header) = Header::decode(rest) {
+        let (frame, behind) = rest.split_at(header.frame_length().min(rest.len()));
+        let reaction = device.handle_smp_frame(frame);
+        if let Some(answer) = reaction.bytes() {
+            packet.origin.send(&answer);
+        }
+        if reaction.then() != Then::Continue {
+            return reaction.then();
+        }
+        catch_up(device);
+        if reaction.is_protocol_error() {
+            break;
+        }
+        rest = behind;
+    }
+    Then::Continue
+}
+
+/// The answer has left, and the next piece of an upload needs a sector that is not erased yet.
+fn catch_up(device: &mut Device) {
+    if device.is_behind() {
+        device.idle();
     }
 }

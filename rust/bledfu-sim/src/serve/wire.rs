@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! SLIP   escaped bytes … C0                both ways, one request or reply a frame
-//! GATT   u16le n │ u8 kind │ n bytes       kind 01 control point write, 02 packet write, 81 notification
+//! GATT   u16le n │ u8 kind │ n bytes       kind 01 control point write, 02 packet write, 81 notification of the control point,
+//!                                               03 SMP write, 83 SMP notification: both in fragments of up to MTU − 3 bytes
 //! ```
 //! No call waits without a bound.
 
@@ -17,9 +18,13 @@ use bledfu_wire::slip;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
+use crate::device::Service;
+
 const CONTROL_WRITE: u8 = 0x01;
 const PACKET_WRITE: u8 = 0x02;
+const SMP_WRITE: u8 = 0x03;
 const NOTIFICATION: u8 = 0x81;
+const SMP_NOTIFICATION: u8 = 0x83;
 
 /// A peer that takes no byte of an answer for this long is gone.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,13 +61,15 @@ impl Framing {
         }
     }
 
-    fn encode(self, reply: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Slip { .. } => slip::encode(reply).collect(),
-            Self::Gatt { .. } => {
-                let [low, high] = (reply.len() as u16).to_le_bytes();
-                [&[low, high, NOTIFICATION], reply].concat()
-            }
+    /// The bytes of an answer from `service` on the wire.
+    pub fn encode(self, service: Service, answer: &[u8]) -> Vec<u8> {
+        match (self, service) {
+            (Self::Slip { .. }, _) => slip::encode(answer).collect(),
+            (Self::Gatt { .. }, Service::SecureDfu) => notification(NOTIFICATION, answer),
+            (Self::Gatt { mtu }, Service::Smp) => answer
+                .chunks(usize::from(mtu) - 3)
+                .flat_map(|fragment| notification(SMP_NOTIFICATION, fragment))
+                .collect(),
         }
     }
 
@@ -76,6 +83,11 @@ impl Framing {
             }),
         }
     }
+}
+
+fn notification(kind: u8, value: &[u8]) -> Vec<u8> {
+    let [low, high] = (value.len() as u16).to_le_bytes();
+    [&[low, high, kind], value].concat()
 }
 
 /// Why the bytes on the wire are no frame.
@@ -160,6 +172,7 @@ impl GattDecoder {
         let channel = match kind {
             CONTROL_WRITE => Channel::Control,
             PACKET_WRITE => Channel::Packet,
+            SMP_WRITE => Channel::Smp,
             _ => return Some(Err(WireError::Kind(kind))),
         };
         if self.missing() > 0 {
@@ -183,7 +196,6 @@ impl GattDecoder {
 /// The wire to a peer.
 pub struct Wire {
     fd: OwnedFd,
-    framing: Framing,
     is_terminal: bool,
 }
 
@@ -192,12 +204,11 @@ impl Wire {
     ///
     /// # Errors
     /// When it is broken already.
-    pub fn socket(stream: TcpStream, framing: Framing) -> std::io::Result<Self> {
+    pub fn socket(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(Self {
             fd: stream.into(),
-            framing,
             is_terminal: false,
         })
     }
@@ -206,18 +217,12 @@ impl Wire {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn terminal(master: OwnedFd, framing: Framing) -> std::io::Result<Self> {
+    pub fn terminal(master: OwnedFd) -> std::io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
         Ok(Self {
             fd: master,
-            framing,
             is_terminal: true,
         })
-    }
-
-    /// How frames lie on it.
-    pub fn framing(&self) -> Framing {
-        self.framing
     }
 
     /// It outlives its peers, as a UART does.
@@ -239,13 +244,12 @@ impl Wire {
         }
     }
 
-    /// Sends a reply.
+    /// Sends all of `bytes`.
     ///
     /// # Errors
     /// The peer is gone, or takes nothing any more.
-    pub fn send(&self, reply: &[u8]) -> rustix::io::Result<()> {
-        let bytes = self.framing.encode(reply);
-        let mut rest = bytes.as_slice();
+    pub fn send(&self, bytes: &[u8]) -> rustix::io::Result<()> {
+        let mut rest = bytes;
         let deadline = Instant::now() + SEND_PATIENCE;
         while !rest.is_empty() {
             match rustix::io::write(&self.fd, rest) {
@@ -337,6 +341,14 @@ mod tests {
     }
 
     #[test]
+    fn an_smp_write_is_a_fragment_of_a_frame() {
+        assert_eq!(
+            decode(23, &[2, 0, 3, 0x0A, 0x00, 1, 0, 3, 0x00]),
+            [Ok((Channel::Smp, vec![0x0A, 0])), Ok((Channel::Smp, vec![0]))]
+        );
+    }
+
+    #[test]
     fn a_client_does_not_notify() {
         assert_eq!(decode(247, &[1, 0, 0x81]), [Err(WireError::Kind(0x81))]);
     }
@@ -345,12 +357,21 @@ mod tests {
     fn a_reply_is_one_notification_or_one_serial_frame_without_an_end_in_front() {
         let reply = [0x60, 0x03, 0xC0];
         assert_eq!(
-            Framing::Gatt { mtu: 247 }.encode(&reply),
+            Framing::Gatt { mtu: 247 }.encode(Service::SecureDfu, &reply),
             [3, 0, 0x81, 0x60, 0x03, 0xC0]
         );
         assert_eq!(
-            Framing::Slip { payload: 64 }.encode(&reply),
+            Framing::Slip { payload: 64 }.encode(Service::SecureDfu, &reply),
             [0x60, 0x03, 0xDB, 0xDC, 0xC0]
         );
+    }
+
+    #[test]
+    fn an_smp_answer_is_cut_to_the_mtu() {
+        let answer: Vec<u8> = (0..41).collect();
+        let wire = Framing::Gatt { mtu: 23 }.encode(Service::Smp, &answer);
+        let fragments = [(&answer[..20], 20), (&answer[20..40], 20), (&answer[40..], 1)];
+        let expected = fragments.map(|(bytes, length)| [&[length, 0, 0x83], bytes].concat());
+        assert_eq!(wire, expected.concat());
     }
 }

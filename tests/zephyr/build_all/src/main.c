@@ -16,15 +16,17 @@ static const struct bt_data ad[] = {BLEDFU_AD_UUID};
 
 int main(void)
 {
+	struct bledfu_boot_report report = {0};
 	struct bledfu_status status;
 	int err = bt_enable(NULL);
 
 	bledfu_status_get(&status);
 	err = err != 0 ? err : bledfu_confirm();
+	err = err != 0 ? err : bledfu_boot_report(&report);
 #if defined(CONFIG_BLEDFU_ADVERTISING)
 	err = err != 0 ? err : bledfu_advertising_start();
 	err = err != 0 ? err : bledfu_advertising_stop();
 #endif
-	printk("%d, state %d, %u bytes of advertising data\n", err, status.state, ad[0].data_len);
+	printk("%d, state %d, boot %d, %u bytes of advertising data\n", err, status.state, report.action, ad[0].data_len);
 	return 0;
 }
