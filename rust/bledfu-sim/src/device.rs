@@ -482,20 +482,19 @@ impl Device {
 
     /// Worker: handles one frame, from a ring that the caller keeps.
     pub fn handle(&mut self, frame: Frame<'_>) -> Reaction {
-        self.power
-            .advance_ns(frame.bytes.len() as u64 * CRC32_NS_PER_BYTE);
-        let now_ms = self.now_ms();
         if frame.channel != Channel::Smp {
+            self.power
+                .advance_ns(frame.bytes.len() as u64 * CRC32_NS_PER_BYTE);
+            let now_ms = self.now_ms();
             return Reaction::SecureDfu(self.target.handle(frame, now_ms));
         }
         let mut out = [0; ANSWER_SIZE];
-        let answer = self.target.handle_smp(frame.bytes, now_ms, &mut out);
+        let answer = self.target.handle_smp(frame.bytes, self.now_ms(), &mut out);
         Reaction::smp(answer, &out)
     }
 
     /// Worker: handles one whole SMP frame, of a door without fragments.
     pub fn handle_smp_frame(&mut self, frame: &[u8]) -> Reaction {
-        self.power.advance_ns(frame.len() as u64 * CRC32_NS_PER_BYTE);
         let mut out = [0; ANSWER_SIZE];
         let answer = self.target.handle_smp_frame(frame, self.now_ms(), &mut out);
         Reaction::smp(answer, &out)

@@ -71,7 +71,7 @@ impl core::error::Error for JournalError {}
 pub struct Progress {
     /// Bytes of the image that are in flash and were read back.
     pub offset: u32,
-    /// CRC-32 of these bytes.
+    /// CRC-32 of these bytes, or another check of them that the protocol chose.
     pub crc: u32,
 }
 

@@ -185,7 +185,9 @@ impl<'k, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto, const SMP: usize> Tar
             return None;
         }
         let (upload, primary) = (self.secure_dfu.upload_mut(), &mut self.primary);
-        let answer = self.smp.handle(upload, primary, self.reassembly.frame(), now_ms, out);
+        let answer = self
+            .smp
+            .handle(upload, primary, self.reassembly.frame(), now_ms, out);
         self.smp_owns();
         answer
     }

@@ -269,11 +269,25 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             .find_map(|&start| read_info(&mut self.secondary, start, size).ok().flatten())
     }
 
-    /// Bytes of the image that the device holds, and their CRC-32.
+    /// Bytes of the image that the device holds, and their CRC-32, which is kept for Secure DFU only.
     pub fn progress(&self) -> Progress {
         Progress {
             offset: self.writer.position(),
             crc: self.crc.clone().finalize(),
+        }
+    }
+
+    /// What the journal keeps of the committed bytes. Secure DFU needs a CRC-32 of them anyway. For SMP it is the start of their
+    /// SHA-256: a CRC of every byte would take the processor longer than the flash has time beside a fast link.
+    fn record(&self) -> Progress {
+        let progress = self.progress();
+        if self.owner() != Some(Protocol::Smp) || progress.offset == 0 {
+            return progress;
+        }
+        let [a, b, c, d, ..] = self.file_digest();
+        Progress {
+            crc: u32::from_le_bytes([a, b, c, d]),
+            ..progress
         }
     }
 
@@ -313,14 +327,19 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         self.slot_kept = true;
         self.crc = crc32();
         let crc = &mut self.crc;
+        let has_crc = owner == Protocol::SecureDfu;
         let read = self.writer.resume(
             &mut self.secondary,
             size,
             stored.offset,
             self.crypto.sha256(),
-            |bytes| crc.update(bytes),
+            |bytes| {
+                if has_crc {
+                    crc.update(bytes);
+                }
+            },
         );
-        if read.is_err() || self.progress() != stored {
+        if read.is_err() || self.record() != stored {
             note::warn(format_args!(
                 "the slot does not hold the {} bytes the journal knows of: from the start",
                 stored.offset
@@ -451,7 +470,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             .writer
             .accept(&mut self.secondary, bytes)
             .map_err(write_failed);
-        if self.writer.position() != before {
+        if self.writer.position() != before && self.owner() == Some(Protocol::SecureDfu) {
             self.crc.update(bytes);
         }
         written
@@ -467,7 +486,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         self.writer.flush(&mut self.secondary).map_err(write_failed)?;
         self.writer.commit();
         self.committed_crc = self.crc.clone();
-        if let Err(error) = self.journal.progress(session, self.progress()) {
+        if let Err(error) = self.journal.progress(session, self.record()) {
             note::warn(format_args!("a reset would lose this object: {error}"));
         }
         Ok(())

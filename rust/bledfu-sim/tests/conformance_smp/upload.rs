@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Uploads: cases 45 to 66.
+
+use bledfu_sim::device::Setup;
+use bledfu_sim::make::ImageSpec;
+use bledfu_sim::nor::Fault;
+use bledfu_sim::parts::Times;
+use bledfu_sim::power::Tear;
+use bledfu_transfer::ring::{Channel, Frame};
+use bledfu_wire::image_group::{Error, Request, Upload};
+use bledfu_wire::smp::Failure;
+
+use crate::harness::{factory_image, hex, image_key, setup, sha256, update_image, version, Peer};
+use crate::{first, hash_of, Manager};
+
+fn matched(answer: &bledfu_sim::smp_client::Answer) -> Option<bool> {
+    answer.map.get("match").and_then(|value| value.as_bool())
+}
+
+/// A device with slots of 16 sectors, and an image that nearly fills one.
+fn large_image() -> Vec<u8> {
+    ImageSpec::demo(version(3), 50_001, &image_key()).unwrap().build()
+}
+
+#[test]
+fn case_45_the_worked_example_is_answered_byte_by_byte() {
+    let mut header = hex(
+        "3d b8 f3 96 00 00 00 00 20 00 00 00 20 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00 00 00 00 00",
+    );
+    header.resize(64, 0);
+    let digest = sha256(&header);
+    let image = [&header[..], &hex("07 69 28 00 10 00 20 00"), &digest].concat();
+    assert_eq!(image.len(), 104);
+    let mut manager = Manager::new();
+    let sha = sha256(&image);
+    let chunk_0 = [
+        hex("0a 00 00 59 00 01 08 01 a4 63 6c 65 6e 18 68 63 6f 66 66 00 63 73 68 61 58 20"),
+        sha.to_vec(),
+        hex("64 64 61 74 61 58 20"),
+        image[..32].to_vec(),
+    ]
+    .concat();
+    assert_eq!(
+        manager.exchange(&chunk_0),
+        hex("0b 00 00 07 00 01 08 01 a1 63 6f 66 66 18 20")
+    );
+    let chunk_1 = [
+        hex("0a 00 00 56 00 01 09 01 a2 63 6f 66 66 18 20 64 64 61 74 61 58 48"),
+        image[32..].to_vec(),
+    ]
+    .concat();
+    assert_eq!(
+        manager.exchange(&chunk_1),
+        hex("0b 00 00 0e 00 01 09 01 a2 63 6f 66 66 18 68 65 6d 61 74 63 68 f5")
+    );
+    manager.peer.assert_held(&image);
+    assert_eq!(manager.state()[1].hash, digest);
+}
+
+#[test]
+fn case_46_pieces_of_every_size_are_taken_whole() {
+    let odd = ImageSpec::demo(version(2), 5003, &image_key()).unwrap().build();
+    for image in [update_image(), &odd] {
+        for length in [32, 33, 255, 1000, 2392 - 14] {
+            let mut manager = Manager::new();
+            assert_eq!(matched(&manager.upload(image, length)), Some(true), "{length}");
+            manager.peer.assert_held(image);
+        }
+    }
+    let mut manager = Manager::new();
+    manager.begin(&odd, Some(&sha256(&odd)), 32);
+    for at in 32..odd.len() {
+        manager.piece(&odd, at, at + 1);
+    }
+    manager.peer.assert_held(&odd);
+    assert_eq!(manager.try_out(&odd).image.header.version, version(2));
+}
+
+#[test]
+fn case_47_first_pieces_that_lack_something_are_refused_by_name_and_the_slot_stays() {
+    let mut manager = Manager::new();
+    let image = update_image();
+    let good = Upload {
+        offset: Some(0),
+        length: Some(image.len() as u64),
+        data: &image[..1000],
+        ..Upload::default()
+    };
+    let mut wrong_magic = image[..1000].to_vec();
+    wrong_magic[0] ^= 1;
+    let limit = u64::from(manager.peer.board.setup.layout().max_image_size());
+    let contents = manager.peer.board.external.contents();
+    for (piece, error) in [
+        (
+            Upload {
+                data: &image[..31],
+                ..good
+            },
+            Error::InvalidImageHeader,
+        ),
+        (Upload { data: &[], ..good }, Error::InvalidImageHeader),
+        (Upload { length: None, ..good }, Error::InvalidLength),
+        (Upload { offset: None, ..good }, Error::InvalidOffset),
+        (
+            Upload {
+                data: &wrong_magic,
+                ..good
+            },
+            Error::InvalidImageHeaderMagic,
+        ),
+        (
+            Upload {
+                sha: Some(&[1; 33]),
+                ..good
+            },
+            Error::InvalidHash,
+        ),
+        (
+            Upload {
+                length: Some(limit + 1),
+                ..good
+            },
+            Error::InvalidImageTooLarge,
+        ),
+        (
+            Upload {
+                length: Some(u64::MAX),
+                ..good
+            },
+            Error::InvalidImageTooLarge,
+        ),
+        (
+            Upload {
+                length: Some(999),
+                ..good
+            },
+            Error::InvalidImageDataOverrun,
+        ),
+        (
+            Upload {
+                upgrade: true,
+                length: Some(factory_image().len() as u64),
+                data: &factory_image()[..1000],
+                ..good
+            },
+            Error::CurrentVersionIsNewer,
+        ),
+    ] {
+        manager.refused(Request::Upload(piece), error);
+    }
+    assert!(
+        manager.peer.board.external.contents() == contents,
+        "the flash is not touched"
+    );
+    let newer = Upload {
+        upgrade: true,
+        ..good
+    };
+    assert_eq!(
+        manager.image(Request::Upload(newer)).offset(),
+        Some(1000),
+        "a newer one is taken"
+    );
+}
+
+#[test]
+fn case_48_the_same_first_piece_goes_on_and_another_one_begins_anew() {
+    let mut manager = Manager::new();
+    let image = update_image();
+    let sha = sha256(image);
+    manager.begin(image, Some(&sha), 1000);
+    manager.piece(image, 1000, 3000);
+    let ops = manager.peer.board.power.ops();
+    assert_eq!(manager.begin(image, Some(&sha), 1000).offset(), Some(3000));
+    assert_eq!(
+        manager.peer.board.power.ops(),
+        ops,
+        "nothing is erased or written"
+    );
+    assert_eq!(
+        manager.begin(image, None, 1000).offset(),
+        Some(1000),
+        "without a name: from the start"
+    );
+    assert_eq!(manager.begin(image, None, 1000).offset(), Some(1000));
+    manager.piece(image, 1000, 3000);
+    assert_eq!(
+        manager.begin(image, Some(&[9; 32]), 500).offset(),
+        Some(500),
+        "another name"
+    );
+    let longer = [image, &[0; 8]].concat();
+    manager.piece(image, 500, 2500);
+    assert_eq!(
+        manager.begin(&longer, Some(&[9; 32]), 600).offset(),
+        Some(600),
+        "another length"
+    );
+}
+
+#[test]
+fn case_49_50_52_54_pieces_at_another_offset_are_answered_with_the_one_wanted() {
+    let mut manager = Manager::new();
+    let image = update_image();
+    assert_eq!(
+        manager.piece(image, 1000, 2000).offset(),
+        Some(0),
+        "no upload is open"
+    );
+    manager.begin(image, Some(&sha256(image)), 1000);
+    let contents = manager.peer.board.external.contents();
+    assert_eq!(manager.piece(image, 500, 1500).offset(), Some(1000), "twice");
+    assert_eq!(
+        manager.piece(image, 2000, 3000).offset(),
+        Some(1000),
+        "the first of three is lost"
+    );
+    assert_eq!(manager.piece(image, 3000, 4000).offset(), Some(1000));
+    assert_eq!(manager.piece(image, 1000, 1000).offset(), Some(1000), "no data");
+    assert!(manager.peer.board.external.contents() == contents);
+    assert_eq!(manager.piece(image, 1000, 3000).offset(), Some(3000));
+    let answer = manager.piece(image, 3000, image.len());
+    assert_eq!(matched(&answer), Some(true));
+}
+
+#[test]
+fn case_51_more_than_was_announced_ends_the_upload() {
+    let mut manager = Manager::new();
+    let image = update_image();
+    manager.begin(image, Some(&sha256(image)), 1000);
+    manager.piece(image, 1000, 3000);
+    manager.piece(image, 3000, 4000);
+    let rest = [&image[4000..], &[0]].concat();
+    let answer = manager.image(Request::Upload(Upload {
+        offset: Some(4000),
+        data: &rest,
+        ..Upload::default()
+    }));
+    assert_eq!(
+        answer.failure,
+        Some(Failure::Image(Error::InvalidImageDataOverrun))
+    );
+    assert_eq!(manager.piece(image, 4000, 5000).offset(), Some(0));
+}
+
+#[test]
+fn case_55_56_a_finished_upload_stays_finished() {
+    let mut manager = Manager::new();
+    let image = update_image();
+    let size = image.len() as u64;
+    manager.upload(image, 1000);
+    let ops = manager.peer.board.power.ops();
+    let started = manager.peer.board.power.now_ns();
+    let last = manager.piece(image, 4000, image.len());
+    assert_eq!(
+        (last.offset(), matched(&last)),
+        (Some(size), Some(true)),
+        "the last piece again"
+    );
+    let again = manager.begin(image, Some(&sha256(image)), 1000);
+    assert_eq!(
+        (again.offset(), matched(&again)),
+        (Some(size), Some(true)),
+        "the whole file again"
+    );
+    assert_eq!(manager.peer.board.power.ops(), ops);
+    assert!(manager.peer.board.power.now_ns() - started < 1_000_000_000);
+    manager.peer.reconnect();
+    let again = manager.begin(image, Some(&sha256(image)), 1000);
+    assert_eq!(again.offset(), Some(size), "after a reconnection, too");
+    assert_eq!(manager.try_out(image).image.header.version, version(2));
+}
+
+#[test]
+fn case_57_58_59_match_is_told_only_of_a_whole_sha_and_is_true() {
+    let image = update_image();
+    for (sha, expected) in [
+        (None, None),
+        (Some(&[1; 32][..]), Some(false)),
+        (Some(&[1; 16][..]), None),
+        (Some(&[][..]), None),
+    ] {
+        let mut manager = Manager::new();
+        manager.begin(image, sha, 1000);
+        manager.piece(image, 1000, 3000);
+        if sha.is_some_and(|sha| sha.len() == 16) {
+            assert_eq!(
+                manager.begin(image, sha, 1000).offset(),
+                Some(3000),
+                "it is a name all the same"
+            );
+        }
+        let answer = manager.piece(image, 3000, image.len());
+        assert_eq!(
+            (answer.offset(), matched(&answer)),
+            (Some(image.len() as u64), expected),
+            "{sha:02x?}"
+        );
+        manager.peer.assert_pending(false);
+    }
+}
+
+#[test]
+fn case_60_any_image_number_is_taken() {
+    let image = update_image();
+    for number in [0, 1, 3] {
+        let mut manager = Manager::new();
+        for (from, to) in [(0, 1000), (1000, 3000), (3000, image.len())] {
+            let answer = manager.image(Request::Upload(Upload {
+                image: number,
+                offset: Some(from as u64),
+                length: (from == 0).then_some(image.len() as u64),
+                data: &image[from..to],
+                ..Upload::default()
+            }));
+            assert_eq!(answer.offset(), Some(to as u64));
+        }
+    }
+}
+
+#[test]
+fn case_61_an_upload_survives_a_disconnection_to_the_byte() {
+    let mut manager = Manager::new();
+    let image = large_image();
+    manager.begin(&image, Some(&sha256(&image)), 2000);
+    let mut at = 2000;
+    while at < 25_000 {
+        manager.piece(&image, at, at + 1111);
+        at += 1111;
+    }
+    manager.peer.reconnect();
+    assert_eq!(
+        manager.begin(&image, Some(&sha256(&image)), 2000).offset(),
+        Some(at as u64)
+    );
+    manager.try_out(&image);
+}
+
+#[test]
+fn case_62_an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
+    let image = large_image();
+    for cut in [3, 40, 90, 150] {
+        let mut manager = Manager::new();
+        let power = manager.peer.board.power.clone();
+        let tear = Tear::Inside {
+            fraction: 0.5,
+            seed: cut,
+        };
+        power.cut_at(power.ops() + cut, tear);
+        let sha = sha256(&image);
+        let mut at = 0;
+        while !power.is_off() && at < image.len() {
+            let end = (at + 1000).min(image.len());
+            let request = if at == 0 {
+                first(&image, Some(&sha), end)
+            } else {
+                Request::Upload(Upload {
+                    offset: Some(at as u64),
+                    data: &image[at..end],
+                    ..Upload::default()
+                })
+            };
+            let frame = manager.frame(&bledfu_wire::smp::Request::Image(request));
+            manager.send(&frame);
+            at = end;
+        }
+        assert!(power.is_off(), "the cut came");
+        let report = manager.peer.reboot();
+        assert_eq!(report.image.header.version, version(1));
+        let resumed = manager.begin(&image, Some(&sha), 1000).offset().unwrap() as usize;
+        assert!(
+            resumed + 4096 + 1000 >= at,
+            "cut {cut}: {at} bytes were sent, it goes on at {resumed}"
+        );
+        assert!(resumed <= at);
+        assert_eq!(matched(&manager.upload(&image, 1000)), Some(true));
+        assert_eq!(manager.try_out(&image).image.header.version, version(3));
+    }
+}
+
+#[test]
+fn case_63_64_nothing_is_uploaded_over_an_image_that_is_needed() {
+    let image = large_image();
+    let mut manager = Manager::new();
+    manager.upload(update_image(), 1000);
+    manager.choose(Some(&hash_of(update_image())), false);
+    manager.refused(first(&image, None, 1000), Error::NoFreeSlot);
+    assert_eq!(manager.reset().image.header.version, version(2));
+    manager.refused(first(&image, None, 1000), Error::NoFreeSlot);
+    assert_eq!(
+        manager.peer.reboot().image.header.version,
+        version(1),
+        "the way back was not harmed"
+    );
+    assert_eq!(
+        manager.begin(&image, None, 1000).offset(),
+        Some(1000),
+        "now it is free"
+    );
+}
+
+#[test]
+fn case_65_flash_that_fails_is_told_by_name_and_ends_the_upload() {
+    let image = large_image();
+    // Tried twice, so it has to fail twice; the slot is used, so that there is something to erase.
+    let fails = |what: &str| {
+        let mut manager = Manager::new();
+        manager.peer.idles = false;
+        manager.peer.dirty_slot();
+        manager.peer.reboot();
+        let external = manager.peer.board.external.clone();
+        manager.begin(&image, Some(&sha256(&image)), 2000);
+        let mut at = 2000;
+        loop {
+            let before = external.stats();
+            let ops = external.ops();
+            if what == "erase" {
+                external.set_dead(true);
+            } else {
+                (0..4).for_each(|op| external.fail_at(ops + op, Fault::WrongBit));
+            }
+            let end = (at + 1000).min(image.len());
+            let answer = manager.piece(&image, at, end);
+            external.set_dead(false);
+            external.clear_faults();
+            if let Some(failure) = answer.failure {
+                return (manager, failure, external.stats() - before);
+            }
+            at = end;
+        }
+    };
+    let (mut manager, failure, _) = fails("write");
+    assert!(
+        matches!(
+            failure,
+            Failure::Image(Error::FlashWriteFailed | Error::FlashEraseFailed)
+        ),
+        "{failure}"
+    );
+    assert_eq!(
+        manager.piece(&image, 4000, 5000).offset(),
+        Some(0),
+        "the upload is over"
+    );
+    manager.peer.idles = true;
+    assert_eq!(
+        manager.try_out(&image).image.header.version,
+        version(3),
+        "the next one works"
+    );
+    let (mut manager, failure, _) = fails("erase");
+    assert!(matches!(failure, Failure::Image(_)), "{failure}");
+    assert_eq!(manager.peer.reboot().image.header.version, version(1));
+}
+
+#[test]
+fn case_66_an_image_of_the_limit_fits_and_its_trailer_too() {
+    let limit = setup().layout().max_image_size() as usize;
+    let image = ImageSpec::demo(version(4), limit, &image_key()).unwrap().build();
+    let mut manager = Manager::new();
+    assert_eq!(matched(&manager.upload(&image, 2000)), Some(true));
+    let hash = hash_of(&image);
+    assert_eq!(manager.choose(Some(&hash), false).failure, None);
+    assert_eq!(manager.reset().image.header.version, version(4));
+    assert_eq!(manager.peer.reboot().image.header.version, version(1), "and back");
+    let mut manager = Manager::new();
+    let longer = [&image[..], &[0]].concat();
+    manager.refused(first(&longer, None, 1000), Error::InvalidImageTooLarge);
+}
+
+#[test]
+fn a_used_slot_and_maximum_flash_times_keep_the_first_piece_within_2_seconds_and_others_within_1() {
+    let image = large_image();
+    let mut manager = Manager::on(Peer::with(Setup {
+        times: Times::Maximum,
+        ..setup()
+    }));
+    manager.peer.dirty_slot();
+    manager.peer.reboot();
+    manager.peer.slowest_ns = 0;
+    manager.begin(&image, Some(&sha256(&image)), 2300);
+    let first_ms = std::mem::take(&mut manager.peer.slowest_ns) / 1_000_000;
+    assert!(
+        first_ms < 2_000,
+        "{first_ms} ms; the first piece erases trailer and header"
+    );
+    manager.upload(&image, 2300);
+    let slowest_ms = manager.peer.slowest_ns / 1_000_000;
+    assert!(slowest_ms < 1_000, "{slowest_ms} ms");
+    assert_eq!(manager.try_out(&image).image.header.version, version(3));
+}
+
+#[test]
+fn both_protocols_install_one_after_the_other_and_neither_takes_the_slot_from_a_busy_one() {
+    let mut manager = Manager::new();
+    // Secure DFU in the middle of an object: SMP has to wait.
+    let init = crate::harness::init_for(update_image());
+    assert_eq!(manager.peer.send_init(&init), "60 04 01");
+    manager.peer.ask(&crate::harness::create_data(4096), "60 01 01");
+    manager.peer.data(&update_image()[..2000]);
+    let image = large_image();
+    manager.refused(first(&image, None, 1000), Error::NoFreeSlot);
+    manager.refused(Request::Erase { slot: None }, Error::NoFreeSlot);
+    manager.is_alive();
+    manager.peer.data(&update_image()[2000..4096]);
+    manager.peer.ask("04", "60 04 01");
+    let rest = manager.peer.image_from(update_image(), 4096);
+    assert_eq!(rest, "60 04 01");
+    manager.peer.install_and_confirm(update_image());
+    // SMP next, and Secure DFU's Execute is refused meanwhile.
+    manager.begin(&image, Some(&sha256(&image)), 1000);
+    let refused = manager.peer.answer(&crate::harness::create_command(init.len()));
+    assert_eq!(refused, "60 01 08", "the slot belongs to the upload");
+    assert_eq!(
+        manager.piece(&image, 1000, 2000).offset(),
+        Some(2000),
+        "which goes on"
+    );
+    manager.upload(&image, 1000);
+    assert_eq!(manager.choose(Some(&hash_of(&image)), false).failure, None);
+    assert_eq!(manager.reset().image.header.version, version(3));
+    assert_eq!(manager.choose(None, true).failure, None);
+    manager.peer.reboot();
+    // And Secure DFU again; an image that came over SMP has the firmware version of the one before.
+    manager.peer.update_and_confirm();
+}
+
+#[test]
+fn fragments_of_an_upload_may_come_while_secure_dfu_is_asked_for_something() {
+    let mut manager = Manager::new();
+    let image = update_image();
+    let sha = sha256(image);
+    let request = bledfu_wire::smp::Request::Image(first(image, Some(&sha), 1000));
+    let frame = manager.frame(&request);
+    for (number, bytes) in frame.chunks(244).enumerate() {
+        let channel = Channel::Smp;
+        manager.peer.device().receive(Frame { channel, bytes }).unwrap();
+        if number == 1 {
+            let channel = Channel::Control;
+            manager
+                .peer
+                .device()
+                .receive(Frame {
+                    channel,
+                    bytes: &[0x06, 0x01],
+                })
+                .unwrap();
+        }
+    }
+    manager.peer.work();
+    let answers = manager.peer.answers();
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    assert!(answers[0].starts_with("60 06 01"));
+    assert!(answers[1].starts_with("0B 00"));
+}
