@@ -470,7 +470,7 @@ impl World {
                 break;
             }
             let mut down_packet = 0;
-            if let Some((_, notification)) = self.outbox.pop_front_if(|_| down) {
+            if let Some((_, notification)) = down.then(|| self.outbox.pop_front()).flatten() {
                 down_packet = LinkParams::packet(notification.bytes.len());
                 self.inbox.push_back(notification);
                 if let Some((_, since)) = &mut self.closing {

@@ -591,7 +591,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                     return refused(ResultCode::OperationNotPermitted);
                 }
                 // The other protocol may have begun since Create.
-                if !self.upload.is_free_for(Protocol::SecureDfu, self.last_activity_ms) {
+                if !self
+                    .upload
+                    .is_free_for(Protocol::SecureDfu, self.last_activity_ms)
+                {
                     note::warn(format_args!("refused: an SMP upload is going on"));
                     return refused(ResultCode::OperationNotPermitted);
                 }
