@@ -37,11 +37,13 @@ pub struct Manager {
     sequence: u8,
 }
 
-impl Manager {
-    pub fn new() -> Self {
+impl Default for Manager {
+    fn default() -> Self {
         Self::on(Peer::with(setup()))
     }
+}
 
+impl Manager {
     pub fn on(peer: Peer) -> Self {
         Self {
             peer,
