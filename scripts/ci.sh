@@ -55,6 +55,8 @@ update | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
 grep -q 'version *1\.0\.0 (confirmed) -> 2\.0\.0 (confirmed)' "${TMPDIR:-/tmp}/bledfu-update.txt"
 update --no-confirm | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
 grep -q 'after the next reset 1\.0\.0 runs again' "${TMPDIR:-/tmp}/bledfu-update.txt"
+update --protocol smp | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
+grep -q 'version *1\.0\.0 (confirmed) -> 2\.0\.0 (confirmed)' "${TMPDIR:-/tmp}/bledfu-update.txt"
 
 step 'power cuts in every kind of install'
 (cd rust && cargo run --release -- cut)

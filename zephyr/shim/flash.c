@@ -29,7 +29,9 @@
 
 BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY) && DT_NODE_EXISTS(SECONDARY),
 	     "no slot0_partition or slot1_partition: see dts/bindings/bledfu,update-slots.yaml");
-BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_SPARE) || (DT_NODE_EXISTS(SPARE) && !DT_SAME_NODE(SPARE, SECONDARY)),
+/* 3.7 knows only nodes that exist as the same or not. */
+BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_SPARE) ||
+		     COND_CODE_1(DT_NODE_EXISTS(SPARE), (!DT_SAME_NODE(SPARE, SECONDARY)), (0)),
 	     "no scratch_partition (swap) or bledfu_revert_partition (copy) beside slot 1: see dts/bindings/bledfu,update-slots.yaml");
 BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
@@ -103,6 +105,7 @@ static int32_t run(enum operation operation, uint8_t area, uint32_t offset, uint
 {
 	int32_t status;
 
+	__ASSERT_NO_MSG(operation == ERASE || length <= sizeof(job.bytes));
 #ifndef CONFIG_BLEDFU_BOOT
 	if (stuck && !in_time()) {
 		return BLEDFU_SHIM_BUSY;

@@ -30,7 +30,8 @@
 //! * **Step 2** reads a place that nothing writes to. It is done again until step 4, each time skipping what is equal.
 //! * **Step 3** comes before step 4, else the request would ask once more for what runs already, and the image before would
 //!   be lost to a new copy. It is one program operation; torn, the magic is whole (and is taken down again) or it is none.
-//!   (An erase, where nothing can be programmed twice. Torn, it may leave the magic without its flags: not a whole request.)
+//!   (An erase, where nothing can be programmed twice. Torn, it may leave the magic with anything for flags. The primary holds
+//!   all of `B` by then, so the record counts and not that request: it would have `B` copied over `A`.)
 //! * **Step 4.** `copy_done` not written: record and job say the install is underway, and steps 2 to 4 find all equal. Torn:
 //!   the same, and it is written again (where the write unit allows that: up to four bytes).
 //! * **Step 5** needs no job of its own: `copy_done` without `image_ok` asks for it until step 7, and it reads a place that
@@ -132,7 +133,8 @@ impl Algorithm for ByCopy {
             && primary.image_ok == image_ok
             && (!requested
                 || decide(&Trailer::ERASED, secondary) == record.swap_type
-                || !request_is_whole(slots)?)
+                || !request_is_whole(slots)?
+                || primary_is(slots, &record.digest)?)
             && digest_of(slots)? == Some(record.digest);
         Ok(if underway {
             Status::Underway(job)
@@ -204,6 +206,19 @@ fn record<P: Flash, S: Flash, X: Flash>(
 /// Whether the request in the secondary is whole. One that is not, is what is left of the request that made the job.
 fn request_is_whole<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Result<bool, SwapError> {
     job::is_whole(slots.secondary, &slots.layout.secondary_trailer()).map_err(SwapError::Secondary)
+}
+
+/// Whether the primary holds the image with this digest, to the last page. A request for it that differs from the record was
+/// not made by anybody then: it is left of a torn erase, in step 3.
+fn primary_is<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    digest: &[u8; 32],
+) -> Result<bool, SwapError> {
+    match read_info(slots.primary, 0, slots.layout.primary().slot_size) {
+        Ok(info) => Ok(info.is_some_and(|info| info.digest == *digest)),
+        Err(VerifyError::Flash(kind)) => Err(SwapError::Primary(kind)),
+        Err(_) => Ok(false),
+    }
 }
 
 /// What the image in the secondary says of itself.

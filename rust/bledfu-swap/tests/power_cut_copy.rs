@@ -13,7 +13,6 @@ use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto};
 use bledfu_swap::{boot, BootAction, BootConfig, BootReport, Downgrade, SkipReason};
 use common::{Image, Key, Nor, Op, Power, Random, Tear, SECTOR};
 
-type Chip = Nor<4>;
 type BootResult = Result<BootReport, bledfu_swap::BootError>;
 
 const KEY: Key = Key(7);
@@ -21,10 +20,15 @@ const PAGE: u32 = SECTOR as u32;
 
 /// Sizes of the three areas in pages, and the sectors the external places are managed in.
 fn layout(pages: [u32; 3], external_sector: u32, max_align: u32) -> Layout {
+    layout_of::<4>(pages, external_sector, max_align)
+}
+
+/// The same with write units of `W` bytes.
+fn layout_of<const W: usize>(pages: [u32; 3], external_sector: u32, max_align: u32) -> Layout {
     let geometry = |pages, sector_size| Geometry {
         slot_size: pages * PAGE,
         sector_size,
-        write_size: 4,
+        write_size: W as u32,
     };
     let [primary, first, second] = pages;
     Layout::with_spare(
@@ -42,12 +46,15 @@ fn plain() -> Layout {
     layout([5, 5, 5], PAGE, 8)
 }
 
+/// With the write unit of the parts that most devices have.
+type Device = Board<4>;
+
 /// A device, and the images there are.
-struct Device {
+struct Board<const W: usize> {
     layout: Layout,
     power: Rc<Power>,
-    primary: Chip,
-    places: [Chip; 2],
+    primary: Nor<W>,
+    places: [Nor<W>; 2],
     /// Accepted by digest, so that campaigns need not check thousands of signatures.
     digests: Vec<[u8; 32]>,
     images: Vec<Vec<u8>>,
@@ -56,7 +63,7 @@ struct Device {
     new: usize,
 }
 
-impl Device {
+impl<const W: usize> Board<W> {
     /// Image number 0 is in the primary slot; its payload has `sizes[0]` bytes.
     fn new(layout: Layout, sizes: &[u32]) -> Self {
         let power = Power::new();
@@ -64,7 +71,7 @@ impl Device {
             .zip(sizes)
             .map(|(number, size)| Image::bare(0x200, *size, number).sign(KEY))
             .collect();
-        let chip = |name, area: Geometry| Chip::new(name, (area.slot_size / PAGE) as usize, &power);
+        let chip = |name, area: Geometry| Nor::new(name, (area.slot_size / PAGE) as usize, &power);
         let mut device = Self {
             layout,
             primary: chip('p', layout.primary()),
@@ -82,8 +89,8 @@ impl Device {
     /// A copy of everything in flash, with a supply of its own.
     fn fork(&self) -> Self {
         let power = Power::new();
-        let copy = |chip: &Chip| {
-            let mut new = Chip::new(chip.chip, chip.bytes.len() / SECTOR, &power);
+        let copy = |chip: &Nor<W>| {
+            let mut new = Nor::new(chip.chip, chip.bytes.len() / SECTOR, &power);
             new.bytes.copy_from_slice(&chip.bytes);
             new
         };
@@ -133,7 +140,7 @@ impl Device {
         roles::incoming(&mut self.primary, first, second, &self.layout).unwrap()
     }
 
-    fn place(&mut self, place: Place) -> &mut Chip {
+    fn place(&mut self, place: Place) -> &mut Nor<W> {
         &mut self.places[usize::from(place.number())]
     }
 
@@ -233,7 +240,7 @@ enum Story {
 const STORIES: [Story; 3] = [Story::Confirm, Story::Revert, Story::Permanent];
 
 /// One reset, and what the application does then; false if the power failed.
-fn live(device: &mut Device, story: Story) -> bool {
+fn live<const W: usize>(device: &mut Board<W>, story: Story) -> bool {
     match device.boot() {
         Ok(report) => {
             let running = device.running();
@@ -257,27 +264,27 @@ fn live(device: &mut Device, story: Story) -> bool {
 /// Resets needed until every story has ended.
 const RESETS: u32 = 3;
 
-fn finish_story(device: &mut Device, story: Story) {
+fn finish_story<const W: usize>(device: &mut Board<W>, story: Story) {
     for _ in 0..RESETS {
         assert!(live(device, story));
     }
 }
 
 /// True if the new image has started (or was about to) without confirming itself: now a reset brings the old one back.
-fn revert_is_due(device: &mut Device) -> bool {
-    let trailer = device.primary_trailer();
+fn revert_is_due<const W: usize>(device: &mut Board<W>) -> bool {
+    let trailer = device.primary_trailer().settled(&device.layout.primary_trailer());
     device.runs_new() && trailer.copy_done == Flag::Set && trailer.image_ok == Flag::Unset
 }
 
 /// How a story ends without a cut, and how it ends if the power fails before the new image confirms itself.
-struct Ends {
+struct Ends<const W: usize> {
     ops: u64,
-    as_told: Device,
-    reverted: Device,
+    as_told: Board<W>,
+    reverted: Board<W>,
 }
 
-impl Ends {
-    fn of(start: &Device, story: Story) -> Self {
+impl<const W: usize> Ends<W> {
+    fn of(start: &Board<W>, story: Story) -> Self {
         let mut as_told = start.fork();
         finish_story(&mut as_told, story);
         let mut reverted = start.fork();
@@ -293,13 +300,16 @@ impl Ends {
 }
 
 /// The end is that of the story without a cut, byte for byte; a torn mark or a magic that is none may have any value.
-fn check_end(device: &mut Device, ends: &Ends, reverted: bool, what: &str) {
+fn check_end<const W: usize>(device: &mut Board<W>, ends: &Ends<W>, reverted: bool, what: &str) {
     let expected = if reverted { &ends.reverted } else { &ends.as_told };
     let mut expected = expected.fork();
     let mark = device.layout.primary_trailer().status_start() as usize + 64;
     for device in [&mut *device, &mut expected] {
         if device.primary.bytes[mark] != 0xFF {
             device.primary.bytes[mark] = 0;
+        }
+        if W > 4 {
+            mask_what_stays_torn(device);
         }
         for place in [Place::First, Place::Second] {
             assert_ne!(
@@ -313,7 +323,7 @@ fn check_end(device: &mut Device, ends: &Ends, reverted: bool, what: &str) {
             }
         }
     }
-    let chips = |device: &Device| {
+    let chips = |device: &Board<W>| {
         [&device.primary, &device.places[0], &device.places[1]].map(|chip| (chip.chip, chip.bytes.clone()))
     };
     for ((chip, found), (_, expected)) in chips(device).into_iter().zip(chips(&expected)) {
@@ -326,8 +336,23 @@ fn check_end(device: &mut Device, ends: &Ends, reverted: bool, what: &str) {
     }
 }
 
+/// Above four bytes nothing is written twice: a torn flag stays torn, and a torn erase of a place's trailer as well.
+fn mask_what_stays_torn<const W: usize>(device: &mut Board<W>) {
+    let layout = device.layout.primary_trailer();
+    for flag in [layout.copy_done(), layout.image_ok()] {
+        let unit = &mut device.primary.bytes[flag as usize..][..W];
+        if unit[0] != 0xFF {
+            unit.fill(0);
+        }
+    }
+    for place in [Place::First, Place::Second] {
+        let trailer = device.layout.with_incoming(place).secondary_trailer();
+        device.place(place).bytes[trailer.first_sector() as usize..].fill(0);
+    }
+}
+
 /// The image that runs and the other one are both outside, each whole, in the place that roles give them.
-fn check_both_kept(device: &mut Device, what: &str) {
+fn check_both_kept<const W: usize>(device: &mut Board<W>, what: &str) {
     let (running, other) = if device.runs_new() {
         (device.new, device.old)
     } else {
@@ -369,12 +394,12 @@ fn tears(seed: u64) -> Vec<Tear> {
 }
 
 /// Runs `story` once per operation and tear with a cut there; returns the number of cuts.
-fn campaign(start: &Device, story: Story) -> u64 {
+fn campaign<const W: usize>(start: &Board<W>, story: Story) -> u64 {
     campaign_with(start, story, 1)
 }
 
 /// The same with every `stride`-th tear, others for each operation.
-fn campaign_with(start: &Device, story: Story, stride: usize) -> u64 {
+fn campaign_with<const W: usize>(start: &Board<W>, story: Story, stride: usize) -> u64 {
     let ends = Ends::of(start, story);
     let mut cuts = 0;
     for op in 0..ends.ops {
@@ -396,7 +421,7 @@ fn campaign_with(start: &Device, story: Story, stride: usize) -> u64 {
 }
 
 /// Like [`campaign`], with a second and a third cut during the recovery.
-fn campaign_of_repeated_cuts(start: &Device, story: Story) -> u64 {
+fn campaign_of_repeated_cuts<const W: usize>(start: &Board<W>, story: Story) -> u64 {
     let ends = Ends::of(start, story);
     let mut cuts = 0;
     for first in 0..ends.ops {
@@ -445,6 +470,10 @@ const SIZES: [u32; 4] = [5000, 7000, 2000, 6000];
 
 /// Devices with a request, after histories that leave every kind of record and trailer behind.
 fn starts(layout: Layout, story: Story) -> Vec<Device> {
+    starts_of(layout, story)
+}
+
+fn starts_of<const W: usize>(layout: Layout, story: Story) -> Vec<Board<W>> {
     use Story::{Confirm, Permanent, Revert};
     let histories: [&[(usize, Story)]; 6] = [
         // The first install ever makes a copy.
@@ -457,7 +486,7 @@ fn starts(layout: Layout, story: Story) -> Vec<Device> {
         &[(1, Confirm), (2, Confirm), (1, Revert)],
     ];
     let with = |history: &[(usize, Story)]| {
-        let mut device = Device::new(layout, &SIZES);
+        let mut device = Board::new(layout, &SIZES);
         for (image, story) in history {
             device.update(*image, *story);
         }
@@ -514,6 +543,30 @@ fn copy_survives_cuts_with_other_geometries() {
             }
         }
     }
+}
+
+fn survives_with_write_units_of<const W: usize>(max_align: u32) {
+    for story in STORIES {
+        let starts = starts_of::<W>(layout_of::<W>([5, 5, 5], PAGE, max_align), story);
+        for history in [0, 1, 5] {
+            let cuts = campaign_with(&starts[history], story, 3);
+            assert!(cuts > 200, "W={W} {story:?}, history {history}: {cuts}");
+        }
+        assert!(campaign_of_repeated_cuts(&starts[5], story) > 200);
+    }
+}
+
+#[test]
+fn copy_survives_cuts_with_write_units_that_cannot_be_written_twice() {
+    survives_with_write_units_of::<8>(8);
+    survives_with_write_units_of::<16>(16);
+    survives_with_write_units_of::<32>(32);
+}
+
+#[test]
+fn copy_survives_cuts_with_write_units_of_one_and_two_bytes() {
+    survives_with_write_units_of::<1>(8);
+    survives_with_write_units_of::<2>(8);
 }
 
 /// The application is cut while it takes the next update: nothing that ran before comes back by itself, the update is asked

@@ -590,6 +590,14 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                     note::warn(format_args!("refused: the product takes no update now"));
                     return refused(ResultCode::OperationNotPermitted);
                 }
+                // The other protocol may have begun since Create.
+                if !self
+                    .upload
+                    .is_free_for(Protocol::SecureDfu, self.last_activity_ms)
+                {
+                    note::warn(format_args!("refused: an SMP upload is going on"));
+                    return refused(ResultCode::OperationNotPermitted);
+                }
                 let began = self.upload.begin(
                     Protocol::SecureDfu,
                     self.last_activity_ms,

@@ -130,9 +130,15 @@ fuzz_target!(|bytes: &[u8]| {
                 let _ = bench.send(bytes.up_to(length));
             }
             1 => {
-                let (op, group, command) = (step / 12 % 4, bytes.byte().unwrap_or_default() % 3, bytes.byte());
+                let (op, group, command) =
+                    (step / 12 % 4, bytes.byte().unwrap_or_default() % 3, bytes.byte());
                 let payload = bytes.up_to(usize::from(step));
-                let _ = bench.send(&frame(op, group.into(), command.unwrap_or_default() % 10, payload));
+                let _ = bench.send(&frame(
+                    op,
+                    group.into(),
+                    command.unwrap_or_default() % 10,
+                    payload,
+                ));
             }
             // The next piece, one again, and one from anywhere.
             2..=5 => {

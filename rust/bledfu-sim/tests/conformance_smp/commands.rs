@@ -20,7 +20,7 @@ fn text(value: Option<&Value>) -> Option<&str> {
 
 #[test]
 fn case_31_32_echoes_of_any_text_that_fits() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     for sent in ["", "x", "grüße, 世界", &"z".repeat(490)] {
         let answer = manager.os(os_group::Request::Echo(sent));
         assert_eq!(text(answer.map.get("r")), Some(sent));
@@ -31,7 +31,7 @@ fn case_31_32_echoes_of_any_text_that_fits() {
 
 #[test]
 fn case_33_the_parameters_are_true() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let answer = manager.os(os_group::Request::Parameters);
     assert_eq!(answer.map.keys(), ["buf_size", "buf_count"]);
     let number = |key| answer.map.get(key).and_then(|value| value.as_uint());
@@ -41,7 +41,7 @@ fn case_33_the_parameters_are_true() {
 
 #[test]
 fn case_34_35_37_what_the_system_is_and_how_it_boots_and_that_it_has_no_clock() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     for format in ["", "s", "sv", "a", "ss", "vs"] {
         let answer = manager.os(os_group::Request::Info { format });
         assert!(
@@ -86,7 +86,7 @@ fn case_36_a_reset_is_answered_first_whatever_comes_with_it() {
         "a1 69 62 6f 6f 74 5f 6d 6f 64 65 01",
         "ff ff ff",
     ] {
-        let mut manager = Manager::fresh();
+        let mut manager = Manager::default();
         let answer = manager.exchange(&raw(Version::V2, 9, op::WRITE, 0, 5, &hex(payload)));
         assert_eq!(answer, hex("0b 00 00 01 00 00 09 05 a0"), "{payload}");
         assert_eq!(manager.peer.then, Then::Reset);
@@ -100,7 +100,7 @@ fn case_36_a_reset_is_answered_first_whatever_comes_with_it() {
 
 #[test]
 fn case_38_a_blank_slot_is_not_listed() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let images = manager.state();
     assert_eq!(images.len(), 1);
     let running = &images[0];
@@ -121,7 +121,7 @@ fn case_39_both_slots_in_order_and_the_build_number_only_if_there_is_one() {
             build,
         };
         let image = ImageSpec::demo(version, 6000, &image_key()).unwrap().build();
-        let mut manager = Manager::fresh();
+        let mut manager = Manager::default();
         manager.upload(&image, 900);
         let images = manager.state();
         let listed: Vec<(u64, &str)> = images
@@ -153,7 +153,7 @@ fn case_40_a_slot_without_an_image_is_skipped() {
         ("cut in its TLVs", cut),
         ("without TLVs", no_tlv),
     ] {
-        let mut manager = Manager::fresh();
+        let mut manager = Manager::default();
         let (area, layout) = manager.peer.board.receiving().unwrap();
         area.set_contents(layout.upload_offset(), &bytes).unwrap();
         manager.peer.reboot();
@@ -163,7 +163,7 @@ fn case_40_a_slot_without_an_image_is_skipped() {
 
 /// A device with the update in slot 1, in the state that `next` says.
 fn in_state(next: SwapType) -> Manager {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let update = hash_of(update_image());
     match next {
         SwapType::Revert => {
@@ -198,7 +198,7 @@ fn flags(manager: &mut Manager) -> String {
     images.iter().map(show).collect::<Vec<_>>().join(" ")
 }
 
-/// Hash, confirm, and the flags afterwards or the refusal.
+/// The hash that is sent, test or confirm, and what must come of it.
 type Row = (Option<Vec<u8>>, bool, Result<&'static str, Error>);
 
 #[test]
@@ -296,7 +296,7 @@ fn an_image_whose_signature_is_wrong_is_not_marked() {
     let mut spec = update_spec();
     spec.key = crate::harness::strange_key();
     let image = spec.build();
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     manager.upload(&image, 1000);
     manager.refused(
         Request::WriteState {
@@ -325,7 +325,7 @@ fn case_43_after_the_swap_the_new_image_is_confirmed_with_or_without_its_hash() 
 #[test]
 fn case_67_erase_empties_the_slot() {
     for slot in [None, Some(1)] {
-        let mut manager = Manager::fresh();
+        let mut manager = Manager::default();
         manager.upload(update_image(), 1000);
         assert_eq!(manager.state().len(), 2);
         for _ in 0..2 {
@@ -356,14 +356,14 @@ fn case_68_a_slot_that_is_needed_is_not_erased() {
         }
         assert_eq!(flags(&mut manager), before);
     }
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     manager.refused(Request::Erase { slot: Some(0) }, Error::NoFreeSlot);
     manager.refused(Request::Erase { slot: Some(7) }, Error::InvalidSlot);
 }
 
 #[test]
 fn case_69_erase_ends_the_upload() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let image = update_image();
     manager.begin(image, Some(&sha256(image)), 1000);
     assert_eq!(manager.image(Request::Erase { slot: None }).failure, None);
@@ -378,7 +378,7 @@ fn case_69_erase_ends_the_upload() {
 
 #[test]
 fn case_70_slot_info_tells_the_sizes() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let answer = manager.image(Request::SlotInfo);
     let Some(Value::Array(images)) = answer.map.get("images") else {
         panic!("{answer:?}")

@@ -37,12 +37,13 @@ pub struct Manager {
     sequence: u8,
 }
 
-impl Manager {
-    /// Of a fresh device.
-    pub fn fresh() -> Self {
+impl Default for Manager {
+    fn default() -> Self {
         Self::on(Peer::with(setup()))
     }
+}
 
+impl Manager {
     pub fn on(peer: Peer) -> Self {
         Self {
             peer,

@@ -31,7 +31,7 @@ fn case_45_the_worked_example_is_answered_byte_by_byte() {
     let digest = sha256(&header);
     let image = [&header[..], &hex("07 69 28 00 10 00 20 00"), &digest].concat();
     assert_eq!(image.len(), 104);
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let sha = sha256(&image);
     let chunk_0 = [
         hex("0a 00 00 59 00 01 08 01 a4 63 6c 65 6e 18 68 63 6f 66 66 00 63 73 68 61 58 20"),
@@ -62,12 +62,12 @@ fn case_46_pieces_of_every_size_are_taken_whole() {
     let odd = ImageSpec::demo(version(2), 5003, &image_key()).unwrap().build();
     for image in [update_image(), &odd] {
         for length in [32, 33, 255, 1000, 2392 - 14] {
-            let mut manager = Manager::fresh();
+            let mut manager = Manager::default();
             assert_eq!(matched(&manager.upload(image, length)), Some(true), "{length}");
             manager.peer.assert_held(image);
         }
     }
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     manager.begin(&odd, Some(&sha256(&odd)), 32);
     for at in 32..odd.len() {
         manager.piece(&odd, at, at + 1);
@@ -78,7 +78,7 @@ fn case_46_pieces_of_every_size_are_taken_whole() {
 
 #[test]
 fn case_47_first_pieces_that_lack_something_are_refused_by_name_and_the_slot_stays() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let image = update_image();
     let good = Upload {
         offset: Some(0),
@@ -165,7 +165,7 @@ fn case_47_first_pieces_that_lack_something_are_refused_by_name_and_the_slot_sta
 
 #[test]
 fn case_48_the_same_first_piece_goes_on_and_another_one_begins_anew() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let image = update_image();
     let sha = sha256(image);
     manager.begin(image, Some(&sha), 1000);
@@ -200,7 +200,7 @@ fn case_48_the_same_first_piece_goes_on_and_another_one_begins_anew() {
 
 #[test]
 fn case_49_50_52_54_pieces_at_another_offset_are_answered_with_the_one_wanted() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let image = update_image();
     assert_eq!(
         manager.piece(image, 1000, 2000).offset(),
@@ -225,7 +225,7 @@ fn case_49_50_52_54_pieces_at_another_offset_are_answered_with_the_one_wanted() 
 
 #[test]
 fn case_51_more_than_was_announced_ends_the_upload() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let image = update_image();
     manager.begin(image, Some(&sha256(image)), 1000);
     manager.piece(image, 1000, 3000);
@@ -245,7 +245,7 @@ fn case_51_more_than_was_announced_ends_the_upload() {
 
 #[test]
 fn case_55_56_a_finished_upload_stays_finished() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let image = update_image();
     let size = image.len() as u64;
     manager.upload(image, 1000);
@@ -280,7 +280,7 @@ fn case_57_58_59_match_is_told_only_of_a_whole_sha_and_is_true() {
         (Some(&[1; 16][..]), None),
         (Some(&[][..]), None),
     ] {
-        let mut manager = Manager::fresh();
+        let mut manager = Manager::default();
         manager.begin(image, sha, 1000);
         manager.piece(image, 1000, 3000);
         if sha.is_some_and(|sha| sha.len() == 16) {
@@ -304,7 +304,7 @@ fn case_57_58_59_match_is_told_only_of_a_whole_sha_and_is_true() {
 fn case_60_any_image_number_is_taken() {
     let image = update_image();
     for number in [0, 1, 3] {
-        let mut manager = Manager::fresh();
+        let mut manager = Manager::default();
         for (from, to) in [(0, 1000), (1000, 3000), (3000, image.len())] {
             let answer = manager.image(Request::Upload(Upload {
                 image: number,
@@ -320,7 +320,7 @@ fn case_60_any_image_number_is_taken() {
 
 #[test]
 fn case_61_an_upload_survives_a_disconnection_to_the_byte() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let image = large_image();
     manager.begin(&image, Some(&sha256(&image)), 2000);
     let mut at = 2000;
@@ -340,7 +340,7 @@ fn case_61_an_upload_survives_a_disconnection_to_the_byte() {
 fn case_62_an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
     let image = large_image();
     for cut in [3, 40, 90, 150] {
-        let mut manager = Manager::fresh();
+        let mut manager = Manager::default();
         let power = manager.peer.board.power.clone();
         let tear = Tear::Inside {
             fraction: 0.5,
@@ -381,7 +381,7 @@ fn case_62_an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
 #[test]
 fn case_63_64_nothing_is_uploaded_over_an_image_that_is_needed() {
     let image = large_image();
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     manager.upload(update_image(), 1000);
     manager.choose(Some(&hash_of(update_image())), false);
     manager.refused(first(&image, None, 1000), Error::NoFreeSlot);
@@ -404,7 +404,7 @@ fn case_65_flash_that_fails_is_told_by_name_and_ends_the_upload() {
     let image = large_image();
     // Tried twice, so it has to fail twice; the slot is used, so that there is something to erase.
     let fails = |what: &str| {
-        let mut manager = Manager::fresh();
+        let mut manager = Manager::default();
         manager.peer.idles = false;
         manager.peer.dirty_slot();
         manager.peer.reboot();
@@ -457,13 +457,13 @@ fn case_65_flash_that_fails_is_told_by_name_and_ends_the_upload() {
 fn case_66_an_image_of_the_limit_fits_and_its_trailer_too() {
     let limit = setup().layout().max_image_size() as usize;
     let image = ImageSpec::demo(version(4), limit, &image_key()).unwrap().build();
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     assert_eq!(matched(&manager.upload(&image, 2000)), Some(true));
     let hash = hash_of(&image);
     assert_eq!(manager.choose(Some(&hash), false).failure, None);
     assert_eq!(manager.reset().image.header.version, version(4));
     assert_eq!(manager.peer.reboot().image.header.version, version(1), "and back");
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let longer = [&image[..], &[0]].concat();
     manager.refused(first(&longer, None, 1000), Error::InvalidImageTooLarge);
 }
@@ -492,7 +492,7 @@ fn a_used_slot_and_maximum_flash_times_keep_the_first_piece_within_2_seconds_and
 
 #[test]
 fn both_protocols_install_one_after_the_other_and_neither_takes_the_slot_from_a_busy_one() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     // Secure DFU in the middle of an object: SMP has to wait.
     let init = crate::harness::init_for(update_image());
     assert_eq!(manager.peer.send_init(&init), "60 04 01");
@@ -527,7 +527,7 @@ fn both_protocols_install_one_after_the_other_and_neither_takes_the_slot_from_a_
 
 #[test]
 fn fragments_of_an_upload_may_come_while_secure_dfu_is_asked_for_something() {
-    let mut manager = Manager::fresh();
+    let mut manager = Manager::default();
     let image = update_image();
     let sha = sha256(image);
     let request = bledfu_wire::smp::Request::Image(first(image, Some(&sha), 1000));
