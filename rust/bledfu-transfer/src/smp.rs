@@ -358,8 +358,11 @@ impl<'k> Smp<'k> {
             },
         };
         let failure = response.err();
-        if let Some(failure) = failure {
-            note::warn(format_args!("refused: {failure}"));
+        match failure {
+            // Apps find out what a device has by asking.
+            Some(Failure::Smp(Code::NotSupported) | Failure::Os(os_group::Error::QueryYieldsNoAnswer))
+            | None => {}
+            Some(failure) => note::warn(format_args!("refused: {failure}")),
         }
         let response = response.unwrap_or_else(Response::Failed);
         let length = smp::encode(&message.context, &response, out);
