@@ -448,8 +448,7 @@ impl<'k> Smp<'k> {
         if offset == 0 {
             return self.first_piece(upload, primary, piece, now_ms);
         }
-        let is_open = upload.owner() == Some(Protocol::Smp);
-        let Some(session) = self.session.as_ref().filter(|_| is_open) else {
+        let Some(session) = self.open_session(upload) else {
             return Ok(wanted(0, None));
         };
         upload.touch(Protocol::Smp, now_ms);
@@ -488,8 +487,7 @@ impl<'k> Smp<'k> {
         let Ok(sha) = Vec::from_slice(piece.sha.unwrap_or_default()) else {
             return refused(Error::InvalidHash);
         };
-        let is_open = upload.owner() == Some(Protocol::Smp);
-        if let Some(session) = self.session.as_ref().filter(|_| is_open) {
+        if let Some(session) = self.open_session(upload) {
             if !sha.is_empty() && sha == session.sha && length == u64::from(session.length) {
                 upload.touch(Protocol::Smp, now_ms);
                 return Ok(wanted(upload.progress().offset, session.matches));
@@ -578,6 +576,16 @@ impl<'k> Smp<'k> {
             .map_err(|_| Failure::Image(Error::FlashEraseFailed))?;
         note::info(format_args!("the secondary slot is erased"));
         Ok(Response::Empty)
+    }
+
+    /// The upload, unless the other protocol has taken the slot from it.
+    fn open_session<S: NorFlash, J: NorFlash, C: Crypto>(
+        &self,
+        upload: &Upload<'_, S, J, C>,
+    ) -> Option<&Session> {
+        self.session
+            .as_ref()
+            .filter(|_| upload.owner() == Some(Protocol::Smp))
     }
 
     fn drop_session<S: NorFlash, J: NorFlash, C: Crypto>(&mut self, upload: &mut Upload<'_, S, J, C>) {

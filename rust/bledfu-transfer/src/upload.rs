@@ -519,12 +519,13 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// Why it is refused. Nothing has changed then.
     #[inline(never)]
     pub fn request(&mut self, swap_type: SwapType) -> Result<ImageInfo, TransferError> {
-        let slot = Slot::new(self.layout);
-        let (flash, policy, crypto) = (&mut self.secondary, &self.image_policy, &self.crypto);
         // Hashed while it arrived, or from flash now.
-        let digest = matches!(self.state, State::Receiving { size, .. } if self.writer.committed() == size)
+        let digest = self
+            .is_complete()
             .then(|| self.writer.digest().image_digest())
             .flatten();
+        let slot = Slot::new(self.layout);
+        let (flash, policy, crypto) = (&mut self.secondary, &self.image_policy, &self.crypto);
         let slot = match digest {
             Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
             None => slot.verify(flash, policy, crypto),
