@@ -3,7 +3,10 @@
 //! device recovers from the first cut. After each, the device must start one of its two images, keep the way back where the
 //! algorithm has one, and end where the story ends.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -186,7 +189,7 @@ struct Device<const W: usize> {
     spare: Plain<W>,
     /// Images count by their digests: a campaign cannot check a million signatures.
     digests: [[u8; 32]; 2],
-    images: [Vec<u8>; 2],
+    images: Rc<[Vec<u8>; 2]>,
     /// A test met a reset before it had confirmed itself, and may be taken back: that is what a test is for.
     unconfirmed: bool,
 }
@@ -226,7 +229,7 @@ impl<const W: usize> Device<W> {
             ImageSpec::demo(version, size.min(layout.max_image_size()) as usize, &key)
         };
         let specs = [image(1, sizes[0])?, image(2, sizes[1])?];
-        let images = specs.each_ref().map(ImageSpec::build);
+        let images = Rc::new(specs.each_ref().map(ImageSpec::build));
         let mut device = Self {
             layout,
             primary: slot("primary", shape.primary),
@@ -242,15 +245,13 @@ impl<const W: usize> Device<W> {
         Some(device)
     }
 
-    fn fork(&self) -> Self {
-        let power = Power::new();
-        Self {
-            primary: self.primary.moved_to(&power),
-            secondary: self.secondary.moved_to(&power),
-            spare: self.spare.moved_to(&power),
-            power,
-            ..self.clone()
-        }
+    /// Becomes a device like `other`, in a power domain of its own: its operations count from 0.
+    fn become_copy(&mut self, other: &Self) {
+        self.power = Power::new();
+        self.primary.become_copy(&other.primary, &self.power);
+        self.secondary.become_copy(&other.secondary, &self.power);
+        self.spare.become_copy(&other.spare, &self.power);
+        self.unconfirmed = other.unconfirmed;
     }
 
     /// Image `index` arrives and is requested, as an application does it.
@@ -446,44 +447,72 @@ impl Job {
         let operations = undisturbed(&start, story, &mut row);
         row.operations = operations.len() as u64;
         let mut random = Random::new(row.operations);
+        // Two devices in all, not two for each cut: most of a cut's time would go into their memory.
+        let [mut device, mut after] = [start.clone(), start.clone()];
         for (number, (kind, length)) in operations.iter().enumerate() {
             let number = number as u64;
             for tear in tears(*kind, *length, number, thorough) {
-                let mut device = start.fork();
+                device.become_copy(&start);
                 let what = |more: &str| format!("operation {number} {kind:?} {tear:?}{more}");
                 if let Err(error) = cut(&mut device, story, number, tear) {
                     row.lose(what(""), &error);
                     continue;
                 }
-                // Second cuts in the recovery: all of its operations on small devices, a few on large ones.
-                let whole = device.fork();
-                if tear != Tear::Before {
-                    let limit = recovery_length(&whole, story);
-                    let every = if thorough { 5 } else { 97 };
-                    let mut second = random.bits() % every;
-                    while second < limit {
-                        let mut again = whole.fork();
-                        let fraction = (random.bits() % 100) as f64 / 100.0;
-                        let seed = random.bits();
-                        let outcome = cut(&mut again, story, second, Tear::Inside { fraction, seed })
-                            .and_then(|()| again.finish(story));
-                        if let Err(error) = outcome {
-                            row.lose(
-                                what(&format!(", then operation {second} {fraction} {seed}")),
-                                &error,
-                            );
-                        }
-                        row.second_cuts += 1;
-                        second += every;
-                    }
-                }
-                if let Err(error) = device.finish(story) {
+                after.become_copy(&device);
+                if let Err(error) = after.finish(story) {
                     row.lose(what(""), &error);
                 }
                 row.cuts += 1;
+                if tear == Tear::Before {
+                    continue;
+                }
+                // Second cuts in the recovery: every fifth of its operations on small devices, a few on large ones.
+                let limit = after.power.ops();
+                let every = if thorough { 5 } else { 997 };
+                let mut second = random.bits() % every;
+                while second < limit {
+                    after.become_copy(&device);
+                    let fraction = (random.bits() % 100) as f64 / 100.0;
+                    let seed = random.bits();
+                    let outcome = cut(&mut after, story, second, Tear::Inside { fraction, seed })
+                        .and_then(|()| after.finish(story));
+                    if let Err(error) = outcome {
+                        row.lose(
+                            what(&format!(", then operation {second} {fraction} {seed}")),
+                            &error,
+                        );
+                    }
+                    row.second_cuts += 1;
+                    second += every;
+                }
             }
         }
         Some(row)
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |size: u32| match size {
+            u32::MAX => "max".into(),
+            size => format!("{}k", size / 1000),
+        };
+        write!(
+            f,
+            "{:<13} {:<27} {:<10} {:>7} {:>10} {:>8} {:>9} {:>5}",
+            self.algorithm,
+            self.shape,
+            self.story,
+            format!("{}/{}", size(self.sizes[0]), size(self.sizes[1])),
+            self.operations,
+            self.cuts,
+            self.second_cuts,
+            self.lost
+        )?;
+        for example in &self.examples {
+            write!(f, "\n    LOST: {example}")?;
+        }
+        Ok(())
     }
 }
 
@@ -498,7 +527,8 @@ impl Row {
 
 /// Runs the story as it should go; returns kind and length of each operation.
 fn undisturbed<const W: usize>(start: &Device<W>, story: Story, row: &mut Row) -> Vec<(OpKind, u32)> {
-    let mut device = start.fork();
+    let mut device = start.clone();
+    device.become_copy(start);
     device.power.record();
     for _ in 0..story.resets() {
         if let Err(error) = device.live(story) {
@@ -524,16 +554,6 @@ fn cut<const W: usize>(device: &mut Device<W>, story: Story, number: u64, tear: 
     device.power.cut_at_none();
     device.power.power_on();
     Ok(())
-}
-
-fn recovery_length<const W: usize>(device: &Device<W>, story: Story) -> u64 {
-    let mut device = device.fork();
-    for _ in 0..=story.resets() {
-        if device.live(story).is_err() {
-            break;
-        }
-    }
-    device.power.ops()
 }
 
 fn jobs(args: &CutArgs) -> Vec<Job> {
@@ -565,8 +585,8 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
     jobs
 }
 
-/// Runs the campaign, a thread per core; rows come in the order of the jobs.
-pub fn campaign(args: &CutArgs) -> Vec<Row> {
+/// Runs the campaign, a thread per core; `done` gets the rows in the order of the jobs, as soon as those before are done.
+pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) + Send)) {
     let jobs = jobs(args);
     let bar = ProgressBar::new(jobs.len() as u64).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}")
@@ -574,7 +594,8 @@ pub fn campaign(args: &CutArgs) -> Vec<Row> {
     );
     bar.enable_steady_tick(Duration::from_millis(500));
     let next = AtomicUsize::new(0);
-    let rows = Mutex::new(Vec::new());
+    // Rows that wait for one before them, the index of that one, and who gets them.
+    let rows = Mutex::new((BTreeMap::new(), 0, done));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -583,8 +604,16 @@ pub fn campaign(args: &CutArgs) -> Vec<Row> {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     jobs.get(index).map(|job| (index, job))
                 } {
-                    if let (Some(row), Ok(mut rows)) = (job.run(), rows.lock()) {
-                        rows.push((index, row));
+                    let row = job.run();
+                    if let Ok(mut rows) = rows.lock() {
+                        let (waiting, due, done) = &mut *rows;
+                        waiting.insert(index, row);
+                        while let Some(row) = waiting.remove(due) {
+                            if let Some(row) = row {
+                                done(&row, &bar);
+                            }
+                            *due += 1;
+                        }
                     }
                     bar.inc(1);
                 }
@@ -592,9 +621,6 @@ pub fn campaign(args: &CutArgs) -> Vec<Row> {
         }
     });
     bar.finish_and_clear();
-    let mut rows = rows.into_inner().unwrap_or_default();
-    rows.sort_by_key(|(index, _)| *index);
-    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 /// `bledfu cut`: the table; fails when a device was lost.
@@ -602,37 +628,16 @@ pub fn campaign(args: &CutArgs) -> Vec<Row> {
 /// # Errors
 /// None; the type is that of all commands.
 pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
-    let rows = campaign(args);
     println!(
         "{:<13} {:<27} {:<10} {:>7} {:>10} {:>8} {:>9} {:>5}",
         "algorithm", "device", "story", "images", "operations", "cuts", "in repair", "lost"
     );
     let (mut cuts, mut lost) = (0, 0);
-    for row in &rows {
-        let size = |size: u32| {
-            if size == u32::MAX {
-                "max".into()
-            } else {
-                format!("{}k", size / 1000)
-            }
-        };
-        println!(
-            "{:<13} {:<27} {:<10} {:>7} {:>10} {:>8} {:>9} {:>5}",
-            row.algorithm,
-            row.shape,
-            row.story,
-            format!("{}/{}", size(row.sizes[0]), size(row.sizes[1])),
-            row.operations,
-            row.cuts,
-            row.second_cuts,
-            row.lost
-        );
-        for example in &row.examples {
-            println!("    LOST: {example}");
-        }
+    campaign(args, &mut |row, bar| {
+        bar.suspend(|| println!("{row}"));
         cuts += row.cuts + row.second_cuts;
         lost += row.lost;
-    }
+    });
     println!(
         "{cuts} cut points tried, {} bootable, {lost} lost",
         cuts - lost.min(cuts)
