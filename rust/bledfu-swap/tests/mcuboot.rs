@@ -22,7 +22,7 @@ macro_rules! traces {
     };
 }
 
-const TRACES: [(&str, &str); 11] = traces![
+const TRACES: [(&str, &str); 13] = traces![
     "swap-offset-test-and-revert",
     "swap-offset-two-updates",
     "swap-offset-2.2-test-and-revert",
@@ -33,6 +33,8 @@ const TRACES: [(&str, &str); 11] = traces![
     "swap-scratch-two-updates",
     "swap-scratch-tail-test-and-revert",
     "swap-scratch-tail-two-updates",
+    "swap-scratch-unequal-test-and-revert",
+    "swap-scratch-unequal-two-updates",
     "overwrite-two-updates",
 ];
 
@@ -102,11 +104,13 @@ impl Trace {
         let mut layout = None;
         let mut algorithm = "";
         let mut flashes = Flashes::default();
+        // In units of `SECTOR`. A larger sector counts as that many operations here, which is stricter.
+        let mut erase = [1; 3];
         let mut boots: Vec<Boot> = Vec::new();
         let mut in_boot = false;
         for line in text.lines() {
             let words: Vec<_> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
-            let op = match words[..] {
+            let ops: Vec<_> = match words[..] {
                 ["algorithm", found] => {
                     algorithm = found;
                     continue;
@@ -117,11 +121,15 @@ impl Trace {
                     flashes = [slot, slot, scratch].map(|count| vec![0xFF; sectors(count) * SECTOR]);
                     layout = Some(layout_of(
                         algorithm,
-                        sectors(slot),
-                        sectors(scratch),
+                        [slot, slot, scratch].map(sectors),
+                        erase,
                         align.parse().unwrap(),
                         m.parse().unwrap(),
                     ));
+                    continue;
+                }
+                ["erase", of, "unit", count] => {
+                    erase[area(of)] = count.parse().unwrap();
                     continue;
                 }
                 ["image", to, at, which] => {
@@ -143,26 +151,27 @@ impl Trace {
                     });
                     continue;
                 }
-                ["E", to, at] => Op::Erase(area(to), number(at)),
+                ["E", to, at] => (0..erase[area(to)])
+                    .map(|part| Op::Erase(area(to), number(at) + part * SECTOR))
+                    .collect(),
                 ["W", to, at, bytes] => {
                     let bytes = (0..bytes.len() / 2).map(|i| number(&bytes[2 * i..2 * i + 2]) as u8);
-                    Op::Write(area(to), number(at), bytes.collect())
+                    vec![Op::Write(area(to), number(at), bytes.collect())]
                 }
                 ["C", to, at, length, "image", which, from] => {
                     let image = IMAGES[which.parse::<usize>().unwrap() - 1];
                     let erased = core::iter::repeat(&0xFF);
                     let bytes = image.iter().chain(erased).skip(number(from));
-                    Op::Write(
-                        area(to),
-                        number(at),
-                        bytes.take(number(length)).copied().collect(),
-                    )
+                    let bytes = bytes.take(number(length)).copied().collect();
+                    vec![Op::Write(area(to), number(at), bytes)]
                 }
                 _ => panic!("{name}: {line}"),
             };
-            op.apply(&mut flashes);
+            for op in &ops {
+                op.apply(&mut flashes);
+            }
             if in_boot {
-                boots.last_mut().unwrap().ops.push(op);
+                boots.last_mut().unwrap().ops.extend(ops);
             }
         }
         Self {
@@ -177,19 +186,19 @@ impl Trace {
     }
 }
 
-fn layout_of(name: &str, slot: usize, scratch: usize, max_align: u32, max_sectors: u32) -> Layout {
-    let geometry = |sectors: usize| Geometry {
-        slot_size: (sectors * SECTOR) as u32,
-        sector_size: SECTOR as u32,
+/// Sizes and erase units of primary, secondary and scratch, in units of `SECTOR`.
+fn layout_of(name: &str, sizes: [usize; 3], erase: [usize; 3], max_align: u32, max_sectors: u32) -> Layout {
+    let [primary, secondary, scratch] = [0, 1, 2].map(|area| Geometry {
+        slot_size: (sizes[area] * SECTOR) as u32,
+        sector_size: (erase[area] * SECTOR) as u32,
         write_size: 4,
-    };
+    });
     let is_older = name == "swap-offset-2.2";
     let algorithm = Algorithm::ALL
         .into_iter()
         .find(|known| name == known.as_str() || is_older && *known == Algorithm::SwapOffset)
         .unwrap();
-    let spare = (scratch > 0).then(|| geometry(scratch));
-    let (primary, secondary) = (geometry(slot), geometry(slot));
+    let spare = (scratch.slot_size > 0).then_some(scratch);
     let layout = Layout::with_spare(algorithm, primary, secondary, spare, max_align, max_sectors).unwrap();
     if is_older {
         layout.without_tlv_sizes()
