@@ -101,8 +101,11 @@ if west twister --help >/dev/null 2>&1; then
     # One folder for cargo, 1.91 or later: what does not depend on the scenario is built once. $BLEDFU_TWISTER_OPTIONS: such
     # as -W for a linker that warns of its own libraries, or -j2.
     export CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$builds/cargo}
+    # run.py has installed for itself what the scenarios of tests/zephyr/e2e want; without it twister skips them.
+    version=$(python3 -c 'import sys; print("%u.%u" % sys.version_info[:2])')
+    site=${BLEDFU_E2E_DIR:-$root/rust/target/e2e}/venv-$version/lib/python$version/site-packages
     # shellcheck disable=SC2086
-    west twister --integration --inline-logs --outdir "$builds/twister" --clobber-output \
+    PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} west twister --integration --inline-logs --outdir "$builds/twister" --clobber-output \
         -x=EXTRA_ZEPHYR_MODULES="$root" --testsuite-root "$root" ${BLEDFU_TWISTER_OPTIONS:-}
 else
     echo 'skipped: west twister (no west, or not in a west workspace)'

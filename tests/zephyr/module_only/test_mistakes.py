@@ -58,7 +58,7 @@ def test_a_key_file_is_missing(configure):
 def test_demo_keys_are_warned_of_and_a_missing_partition_is_named(configure):
     status, output, folder = configure("EXTRA_DTC_OVERLAY_FILE=no_journal.overlay")
     assert status == 0, output
-    assert "bledfu: this firmware trusts the demo keys. Anybody can sign an update for it." in output
+    assert "bledfu: this image trusts the demo keys. Anybody can sign an update for it." in output
     done = subprocess.run(["ninja", "-C", str(folder), "modules/bledfu/CMakeFiles/bledfu_shim.dir/shim/flash.c.obj"],
                           capture_output=True, text=True)
     assert done.returncode != 0
