@@ -32,6 +32,7 @@ from harness import Failure, find_bledfu, image                            # noq
 
 PACKAGE = ROOT / "tests" / "vectors" / "packages" / "demo-2.0.0.zip"
 SLOT_SIZE = 0x80000                     # device/nrf52_bsim.overlay: both slots; slot 1 and slot 0 at 0 of their chips
+UPLOAD_OFFSET = 0x1000                  # swap using offset, the default of Kconfig.swap: an update begins in the second sector
 NOR_SIZE = 0x800000
 SIMULATED_MAX_US = 120_000_000
 REAL_MAX_S = 300
@@ -204,7 +205,7 @@ class Run:
         with zipfile.ZipFile(PACKAGE) as archive:
             sent = next(archive.read(name) for name in archive.namelist() if name.endswith(".bin"))
         slot = (self.folder / "flash.bin").read_bytes()[:SLOT_SIZE]
-        if slot[:len(sent)] != sent:
+        if slot[UPLOAD_OFFSET:UPLOAD_OFFSET + len(sent)] != sent:
             self.wrong.append("the staged image differs from the package")
         path = self.folder / "slot1.bin"
         path.write_bytes(slot)
