@@ -27,7 +27,7 @@ use crate::update::algorithm_parser;
 /// `bledfu cut`.
 #[derive(Args, Clone, Debug)]
 pub struct CutArgs {
-    /// Also devices of the real size with large images: minutes instead of seconds.
+    /// Also devices of the real size with large images: half an hour on two cores instead of minutes.
     #[arg(long)]
     pub full: bool,
     /// Only this algorithm.
