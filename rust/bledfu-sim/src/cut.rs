@@ -444,11 +444,12 @@ impl Job {
             story: story.name(),
             ..Row::default()
         };
-        let operations = undisturbed(&start, story, &mut row);
-        row.operations = operations.len() as u64;
-        let mut random = Random::new(row.operations);
         // Two devices in all, not two for each cut: most of a cut's time would go into their memory.
         let [mut device, mut after] = [start.clone(), start.clone()];
+        device.become_copy(&start);
+        let operations = undisturbed(&mut device, story, &mut row);
+        row.operations = operations.len() as u64;
+        let mut random = Random::new(row.operations);
         for (number, (kind, length)) in operations.iter().enumerate() {
             let number = number as u64;
             for tear in tears(*kind, *length, number, thorough) {
@@ -526,9 +527,7 @@ impl Row {
 }
 
 /// Runs the story as it should go; returns kind and length of each operation.
-fn undisturbed<const W: usize>(start: &Device<W>, story: Story, row: &mut Row) -> Vec<(OpKind, u32)> {
-    let mut device = start.clone();
-    device.become_copy(start);
+fn undisturbed<const W: usize>(device: &mut Device<W>, story: Story, row: &mut Row) -> Vec<(OpKind, u32)> {
     device.power.record();
     for _ in 0..story.resets() {
         if let Err(error) = device.live(story) {
