@@ -134,6 +134,7 @@ class ZephyrDevice(Device):
         if not self.central.wait_until_reset(self.lives):
             raise Failure("the device did not reset")
         code = self.process.wait(5)
+        self.output.thread.join(5)          # its last line may still be on the way
         if code not in (0, -signal.SIGKILL) and not any("sys_arch_reboot called" in line for line in self.output.lines[-3:]):
             raise Failure("the device ended with code %d instead of a reset" % code)
 
