@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `bledfu cut`: the power is cut before and inside every flash operation of every kind of install, and again while the
 //! device recovers from the first cut. After each, the device must start one of its two images, keep the way back where the
-//! algorithm has one, and end where the story ends.
+//! algorithm has one, and end where the story ends. Then the hand-overs between MCUboot and this boot stage, see
+//! [`mcuboot`](crate::mcuboot).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,8 +21,10 @@ use sha2::{Digest, Sha256};
 
 use crate::keys::SigningKey;
 use crate::make::ImageSpec;
+use crate::mcuboot::Trace;
+use crate::nor::TORN_ERASE_BORDER;
 use crate::plain::Plain;
-use crate::power::{OpKind, Power, Random, Tear};
+use crate::power::{OpInfo, OpKind, Power, Random, Tear};
 use crate::update::algorithm_parser;
 
 /// `bledfu cut`.
@@ -337,6 +340,27 @@ impl<const W: usize> Device<W> {
         .any(|cells| cells.starts_with(image))
     }
 
+    /// How far an erase of a sector with the first records of a trailer gets, so that its torn bytes begin or end with one of
+    /// them.
+    fn record_edges(&self, op: &OpInfo) -> Vec<u32> {
+        let layout = &self.layout;
+        let trailer = match op.chip {
+            "primary" => Some(layout.primary_trailer()),
+            "secondary" => Some(layout.secondary_trailer()),
+            _ => layout.spare_trailer(),
+        };
+        let Some(trailer) = trailer.filter(|_| op.kind == OpKind::Erase) else {
+            return Vec::new();
+        };
+        let unit = trailer.status_unit();
+        (0..=3)
+            .map(|record| trailer.status_start() + record * unit)
+            .flat_map(|at| [Some(at), at.checked_sub(TORN_ERASE_BORDER as u32)])
+            .filter_map(|at| at?.checked_sub(op.address))
+            .filter(|done| *done < op.length)
+            .collect()
+    }
+
     /// The image in the primary slot is complete, and not confirmed.
     fn revert_is_due(&mut self) -> bool {
         Trailer::read(&mut self.primary, &self.layout.primary_trailer()).is_ok_and(|found| {
@@ -370,6 +394,12 @@ impl<const W: usize> Device<W> {
 const fn reverts(layout: &Layout) -> bool {
     !matches!(layout.algorithm(), Algorithm::Overwrite)
 }
+
+/// Bytes of the largest program that writes fields of a trailer, and no part of an image.
+const FIELD: u32 = 64;
+
+/// Operations of a recovery that may be about what was cut.
+const FIRST_OPERATIONS: usize = 3;
 
 /// The ways to cut operation number `number`.
 fn tears(kind: OpKind, length: u32, number: u64, thorough: bool) -> Vec<Tear> {
@@ -460,21 +490,14 @@ impl Job {
                     continue;
                 }
                 after.become_copy(&device);
+                after.power.record();
                 if let Err(error) = after.finish(story) {
                     row.lose(what(""), &error);
                 }
                 row.cuts += 1;
-                if tear == Tear::Before {
-                    continue;
-                }
-                // Second cuts in the recovery: every fifth of its operations on small devices, a few on large ones.
-                let limit = after.power.ops();
-                let every = if thorough { 5 } else { 997 };
-                let mut second = random.bits() % every;
-                while second < limit {
+                let recovery = after.power.recorded();
+                let mut again = |second: u64, fraction: f64, seed: u64| {
                     after.become_copy(&device);
-                    let fraction = (random.bits() % 100) as f64 / 100.0;
-                    let seed = random.bits();
                     let outcome = cut(&mut after, story, second, Tear::Inside { fraction, seed })
                         .and_then(|()| after.finish(story));
                     if let Err(error) = outcome {
@@ -484,6 +507,25 @@ impl Job {
                         );
                     }
                     row.second_cuts += 1;
+                };
+                if tear == Tear::Before {
+                    // The recovery may erase again what was complete but for the operation that was cut.
+                    if thorough && *kind == OpKind::Program && *length <= FIELD {
+                        for op in recovery.iter().take(FIRST_OPERATIONS) {
+                            for (done, seed) in start.record_edges(op).into_iter().zip(1..) {
+                                again(op.number, (f64::from(done) + 0.5) / f64::from(op.length), seed);
+                            }
+                        }
+                    }
+                    continue;
+                }
+                // Second cuts in the recovery: every fifth of its operations on small devices, a few on large ones.
+                let limit = recovery.len() as u64;
+                let every = if thorough { 5 } else { 997 };
+                let mut second = random.bits() % every;
+                while second < limit {
+                    let fraction = (random.bits() % 100) as f64 / 100.0;
+                    again(second, fraction, random.bits());
                     second += every;
                 }
             }
@@ -641,11 +683,33 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
         "{cuts} cut points tried, {} bootable, {lost} lost",
         cuts - lost.min(cuts)
     );
-    Ok(if lost == 0 {
+    let wrong = hand_over(args);
+    Ok(if lost == 0 && wrong == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The second table: installs begun by MCUboot or by this boot stage, for the other one to finish. Returns the wrong ones.
+fn hand_over(args: &CutArgs) -> u64 {
+    let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
+    let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();
+    if found.is_empty() {
+        return 0; // MCUboot has no such algorithm
+    }
+    println!(
+        "\n{:<40} {:>10} {:>10} {:>5}",
+        "operations of a running MCUboot", "taken over", "left to it", "wrong"
+    );
+    let (mut all, mut wrong) = (0, 0);
+    for trace in found {
+        println!("{trace}");
+        all += trace.taken_over + trace.left;
+        wrong += trace.wrong;
+    }
+    println!("{all} hand-overs tried, {wrong} wrong");
+    wrong
 }
 
 #[cfg(test)]

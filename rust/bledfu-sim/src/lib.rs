@@ -10,6 +10,7 @@
 //! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
 //! | [`package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
 //! | [`install`], [`cut`], [`bench`] | one boot on slot files; the power-cut campaign; what installs cost |
+//! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
 //! | [`plain`] | a slot as plain bytes with any units, for these three |
 //! | [`inspect`] | what is in a file and what is wrong with it; `bledfu inspect` |
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod install;
 pub mod keys;
 pub mod link;
 pub mod make;
+pub mod mcuboot;
 pub mod nor;
 pub mod package;
 pub mod parts;

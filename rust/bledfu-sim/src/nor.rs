@@ -37,7 +37,7 @@ use crate::power::{OpKind, Power, Random, Tear};
 const WORD: usize = 4;
 
 /// Bytes with random bits at the edge of a torn erase.
-const TORN_ERASE_BORDER: usize = 256;
+pub(crate) const TORN_ERASE_BORDER: usize = 256;
 
 /// How long the driver waits for a completion that never comes.
 const DEFAULT_DRIVER_TIMEOUT_NS: u64 = 500_000_000;

@@ -44,9 +44,9 @@
 //! * **Inside step 3** the torn erase may leave the magic of the scratch area and nothing else. So a complete job in the
 //!   primary goes before one in scratch, unless it is one that is kept in scratch. (MCUboot believes the scratch area.)
 //! * **Step 4'.** Until its third unit begins to erase the primary trailer that one is of no account: the scratch area is.
-//!   It stays so until record 2 stands in the primary. As a torn erase of the primary trailer can leave a magic and
-//!   anything where record 2 is to be, the first two records must stand there as well: an erase that got so far has
-//!   taken them.
+//!   It stays so until record 2 stands in the primary. So a primary trailer that has the job and lacks only record 2 is
+//!   not erased again: torn, that could leave the magic and anything where the records are. MCUboot does erase it; after
+//!   a cut there the first two records count as well, since an erase that got as far as the third has mostly taken them.
 //! * **Inside the last erase of 4'** the magic of the scratch area may outlive its data. As soon as the primary holds the
 //!   job and its first three records, the scratch area is not believed any more, but erased (again). MCUboot believes it,
 //!   copies it over the primary and has no image left.
@@ -399,6 +399,38 @@ fn move_job<F: Flash>(flash: &mut F, plan: &Plan, job: &Job) -> Result<(), NorFl
     write_magic(flash, layout)
 }
 
+/// Whether all that the third unit of step 4' puts into the primary is there, but for the record of it.
+fn lacks_only_its_record<P: Flash, X: Flash>(
+    primary: &mut P,
+    spare: &mut X,
+    plan: &Plan,
+    job: &Job,
+    layout: &Layout,
+) -> Result<bool, SwapError> {
+    let found = Trailer::read(primary, &plan.primary).map_err(SwapError::Primary)?;
+    let moved = Job {
+        committed: true,
+        done: 0,
+        ..*job
+    };
+    if job::stored(&found, layout) != Some(moved) || found.copy_done != Flag::Unset {
+        return Ok(false);
+    }
+    let [first, second, _] = plan.first_records();
+    let count = plan.primary.record_count();
+    let records = is_written(primary, first)
+        .and_then(|found| Ok(found && is_written(primary, second)?))
+        .and_then(|found| Ok(found && records_until(primary, &plan.primary, 2, count)? == 2))
+        .map_err(SwapError::Primary)?;
+    let Region { start, length, .. } = plan.region(0);
+    Ok(records
+        && is_equal(
+            (spare, 0, SwapError::Spare),
+            (primary, start, SwapError::Primary),
+            length,
+        )?)
+}
+
 /// Step 4 or 4': one region copied to its next place, and the record of it.
 fn do_unit<P: Flash, S: Flash, X: Flash>(
     slots: &mut Slots<'_, P, S, X>,
@@ -451,6 +483,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
             )?;
             copy_tail(*primary, *secondary, start + length - tail, tail, &plan.secondary)?;
         }
+        _ if in_scratch && lacks_only_its_record(*primary, *spare, plan, job, &slots.layout)? => {}
         _ => {
             let mut erased = end;
             if in_scratch {

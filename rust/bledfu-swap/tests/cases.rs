@@ -122,12 +122,57 @@ impl Device {
     fn runs_old(&self) -> bool {
         self.primary.bytes.starts_with(&self.old)
     }
+
+    /// The trailer of a swap of three sectors that this device never began, with its first records.
+    fn load_foreign_job(&mut self, records: u32) {
+        let layout = self.layout.primary_trailer();
+        trailer::write_swap_info(&mut self.primary, &layout, SwapType::Test).unwrap();
+        trailer::write_swap_size(&mut self.primary, &layout, 11_000).unwrap();
+        trailer::write_magic(&mut self.primary, &layout).unwrap();
+        for record in 0..records {
+            let at = layout.status_start() + record * layout.status_unit();
+            self.primary.load(at as usize, &[1]);
+        }
+    }
 }
+
+/// The swaps with status records.
+const SWAPS: [Algorithm; 3] = [Algorithm::SwapOffset, Algorithm::SwapMove, Algorithm::SwapScratch];
 
 const fn installed(swap_type: SwapType) -> BootAction {
     BootAction::Installed {
         swap_type,
         resumed: false,
+    }
+}
+
+#[test]
+fn records_beside_a_request_are_not_those_of_its_swap() {
+    for algorithm in SWAPS {
+        for records in 2..=9 {
+            let mut device = Device::pending(algorithm);
+            device.load_foreign_job(records);
+            let what = format!("{algorithm:?} {records}");
+            assert_eq!(device.boot().unwrap().action, installed(SwapType::Test), "{what}");
+            assert!(
+                device.runs_new() && device.secondary.bytes.starts_with(&device.old),
+                "{what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn records_of_a_swap_whose_images_are_not_there_are_not_believed() {
+    for algorithm in SWAPS {
+        for records in 1..9 {
+            let mut device = Device::new(algorithm);
+            device.load_foreign_job(records);
+            let report = device.boot().unwrap();
+            assert_eq!(report.image.header.version.major, 1);
+            assert!(device.runs_old(), "{algorithm:?} {records}");
+            assert!(is_erased(&device.secondary.bytes), "{algorithm:?} {records}");
+        }
     }
 }
 

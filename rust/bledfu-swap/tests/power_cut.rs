@@ -673,6 +673,106 @@ fn scratch_does_not_believe_a_record_that_a_torn_erase_left_over_nothing() {
     }
 }
 
+/// Devices that keep the job in scratch, cut where the primary lacks only the third record; its place, and the ends.
+fn cut_before_the_third_record() -> Vec<(Device, usize, Ends, Story)> {
+    let mut found = Vec::new();
+    for layout in scratch_layouts() {
+        for (old, new) in scratch_sizes(&layout) {
+            for story in STORIES {
+                let start = pending(layout, story, old, new);
+                let ends = Ends::of(&start, story);
+                let trailer = layout.primary_trailer();
+                let third = trailer.status_start() + 2 * trailer.status_unit();
+                let mut whole = start.fork();
+                whole.power.record();
+                assert!(live(&mut whole, story));
+                let op = whole
+                    .power
+                    .recorded()
+                    .iter()
+                    .position(|op| matches!(op, Op::Write { chip: 'p', offset, .. } if *offset == third));
+                let mut device = start.fork();
+                device.power.cut_at(op.unwrap() as u64, Tear::Before);
+                assert!(!live(&mut device, story));
+                device.power.on();
+                found.push((device, third as usize, ends, story));
+            }
+        }
+    }
+    assert!(found.len() > 30);
+    found
+}
+
+#[test]
+fn scratch_does_not_erase_a_primary_trailer_that_lacks_only_the_third_record() {
+    for (mut device, third, ends, story) in cut_before_the_third_record() {
+        device.power.record();
+        assert!(live(&mut device, story));
+        let first = &device.power.recorded()[0];
+        assert!(
+            matches!(first, Op::Write { chip: 'p', offset, .. } if *offset as usize == third),
+            "{first:?}"
+        );
+        finish_story(&mut device, story);
+        check_end(&mut device, &ends, false, story, "cut before the third record");
+    }
+}
+
+#[test]
+fn scratch_goes_on_from_scratch_when_mcuboot_was_cut_in_its_erase_of_that_trailer() {
+    let mut torn = 0;
+    for (mut device, third, ends, story) in cut_before_the_third_record() {
+        let sector = third / SECTOR * SECTOR;
+        if (device.layout.primary_trailer().magic() as usize) < sector + SECTOR {
+            device.primary.bytes[sector..third].fill(0xFF);
+            device.primary.bytes[third] = 0x7F;
+            let what = format!("{story:?} torn at {third:#x}");
+            assert!(live(&mut device, story), "{what}");
+            check_other_image_kept(&device, &what);
+            finish_story(&mut device, story);
+            check_end(&mut device, &ends, false, story, &what);
+            torn += 1;
+        }
+    }
+    assert!(torn > 20, "{torn}");
+}
+
+/// While its magic stands, MCUboot takes the scratch area for true, and copies it over the primary.
+#[test]
+fn scratch_keeps_its_data_as_long_as_its_magic() {
+    let mut states = 0;
+    for layout in scratch_layouts() {
+        if layout.spare().unwrap().sector_size > SECTOR as u32 {
+            continue; // one erase of it is several in these chips
+        }
+        for (old, new) in scratch_sizes(&layout) {
+            for story in STORIES {
+                let start = pending(layout, story, old, new);
+                let mut whole = start.fork();
+                assert!(live(&mut whole, story));
+                let spare = layout.spare_trailer().unwrap();
+                let record = spare.status_start() as usize;
+                let mut data: Option<Vec<u8>> = None;
+                for op in 0..whole.power.ops() {
+                    let mut device = start.fork();
+                    device.power.cut_at(op, Tear::Before);
+                    assert!(!live(&mut device, story));
+                    device.power.on();
+                    let trailer = Trailer::read(&mut device.spare, &spare).unwrap();
+                    if trailer.magic != Magic::Good || device.spare.bytes[record] == 0xFF {
+                        continue;
+                    }
+                    let found = &device.spare.bytes[..record];
+                    let data = data.get_or_insert_with(|| found.to_vec());
+                    assert!(found == data, "{layout:?} {story:?} cut before {op}");
+                    states += 1;
+                }
+            }
+        }
+    }
+    assert!(states > 100, "{states}");
+}
+
 /// Two images in 64 KiB slots with 4 KiB of scratch: the operations in the order of `swap_scratch.c`.
 #[test]
 fn scratch_does_the_operations_of_mcuboot_in_its_order() {
