@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
-use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, Version};
+use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, TrailerLayout, Version};
 use bledfu_swap::{boot, BootConfig, BootReport, Downgrade};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -340,25 +340,17 @@ impl<const W: usize> Device<W> {
         .any(|cells| cells.starts_with(image))
     }
 
-    /// How far an erase of a sector with the first records of a trailer gets, so that its torn bytes begin or end with one of
-    /// them.
-    fn record_edges(&self, op: &OpInfo) -> Vec<u32> {
-        let layout = &self.layout;
+    /// [`edges`] of the trailer that an operation erases.
+    fn trailer_edges(&self, op: &OpInfo) -> Vec<u32> {
         let trailer = match op.chip {
-            "primary" => Some(layout.primary_trailer()),
-            "secondary" => Some(layout.secondary_trailer()),
-            _ => layout.spare_trailer(),
+            "primary" => Some(self.layout.primary_trailer()),
+            "secondary" => Some(self.layout.secondary_trailer()),
+            _ => self.layout.spare_trailer(),
         };
-        let Some(trailer) = trailer.filter(|_| op.kind == OpKind::Erase) else {
-            return Vec::new();
-        };
-        let unit = trailer.status_unit();
-        (0..=3)
-            .map(|record| trailer.status_start() + record * unit)
-            .flat_map(|at| [Some(at), at.checked_sub(TORN_ERASE_BORDER as u32)])
-            .filter_map(|at| at?.checked_sub(op.address))
-            .filter(|done| *done < op.length)
-            .collect()
+        match trailer {
+            Some(trailer) if op.kind == OpKind::Erase => edges(&trailer, op.address, op.length),
+            _ => Vec::new(),
+        }
     }
 
     /// The image in the primary slot is complete, and not confirmed.
@@ -423,6 +415,24 @@ fn tears(kind: OpKind, length: u32, number: u64, thorough: bool) -> Vec<Tear> {
         found.extend((11..14).map(|seed| inside(0.0, seed)));
     }
     found
+}
+
+/// How far an erase gets, so that its torn bytes begin or end with a field of the trailer or one of its first records.
+pub(crate) fn edges(trailer: &TrailerLayout, address: u32, length: u32) -> Vec<u32> {
+    let records = (0..=3).map(|record| trailer.status_start() + record * trailer.status_unit());
+    let fields = [
+        trailer.swap_size(),
+        trailer.swap_info(),
+        trailer.copy_done(),
+        trailer.image_ok(),
+        trailer.magic(),
+    ];
+    records
+        .chain(fields)
+        .flat_map(|at| [Some(at), at.checked_sub(TORN_ERASE_BORDER as u32)])
+        .filter_map(|at| at?.checked_sub(address))
+        .filter(|done| *done < length)
+        .collect()
 }
 
 /// What was found out about one story on one device.
@@ -508,15 +518,15 @@ impl Job {
                     }
                     row.second_cuts += 1;
                 };
-                if tear == Tear::Before {
-                    // The recovery may erase again what was complete but for the operation that was cut.
-                    if thorough && *kind == OpKind::Program && *length <= FIELD {
-                        for op in recovery.iter().take(FIRST_OPERATIONS) {
-                            for (done, seed) in start.record_edges(op).into_iter().zip(1..) {
-                                again(op.number, (f64::from(done) + 0.5) / f64::from(op.length), seed);
-                            }
+                // The recovery may erase again what was complete but for the operation that was cut.
+                if thorough && (*kind == OpKind::Erase || *length <= FIELD) {
+                    for op in recovery.iter().take(FIRST_OPERATIONS) {
+                        for (done, seed) in start.trailer_edges(op).into_iter().zip(1..) {
+                            again(op.number, (f64::from(done) + 0.5) / f64::from(op.length), seed);
                         }
                     }
+                }
+                if tear == Tear::Before {
                     continue;
                 }
                 // Second cuts in the recovery: every fifth of its operations on small devices, a few on large ones.
@@ -699,13 +709,13 @@ fn hand_over(args: &CutArgs) -> u64 {
         return 0; // MCUboot has no such algorithm
     }
     println!(
-        "\n{:<40} {:>10} {:>10} {:>5}",
-        "operations of a running MCUboot", "taken over", "left to it", "wrong"
+        "\n{:<40} {:>10} {:>10} {:>10} {:>5}",
+        "operations of a running MCUboot", "taken over", "torn", "left to it", "wrong"
     );
     let (mut all, mut wrong) = (0, 0);
     for trace in found {
         println!("{trace}");
-        all += trace.taken_over + trace.left;
+        all += trace.taken_over + trace.torn + trace.left;
         wrong += trace.wrong;
     }
     println!("{all} hand-overs tried, {wrong} wrong");

@@ -4,6 +4,8 @@
 //!
 //! * MCUboot is stopped after each of its operations, and this boot stage goes on: it must start the image that MCUboot
 //!   starts, and leave the bytes that MCUboot leaves.
+//! * MCUboot is stopped inside an erase, torn at a field or record of a trailer: this boot stage must start that image all
+//!   the same. The erase may be one done for the second time, because the record of what followed it is missing.
 //! * This boot stage is stopped before each of its operations: what is in the flashes then must be a state that MCUboot passes
 //!   through as well, so that MCUboot can go on from it. This is what most of the order inside a step is for: this boot
 //!   stage itself would often find its way from another state, too.
@@ -14,6 +16,8 @@ use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, SoftCrypto};
 use bledfu_swap::{boot, BootConfig, Downgrade};
 use sha2::{Digest, Sha256};
 
+use crate::cut::edges;
+use crate::nor::torn_erase;
 use crate::plain::Plain;
 use crate::power::{Power, Tear};
 
@@ -51,6 +55,9 @@ const TRACES: [(&str, &str); 15] = traces![
 /// The unit in which traces count sizes, in bytes.
 const SECTOR: usize = 4096;
 
+/// Bytes of the largest program that writes fields or records of a trailer.
+const FIELD: usize = 32;
+
 /// Primary, secondary and scratch.
 type Flashes = [Vec<u8>; 3];
 
@@ -62,6 +69,12 @@ enum Op {
 }
 
 impl Op {
+    fn area(&self) -> usize {
+        match self {
+            Self::Erase(area, ..) | Self::Write(area, ..) => *area,
+        }
+    }
+
     fn apply(&self, flashes: &mut Flashes) {
         match self {
             Self::Erase(area, at, length) => flashes[*area][*at..*at + length].fill(0xFF),
@@ -214,6 +227,7 @@ impl Trace {
             {
                 self.take_over_for_2_3(&mut found, i, boot.started, &states);
             }
+            self.take_over_torn(&mut found, i, boot, &states);
             self.leave(&mut found, i, &states);
         }
         found
@@ -262,6 +276,50 @@ impl Trace {
         }
     }
 
+    /// MCUboot is stopped inside an erase: the next one, or one that it begins again because it was stopped behind it, before
+    /// all was written that goes with it.
+    fn take_over_torn(&self, found: &mut HandOvers, number: usize, boot: &Boot, states: &[Flashes]) {
+        let trailers = [
+            Some(self.layout.primary_trailer()),
+            Some(self.layout.secondary_trailer()),
+            self.layout.spare_trailer(),
+        ];
+        // The first of the erases that follow each other in one area, with what is programmed then.
+        let mut first: Option<&Op> = None;
+        let mut last_was_erase = false;
+        for (stop, op) in boot.ops.iter().enumerate() {
+            let is_erase = matches!(op, Op::Erase(..));
+            if is_erase && !(last_was_erase && first.is_some_and(|first| first.area() == op.area())) {
+                first = Some(op);
+            }
+            last_was_erase = is_erase;
+            let erase = match op {
+                Op::Erase(..) => Some(op),
+                Op::Write(_, _, bytes) if bytes.len() <= FIELD => first,
+                Op::Write(..) => None,
+            };
+            let Some(Op::Erase(area, at, length)) = erase else {
+                continue;
+            };
+            let Some(trailer) = trailers[*area] else {
+                continue;
+            };
+            for (seed, done) in (0..).zip(edges(&trailer, *at as u32, *length as u32)) {
+                let mut flashes = states[stop].clone();
+                let (erased, rest) = flashes[*area][*at..at + length].split_at_mut(done as usize);
+                erased.fill(0xFF);
+                torn_erase(rest, seed);
+                let (_, started) = our_boot(&mut flashes, self.layout, None);
+                found.torn += 1;
+                if started != Some(boot.started) {
+                    found.fail(format!(
+                        "boot {number} of MCUboot, at {stop} torn in the erase of {at:#x} after {done:#x} bytes, starts {started:?}"
+                    ));
+                }
+            }
+        }
+    }
+
     /// This boot stage is stopped before each of its operations, where MCUboot knows only these states.
     fn leave(&self, found: &mut HandOvers, boot: usize, states: &[Flashes]) {
         let (operations, _) = our_boot(&mut states[0].clone(), self.layout, None);
@@ -284,6 +342,8 @@ pub struct HandOvers {
     trace: &'static str,
     /// Boots begun by MCUboot and finished by this boot stage.
     pub taken_over: u64,
+    /// Erases of MCUboot torn, and mended by this boot stage.
+    pub torn: u64,
     /// States in which this boot stage was stopped.
     pub left: u64,
     /// Those that are not as they should be.
@@ -313,11 +373,12 @@ impl fmt::Display for HandOvers {
         let Self {
             trace,
             taken_over,
+            torn,
             left,
             wrong,
             examples,
         } = self;
-        write!(f, "{trace:<40} {taken_over:>10} {left:>10} {wrong:>5}")?;
+        write!(f, "{trace:<40} {taken_over:>10} {torn:>10} {left:>10} {wrong:>5}")?;
         for example in examples {
             write!(f, "\n    WRONG: {example}")?;
         }
@@ -412,14 +473,18 @@ mod tests {
 
     #[test]
     fn mcuboot_can_be_stopped_and_stop_this_boot_stage_anywhere() {
-        let (mut taken_over, mut left) = (0, 0);
+        let (mut taken_over, mut torn, mut left) = (0, 0, 0);
         for trace in Trace::all() {
             let found = trace.hand_over();
             assert_eq!(found.wrong, 0, "{found}");
             taken_over += found.taken_over;
+            torn += found.torn;
             left += found.left;
         }
-        assert!(taken_over > 1200 && left > 900, "{taken_over} {left}");
+        assert!(
+            taken_over > 1200 && torn > 1000 && left > 900,
+            "{taken_over} {torn} {left}"
+        );
     }
 
     #[test]

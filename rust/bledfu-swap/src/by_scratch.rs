@@ -44,11 +44,11 @@
 //! * **Inside step 3** the torn erase may leave the magic of the scratch area and nothing else. So a complete job in the
 //!   primary goes before one in scratch, unless it is one that is kept in scratch. (MCUboot believes the scratch area.)
 //! * **Step 4'.** Until its third unit begins to erase the primary trailer that one is of no account: the scratch area is.
-//!   It stays so until record 2 stands in the primary. So a primary trailer that has the job and lacks only record 2 is
-//!   not erased again: torn, that could leave the magic and anything where the records are. MCUboot does erase it; after
-//!   a cut there the first two records count as well, since an erase that got as far as the third has mostly taken them.
+//!   It stays so until record 2 stands in the primary. If a cut came just before that, the unit is done again, and its
+//!   erase, torn, may leave the job with anything for records. So while scratch holds the job and both its records, the
+//!   first three in the primary count only if they are to the byte what is written there. (MCUboot takes any.)
 //! * **Inside the last erase of 4'** the magic of the scratch area may outlive its data. As soon as the primary holds the
-//!   job and its first three records, the scratch area is not believed any more, but erased (again). MCUboot believes it,
+//!   job and these three records, the scratch area is not believed any more, but erased (again). MCUboot believes it,
 //!   copies it over the primary and has no image left.
 //! * **Step 1 after a cut in the first unit of 4'** erases a scratch trailer that is whole. Torn, this can leave a record 0
 //!   over data that are gone. A record 0 alone is believed if nothing asks for an install any more (the second unit has
@@ -66,7 +66,7 @@
 //! * A record that cannot be written stops step 4', with the primary untouched or its data still in scratch.
 //! * A secondary slot may have larger write units than the primary: the last of them is filled up with erased bytes.
 
-use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
+use bledfu_slot::flash::{is_erased, program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::trailer::{
     can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
 };
@@ -177,12 +177,27 @@ fn recorded_in_primary<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorF
     if !plan.kept_in_scratch() {
         return records_until(flash, &plan.primary, 0, count);
     }
-    for offset in plan.first_records() {
-        if !is_written(flash, offset)? {
-            return Ok(0);
-        }
+    if !is_written(flash, plan.first_records()[2])? {
+        return Ok(0);
     }
     records_until(flash, &plan.primary, STATES, count)
+}
+
+/// Whether the first three records in the primary are whole: not torn, and not what a torn erase left.
+fn first_records_whole<F: Flash>(flash: &mut F, plan: &Plan) -> Result<bool, NorFlashErrorKind> {
+    let unit = plan.primary.status_unit() as usize;
+    for (offset, state) in plan.first_records().into_iter().zip(1..) {
+        let mut record = Aligned::<MAX_WRITE_SIZE>::erased();
+        let bytes = record.0.get_mut(..unit).unwrap_or_default();
+        read_bytes(flash, offset, bytes)?;
+        if bytes
+            .split_first()
+            .is_none_or(|(first, rest)| *first != state || !is_erased(rest))
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Number of units recorded in the scratch trailer.
@@ -252,12 +267,19 @@ impl Algorithm for ByScratch {
             Some((job, Plan::new(&layout, job.size)?))
         };
         let in_primary = job_in(primary);
+        let mut unless_in_scratch = None;
         if let Some((job, plan)) = in_primary {
             let done = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
             let torn = primary.copy_done == Flag::Bad;
             let mendable = done == plan.units() && can_repair(&plan.primary);
             if done > 0 && (!torn || mendable) && plausible(slots, &plan, done, secondary)? {
-                return Ok(Status::Underway(Job { done, ..job }));
+                let status = Status::Underway(Job { done, ..job });
+                if !plan.kept_in_scratch()
+                    || first_records_whole(slots.primary, &plan).map_err(SwapError::Primary)?
+                {
+                    return Ok(status);
+                }
+                unless_in_scratch = Some(status);
             }
         }
         let Some(spare) = layout.spare_trailer() else {
@@ -268,7 +290,9 @@ impl Algorithm for ByScratch {
         let asked = decide(primary, secondary) != SwapType::None;
         if let Some((job, plan)) = in_scratch {
             let done = recorded_in_scratch(slots.spare, &plan).map_err(SwapError::Spare)?;
-            if done > 0 && plausible(slots, &plan, done, secondary)? {
+            // Whoever moves the job to the primary has written both records here.
+            let least = if unless_in_scratch.is_some() { 2 } else { 1 };
+            if done >= least && plausible(slots, &plan, done, secondary)? {
                 let job = Job { done, ..job };
                 let doubtful = done == 1 && asked && doubtful(slots, &plan)?;
                 return Ok(if doubtful {
@@ -277,6 +301,9 @@ impl Algorithm for ByScratch {
                     Status::Underway(job)
                 });
             }
+        }
+        if let Some(status) = unless_in_scratch {
+            return Ok(status);
         }
         if let Some((job, plan)) = in_primary {
             let image_ok = job.swap_type == SwapType::Permanent;
@@ -399,38 +426,6 @@ fn move_job<F: Flash>(flash: &mut F, plan: &Plan, job: &Job) -> Result<(), NorFl
     write_magic(flash, layout)
 }
 
-/// Whether all that the third unit of step 4' puts into the primary is there, but for the record of it.
-fn lacks_only_its_record<P: Flash, X: Flash>(
-    primary: &mut P,
-    spare: &mut X,
-    plan: &Plan,
-    job: &Job,
-    layout: &Layout,
-) -> Result<bool, SwapError> {
-    let found = Trailer::read(primary, &plan.primary).map_err(SwapError::Primary)?;
-    let moved = Job {
-        committed: true,
-        done: 0,
-        ..*job
-    };
-    if job::stored(&found, layout) != Some(moved) || found.copy_done != Flag::Unset {
-        return Ok(false);
-    }
-    let [first, second, _] = plan.first_records();
-    let count = plan.primary.record_count();
-    let records = is_written(primary, first)
-        .and_then(|found| Ok(found && is_written(primary, second)?))
-        .and_then(|found| Ok(found && records_until(primary, &plan.primary, 2, count)? == 2))
-        .map_err(SwapError::Primary)?;
-    let Region { start, length, .. } = plan.region(0);
-    Ok(records
-        && is_equal(
-            (spare, 0, SwapError::Spare),
-            (primary, start, SwapError::Primary),
-            length,
-        )?)
-}
-
 /// Step 4 or 4': one region copied to its next place, and the record of it.
 fn do_unit<P: Flash, S: Flash, X: Flash>(
     slots: &mut Slots<'_, P, S, X>,
@@ -483,7 +478,6 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
             )?;
             copy_tail(*primary, *secondary, start + length - tail, tail, &plan.secondary)?;
         }
-        _ if in_scratch && lacks_only_its_record(*primary, *spare, plan, job, &slots.layout)? => {}
         _ => {
             let mut erased = end;
             if in_scratch {

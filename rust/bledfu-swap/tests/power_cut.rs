@@ -704,29 +704,30 @@ fn cut_before_the_third_record() -> Vec<(Device, usize, Ends, Story)> {
 }
 
 #[test]
-fn scratch_does_not_erase_a_primary_trailer_that_lacks_only_the_third_record() {
-    for (mut device, third, ends, story) in cut_before_the_third_record() {
-        device.power.record();
-        assert!(live(&mut device, story));
-        let first = &device.power.recorded()[0];
-        assert!(
-            matches!(first, Op::Write { chip: 'p', offset, .. } if *offset as usize == third),
-            "{first:?}"
-        );
-        finish_story(&mut device, story);
-        check_end(&mut device, &ends, false, story, "cut before the third record");
-    }
-}
-
-#[test]
-fn scratch_goes_on_from_scratch_when_mcuboot_was_cut_in_its_erase_of_that_trailer() {
+fn scratch_goes_on_from_scratch_when_the_erase_of_a_primary_with_the_job_was_torn() {
     let mut torn = 0;
-    for (mut device, third, ends, story) in cut_before_the_third_record() {
+    for (device, third, ends, story) in cut_before_the_third_record() {
         let sector = third / SECTOR * SECTOR;
-        if (device.layout.primary_trailer().magic() as usize) < sector + SECTOR {
-            device.primary.bytes[sector..third].fill(0xFF);
-            device.primary.bytes[third] = 0x7F;
-            let what = format!("{story:?} torn at {third:#x}");
+        if (device.layout.primary_trailer().magic() as usize) >= sector + SECTOR {
+            continue; // the magic goes first
+        }
+        let unit = device.layout.primary_trailer().status_unit() as usize;
+        let record = |state: u8, rest: u8| [vec![state], vec![rest; unit - 1]].concat();
+        for left in [
+            // The third record alone.
+            [vec![0xFF; 2 * unit], vec![0x7F]].concat(),
+            // All three with anything in them, and then more of them.
+            vec![0x7F; 3 * unit],
+            vec![0x7F; 9 * unit],
+            // Some of it as it should be, by chance.
+            [vec![0x7F; 2 * unit], record(3, 0xFF)].concat(),
+            [record(1, 0x7F), record(2, 0x7F), record(3, 0x7F)].concat(),
+        ] {
+            let erased = third - 2 * unit;
+            let mut device = device.fork();
+            device.primary.bytes[sector..erased].fill(0xFF);
+            device.primary.bytes[erased..erased + left.len()].copy_from_slice(&left);
+            let what = format!("{story:?} torn at {erased:#x}, {left:02x?}");
             assert!(live(&mut device, story), "{what}");
             check_other_image_kept(&device, &what);
             finish_story(&mut device, story);
@@ -734,7 +735,24 @@ fn scratch_goes_on_from_scratch_when_mcuboot_was_cut_in_its_erase_of_that_traile
             torn += 1;
         }
     }
-    assert!(torn > 20, "{torn}");
+    assert!(torn > 100, "{torn}");
+}
+
+#[test]
+fn scratch_is_not_needed_any_more_once_mcuboot_has_taken_a_torn_third_record_for_whole() {
+    for (mut device, third, ends, story) in cut_before_the_third_record() {
+        device.primary.bytes[third] = 0x07;
+        device.spare.bytes.fill(0xFF);
+        assert!(live(&mut device, story));
+        finish_story(&mut device, story);
+        check_end(
+            &mut device,
+            &ends,
+            false,
+            story,
+            "third record torn, scratch erased",
+        );
+    }
 }
 
 /// While its magic stands, MCUboot takes the scratch area for true, and copies it over the primary.
