@@ -182,6 +182,16 @@ fn large(algorithm: Algorithm) -> Shape {
     Shape { spare, ..LARGE }
 }
 
+/// Bytes of the old and the new image; `u32::MAX` is the largest there can be.
+fn sizes(algorithm: Algorithm) -> &'static [[u32; 2]] {
+    const MAX: u32 = u32::MAX;
+    match algorithm {
+        // Both end in the region that is exchanged first: in its last sector, or one of them a sector below.
+        Algorithm::SwapScratch => &[[5000, 9000], [9000, 2000], [5000, MAX], [MAX, MAX], [MAX, 27_000]],
+        _ => &[[5000, 9000], [9000, 2000], [5000, MAX], [MAX, MAX]],
+    }
+}
+
 /// A device with an old image that runs, and a new one that is requested.
 #[derive(Clone)]
 struct Device<const W: usize> {
@@ -388,7 +398,7 @@ const fn reverts(layout: &Layout) -> bool {
 }
 
 /// Bytes of the largest program that writes fields of a trailer, and no part of an image.
-const FIELD: u32 = 64;
+pub(crate) const FIELD: u32 = 64;
 
 /// Operations of a recovery that may be about what was cut.
 const FIRST_OPERATIONS: usize = 3;
@@ -429,6 +439,7 @@ pub(crate) fn edges(trailer: &TrailerLayout, address: u32, length: u32) -> Vec<u
     ];
     records
         .chain(fields)
+        .chain(trailer.tlv_sizes())
         .flat_map(|at| [Some(at), at.checked_sub(TORN_ERASE_BORDER as u32)])
         .filter_map(|at| at?.checked_sub(address))
         .filter(|done| *done < length)
@@ -490,6 +501,7 @@ impl Job {
         let operations = undisturbed(&mut device, story, &mut row);
         row.operations = operations.len() as u64;
         let mut random = Random::new(row.operations);
+        let mut was_copy = false;
         for (number, (kind, length)) in operations.iter().enumerate() {
             let number = number as u64;
             for tear in tears(*kind, *length, number, thorough) {
@@ -518,8 +530,10 @@ impl Job {
                     }
                     row.second_cuts += 1;
                 };
-                // The recovery may erase again what was complete but for the operation that was cut.
-                if thorough && (*kind == OpKind::Erase || *length <= FIELD) {
+                // The recovery may erase again what was complete but for the operation that was cut. Between the parts of a
+                // long copy it is the same each time.
+                let in_copy = *kind == OpKind::Program && *length > FIELD && was_copy;
+                if thorough && tear == Tear::Before && !in_copy {
                     for op in recovery.iter().take(FIRST_OPERATIONS) {
                         for (done, seed) in start.trailer_edges(op).into_iter().zip(1..) {
                             again(op.number, (f64::from(done) + 0.5) / f64::from(op.length), seed);
@@ -529,9 +543,13 @@ impl Job {
                 if tear == Tear::Before {
                     continue;
                 }
-                // Second cuts in the recovery: every fifth of its operations on small devices, a few on large ones.
+                // Second cuts in the recovery: every few of its operations on small devices, a few in all on large ones.
                 let limit = recovery.len() as u64;
-                let every = if thorough { 5 } else { 997 };
+                let every = if thorough {
+                    5 + operations.len() as u64 / 40
+                } else {
+                    997
+                };
                 let mut second = random.bits() % every;
                 while second < limit {
                     let fraction = (random.bits() % 100) as f64 / 100.0;
@@ -539,6 +557,7 @@ impl Job {
                     second += every;
                 }
             }
+            was_copy = *kind == OpKind::Program && *length > FIELD;
         }
         Some(row)
     }
@@ -622,10 +641,7 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
                 thorough,
             };
             for shape in shapes(algorithm) {
-                // The larger image in either place, and the largest there can be.
-                for sizes in [[5000, 9000], [9000, 2000], [5000, u32::MAX]] {
-                    jobs.push(job(shape, sizes, true));
-                }
+                jobs.extend(sizes(algorithm).iter().map(|sizes| job(shape, *sizes, true)));
             }
             if args.full {
                 jobs.push(job(large(algorithm), [475_384, 401_408], false));
@@ -701,7 +717,7 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The second table: installs begun by MCUboot or by this boot stage, for the other one to finish. Returns the wrong ones.
+/// The second table: installs begun by MCUboot or by this boot stage, for the other one to finish. Returns the number of wrong ones.
 fn hand_over(args: &CutArgs) -> u64 {
     let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
     let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();

@@ -4,8 +4,9 @@
 //!
 //! * MCUboot is stopped after each of its operations, and this boot stage goes on: it must start the image that MCUboot
 //!   starts, and leave the bytes that MCUboot leaves.
-//! * MCUboot is stopped inside an erase, torn at a field or record of a trailer: this boot stage must start that image all
-//!   the same. The erase may be one done for the second time, because the record of what followed it is missing.
+//! * MCUboot is stopped inside an erase, torn just before a field or record of a trailer: this boot stage must start that
+//!   image all the same, and leave the same images. The erase may be one done for the second time, because MCUboot was
+//!   stopped before all was written that follows it.
 //! * This boot stage is stopped before each of its operations: what is in the flashes then must be a state that MCUboot passes
 //!   through as well, so that MCUboot can go on from it. This is what most of the order inside a step is for: this boot
 //!   stage itself would often find its way from another state, too.
@@ -16,7 +17,7 @@ use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, SoftCrypto};
 use bledfu_swap::{boot, BootConfig, Downgrade};
 use sha2::{Digest, Sha256};
 
-use crate::cut::edges;
+use crate::cut::{edges, FIELD};
 use crate::nor::torn_erase;
 use crate::plain::Plain;
 use crate::power::{Power, Tear};
@@ -55,30 +56,26 @@ const TRACES: [(&str, &str); 15] = traces![
 /// The unit in which traces count sizes, in bytes.
 const SECTOR: usize = 4096;
 
-/// Bytes of the largest program that writes fields or records of a trailer.
-const FIELD: usize = 32;
-
 /// Primary, secondary and scratch.
 type Flashes = [Vec<u8>; 3];
 
-/// One operation of MCUboot, on one of the flashes.
+/// One operation of MCUboot: which of the flashes, where.
 enum Op {
-    /// Bytes from an offset on.
-    Erase(usize, usize, usize),
-    Write(usize, usize, Vec<u8>),
+    Erase { area: usize, at: usize, length: usize },
+    Write { area: usize, at: usize, bytes: Vec<u8> },
 }
 
 impl Op {
     fn area(&self) -> usize {
         match self {
-            Self::Erase(area, ..) | Self::Write(area, ..) => *area,
+            Self::Erase { area, .. } | Self::Write { area, .. } => *area,
         }
     }
 
     fn apply(&self, flashes: &mut Flashes) {
         match self {
-            Self::Erase(area, at, length) => flashes[*area][*at..*at + length].fill(0xFF),
-            Self::Write(area, at, bytes) => {
+            Self::Erase { area, at, length } => flashes[*area][*at..*at + length].fill(0xFF),
+            Self::Write { area, at, bytes } => {
                 for (cell, byte) in flashes[*area][*at..].iter_mut().zip(bytes) {
                     *cell &= byte;
                 }
@@ -190,16 +187,27 @@ impl Trace {
                     });
                     continue;
                 }
-                ["E", of, at] => Op::Erase(area(of), number(at), erase[area(of)] * SECTOR),
+                ["E", of, at] => Op::Erase {
+                    area: area(of),
+                    at: number(at),
+                    length: erase[area(of)] * SECTOR,
+                },
                 ["W", to, at, bytes] => {
                     let bytes = (0..bytes.len() / 2).map(|i| number(&bytes[2 * i..2 * i + 2]) as u8);
-                    Op::Write(area(to), number(at), bytes.collect())
+                    Op::Write {
+                        area: area(to),
+                        at: number(at),
+                        bytes: bytes.collect(),
+                    }
                 }
                 ["C", to, at, length, "image", which, from] => {
                     let erased = std::iter::repeat(&0xFF);
                     let bytes = image(which).iter().chain(erased).skip(number(from));
-                    let bytes = bytes.take(number(length)).copied().collect();
-                    Op::Write(area(to), number(at), bytes)
+                    Op::Write {
+                        area: area(to),
+                        at: number(at),
+                        bytes: bytes.take(number(length)).copied().collect(),
+                    }
                 }
                 _ => panic!("{name}: {line}"),
             };
@@ -256,18 +264,10 @@ impl Trace {
     /// MCUboot 2.2 is stopped, and a build for the trailer of 2.3 goes on: the same but for the trailers.
     fn take_over_for_2_3(&self, found: &mut HandOvers, boot: usize, version: u8, states: &[Flashes]) {
         let end = &states[states.len() - 1];
-        let trailers = [self.layout.primary_trailer(), self.layout.secondary_trailer()];
         for (stop, state) in states[..states.len() - 1].iter().enumerate() {
             let mut flashes = state.clone();
             let (_, started) = our_boot(&mut flashes, self.layout.with_tlv_sizes(), None);
-            let same = trailers
-                .iter()
-                .zip(&flashes)
-                .zip(end)
-                .all(|((trailer, found), end)| {
-                    let bound = trailer.first_sector() as usize;
-                    found[..bound] == end[..bound]
-                });
+            let same = self.same_images(&flashes, end);
             found.count_taken_over(started == Some(version) && same, || {
                 format!(
                     "boot {boot} of MCUboot, stopped after {stop}, ends otherwise with the trailer of 2.3"
@@ -276,9 +276,19 @@ impl Trace {
         }
     }
 
+    /// The images that stand in the slots in the end stand there as well.
+    fn same_images(&self, found: &Flashes, end: &Flashes) -> bool {
+        let places = [(0, 0), (1, 0), (1, self.layout.secondary().sector_size as usize)];
+        IMAGES.iter().all(|image| {
+            places.iter().all(|(area, at)| {
+                !end[*area][*at..].starts_with(image) || found[*area][*at..].starts_with(image)
+            })
+        })
+    }
+
     /// MCUboot is stopped inside an erase: the next one, or one that it begins again because it was stopped behind it, before
     /// all was written that goes with it.
-    fn take_over_torn(&self, found: &mut HandOvers, number: usize, boot: &Boot, states: &[Flashes]) {
+    fn take_over_torn(&self, found: &mut HandOvers, index: usize, boot: &Boot, states: &[Flashes]) {
         let trailers = [
             Some(self.layout.primary_trailer()),
             Some(self.layout.secondary_trailer()),
@@ -287,18 +297,19 @@ impl Trace {
         // The first of the erases that follow each other in one area, with what is programmed then.
         let mut first: Option<&Op> = None;
         let mut last_was_erase = false;
+        let end = &states[states.len() - 1];
         for (stop, op) in boot.ops.iter().enumerate() {
-            let is_erase = matches!(op, Op::Erase(..));
+            let is_erase = matches!(op, Op::Erase { .. });
             if is_erase && !(last_was_erase && first.is_some_and(|first| first.area() == op.area())) {
                 first = Some(op);
             }
             last_was_erase = is_erase;
             let erase = match op {
-                Op::Erase(..) => Some(op),
-                Op::Write(_, _, bytes) if bytes.len() <= FIELD => first,
-                Op::Write(..) => None,
+                Op::Erase { .. } => Some(op),
+                Op::Write { bytes, .. } if bytes.len() <= FIELD as usize => first,
+                Op::Write { .. } => None,
             };
-            let Some(Op::Erase(area, at, length)) = erase else {
+            let Some(Op::Erase { area, at, length }) = erase else {
                 continue;
             };
             let Some(trailer) = trailers[*area] else {
@@ -311,9 +322,9 @@ impl Trace {
                 torn_erase(rest, seed);
                 let (_, started) = our_boot(&mut flashes, self.layout, None);
                 found.torn += 1;
-                if started != Some(boot.started) {
+                if started != Some(boot.started) || !self.same_images(&flashes, end) {
                     found.fail(format!(
-                        "boot {number} of MCUboot, at {stop} torn in the erase of {at:#x} after {done:#x} bytes, starts {started:?}"
+                        "boot {index} of MCUboot, at {stop} torn in the erase of {at:#x} after {done:#x} bytes, starts {started:?}"
                     ));
                 }
             }

@@ -46,14 +46,17 @@
 //! * **Step 4'.** Until its third unit begins to erase the primary trailer that one is of no account: the scratch area is.
 //!   It stays so until record 2 stands in the primary. If a cut came just before that, the unit is done again, and its
 //!   erase, torn, may leave the job with anything for records. So while scratch holds the job and both its records, the
-//!   first three in the primary count only if they are to the byte what is written there. (MCUboot takes any.)
+//!   primary counts only with the first three and no others, to the byte what is written there. (MCUboot believes the
+//!   scratch area as long as its magic stands, and erases the primary even if it has all three. That erase, torn, and
+//!   taken up here, may end with the image before.)
 //! * **Inside the last erase of 4'** the magic of the scratch area may outlive its data. As soon as the primary holds the
 //!   job and these three records, the scratch area is not believed any more, but erased (again). MCUboot believes it,
 //!   copies it over the primary and has no image left.
 //! * **Step 1 after a cut in the first unit of 4'** erases a scratch trailer that is whole. Torn, this can leave a record 0
-//!   over data that are gone. A record 0 alone is believed if nothing asks for an install any more (the second unit has
-//!   begun), or if the data in scratch are those in the secondary, or if the secondary holds those of the primary by now,
-//!   or if the secondary holds no valid image (it has been touched). Else everything begins again.
+//!   over data that are gone, or anything in the places of both. A record 0 alone is believed if nothing asks for an
+//!   install any more (the second unit has begun), or if the data in scratch are those in the secondary, or if the
+//!   secondary holds those of the primary by now, or if the secondary holds no valid image (it has been touched). Two
+//!   records of which none is whole are believed in all these cases but the second. Else everything begins again.
 //! * **The second unit** erases the secondary trailer. A magic that outlives its flags in it does not count: there is a
 //!   record by then.
 //! * **Inside step 5** a torn `copy_done` is written again, as with swap using move.
@@ -66,7 +69,7 @@
 //! * A record that cannot be written stops step 4', with the primary untouched or its data still in scratch.
 //! * A secondary slot may have larger write units than the primary: the last of them is filled up with erased bytes.
 
-use bledfu_slot::flash::{is_erased, program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
+use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::trailer::{
     can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
 };
@@ -76,7 +79,7 @@ use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::decide;
 use crate::job::{self, has_header};
-use crate::status::{records_until, write_record};
+use crate::status::{read_record, record_bytes, records_until, write_record, ERASED_RECORD};
 use crate::steps::{copy, is_equal, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
 
 /// Swap using scratch.
@@ -183,16 +186,23 @@ fn recorded_in_primary<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorF
     records_until(flash, &plan.primary, STATES, count)
 }
 
-/// Whether the first three records in the primary are whole: not torn, and not what a torn erase left.
-fn first_records_whole<F: Flash>(flash: &mut F, plan: &Plan) -> Result<bool, NorFlashErrorKind> {
-    let unit = plan.primary.status_unit() as usize;
+/// Whether the first three records in the primary are what is written there, and not what a torn erase left. MCUboot copies
+/// the first two as they are in scratch: torn, if they were torn there.
+fn first_records_whole<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    plan: &Plan,
+) -> Result<bool, SwapError> {
+    let unit = plan.primary.status_unit();
     for (offset, state) in plan.first_records().into_iter().zip(1..) {
-        let mut record = Aligned::<MAX_WRITE_SIZE>::erased();
-        let bytes = record.0.get_mut(..unit).unwrap_or_default();
-        read_bytes(flash, offset, bytes)?;
-        if bytes
-            .split_first()
-            .is_none_or(|(first, rest)| *first != state || !is_erased(rest))
+        let record = read_record(slots.primary, offset, unit).map_err(SwapError::Primary)?;
+        if record == record_bytes(state) {
+            continue;
+        }
+        let index = u32::from(state) - 1;
+        let copied = plan.scratch.status_start() + index * unit;
+        if index > 1
+            || record == ERASED_RECORD
+            || record != read_record(slots.spare, copied, unit).map_err(SwapError::Spare)?
         {
             return Ok(false);
         }
@@ -207,6 +217,26 @@ fn recorded_in_scratch<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorF
         return Ok(0);
     }
     Ok(1 + u32::from(is_written(flash, first + plan.scratch.status_unit())?))
+}
+
+/// Whether neither of the two records in scratch is what is written there.
+fn scratch_records_torn<F: Flash>(flash: &mut F, plan: &Plan) -> Result<bool, NorFlashErrorKind> {
+    let (start, unit) = (plan.scratch.status_start(), plan.scratch.status_unit());
+    Ok(read_record(flash, start, unit)? != record_bytes(1)
+        && read_record(flash, start + unit, unit)? != record_bytes(2))
+}
+
+/// Whether the secondary holds what the primary has in the first region, as it does after the second unit.
+fn first_region_moved<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    plan: &Plan,
+) -> Result<bool, SwapError> {
+    let Region { start, length, .. } = plan.region(0);
+    is_equal(
+        (slots.primary, start, SwapError::Primary),
+        (slots.secondary, start, SwapError::Secondary),
+        length,
+    )
 }
 
 /// Whether the records say what a job can have come to; the trailers are those found.
@@ -274,11 +304,11 @@ impl Algorithm for ByScratch {
             let mendable = done == plan.units() && can_repair(&plan.primary);
             if done > 0 && (!torn || mendable) && plausible(slots, &plan, done, secondary)? {
                 let status = Status::Underway(Job { done, ..job });
-                if !plan.kept_in_scratch()
-                    || first_records_whole(slots.primary, &plan).map_err(SwapError::Primary)?
-                {
+                let just_moved = done == STATES && !torn && first_records_whole(slots, &plan)?;
+                if !plan.kept_in_scratch() || just_moved {
                     return Ok(status);
                 }
+                // Further on there is no job in scratch any more, unless this is what a torn erase left.
                 unless_in_scratch = Some(status);
             }
         }
@@ -294,7 +324,14 @@ impl Algorithm for ByScratch {
             let least = if unless_in_scratch.is_some() { 2 } else { 1 };
             if done >= least && plausible(slots, &plan, done, secondary)? {
                 let job = Job { done, ..job };
-                let doubtful = done == 1 && asked && doubtful(slots, &plan)?;
+                let doubtful = match done {
+                    _ if !asked => false,
+                    1 => doubtful(slots, &plan)?,
+                    _ => {
+                        scratch_records_torn(slots.spare, &plan).map_err(SwapError::Spare)?
+                            && !first_region_moved(slots, &plan)?
+                    }
+                };
                 return Ok(if doubtful {
                     Status::Doubtful(job)
                 } else {
@@ -413,8 +450,8 @@ fn move_job<F: Flash>(flash: &mut F, plan: &Plan, job: &Job) -> Result<(), NorFl
     let unit = layout.status_unit() as usize;
     let mut bytes = Aligned::<{ 2 * MAX_WRITE_SIZE }>::erased();
     for (record, state) in bytes.0.chunks_mut(unit).zip([1, 2]) {
-        if let Some(first) = record.first_mut() {
-            *first = state;
+        for (cell, byte) in record.iter_mut().zip(record_bytes(state)) {
+            *cell = byte;
         }
     }
     flash.write(records, bytes.0.get(..2 * unit).unwrap_or_default())?;

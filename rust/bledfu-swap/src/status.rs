@@ -6,8 +6,9 @@
 //! record i, at status_start + i * W:   nn ff ff ..      nn = state number; a reader asks only whether it is erased
 //! ```
 //! A record torn in its first byte is erased (the unit is done again) or not (the unit was complete before): both right.
+//! Swap using scratch looks at its first three to the byte, see there.
 
-use bledfu_slot::flash::{program_padded, read_bytes, Aligned};
+use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::TrailerLayout;
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
@@ -29,6 +30,30 @@ pub fn write_record<F: NorFlash>(
     }
     let offset = layout.status_start() + index * layout.status_unit();
     program_padded(flash, offset, &[state], layout.status_unit())
+}
+
+/// A record that was not written.
+pub const ERASED_RECORD: [u8; MAX_WRITE_SIZE] = [0xFF; MAX_WRITE_SIZE];
+
+/// What [`read_record`] finds where a record with this state number was written.
+pub const fn record_bytes(state: u8) -> [u8; MAX_WRITE_SIZE] {
+    let mut bytes = ERASED_RECORD;
+    bytes[0] = state;
+    bytes
+}
+
+/// Reads a record of `unit` bytes, which are followed by erased ones in the result.
+///
+/// # Errors
+/// The flash's error.
+pub fn read_record<F: ReadNorFlash>(
+    flash: &mut F,
+    offset: u32,
+    unit: u32,
+) -> Result<[u8; MAX_WRITE_SIZE], F::Error> {
+    let mut bytes = ERASED_RECORD;
+    read_bytes(flash, offset, bytes.get_mut(..unit as usize).unwrap_or_default())?;
+    Ok(bytes)
 }
 
 /// Number of records up to and including the last one written among records `from..to`; `from` if there is none.

@@ -123,11 +123,11 @@ impl Device {
         self.primary.bytes.starts_with(&self.old)
     }
 
-    /// The trailer of a swap of three sectors that this device never began, with its first records.
-    fn load_foreign_job(&mut self, records: u32) {
+    /// The trailer of a swap of so many bytes that this device never began, with its first records.
+    fn load_foreign_job(&mut self, size: u32, records: u32) {
         let layout = self.layout.primary_trailer();
         trailer::write_swap_info(&mut self.primary, &layout, SwapType::Test).unwrap();
-        trailer::write_swap_size(&mut self.primary, &layout, 11_000).unwrap();
+        trailer::write_swap_size(&mut self.primary, &layout, size).unwrap();
         trailer::write_magic(&mut self.primary, &layout).unwrap();
         for record in 0..records {
             let at = layout.status_start() + record * layout.status_unit();
@@ -151,7 +151,7 @@ fn records_beside_a_request_are_not_those_of_its_swap() {
     for algorithm in SWAPS {
         for records in 2..=9 {
             let mut device = Device::pending(algorithm);
-            device.load_foreign_job(records);
+            device.load_foreign_job(11_000, records);
             let what = format!("{algorithm:?} {records}");
             assert_eq!(device.boot().unwrap().action, installed(SwapType::Test), "{what}");
             assert!(
@@ -167,12 +167,28 @@ fn records_of_a_swap_whose_images_are_not_there_are_not_believed() {
     for algorithm in SWAPS {
         for records in 1..9 {
             let mut device = Device::new(algorithm);
-            device.load_foreign_job(records);
+            device.load_foreign_job(11_000, records);
             let report = device.boot().unwrap();
             assert_eq!(report.image.header.version.major, 1);
             assert!(device.runs_old(), "{algorithm:?} {records}");
             assert!(is_erased(&device.secondary.bytes), "{algorithm:?} {records}");
         }
+    }
+}
+
+#[test]
+fn a_job_on_its_way_from_scratch_to_the_primary_is_not_taken_up_without_either() {
+    for records in 0..3 {
+        let mut device = Device::new(Algorithm::SwapScratch);
+        device.secondary.load(0, &device.new.clone());
+        // So large that the trailer's sector is exchanged as well.
+        device.load_foreign_job(0xF800, records);
+        let found = [device.primary.bytes.clone(), device.secondary.bytes.clone()];
+        assert_eq!(device.boot().unwrap().image.header.version.major, 1);
+        assert!(
+            [device.primary.bytes, device.secondary.bytes] == found,
+            "{records} records"
+        );
     }
 }
 

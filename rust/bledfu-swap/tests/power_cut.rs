@@ -739,19 +739,119 @@ fn scratch_goes_on_from_scratch_when_the_erase_of_a_primary_with_the_job_was_tor
 }
 
 #[test]
-fn scratch_is_not_needed_any_more_once_mcuboot_has_taken_a_torn_third_record_for_whole() {
+fn scratch_is_not_taken_up_again_when_mcuboot_has_copied_a_torn_record_from_it() {
+    for (device, third, ends, story) in cut_before_the_third_record() {
+        let (primary, spare) = (
+            device.layout.primary_trailer(),
+            device.layout.spare_trailer().unwrap(),
+        );
+        let unit = primary.status_unit() as usize;
+        let first = spare.status_start() as usize;
+        let copied = (0..third)
+            .rev()
+            .find(|at| device.primary.bytes[*at] == 1 && device.primary.bytes[at + unit] == 2)
+            .unwrap();
+        // The last erase of the scratch area has not begun; has begun; has left one of its records; or its magic alone.
+        for erased in [
+            0,
+            1,
+            first,
+            first + unit,
+            first + 2 * unit,
+            spare.slot_size() as usize,
+        ] {
+            let mut device = device.fork();
+            device.spare.bytes[first] = 0x7F;
+            device.primary.bytes[copied] = 0x7F;
+            device.primary.bytes[third] = 3;
+            device.spare.bytes[..erased].fill(0xFF);
+            let what = format!("{story:?}, {erased:#x} bytes of scratch erased");
+            assert!(live(&mut device, story), "{what}");
+            check_other_image_kept(&device, &what);
+            finish_story(&mut device, story);
+            // As torn as ever; a revert has written its own.
+            device.primary.bytes[copied] = ends.as_told.primary.bytes[copied];
+            check_end(&mut device, &ends, false, story, &what);
+        }
+    }
+}
+
+#[test]
+fn scratch_with_its_first_record_alone_is_older_than_a_primary_with_the_third() {
     for (mut device, third, ends, story) in cut_before_the_third_record() {
+        let spare = device.layout.spare_trailer().unwrap();
+        let second = (spare.status_start() + spare.status_unit()) as usize;
+        // Torn, so that it does not count to the byte.
         device.primary.bytes[third] = 0x07;
-        device.spare.bytes.fill(0xFF);
+        device.spare.bytes[second..second + spare.status_unit() as usize].fill(0xFF);
+        device.spare.bytes[..second - spare.status_unit() as usize].fill(0xFF);
         assert!(live(&mut device, story));
         finish_story(&mut device, story);
-        check_end(
-            &mut device,
-            &ends,
-            false,
-            story,
-            "third record torn, scratch erased",
-        );
+        check_end(&mut device, &ends, false, story, "one record left in scratch");
+    }
+}
+
+/// The request or the revert stands, so the area is erased, and everything begins again.
+#[test]
+fn scratch_does_not_believe_two_records_that_a_torn_erase_left_over_nothing() {
+    for layout in scratch_layouts() {
+        let spare = layout.spare_trailer().unwrap();
+        let records = spare.status_start() as usize;
+        for (old, new) in scratch_sizes(&layout) {
+            for story in STORIES {
+                let start = pending(layout, story, old, new);
+                let ends = Ends::of(&start, story);
+                let mut whole = start.fork();
+                whole.power.record();
+                assert!(live(&mut whole, story));
+                let magic = whole.power.recorded().iter().position(
+                    |op| matches!(op, Op::Write { chip: 'x', offset, .. } if *offset == spare.magic()),
+                );
+                let mut device = start.fork();
+                device.power.cut_at(magic.unwrap() as u64 + 1, Tear::Before);
+                assert!(!live(&mut device, story));
+                device.power.on();
+                device.spare.bytes[records..records + 2 * spare.status_unit() as usize].fill(0x7F);
+                let what = format!("{story:?} {old} {new} {layout:?}");
+                assert!(live(&mut device, story), "{what}");
+                check_other_image_kept(&device, &what);
+                finish_story(&mut device, story);
+                check_end(&mut device, &ends, false, story, &what);
+            }
+        }
+    }
+}
+
+/// A revert is asked for until the primary trailer is erased; by then nothing but the data tells these records from garbage.
+#[test]
+fn scratch_goes_on_after_both_its_records_were_torn() {
+    for layout in scratch_layouts() {
+        let spare = layout.spare_trailer().unwrap();
+        let records = [spare.status_start(), spare.status_start() + spare.status_unit()];
+        let largest = scratch_sizes(&layout)[0].1;
+        let start = pending(layout, Story::Revert, largest, largest);
+        let ends = Ends::of(&start, Story::Revert);
+        let mut under_test = start.fork();
+        assert!(live(&mut under_test, Story::Revert));
+        let mut whole = under_test.fork();
+        whole.power.record();
+        assert!(live(&mut whole, Story::Revert));
+        let second = whole
+            .power
+            .recorded()
+            .iter()
+            .position(|op| matches!(op, Op::Write { chip: 'x', offset, .. } if *offset == records[1]));
+        let mut device = under_test.fork();
+        device.power.cut_at(second.unwrap() as u64, Tear::Before);
+        assert!(!live(&mut device, Story::Revert));
+        device.power.on();
+        device.spare.bytes[records[0] as usize] = 0x15;
+        device.spare.bytes[records[1] as usize] = 0xEA;
+        let what = format!("{layout:?}");
+        assert!(live(&mut device, Story::Revert), "{what}");
+        check_other_image_kept(&device, &what);
+        finish_story(&mut device, Story::Revert);
+        check_end(&mut device, &ends, true, Story::Revert, &what);
     }
 }
 
