@@ -738,6 +738,28 @@ fn scratch_goes_on_from_scratch_when_the_erase_of_a_primary_with_the_job_was_tor
     assert!(torn > 100, "{torn}");
 }
 
+/// MCUboot erases the primary even when the third record stands, a trailer of two sectors from the upper one down.
+#[test]
+fn scratch_goes_on_from_scratch_when_mcuboot_has_torn_the_upper_sector_of_the_trailer() {
+    let mut torn = 0;
+    for (mut device, third, ends, story) in cut_before_the_third_record() {
+        let upper = (third / SECTOR + 1) * SECTOR;
+        if (device.layout.primary_trailer().magic() as usize) < upper {
+            continue;
+        }
+        device.primary.bytes[third] = 3;
+        let first = (upper - third).next_multiple_of(device.layout.primary_trailer().status_unit() as usize);
+        device.primary.bytes[third + first] = 0x7F;
+        let what = format!("{story:?} torn at {:#x}", third + first);
+        assert!(live(&mut device, story), "{what}");
+        check_other_image_kept(&device, &what);
+        finish_story(&mut device, story);
+        check_end(&mut device, &ends, false, story, &what);
+        torn += 1;
+    }
+    assert!(torn > 0, "{torn}");
+}
+
 #[test]
 fn scratch_is_not_taken_up_again_when_mcuboot_has_copied_a_torn_record_from_it() {
     for (device, third, ends, story) in cut_before_the_third_record() {
