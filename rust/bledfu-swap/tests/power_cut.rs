@@ -761,6 +761,36 @@ fn scratch_goes_on_from_scratch_when_mcuboot_has_torn_the_upper_sector_of_the_tr
 }
 
 #[test]
+fn scratch_does_not_finish_the_update_before_when_its_trailer_was_torn_in_the_next() {
+    for layout in scratch_layouts() {
+        let largest = scratch_sizes(&layout)[0].1;
+        let mut start = pending(layout, Story::Permanent, largest, largest);
+        finish_story(&mut start, Story::Permanent);
+        std::mem::swap(&mut start.old, &mut start.new);
+        start.upload(true);
+        start.power.on();
+        let ends = Ends::of(&start, Story::Permanent);
+        let mut whole = start.fork();
+        whole.power.record();
+        assert!(live(&mut whole, Story::Permanent));
+        let erase = whole.power.recorded();
+        let erase = erase
+            .iter()
+            .position(|op| matches!(op, Op::Erase { chip: 'p', .. }));
+        let mut device = start.fork();
+        device.power.cut_at(erase.unwrap() as u64, Tear::Before);
+        assert!(!live(&mut device, Story::Permanent));
+        device.power.on();
+        device.primary.bytes[layout.primary_trailer().copy_done() as usize] = 0x7F;
+        let what = format!("{layout:?}");
+        assert!(live(&mut device, Story::Permanent), "{what}");
+        check_other_image_kept(&device, &what);
+        finish_story(&mut device, Story::Permanent);
+        check_end(&mut device, &ends, false, Story::Permanent, &what);
+    }
+}
+
+#[test]
 fn scratch_is_not_taken_up_again_when_mcuboot_has_copied_a_torn_record_from_it() {
     for (device, third, ends, story) in cut_before_the_third_record() {
         let (primary, spare) = (
