@@ -850,9 +850,14 @@ fn scratch_does_not_believe_two_records_that_a_torn_erase_left_over_nothing() {
         let spare = layout.spare_trailer().unwrap();
         let records = spare.status_start() as usize;
         for (old, new) in scratch_sizes(&layout) {
-            for story in STORIES {
-                let start = pending(layout, story, old, new);
+            // With a request; and with a revert that is due, which the secondary's trailer says nothing of.
+            for (story, resets) in [(Story::Revert, 0), (Story::Permanent, 0), (Story::Revert, 1)] {
+                let mut start = pending(layout, story, old, new);
                 let ends = Ends::of(&start, story);
+                for _ in 0..resets {
+                    assert!(live(&mut start, story));
+                }
+                start.power.on();
                 let mut whole = start.fork();
                 whole.power.record();
                 assert!(live(&mut whole, story));
