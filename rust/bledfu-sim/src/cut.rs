@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, TrailerLayout, Version};
 use bledfu_swap::{boot, BootConfig, BootReport, Downgrade};
@@ -363,6 +364,20 @@ impl<const W: usize> Device<W> {
         }
     }
 
+    /// With copy, the place that does not take the next update holds the running image. True with all others.
+    fn spares_the_copy(&mut self, running: usize) -> bool {
+        if self.layout.algorithm() != Algorithm::Copy {
+            return true;
+        }
+        let places = (&mut self.secondary, &mut self.spare);
+        let kept = match roles::incoming(&mut self.primary, places.0, places.1, &self.layout) {
+            Ok(Place::First) => &self.spare,
+            Ok(Place::Second) => &self.secondary,
+            Err(_) => return false,
+        };
+        kept.cells.starts_with(&self.images[running])
+    }
+
     /// The image in the primary slot is complete, and not confirmed.
     fn revert_is_due(&mut self) -> bool {
         Trailer::read(&mut self.primary, &self.layout.primary_trailer()).is_ok_and(|found| {
@@ -386,9 +401,12 @@ impl<const W: usize> Device<W> {
             Story::Confirm if self.unconfirmed && self.runs(0) => 0,
             Story::Confirm | Story::Permanent => 1,
         };
-        match self.runs(wanted) {
+        if !self.runs(wanted) {
+            return Err(format!("{} ends with the other image", story.name()));
+        }
+        match self.spares_the_copy(wanted) {
             true => Ok(()),
-            false => Err(format!("{} ends with the other image", story.name())),
+            false => Err("the next update goes over the copy of the running image".into()),
         }
     }
 }
