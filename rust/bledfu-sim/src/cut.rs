@@ -15,7 +15,7 @@ use std::time::Duration;
 use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, TrailerLayout, Version};
-use bledfu_swap::{boot, BootConfig, BootReport, Downgrade};
+use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
@@ -290,27 +290,13 @@ impl<const W: usize> Device<W> {
         requested.expect("an erased trailer");
     }
 
-    fn boot(&mut self) -> Result<BootReport, String> {
-        let policy = ImagePolicy {
-            keys: &[],
-            trusted_digests: &self.digests,
-            unsigned: false,
-        };
-        let config = BootConfig {
-            layout: self.layout,
-            policy,
-            downgrade: Downgrade::Allowed,
-            verify_primary: true,
-        };
-        boot(
-            &mut self.primary,
-            &mut self.secondary,
-            &mut self.spare,
-            &config,
-            &SoftCrypto,
-            &mut |_| {},
+    fn boot(&mut self) -> Result<BootReport, BootError> {
+        let Self { layout, digests, .. } = *self;
+        boot_trusting(
+            &digests,
+            layout,
+            [&mut self.primary, &mut self.secondary, &mut self.spare],
         )
-        .map_err(|error| error.to_string())
     }
 
     fn runs(&self, index: usize) -> bool {
@@ -322,7 +308,7 @@ impl<const W: usize> Device<W> {
         self.unconfirmed |= self.revert_is_due();
         match self.boot() {
             Err(_) if self.power.is_off() => return Ok(false),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.to_string()),
             Ok(_) => {}
         }
         if !self.runs(0) && !self.runs(1) {
@@ -413,6 +399,25 @@ impl<const W: usize> Device<W> {
 
 const fn reverts(layout: &Layout) -> bool {
     !matches!(layout.algorithm(), Algorithm::Overwrite)
+}
+
+/// One boot on primary, secondary and third area, for which images count by their digests.
+pub(crate) fn boot_trusting<const W: usize>(
+    digests: &[[u8; 32]],
+    layout: Layout,
+    [primary, secondary, spare]: [&mut Plain<W>; 3],
+) -> Result<BootReport, BootError> {
+    let config = BootConfig {
+        layout,
+        policy: ImagePolicy {
+            keys: &[],
+            trusted_digests: digests,
+            unsigned: false,
+        },
+        downgrade: Downgrade::Allowed,
+        verify_primary: true,
+    };
+    boot(primary, secondary, spare, &config, &SoftCrypto, &mut |_| {})
 }
 
 /// Bytes of the largest program that writes fields of a trailer, and no part of an image.
@@ -519,7 +524,7 @@ impl Job {
         let operations = undisturbed(&mut device, story, &mut row);
         row.operations = operations.len() as u64;
         let mut random = Random::new(row.operations);
-        let mut was_copy = false;
+        let is_copy = |(kind, length): &(OpKind, u32)| *kind == OpKind::Program && *length > FIELD;
         for (number, (kind, length)) in operations.iter().enumerate() {
             let number = number as u64;
             for tear in tears(*kind, *length, number, thorough) {
@@ -550,7 +555,7 @@ impl Job {
                 };
                 // The recovery may erase again what was complete but for the operation that was cut. Between the parts of a
                 // long copy it is the same each time.
-                let in_copy = *kind == OpKind::Program && *length > FIELD && was_copy;
+                let in_copy = number > 0 && operations[number as usize - 1..][..2].iter().all(is_copy);
                 if thorough && tear == Tear::Before && !in_copy {
                     for op in recovery.iter().take(FIRST_OPERATIONS) {
                         for (done, seed) in start.trailer_edges(op).into_iter().zip(1..) {
@@ -575,7 +580,6 @@ impl Job {
                     second += every;
                 }
             }
-            was_copy = *kind == OpKind::Program && *length > FIELD;
         }
         Some(row)
     }

@@ -13,11 +13,11 @@
 
 use std::fmt;
 
-use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, SoftCrypto};
-use bledfu_swap::{boot, BootConfig, Downgrade};
-use sha2::{Digest, Sha256};
+use bledfu_slot::tlv::SliceFlash;
+use bledfu_slot::verify::read_info;
+use bledfu_slot::{Algorithm, Geometry, Layout};
 
-use crate::cut::{edges, FIELD};
+use crate::cut::{boot_trusting, edges, FIELD};
 use crate::nor::torn_erase;
 use crate::plain::Plain;
 use crate::power::{Power, Tear};
@@ -61,8 +61,16 @@ type Flashes = [Vec<u8>; 3];
 
 /// One operation of MCUboot: which of the flashes, where.
 enum Op {
-    Erase { area: usize, at: usize, length: usize },
-    Write { area: usize, at: usize, bytes: Vec<u8> },
+    /// Of [`SECTOR`] bytes.
+    Erase {
+        area: usize,
+        at: usize,
+    },
+    Write {
+        area: usize,
+        at: usize,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Op {
@@ -74,7 +82,7 @@ impl Op {
 
     fn apply(&self, flashes: &mut Flashes) {
         match self {
-            Self::Erase { area, at, length } => flashes[*area][*at..*at + length].fill(0xFF),
+            Self::Erase { area, at } => flashes[*area][*at..*at + SECTOR].fill(0xFF),
             Self::Write { area, at, bytes } => {
                 for (cell, byte) in flashes[*area][*at..].iter_mut().zip(bytes) {
                     *cell &= byte;
@@ -146,12 +154,13 @@ impl Trace {
         let mut layout = None;
         let mut algorithm = "";
         let mut flashes = Flashes::default();
+        // In units of `SECTOR`. A larger sector counts as that many operations, here and in `our_boot`, which is stricter.
         let mut erase = [1; 3];
         let mut boots: Vec<Boot> = Vec::new();
         let mut in_boot = false;
         for line in text.lines() {
             let words: Vec<_> = line.split([' ', ',']).filter(|word| !word.is_empty()).collect();
-            let op = match words[..] {
+            let ops: Vec<_> = match words[..] {
                 ["algorithm", found] => {
                     algorithm = found;
                     continue;
@@ -187,33 +196,36 @@ impl Trace {
                     });
                     continue;
                 }
-                ["E", of, at] => Op::Erase {
-                    area: area(of),
-                    at: number(at),
-                    length: erase[area(of)] * SECTOR,
-                },
+                ["E", of, at] => (0..erase[area(of)])
+                    .map(|part| Op::Erase {
+                        area: area(of),
+                        at: number(at) + part * SECTOR,
+                    })
+                    .collect(),
                 ["W", to, at, bytes] => {
                     let bytes = (0..bytes.len() / 2).map(|i| number(&bytes[2 * i..2 * i + 2]) as u8);
-                    Op::Write {
+                    vec![Op::Write {
                         area: area(to),
                         at: number(at),
                         bytes: bytes.collect(),
-                    }
+                    }]
                 }
                 ["C", to, at, length, "image", which, from] => {
                     let erased = std::iter::repeat(&0xFF);
                     let bytes = image(which).iter().chain(erased).skip(number(from));
-                    Op::Write {
+                    vec![Op::Write {
                         area: area(to),
                         at: number(at),
                         bytes: bytes.take(number(length)).copied().collect(),
-                    }
+                    }]
                 }
                 _ => panic!("{name}: {line}"),
             };
-            op.apply(&mut flashes);
+            for op in &ops {
+                op.apply(&mut flashes);
+            }
             match boots.last_mut() {
-                Some(boot) if in_boot => boot.ops.push(op),
+                Some(boot) if in_boot => boot.ops.extend(ops),
                 _ => {}
             }
         }
@@ -264,10 +276,18 @@ impl Trace {
     /// MCUboot 2.2 is stopped, and a build for the trailer of 2.3 goes on: the same but for the trailers.
     fn take_over_for_2_3(&self, found: &mut HandOvers, boot: usize, version: u8, states: &[Flashes]) {
         let end = &states[states.len() - 1];
+        let trailers = [self.layout.primary_trailer(), self.layout.secondary_trailer()];
         for (stop, state) in states[..states.len() - 1].iter().enumerate() {
             let mut flashes = state.clone();
             let (_, started) = our_boot(&mut flashes, self.layout.with_tlv_sizes(), None);
-            let same = self.same_images(&flashes, end);
+            let same = trailers
+                .iter()
+                .zip(&flashes)
+                .zip(end)
+                .all(|((trailer, found), end)| {
+                    let bound = trailer.first_sector() as usize;
+                    found[..bound] == end[..bound]
+                });
             found.count_taken_over(started == Some(version) && same, || {
                 format!(
                     "boot {boot} of MCUboot, stopped after {stop}, ends otherwise with the trailer of 2.3"
@@ -309,15 +329,15 @@ impl Trace {
                 Op::Write { bytes, .. } if bytes.len() <= FIELD as usize => first,
                 Op::Write { .. } => None,
             };
-            let Some(Op::Erase { area, at, length }) = erase else {
+            let Some(Op::Erase { area, at }) = erase else {
                 continue;
             };
             let Some(trailer) = trailers[*area] else {
                 continue;
             };
-            for (seed, done) in (0..).zip(edges(&trailer, *at as u32, *length as u32)) {
+            for (seed, done) in (0..).zip(edges(&trailer, *at as u32, SECTOR as u32)) {
                 let mut flashes = states[stop].clone();
-                let (erased, rest) = flashes[*area][*at..at + length].split_at_mut(done as usize);
+                let (erased, rest) = flashes[*area][*at..at + SECTOR].split_at_mut(done as usize);
                 erased.fill(0xFF);
                 torn_erase(rest, seed);
                 let (_, started) = our_boot(&mut flashes, self.layout, None);
@@ -421,41 +441,18 @@ fn layout_of(name: &str, sizes: [usize; 3], erase: [usize; 3], max_align: u32, m
 /// A boot of ours, cut before operation `cut` if there is one; the operations begun, and the major version it starts.
 fn our_boot(flashes: &mut Flashes, layout: Layout, cut: Option<u64>) -> (u64, Option<u8>) {
     let power = Power::new();
-    let spare = layout.spare().map_or(SECTOR as u32, |spare| spare.sector_size);
-    let sectors = [
-        layout.primary().sector_size,
-        layout.secondary().sector_size,
-        spare,
-    ];
     let [mut primary, mut secondary, mut scratch] = [0, 1, 2].map(|area| {
         let name = ["primary", "secondary", "scratch"][area];
-        Plain::<4>::new(name, std::mem::take(&mut flashes[area]), sectors[area], &power)
+        Plain::<4>::new(name, std::mem::take(&mut flashes[area]), SECTOR as u32, &power)
     });
     if let Some(op) = cut {
         power.cut_at(op, Tear::Before);
     }
     let digests = IMAGES.map(|image| {
-        let payload = u32::from_le_bytes(image[12..16].try_into().expect("four bytes"));
-        Sha256::digest(&image[..0x200 + payload as usize]).into()
+        let info = read_info(&mut SliceFlash(image), 0, image.len() as u32);
+        info.ok().flatten().expect("an image with a digest").digest
     });
-    let config = BootConfig {
-        layout,
-        policy: ImagePolicy {
-            keys: &[],
-            trusted_digests: &digests,
-            unsigned: false,
-        },
-        downgrade: Downgrade::Allowed,
-        verify_primary: true,
-    };
-    let report = boot(
-        &mut primary,
-        &mut secondary,
-        &mut scratch,
-        &config,
-        &SoftCrypto,
-        &mut |_| {},
-    );
+    let report = boot_trusting(&digests, layout, [&mut primary, &mut secondary, &mut scratch]);
     *flashes = [primary.cells, secondary.cells, scratch.cells];
     (
         power.ops(),

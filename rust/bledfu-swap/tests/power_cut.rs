@@ -673,6 +673,27 @@ fn scratch_does_not_believe_a_record_that_a_torn_erase_left_over_nothing() {
     }
 }
 
+/// `start`, cut so many operations behind the first one of its boot that is `wanted`, and with the power back.
+fn cut_behind(start: &Device, story: Story, wanted: impl Fn(&Op) -> bool, behind: u64) -> Device {
+    let mut whole = start.fork();
+    whole.power.record();
+    assert!(live(&mut whole, story));
+    let op = whole.power.recorded().iter().position(wanted).unwrap() as u64;
+    let mut device = start.fork();
+    device.power.cut_at(op + behind, Tear::Before);
+    assert!(!live(&mut device, story));
+    device.power.on();
+    device
+}
+
+/// The first boot starts an image and keeps the other one, and the story ends as without a cut.
+fn assert_recovers(mut device: Device, ends: &Ends, story: Story, what: &str) {
+    assert!(live(&mut device, story), "{what}");
+    check_other_image_kept(&device, what);
+    finish_story(&mut device, story);
+    check_end(&mut device, ends, false, story, what);
+}
+
 /// Devices that keep the job in scratch, cut where the primary lacks only the third record; its place, and the ends.
 fn cut_before_the_third_record() -> Vec<(Device, usize, Ends, Story)> {
     let mut found = Vec::new();
@@ -683,18 +704,9 @@ fn cut_before_the_third_record() -> Vec<(Device, usize, Ends, Story)> {
                 let ends = Ends::of(&start, story);
                 let trailer = layout.primary_trailer();
                 let third = trailer.status_start() + 2 * trailer.status_unit();
-                let mut whole = start.fork();
-                whole.power.record();
-                assert!(live(&mut whole, story));
-                let op = whole
-                    .power
-                    .recorded()
-                    .iter()
-                    .position(|op| matches!(op, Op::Write { chip: 'p', offset, .. } if *offset == third));
-                let mut device = start.fork();
-                device.power.cut_at(op.unwrap() as u64, Tear::Before);
-                assert!(!live(&mut device, story));
-                device.power.on();
+                let is_third =
+                    |op: &Op| matches!(op, Op::Write { chip: 'p', offset, .. } if *offset == third);
+                let device = cut_behind(&start, story, is_third, 0);
                 found.push((device, third as usize, ends, story));
             }
         }
@@ -728,10 +740,7 @@ fn scratch_goes_on_from_scratch_when_the_erase_of_a_primary_with_the_job_was_tor
             device.primary.bytes[sector..erased].fill(0xFF);
             device.primary.bytes[erased..erased + left.len()].copy_from_slice(&left);
             let what = format!("{story:?} torn at {erased:#x}, {left:02x?}");
-            assert!(live(&mut device, story), "{what}");
-            check_other_image_kept(&device, &what);
-            finish_story(&mut device, story);
-            check_end(&mut device, &ends, false, story, &what);
+            assert_recovers(device, &ends, story, &what);
             torn += 1;
         }
     }
@@ -751,10 +760,7 @@ fn scratch_goes_on_from_scratch_when_mcuboot_has_torn_the_upper_sector_of_the_tr
         let first = (upper - third).next_multiple_of(device.layout.primary_trailer().status_unit() as usize);
         device.primary.bytes[third + first] = 0x7F;
         let what = format!("{story:?} torn at {:#x}", third + first);
-        assert!(live(&mut device, story), "{what}");
-        check_other_image_kept(&device, &what);
-        finish_story(&mut device, story);
-        check_end(&mut device, &ends, false, story, &what);
+        assert_recovers(device, &ends, story, &what);
         torn += 1;
     }
     assert!(torn > 0, "{torn}");
@@ -770,23 +776,11 @@ fn scratch_does_not_finish_the_update_before_when_its_trailer_was_torn_in_the_ne
         start.upload(true);
         start.power.on();
         let ends = Ends::of(&start, Story::Permanent);
-        let mut whole = start.fork();
-        whole.power.record();
-        assert!(live(&mut whole, Story::Permanent));
-        let erase = whole.power.recorded();
-        let erase = erase
-            .iter()
-            .position(|op| matches!(op, Op::Erase { chip: 'p', .. }));
-        let mut device = start.fork();
-        device.power.cut_at(erase.unwrap() as u64, Tear::Before);
-        assert!(!live(&mut device, Story::Permanent));
-        device.power.on();
+        let is_erase = |op: &Op| matches!(op, Op::Erase { chip: 'p', .. });
+        let mut device = cut_behind(&start, Story::Permanent, is_erase, 0);
         device.primary.bytes[layout.primary_trailer().copy_done() as usize] = 0x7F;
         let what = format!("{layout:?}");
-        assert!(live(&mut device, Story::Permanent), "{what}");
-        check_other_image_kept(&device, &what);
-        finish_story(&mut device, Story::Permanent);
-        check_end(&mut device, &ends, false, Story::Permanent, &what);
+        assert_recovers(device, &ends, Story::Permanent, &what);
     }
 }
 
@@ -858,22 +852,12 @@ fn scratch_does_not_believe_two_records_that_a_torn_erase_left_over_nothing() {
                     assert!(live(&mut start, story));
                 }
                 start.power.on();
-                let mut whole = start.fork();
-                whole.power.record();
-                assert!(live(&mut whole, story));
-                let magic = whole.power.recorded().iter().position(
-                    |op| matches!(op, Op::Write { chip: 'x', offset, .. } if *offset == spare.magic()),
-                );
-                let mut device = start.fork();
-                device.power.cut_at(magic.unwrap() as u64 + 1, Tear::Before);
-                assert!(!live(&mut device, story));
-                device.power.on();
+                let is_magic =
+                    |op: &Op| matches!(op, Op::Write { chip: 'x', offset, .. } if *offset == spare.magic());
+                let mut device = cut_behind(&start, story, is_magic, 1);
                 device.spare.bytes[records..records + 2 * spare.status_unit() as usize].fill(0x7F);
                 let what = format!("{story:?} {old} {new} {layout:?}");
-                assert!(live(&mut device, story), "{what}");
-                check_other_image_kept(&device, &what);
-                finish_story(&mut device, story);
-                check_end(&mut device, &ends, false, story, &what);
+                assert_recovers(device, &ends, story, &what);
             }
         }
     }
@@ -890,25 +874,12 @@ fn scratch_goes_on_after_both_its_records_were_torn() {
         let ends = Ends::of(&start, Story::Revert);
         let mut under_test = start.fork();
         assert!(live(&mut under_test, Story::Revert));
-        let mut whole = under_test.fork();
-        whole.power.record();
-        assert!(live(&mut whole, Story::Revert));
-        let second = whole
-            .power
-            .recorded()
-            .iter()
-            .position(|op| matches!(op, Op::Write { chip: 'x', offset, .. } if *offset == records[1]));
-        let mut device = under_test.fork();
-        device.power.cut_at(second.unwrap() as u64, Tear::Before);
-        assert!(!live(&mut device, Story::Revert));
-        device.power.on();
+        let is_second = |op: &Op| matches!(op, Op::Write { chip: 'x', offset, .. } if *offset == records[1]);
+        let mut device = cut_behind(&under_test, Story::Revert, is_second, 0);
         device.spare.bytes[records[0] as usize] = 0x15;
         device.spare.bytes[records[1] as usize] = 0xEA;
         let what = format!("{layout:?}");
-        assert!(live(&mut device, Story::Revert), "{what}");
-        check_other_image_kept(&device, &what);
-        finish_story(&mut device, Story::Revert);
-        check_end(&mut device, &ends, true, Story::Revert, &what);
+        assert_recovers(device, &ends, Story::Revert, &what);
     }
 }
 
