@@ -25,6 +25,7 @@ MAY_DEPEND_ON = {
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
+    "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
 }
 # Crates that may hold unsafe code, each block with a SAFETY line.
 MAY_BE_UNSAFE = {"bledfu-zephyr"}
