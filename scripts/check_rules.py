@@ -25,6 +25,7 @@ MAY_DEPEND_ON = {
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
+    "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
 }
 # Crates of the PC may use what they like, except this. Only bledfu-cli has a command line.
 MUST_NOT_DEPEND_ON = {
