@@ -28,7 +28,7 @@ use bledfu_wire::smp::Failure;
 
 use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
 use crate::keys::{public_key_from_pem, KeyError};
-use crate::nor::{Area, Chip, NorError};
+use crate::nor::{Area, Chip, NorError, OpenError};
 use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
 use crate::power::Power;
 
@@ -274,8 +274,8 @@ impl Board {
     /// A board whose flashes are the files `internal.bin` and `external.bin` in `folder`.
     ///
     /// # Errors
-    /// When a file cannot be used.
-    pub fn open(setup: Setup, power: &Power, folder: &Path) -> anyhow::Result<Self> {
+    /// [`OpenError`] when a file cannot be used.
+    pub fn open(setup: Setup, power: &Power, folder: &Path) -> Result<Self, OpenError> {
         let internal = Chip::open("internal", &NRF52840, &folder.join("internal.bin"), power)?;
         let external = Chip::open("external", setup.part, &folder.join("external.bin"), power)?;
         Ok(Self::with_chips(setup, power, internal, external)?)

@@ -9,7 +9,7 @@ use super::{DfuLink, PhoneError};
 use crate::package::Package;
 
 /// Whose client it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phone {
     /// Android-DFU-Library: packets of MTU − 3, receipts off.
     Android,
