@@ -252,7 +252,7 @@ fn case_81_a_power_cut_in_any_flash_operation_leaves_a_state_that_holds_and_can_
                 peer.connect();
             } else {
                 let select = Reply::decode(&hex(&peer.answer("06 02")));
-                let Some(Reply::Selected { offset, crc, .. }) = select else {
+                let Ok(Reply::Selected { offset, crc, .. }) = select else {
                     panic!("{place}: {select:?}");
                 };
                 let offset = offset as usize;
