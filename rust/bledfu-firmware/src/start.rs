@@ -105,7 +105,7 @@ pub fn receiving(algorithm: Algorithm, primary: &mut Primary) -> Result<(Area, L
 
 fn running(primary: &mut Primary, layout: &Layout) -> Result<Running, StartError> {
     let trailer = Trailer::read(primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
-    let confirmed = trailer.is_confirmed();
+    let confirmed = trailer.is_confirmed(layout);
     let (digest, fw_version) = match image_in(primary) {
         Some((digest, version)) => {
             note::info(format_args!("image {version} runs"));

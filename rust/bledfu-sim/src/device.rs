@@ -336,7 +336,7 @@ impl Board {
     /// # Errors
     /// When a flash fails.
     pub fn start(&self, booted: &ImageInfo) -> Result<Device, StartError> {
-        let confirmed = self.primary_trailer()?.is_confirmed();
+        let confirmed = self.primary_trailer()?.is_confirmed(&self.setup.layout());
         let running = Running {
             digest: digest_prefix(&booted.digest),
             fw_version: self.setup.fw_version,
