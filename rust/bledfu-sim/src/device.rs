@@ -18,7 +18,7 @@ use bledfu_slot::verify::{
     verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
 };
 use bledfu_swap::{BootConfig, BootReport, Downgrade};
-use bledfu_transfer::areas::Partitions;
+use bledfu_slot::areas::Partitions;
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
@@ -357,7 +357,7 @@ impl Board {
     /// # Errors
     /// When a flash fails.
     pub fn start(&self, booted: &ImageInfo) -> Result<Device, StartError> {
-        let confirmed = self.primary_trailer()?.is_confirmed();
+        let confirmed = self.primary_trailer()?.is_confirmed(&self.setup.layout());
         let running = Running {
             digest: digest_prefix(&booted.digest),
             fw_version: self.setup.fw_version,

@@ -27,7 +27,6 @@
 )]
 #![warn(missing_docs)]
 
-pub mod areas;
 pub mod event;
 pub mod inbox;
 pub mod init_check;
