@@ -201,6 +201,7 @@ def main():
     check_sources()
     check_readme()
     check_cases()
+    check_front_ends()
     for line in wrong:
         print(line)
     print(f"rules: {'broken, see above' if wrong else 'kept'}")
