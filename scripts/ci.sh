@@ -41,6 +41,7 @@ step 'lint'
 (cd rust && cargo clippy --locked --workspace --all-targets -- -D warnings)
 
 step 'rules'
+python3 scripts/test_check_rules.py
 python3 scripts/check_rules.py
 
 step 'tests: cd rust && cargo test'
