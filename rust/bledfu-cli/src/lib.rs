@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! The subcommands of `bledfu`. A library only so that tests reach them; programs use `bledfu-sim`.
 //!
 //! | Modules | What |

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! Bytes to messages and back. This crate is the one door for bytes from a peer: behind it, values are valid by
 //! type.
 //!
