@@ -5,6 +5,7 @@
 - who may know whom: the dependency table of ARCHITECTURE.md, for normal dependencies (tests may use more);
 - logic crates are no_std and forbid unsafe code; `unsafe` appears nowhere else either;
 - every source file begins with its licence;
+- crates that go to a registry say what it asks for, and their README has an example that is tested;
 - README shows the very commands that scripts/ci.sh runs.
 """
 
@@ -60,6 +61,43 @@ def check_dependencies():
         wrong.append(f"crate {name} has no row in the crate rule")
 
 
+def check_packages():
+    """What a registry wants to know, and an example that is compiled, for every crate that goes to one."""
+    command = ["cargo", "metadata", "--no-deps", "--format-version", "1", "--offline"]
+    metadata = json.loads(subprocess.run(command, cwd=ROOT / "rust", capture_output=True, check=True).stdout)
+    packages = {package["name"]: package for package in metadata["packages"]}
+    unpublished = {name for name, package in packages.items() if package["publish"] == []}
+    for name, package in packages.items():
+        folder = pathlib.Path(package["manifest_path"]).parent
+        readme = folder / "README.md"
+        if not readme.is_file():
+            wrong.append(f"{name} has no README.md")
+        if name in unpublished:
+            if not re.search(r"^# .+\npublish = false$", (folder / "Cargo.toml").read_text(), re.MULTILINE):
+                wrong.append(f"{name}/Cargo.toml does not say why it is not published")
+            continue
+        for field in ("description", "license", "repository", "readme", "keywords", "categories"):
+            if not package[field]:
+                wrong.append(f"{name}/Cargo.toml lacks {field}")
+        if '#![doc = include_str!("../README.md")]' not in (folder / "src" / "lib.rs").read_text():
+            wrong.append(f"{name}/src/lib.rs does not include README.md, so its example is not tested")
+        if readme.is_file() and not re.search(r"^```rust$", readme.read_text(), re.MULTILINE):
+            wrong.append(f"{name}/README.md has no example")
+        if not (folder / "LICENSE").is_file():
+            wrong.append(f"{name} has no link to LICENSE")
+        for dependency in package["dependencies"]:
+            if "path" not in dependency:
+                continue
+            dev_only = dependency["kind"] == "dev" and dependency["name"] in unpublished
+            if (dependency["req"] == "*") != dev_only:
+                wrong.append(f"{name} depends on {dependency['name']} with" + ("out" * (not dev_only)) + " a version")
+        # What a crate includes from outside its folder is not in its package.
+        for source in (folder / "src").rglob("*.rs"):
+            up = "../" * len(source.relative_to(folder).parts)
+            if re.search(rf'include_(str|bytes)!\((concat!\()?"{re.escape(up)}', source.read_text()):
+                wrong.append(f"{source.relative_to(ROOT)} includes a file from outside its crate")
+
+
 def check_sources():
     for name in LOGIC:
         head = (ROOT / "rust" / name / "src" / "lib.rs").read_text()
@@ -91,6 +129,7 @@ def check_readme():
 
 
 check_dependencies()
+check_packages()
 check_sources()
 check_readme()
 for line in wrong:
