@@ -22,10 +22,11 @@ MAY_DEPEND_ON = {
     "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
     # embedded-storage-async is the shape sequential-storage wants a flash in.
     "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "crc"},
-    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "embedded-storage", "heapless", "log"},
+    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "defmt", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
+    "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
 }
 # Crates of the PC may use what they like, except this. Only bledfu-cli has a command line.
 MUST_NOT_DEPEND_ON = {
