@@ -26,6 +26,7 @@ MAY_DEPEND_ON = {
     "bledfu-client": {"bledfu-wire", "crc", "heapless"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
+    "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
 }
 # Crates of the PC may use what they like, except this. Only bledfu-cli has a command line.
 MUST_NOT_DEPEND_ON = {

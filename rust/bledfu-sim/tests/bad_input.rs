@@ -546,7 +546,12 @@ fn every_package_of_the_vectors_gets_the_answer_its_list_says() {
         let opcode = match stage {
             "ok" => {
                 assert_eq!(came, Ok(()), "{file}");
-                peer.install_and_confirm(&package.application.firmware);
+                let image = &package.application.firmware;
+                if bledfu_sim::device::image_digest(image) == Some(peer.device().image().digest) {
+                    peer.assert_ran_already(image);
+                } else {
+                    peer.install_and_confirm(image);
+                }
                 continue;
             }
             "init" if codes.ends_with(", then ok") => {

@@ -6,7 +6,6 @@
 mod harness;
 
 use bledfu_sim::nor::Fault;
-use bledfu_sim::phone::secure_dfu::Phone;
 use bledfu_transfer::secure_dfu::{Then, Transport};
 use bledfu_wire::secure_dfu::{op, Reply};
 use harness::*;
@@ -311,8 +310,6 @@ proptest! {
         if !peer.device().is_confirmed() {
             peer.device().confirm().expect("a flash that works");
         }
-        peer.reconnect();
-        prop_assert_eq!(peer.client(Phone::Nrfutil, 3, &update_package()), Ok(()));
-        peer.install_and_confirm(update_image());
+        peer.update_and_confirm();
     }
 }
