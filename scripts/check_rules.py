@@ -17,13 +17,14 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap")
+LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client")
 MAY_DEPEND_ON = {
     "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
     # embedded-storage-async is the shape sequential-storage wants a flash in.
     "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "crc"},
     "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "defmt", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
+    "bledfu-client": {"bledfu-wire", "crc", "heapless"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
     "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
