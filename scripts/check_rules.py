@@ -6,7 +6,11 @@
 - logic crates are no_std and forbid unsafe code; `unsafe` appears nowhere else either;
 - every source file begins with its licence;
 - crates that go to a registry say what it asks for, and their README has an example that is tested;
-- README shows the very commands that scripts/ci.sh runs.
+- README shows the very commands that scripts/ci.sh runs;
+- every numbered case of doc/conformance has a test that cites it, and every citation names a case that exists;
+- nobody but the service calls the front ends of bledfu-transfer.
+
+scripts/test_check_rules.py tests the last two.
 """
 
 import json
@@ -37,6 +41,8 @@ MUST_NOT_DEPEND_ON = {
 # Crates that may hold unsafe code, each block with a SAFETY line.
 MAY_BE_UNSAFE = {"bledfu-zephyr"}
 SOURCES = {".rs": "//", ".py": "#", ".sh": "#", ".toml": "#", ".c": "/*", ".h": "/*"}
+CASE_LISTS = ("secure-dfu", "smp", "mcuboot")
+OUT_OF_SCOPE = "**Out of scope:**"
 COMMANDS = ("cd rust && cargo run --release -- update", "cd rust && cargo test")
 
 wrong = []
@@ -130,11 +136,117 @@ def check_readme():
             wrong.append(f"scripts/ci.sh does not run the README's command `{command}`")
 
 
-check_dependencies()
-check_packages()
-check_sources()
-check_readme()
-for line in wrong:
-    print(line)
-print(f"rules: {'broken, see above' if wrong else 'kept'}")
-sys.exit(1 if wrong else 0)
+def split_tests(path, text):
+    """The shipped part of a source file and its tests: all of it below a folder `tests`, else the module at its end."""
+    path = pathlib.PurePath(path)
+    if "tests" in path.parts[:-1] or path.name == "tests.rs":
+        return "", text
+    if path.suffix != ".rs":
+        return text, ""
+    module = re.search(r"^#\[cfg\(test\)\]\s+mod \w+ \{", text, re.MULTILINE)
+    return (text[: module.start()], text[module.start() :]) if module else (text, "")
+
+
+def parse_cases(name, text):
+    """The cases of a page: which numbers there are, which of them are out of scope, and what is wrong with the page."""
+    numbers, outside, faults = [], set(), []
+    for line in text.splitlines():
+        row = re.match(r"\| *(\d+) *\|", line)
+        if row:
+            numbers.append(int(row[1]))
+            if OUT_OF_SCOPE in line:
+                outside.add(int(row[1]))
+    if numbers != list(range(1, len(numbers) + 1)) or not numbers:
+        faults.append(f"doc/conformance/{name}.md: the numbers are not 1, 2, 3 and so on")
+    return set(numbers), outside, faults
+
+
+CITATION = re.compile(rf"\b({'|'.join(CASE_LISTS)}) cases? (\d+(?:-\d+)?(?:, \d+(?:-\d+)?)*)")
+NAMELESS = re.compile(r"(?:\bcases? |\bfn case_)\d", re.IGNORECASE)
+
+
+def citations(text):
+    """List and number of every case cited, `smp cases 4, 7-9` being four."""
+    for name, numbers in CITATION.findall(text):
+        for part in numbers.split(", "):
+            first, _, last = part.partition("-")
+            for number in range(int(first), int(last or first) + 1):
+                yield name, number
+
+
+def case_faults(pages, sources):
+    """What is wrong between the pages of cases (name -> text) and the sources that cite them (path -> text)."""
+    faults, cases, outside, tested = [], {}, {}, {name: set() for name in pages}
+    for name, text in pages.items():
+        cases[name], outside[name], found = parse_cases(name, text)
+        faults += found
+    for path, text in sources.items():
+        for name, number in citations(text):
+            if number not in cases[name]:
+                faults.append(f"{path} cites {name} case {number}, which doc/conformance/{name}.md does not have")
+        tests = split_tests(path, text)[1]
+        for name, number in citations(tests):
+            tested[name].add(number)
+        for line in CITATION.sub("", tests).splitlines():
+            if NAMELESS.search(line):
+                faults.append(f"{path}: `{line.strip()}` does not say which list of doc/conformance it means")
+    for name in pages:
+        for number in sorted(cases[name] - outside[name] - tested[name]):
+            faults.append(f"no test cites {name} case {number}")
+        for number in sorted(outside[name] & tested[name]):
+            faults.append(f"{name} case {number} has a test, and doc/conformance/{name}.md says it is out of scope")
+    return faults
+
+
+def check_cases():
+    pages = {name: (ROOT / "doc" / "conformance" / f"{name}.md").read_text() for name in CASE_LISTS}
+    sources = {
+        str(path.relative_to(ROOT)): path.read_text()
+        for path in tracked()
+        if path.suffix in {".rs", ".py", ".c", ".h", ".sh", ".md"} and path.is_file()
+        and not path.match("doc/conformance/*") and path.name != "test_check_rules.py"
+    }
+    wrong.extend(case_faults(pages, sources))
+
+
+# The front ends of bledfu-transfer, and the files that may name them.
+FRONT_END = re.compile(
+    r"\b(?:secure_dfu|smp)::(?:\*|\{[^}]*\b(?:SecureDfu|Smp)\b(?!::)|(?:SecureDfu|Smp)\b)"  # imported or with its path
+    r"|(?<!::)\b(?:SecureDfu|Smp)(?:<|::<|::[a-z_])"  # as a type, or to call one of its functions
+)
+MAY_CALL_FRONT_ENDS = {f"rust/bledfu-transfer/src/{name}.rs" for name in ("service", "secure_dfu", "smp")}
+
+
+def front_end_faults(sources):
+    """Shipped Rust code (path -> text) that makes or calls a front end past the service: a second loop begins so."""
+    faults = []
+    for path, text in sources.items():
+        code = re.sub(r"//.*", "", split_tests(path, text)[0])
+        if path not in MAY_CALL_FRONT_ENDS and (found := FRONT_END.search(code)):
+            faults.append(f"{path}: `{found[0]}`: only bledfu-transfer/src/service.rs may call a front end")
+    return faults
+
+
+def check_front_ends():
+    for name, front_end in (("secure_dfu", "SecureDfu"), ("smp", "Smp")):
+        if f"pub struct {front_end}<" not in (ROOT / "rust/bledfu-transfer/src" / f"{name}.rs").read_text():
+            wrong.append(f"bledfu-transfer/src/{name}.rs has no {front_end}: give the rule about front ends its new name")
+    sources = [path for path in tracked() if path.suffix == ".rs" and path.is_file()]
+    wrong.extend(front_end_faults({str(path.relative_to(ROOT)): path.read_text() for path in sources}))
+
+
+def main():
+    check_dependencies()
+    check_packages()
+    check_sources()
+    check_readme()
+    check_cases()
+    check_front_ends()
+    for line in wrong:
+        print(line)
+    print(f"rules: {'broken, see above' if wrong else 'kept'}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

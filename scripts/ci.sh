@@ -48,6 +48,7 @@ step 'documentation'
 (cd rust && RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --workspace)
 
 step 'rules'
+python3 scripts/test_check_rules.py
 python3 scripts/check_rules.py
 
 step 'tests: cd rust && cargo test'

@@ -800,7 +800,7 @@ fn a_revert_image_that_has_rotted_leaves_the_new_one_running() {
     device.boot().unwrap();
     let incoming = device.incoming();
     device.place(incoming).bytes[700] ^= 4;
-    let report = device.boot().unwrap(); // case 109
+    let report = device.boot().unwrap(); // mcuboot case 109
     assert!(matches!(
         report.action,
         BootAction::Rejected {

@@ -486,13 +486,15 @@ mod tests {
         }
     }
 
+    // secure-dfu case 32
     #[test]
-    fn case_32_garbage_is_malformed() {
+    fn garbage_is_malformed() {
         assert_eq!(InitPacket::decode(&[0xFF; 139]), Err(InitPacketError::Malformed));
     }
 
+    // secure-dfu case 33
     #[test]
-    fn case_33_command_and_signed_command_together_are_refused() {
+    fn command_and_signed_command_together_are_refused() {
         let both = [unsigned(&[]), CASE.to_vec()].concat();
         assert_eq!(InitPacket::decode(&both), Err(InitPacketError::NotOneCommand));
         assert_eq!(InitPacket::decode(&[]), Err(InitPacketError::NotOneCommand));
