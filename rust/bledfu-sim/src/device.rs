@@ -34,8 +34,8 @@ use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
 use crate::power::Power;
 
 /// The demo keys of `tests/vectors`. Everybody has the private halves: they protect nothing.
-const DEMO_PACKAGE_KEY: &str = include_str!("../../../tests/vectors/keys/package.pem");
-const DEMO_IMAGE_KEY: &str = include_str!("../../../tests/vectors/keys/image.pem");
+const DEMO_PACKAGE_KEY: &str = include_str!("../demo/package.pub.pem");
+const DEMO_IMAGE_KEY: &str = include_str!("../demo/image.pub.pem");
 
 const PRIMARY_START: u32 = 0xC000;
 const JOURNAL_SIZE: u32 = 2 * SECTOR_SIZE;

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! Every byte bledfu keeps in flash, and the only crate that knows their places.
 //!
 //! | Module | Owns |
