@@ -394,11 +394,6 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// How far it is.
-    pub const fn progress(&self) -> Progress {
-        self.progress
-    }
-
     /// The last Execute of the application is answered; only the end of the link is waited for.
     pub const fn is_executed(&self) -> bool {
         let is_good = matches!(
@@ -912,6 +907,10 @@ impl UpdateClient for Client<'_> {
                 None => self.phase = Phase::Over(Err(Error::LinkLost)),
             },
         }
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
     }
 
     fn received(&mut self, now_ms: u64, bytes: &[u8]) {
