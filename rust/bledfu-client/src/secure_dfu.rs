@@ -698,7 +698,7 @@ impl<'p> Client<'p> {
             offset
         } else {
             // The device holds something else: back to the beginning of that object.
-            let last = offset.saturating_sub(1).min(size);
+            let last = offset.min(size).saturating_sub(1);
             last - last % max_size
         };
         self.progress = Progress {
