@@ -90,6 +90,9 @@ pub trait UpdateClient {
 
     /// A notification came.
     fn received(&mut self, now_ms: u64, bytes: &[u8]);
+
+    /// How far it is.
+    fn progress(&self) -> Progress;
 }
 
 /// Where an update is, for a progress bar and for reports.

@@ -394,11 +394,6 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// How far it is.
-    pub const fn progress(&self) -> Progress {
-        self.progress
-    }
-
     /// The last Execute of the application is answered; only the end of the link is waited for.
     pub const fn is_executed(&self) -> bool {
         let is_good = matches!(
@@ -703,7 +698,7 @@ impl<'p> Client<'p> {
             offset
         } else {
             // The device holds something else: back to the beginning of that object.
-            let last = offset.saturating_sub(1).min(size);
+            let last = offset.min(size).saturating_sub(1);
             last - last % max_size
         };
         self.progress = Progress {
@@ -912,6 +907,10 @@ impl UpdateClient for Client<'_> {
                 None => self.phase = Phase::Over(Err(Error::LinkLost)),
             },
         }
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
     }
 
     fn received(&mut self, now_ms: u64, bytes: &[u8]) {

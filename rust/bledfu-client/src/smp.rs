@@ -413,6 +413,8 @@ struct Transfer {
     is_draining: bool,
     /// A first piece was answered.
     has_begun: bool,
+    /// An answer in this connection has said where the device is.
+    is_placed: bool,
     /// How often which piece failed; the oldest is forgotten first.
     failures: Vec<(u32, u8), MAX_WINDOW>,
     /// The byte that the last answers named, how often in a row, and how often it was one before.
@@ -462,11 +464,6 @@ impl<'a> Client<'a> {
             frame_size: 0,
             transfer: Transfer::default(),
         }
-    }
-
-    /// How far it is.
-    pub const fn progress(&self) -> Progress {
-        self.progress
     }
 
     fn size(&self) -> u32 {
@@ -1056,11 +1053,9 @@ impl<'a> Client<'a> {
         let offset = offset.filter(|&offset| offset <= self.size());
         let offset = offset.ok_or(Error::OddAnswer(name))?;
         self.count_offsets(piece, offset)?;
-        if !self.transfer.has_begun {
-            self.transfer.has_begun = true;
-            if offset != piece.end {
-                self.progress.resumed_at = offset;
-            }
+        self.transfer.has_begun = true;
+        if !core::mem::replace(&mut self.transfer.is_placed, true) {
+            self.progress.resumed_at = if offset == piece.end { piece.offset } else { offset };
         }
         self.progress.held = offset;
         if offset == self.size() {
@@ -1132,6 +1127,7 @@ impl<'a> Client<'a> {
             return;
         }
         self.goal = Goal::Upload;
+        self.transfer.is_placed = false;
         self.phase = Phase::Down {
             connect_at_ms: now_ms + u64::from(self.settings.reconnect_ms),
         };
@@ -1303,6 +1299,10 @@ impl UpdateClient for Client<'_> {
             }
             None => {}
         }
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
     }
 
     fn received(&mut self, now_ms: u64, bytes: &[u8]) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Commands of the operating system, and the state of images.
 
+use crate::smp_client::{raw, Value};
 use bledfu_sim::make::{Damage, Entry, ImageSpec};
-use bledfu_sim::smp_client::{raw, Value};
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::Version as ImageVersion;
 use bledfu_swap::BootAction;
@@ -190,7 +190,7 @@ fn in_state(next: SwapType) -> Manager {
 /// Flags of slot 0 and slot 1: active, confirmed, pending, permanent.
 fn flags(manager: &mut Manager) -> String {
     let images = manager.state();
-    let show = |image: &bledfu_sim::smp_client::Image| {
+    let show = |image: &crate::smp_client::Image| {
         [
             (image.active, 'a'),
             (image.confirmed, 'c'),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Frames and CBOR.
 
+use crate::smp_client::raw;
 use bledfu_sim::power::Random;
-use bledfu_sim::smp_client::raw;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_wire::image_group;
 use bledfu_wire::os_group;
@@ -280,7 +280,7 @@ fn three_frames_at_once_are_answered_in_order() {
     let answers = manager.peer.answers();
     let got: Vec<(u8, u64)> = answers
         .iter()
-        .map(|answer| bledfu_sim::smp_client::Answer::decode(&hex(answer)).unwrap())
+        .map(|answer| crate::smp_client::Answer::decode(&hex(answer)).unwrap())
         .map(|answer| (answer.header.sequence, answer.offset().unwrap()))
         .collect();
     assert_eq!(got, sequences);

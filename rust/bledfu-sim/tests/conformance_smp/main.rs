@@ -11,9 +11,10 @@ mod harness;
 mod commands;
 mod frames;
 mod phones;
+mod smp_client;
 mod upload;
 
-use bledfu_sim::smp_client::{encode, Answer, Image};
+use crate::smp_client::{encode, Answer, Image};
 use bledfu_swap::BootReport;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Then;

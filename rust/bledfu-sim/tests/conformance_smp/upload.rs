@@ -13,7 +13,7 @@ use bledfu_wire::smp::Failure;
 use crate::harness::{factory_image, hex, image_key, setup, sha256, update_image, version, Peer};
 use crate::{first, hash_of, Manager};
 
-fn matched(answer: &bledfu_sim::smp_client::Answer) -> Option<bool> {
+fn matched(answer: &crate::smp_client::Answer) -> Option<bool> {
     answer.map.get("match").and_then(|value| value.as_bool())
 }
 
