@@ -28,6 +28,11 @@ impl<P: NorFlash, S: NorFlash, X: NorFlash, J: NorFlash> Areas for Partitions<P,
     type Spare = X;
     type Journal = J;
     fn all(&mut self) -> AreasMut<'_, Self> {
-        AreasMut { primary: &mut self.primary, secondary: &mut self.secondary, spare: &mut self.spare, journal: &mut self.journal }
+        AreasMut {
+            primary: &mut self.primary,
+            secondary: &mut self.secondary,
+            spare: &mut self.spare,
+            journal: &mut self.journal,
+        }
     }
 }

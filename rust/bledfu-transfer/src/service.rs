@@ -252,7 +252,9 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         if now_ms < closes_ms {
             return Some(Step::Wait { until_ms: closes_ms });
         }
-        note::warn(format_args!("the peer has said nothing for two minutes: the link is closed"));
+        note::warn(format_args!(
+            "the peer has said nothing for two minutes: the link is closed"
+        ));
         self.heard_ms = now_ms;
         Some(Step::Disconnect)
     }
@@ -434,7 +436,9 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     /// The link of the last answer is closed, or gone.
     fn closed(&mut self, now_ms: u64) {
         self.ending = match self.ending {
-            Ending::Deliver(Then::Reset) | Ending::Delivered(Then::Reset) | Ending::CloseAt(_, Then::Reset) => {
+            Ending::Deliver(Then::Reset)
+            | Ending::Delivered(Then::Reset)
+            | Ending::CloseAt(_, Then::Reset) => {
                 let delay = LAST_ANSWER_MS.saturating_add(self.reset_delay_ms.into());
                 Ending::ResetAt(now_ms.saturating_add(delay))
             }

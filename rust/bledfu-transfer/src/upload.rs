@@ -309,9 +309,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// # Errors
     /// Of the primary slot's trailer and flash.
     #[inline(never)]
-    pub fn confirm(
-        &mut self,
-    ) -> Result<(), trailer::TrailerError<<A::Primary as ErrorType>::Error>> {
+    pub fn confirm(&mut self) -> Result<(), trailer::TrailerError<<A::Primary as ErrorType>::Error>> {
         let layout = self.setup.layout;
         let confirmed = trailer::confirm(&mut self.primary(), &layout);
         match &confirmed {
@@ -582,7 +580,9 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     fn restart(&mut self, size: u32) {
         // The only error is an image that is too large, and both callers have checked that.
-        let _ = self.payload.begin::<SecondaryError<A>>(size, self.crypto.sha256());
+        let _ = self
+            .payload
+            .begin::<SecondaryError<A>>(size, self.crypto.sha256());
         self.crc = crc32();
         self.committed_crc = crc32();
     }
