@@ -5,6 +5,7 @@
 - who may know whom: the dependency table of ARCHITECTURE.md, for normal dependencies (tests may use more);
 - logic crates are no_std and forbid unsafe code; `unsafe` appears nowhere else either;
 - every source file begins with its licence;
+- crates that go to a registry say what it asks for, and their README has an example that is tested;
 - README shows the very commands that scripts/ci.sh runs;
 - every numbered case of doc/conformance has a test that cites it, and every citation names a case that exists;
 - nobody but the service calls the front ends of bledfu-transfer.
@@ -20,13 +21,14 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap")
+LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client")
 MAY_DEPEND_ON = {
     "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
     # embedded-storage-async is the shape sequential-storage wants a flash in.
     "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "crc"},
-    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "embedded-storage", "heapless", "log"},
+    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "defmt", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
+    "bledfu-client": {"bledfu-wire", "crc", "heapless"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
     "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
@@ -69,6 +71,43 @@ def check_dependencies():
     for name in packages:
         if f"\n| `{name}` | " not in table:
             wrong.append(f"crate {name} has no row in the table of ARCHITECTURE.md")
+
+
+def check_packages():
+    """What a registry wants to know, and an example that is compiled, for every crate that goes to one."""
+    command = ["cargo", "metadata", "--no-deps", "--format-version", "1", "--offline"]
+    metadata = json.loads(subprocess.run(command, cwd=ROOT / "rust", capture_output=True, check=True).stdout)
+    packages = {package["name"]: package for package in metadata["packages"]}
+    unpublished = {name for name, package in packages.items() if package["publish"] == []}
+    for name, package in packages.items():
+        folder = pathlib.Path(package["manifest_path"]).parent
+        readme = folder / "README.md"
+        if not readme.is_file():
+            wrong.append(f"{name} has no README.md")
+        if name in unpublished:
+            if not re.search(r"^# .+\npublish = false$", (folder / "Cargo.toml").read_text(), re.MULTILINE):
+                wrong.append(f"{name}/Cargo.toml does not say why it is not published")
+            continue
+        for field in ("description", "license", "repository", "readme", "keywords", "categories"):
+            if not package[field]:
+                wrong.append(f"{name}/Cargo.toml lacks {field}")
+        if '#![doc = include_str!("../README.md")]' not in (folder / "src" / "lib.rs").read_text():
+            wrong.append(f"{name}/src/lib.rs does not include README.md, so its example is not tested")
+        if readme.is_file() and not re.search(r"^```rust$", readme.read_text(), re.MULTILINE):
+            wrong.append(f"{name}/README.md has no example")
+        if not (folder / "LICENSE").is_file():
+            wrong.append(f"{name} has no link to LICENSE")
+        for dependency in package["dependencies"]:
+            if "path" not in dependency:
+                continue
+            dev_only = dependency["kind"] == "dev" and dependency["name"] in unpublished
+            if (dependency["req"] == "*") != dev_only:
+                wrong.append(f"{name} depends on {dependency['name']} with" + ("out" * (not dev_only)) + " a version")
+        # What a crate includes from outside its folder is not in its package.
+        for source in (folder / "src").rglob("*.rs"):
+            up = "../" * len(source.relative_to(folder).parts)
+            if re.search(rf'include_(str|bytes)!\((concat!\()?"{re.escape(up)}', source.read_text()):
+                wrong.append(f"{source.relative_to(ROOT)} includes a file from outside its crate")
 
 
 def check_sources():
@@ -202,6 +241,7 @@ def check_front_ends():
 
 def main():
     check_dependencies()
+    check_packages()
     check_sources()
     check_readme()
     check_cases()

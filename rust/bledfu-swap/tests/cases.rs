@@ -405,7 +405,7 @@ fn a_corrupt_primary_is_repaired_with_the_image_before() {
         device.primary.bytes[0x300] ^= 1;
         assert_eq!(device.boot().unwrap().action, BootAction::Repaired);
         assert!(device.runs_old());
-        assert!(device.trailer().is_confirmed());
+        assert!(device.trailer().is_confirmed(&device.layout));
         assert_eq!(device.boot().unwrap().action, BootAction::None);
     }
 }

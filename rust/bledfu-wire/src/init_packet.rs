@@ -421,7 +421,7 @@ mod tests {
     use std::vec::Vec;
 
     /// The init packet in the field log of the case this project starts from.
-    const CASE: &[u8] = include_bytes!("../../../tests/vectors/case/init-210.dat");
+    const CASE: &[u8] = include_bytes!("../tests/init-210.dat");
 
     fn field(number: u8, wire: u8, value: &[u8]) -> Vec<u8> {
         let mut out = vec![number << 3 | wire];
