@@ -6,14 +6,16 @@ use bledfu_slot::persistent::Persistent;
 use bledfu_slot::roles::{self, Place};
 use bledfu_slot::tlv::{types, TlvWalker};
 use bledfu_slot::verify::{read_header, ImagePolicy, PublicKey, SoftCrypto};
-use bledfu_slot::{read_bytes, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
+use bledfu_slot::{read_bytes, AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::init_check::{Accepted, InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
 use bledfu_transfer::secure_dfu::{Chip, Config};
 use bledfu_transfer::smp::{self, System};
 use bledfu_transfer::target::Target;
 use bledfu_transfer::upload::{digest_prefix, Running, Upload};
-use bledfu_zephyr::flash::{Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE};
+use bledfu_zephyr::flash::{
+    primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
+};
 use bledfu_zephyr::worker::{self, Event};
 use core::fmt;
 
@@ -159,6 +161,10 @@ impl<'k> Device<'k> {
             keys: image,
             trusted_digests: &[],
             unsigned: false,
+            address: options::CHECK_IMAGE_ADDRESS.then(|| AddressRange {
+                start: primary_address(),
+                size: layout.primary().slot_size,
+            }),
         };
         let upload = Upload::new(secondary, journal, SoftCrypto, layout, policy, running);
         let mut target = Target::new(upload, primary, config(package), smp_config());

@@ -99,6 +99,7 @@ fn whatever_the_trailers_say_only_a_valid_image_starts() {
                     keys: &[],
                     trusted_digests: &digests,
                     unsigned: false,
+                    address: None,
                 },
                 downgrade: Downgrade::Allowed,
                 verify_primary: true,

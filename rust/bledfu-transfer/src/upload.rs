@@ -25,7 +25,9 @@ use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
-use bledfu_slot::verify::{read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Signature, Slot, Verified};
+use bledfu_slot::verify::{
+    read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Signature, SignatureCheck, Slot, Verified,
+};
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
 use embedded_storage::nor_flash::NorFlash;
@@ -588,7 +590,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         if let Some((signature, keys)) = &expected.file_signature {
             if !keys
                 .iter()
-                .any(|key| self.crypto.verify_p256(key, &file_digest, signature))
+                .any(|key| self.crypto.verify(key, &file_digest, signature) == SignatureCheck::Good)
             {
                 return Err(TransferError::WrongFileSignature);
             }

@@ -3,6 +3,7 @@
 //! power fails before or inside any operation.
 #![allow(dead_code)] // each test program uses its part
 
+use core::ops::Range;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::vec::Vec;
@@ -233,6 +234,10 @@ pub struct Power {
     ops: Cell<u64>,
     cut: Cell<Option<(u64, Tear)>>,
     off: Cell<bool>,
+    reads: Cell<u64>,
+    /// Numbers of the reads, and of the erases and programs, that fail without doing anything.
+    failing_reads: RefCell<Range<u64>>,
+    failing_ops: RefCell<Range<u64>>,
     log: RefCell<Option<Vec<Op>>>,
 }
 
@@ -251,6 +256,38 @@ impl Power {
         self.off.set(false);
         self.ops.set(0);
         self.cut.set(None);
+        self.reads.set(0);
+        self.failing_reads.replace(0..0);
+        self.failing_ops.replace(0..0);
+    }
+
+    /// Reads since the last [`on`](Self::on).
+    pub fn reads(&self) -> u64 {
+        self.reads.get()
+    }
+
+    /// The driver fails these reads, counted from zero; nothing is wrong with the chips.
+    pub fn fail_reads(&self, reads: Range<u64>) {
+        self.failing_reads.replace(reads);
+    }
+
+    /// The driver fails these erases and programs, counted from zero, and does nothing.
+    pub fn fail_ops(&self, ops: Range<u64>) {
+        self.failing_ops.replace(ops);
+    }
+
+    fn read_fails(&self) -> bool {
+        let number = self.reads.get();
+        self.reads.set(number + 1);
+        self.failing_reads.borrow().contains(&number)
+    }
+
+    fn op_fails(&self) -> bool {
+        let fails = self.failing_ops.borrow().contains(&self.ops.get());
+        if fails {
+            self.ops.set(self.ops.get() + 1);
+        }
+        fails
     }
 
     /// Plans a cut at the operation with this number, counted from zero.
@@ -312,7 +349,7 @@ pub struct Nor<const W: usize> {
     /// Nothing can be read or written.
     pub broken: bool,
     /// Writes that start in this range fail and change nothing.
-    pub refuse_writes: core::ops::Range<u32>,
+    pub refuse_writes: Range<u32>,
     /// Bits that would have to rise stay, as in a real part; otherwise they are a mistake of the test.
     pub lenient: bool,
 }
@@ -346,6 +383,9 @@ impl<const W: usize> Nor<W> {
 
     fn erase_sector(&mut self, sector: usize) -> Result<(), NorError> {
         self.check_power()?;
+        if self.power.op_fails() {
+            return Err(NorError::Broken);
+        }
         let tear = self.power.begin();
         if let Some(log) = self.power.log.borrow_mut().as_mut() {
             log.push(Op::Erase {
@@ -419,6 +459,9 @@ impl<const W: usize> ReadNorFlash for Nor<W> {
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorError> {
         check_read(self, offset, bytes.len()).map_err(NorError::Misuse)?;
         self.check_power()?;
+        if self.power.read_fails() {
+            return Err(NorError::Broken);
+        }
         assert_eq!(
             bytes.as_ptr() as usize % 4,
             0,
@@ -449,7 +492,7 @@ impl<const W: usize> NorFlash for Nor<W> {
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorError> {
         check_write(self, offset, bytes.len()).map_err(NorError::Misuse)?;
         self.check_power()?;
-        if self.refuse_writes.contains(&offset) {
+        if self.refuse_writes.contains(&offset) || self.power.op_fails() {
             return Err(NorError::Broken);
         }
         assert_eq!(
