@@ -32,7 +32,7 @@ use bledfu_slot::persistent::Persistent;
 use bledfu_slot::read_bytes;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{
-    read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature, Slot, Verified,
+    read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature, SignatureCheck, Slot, Verified,
 };
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
@@ -820,7 +820,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         if let Some((signature, keys)) = &expected.file_signature {
             if !keys
                 .iter()
-                .any(|key| self.crypto.verify_p256(key, &file_digest, signature))
+                .any(|key| self.crypto.verify(key, &file_digest, signature) == SignatureCheck::Good)
             {
                 return Err(TransferError::WrongFileSignature);
             }
