@@ -26,6 +26,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::decide::{self, outlook, Outlook};
 use bledfu_slot::flash::Aligned;
+use bledfu_slot::header::{HeaderError, ImageStart};
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::persistent::Persistent;
@@ -655,6 +656,23 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// Bytes behind the last one received that are erased already, or need no erase.
     pub fn erased_ahead(&self) -> u32 {
         self.payload.erased_ahead()
+    }
+
+    /// Why an image that begins like `start` can never run on this device.
+    ///
+    /// # Errors
+    /// The first rule that is broken, as far as the bytes say.
+    pub fn judge(&self, start: &ImageStart) -> Result<(), HeaderError> {
+        let slot_size = self.setup.layout.secondary().slot_size;
+        start.check(slot_size, self.setup.image_policy.address)
+    }
+
+    /// [`Upload::judge`] of what is in the slot so far.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn judge_received(&self) -> Result<(), HeaderError> {
+        self.judge(self.payload.digest().start())
     }
 
     /// SHA-256 of the file, as far as it was read back from the slot.
