@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! The other side of an update: clients of Secure DFU and of SMP (mcumgr), without I/O.
 //!
 //! A client is told what happens ([`UpdateClient::connected`], [`UpdateClient::disconnected`],
@@ -10,18 +14,6 @@
 //!
 //! What the libraries in the field do differently is in `Settings` of each module: how long they wait, what they repeat,
 //! how they go on after a lost link. There is one client for each protocol, not one for each library.
-//!
-//! ```
-//! use bledfu_client::secure_dfu::{Client, Package, Part, Settings};
-//! use bledfu_client::{Action, Characteristic, UpdateClient};
-//!
-//! let part = Part { init: &[0x0A; 60], firmware: &[0x55; 4096] };
-//! let mut client = Client::new(Package::of(part), Settings::android());
-//! assert_eq!(client.poll(0), Action::Connect { at_ms: 0 });
-//! client.connected(0, 244);
-//! let select = Action::Write { to: Characteristic::ControlPoint, bytes: &[0x06, 0x01] };
-//! assert_eq!(client.poll(0), select);
-//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

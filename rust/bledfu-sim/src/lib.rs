@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! A device in a box: the crates that run on a device, on simulated flashes, behind a simulated link and phone.
 //! The command `bledfu` is in `bledfu-cli`.
 //!

@@ -20,7 +20,7 @@
 //! - The last Execute is never answered with *invalid object* (05): Android-DFU-Library would repeat it, and then wait for
 //!   an answer until the link is closed.
 
-use crate::areas::Areas;
+use bledfu_slot::areas::Areas;
 use crate::event::{Event, Incoming, Refusal};
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
 use crate::note;

@@ -20,7 +20,7 @@
 //!
 //! `SMP` is the longest SMP frame in bytes; 0 is a service without SMP, of which no code remains.
 
-use crate::areas::Areas;
+use bledfu_slot::areas::Areas;
 use crate::event::Event;
 use crate::inbox::{Inlet, Next};
 use crate::note;
@@ -207,6 +207,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             && !self.hurry
             && self.ending == Ending::None
             && self.upload.events.is_empty()
+            && !self.is_behind()
     }
 
     /// The next step. `None`: something was handled, and there is nothing to do for it.

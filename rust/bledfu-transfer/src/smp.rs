@@ -17,7 +17,7 @@
 //! - A slot is marked only when signature and digest of its image are good ([`Error::InvalidTlv`] if not).
 //! - Erase answers when the slot holds no image any more; the rest of it is erased while nothing else happens.
 
-use crate::areas::Areas;
+use bledfu_slot::areas::Areas;
 use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
@@ -664,7 +664,7 @@ impl Images {
         Self {
             primary: upload.primary_image(),
             secondary: upload.secondary_image(),
-            next: upload.next_boot(),
+            next: upload.outlook().swap_type(),
         }
     }
 }
