@@ -10,6 +10,7 @@ use bledfu_sim::phone::secure_dfu;
 use bledfu_sim::phone::smp::{self, Settings};
 use bledfu_sim::power::Tear;
 use bledfu_sim::world::{Outcome, World};
+use bledfu_slot::layout::Algorithm;
 
 const OLD: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
 const NEW: &[u8] = include_bytes!("../../../tests/vectors/packages/small-2.0.0.zip");
@@ -195,5 +196,62 @@ fn smp_links_that_break_end_confirmed_with_every_client() {
                 outcome.sessions
             );
         }
+    }
+}
+
+/// As `bledfu update --protocol smp --cut-at N --phone P` for every N, and what the next power cycle finds.
+fn cut_everywhere(phone: smp::Phone, algorithm: Algorithm) {
+    let image = package().application.firmware;
+    let world = || {
+        let setup = Setup {
+            algorithm,
+            ..Setup::small(8)
+        };
+        let mut world = World::new(setup, OLD, LinkParams::default()).expect("the factory image boots");
+        world.settle();
+        world
+    };
+    let mut calm = world();
+    let before = calm.board.power.ops();
+    calm.update_smp(&image, Settings::of(phone), &mut |_| ())
+        .expect("nothing goes wrong");
+    let operations = calm.board.power.ops() - before;
+    assert!(operations > 50, "{phone:?}: {operations} operations");
+    for cut in 0..=operations {
+        // Torn in the middle, as the command does it; every third before the first and after the last cell.
+        let fractions: &[f64] = if cut % 3 == 0 { &[0.0, 0.5, 1.0] } else { &[0.5] };
+        for &fraction in fractions {
+            let what = format!("{phone:?}, {algorithm:?}, cut at {cut} ({fraction})");
+            let mut world = world();
+            let tear = Tear::Inside { fraction, seed: cut };
+            world.board.power.cut_at(world.board.power.ops() + cut, tear);
+            world
+                .update_smp(&image, Settings::of(phone), &mut |_| ())
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(version(&world), (2, true), "{what}");
+            world.power_up().expect("it starts");
+            assert_eq!(version(&world), (2, true), "{what}, after another reset");
+        }
+    }
+}
+
+#[test]
+fn android_ends_confirmed_wherever_the_power_is_cut() {
+    for algorithm in Algorithm::ALL {
+        cut_everywhere(smp::Phone::Android, algorithm);
+    }
+}
+
+#[test]
+fn ios_ends_confirmed_wherever_the_power_is_cut() {
+    for algorithm in Algorithm::ALL {
+        cut_everywhere(smp::Phone::Ios, algorithm);
+    }
+}
+
+#[test]
+fn smpclient_ends_confirmed_wherever_the_power_is_cut() {
+    for algorithm in Algorithm::ALL {
+        cut_everywhere(smp::Phone::Smpclient, algorithm);
     }
 }
