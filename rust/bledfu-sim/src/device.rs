@@ -12,6 +12,7 @@
 use std::path::Path;
 
 use bledfu_slot::areas::Partitions;
+use bledfu_slot::header::AddressRange;
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
 use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
@@ -110,6 +111,9 @@ pub struct Setup {
     pub soft_device: SoftDevicePolicy<'static>,
     /// Largest data object in bytes.
     pub object_size: u32,
+    /// Only images whose reset vector lies in the primary slot are taken and started, as on a Cortex-M. Images that are no
+    /// programs, like the demo's, have none.
+    pub check_address: bool,
     /// Room for flashes of the real size; small devices for campaigns get only what their slots need.
     pub full_chips: bool,
 }
@@ -128,6 +132,7 @@ impl Setup {
             fw_version: 1,
             soft_device: SoftDevicePolicy::Absent,
             object_size: 4096,
+            check_address: false,
             full_chips: true,
         }
     }
@@ -178,7 +183,10 @@ impl Setup {
             keys: self.keys.image,
             trusted_digests: self.keys.trusted_digests,
             unsigned: false,
-            address: None,
+            address: self.check_address.then_some(AddressRange {
+                start: PRIMARY_START,
+                size: self.slot_size,
+            }),
         }
     }
 
