@@ -25,6 +25,12 @@ MAY_DEPEND_ON = {
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
+    "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
+}
+# Crates of the PC may use what they like, except this. Only bledfu-cli has a command line.
+MUST_NOT_DEPEND_ON = {
+    "bledfu-sim": {"bledfu-zephyr", "bledfu-firmware", "bledfu-cli", "anyhow", "clap", "ctrlc", "env_logger", "indicatif"},
+    "bledfu-cli": {"bledfu-zephyr", "bledfu-firmware"},
 }
 # Crates that may hold unsafe code, each block with a SAFETY line.
 MAY_BE_UNSAFE = {"bledfu-zephyr"}
@@ -47,7 +53,11 @@ def check_dependencies():
         for dependency in packages[name]["dependencies"]:
             if dependency["kind"] is None and dependency["name"] not in allowed:
                 wrong.append(f"{name} must not know {dependency['name']} (ARCHITECTURE.md, crate rule)")
-    for name in set(packages) - set(MAY_DEPEND_ON) - {"bledfu-sim"}:
+    for name, forbidden in MUST_NOT_DEPEND_ON.items():
+        for dependency in packages[name]["dependencies"]:
+            if dependency["kind"] is None and dependency["name"] in forbidden:
+                wrong.append(f"{name} must not know {dependency['name']} (ARCHITECTURE.md, crate rule)")
+    for name in set(packages) - set(MAY_DEPEND_ON) - set(MUST_NOT_DEPEND_ON):
         wrong.append(f"crate {name} has no row in the crate rule")
 
 

@@ -206,7 +206,7 @@ const PITFALLS: &[Pitfall] = &[
         "An equal firmware version is accepted, as the reference does; a lower one is refused by name (0B 05).",
         &[
             "case_44_an_older_firmware_is_refused_and_the_same_is_not",
-            "the_same_package_twice_is_fine",
+            "the_same_package_twice_is_fine_and_is_installed_once",
         ],
     ),
     pitfall(
@@ -318,8 +318,14 @@ fn no_request_erases_more_than_its_object_and_the_trailer() {
     assert_eq!(erases(&mut peer, &create_data(904), "60 01 01"), 1);
     peer.data(&image[OBJECT..]);
     assert!(erases(&mut peer, "04", "60 04 01") <= 1);
-    // One step of idle work with a link is one erase.
-    assert!(!peer.device().idle(), "a staged update is left alone");
+    assert_eq!(peer.then, Then::Reset);
+    let before = peer.board.external.stats();
+    peer.idle();
+    assert_eq!(
+        (peer.board.external.stats() - before).erases(),
+        0,
+        "a staged update is left alone"
+    );
 }
 
 #[test]
@@ -331,17 +337,15 @@ fn work_is_no_silence_and_silence_ends_the_link_only() {
     });
     peer.dirty_slot();
     assert_eq!(peer.send_init(&init_for(image)), "60 04 01");
-    let pass = |peer: &Peer, ms: u64| peer.board.power.advance_ns(ms * 1_000_000);
-    pass(&peer, INACTIVITY_MS - 5_000);
+    assert_eq!(peer.wait(INACTIVITY_MS - 5_000), Then::Continue);
     peer.object(image, 0, OBJECT);
-    assert_eq!(peer.device().tick(), Then::Continue, "a request was in work");
-    pass(&peer, INACTIVITY_MS - 5_000);
+    assert_eq!(peer.wait(0), Then::Continue, "a request was in work");
+    assert_eq!(peer.wait(INACTIVITY_MS - 5_000), Then::Continue);
     peer.ask("04", "60 04 01");
-    assert_eq!(peer.device().tick(), Then::Continue);
-    pass(&peer, INACTIVITY_MS);
-    assert_eq!(peer.device().tick(), Then::Disconnect);
+    assert_eq!(peer.wait(0), Then::Continue);
+    assert_eq!(peer.wait(INACTIVITY_MS), Then::Disconnect);
     peer.reconnect();
-    assert_eq!(peer.device().tick(), Then::Continue);
+    assert_eq!(peer.wait(0), Then::Continue);
     peer.ask("06 02", &selected(4096, &image[..OBJECT]));
     assert_eq!(peer.client(Phone::Ios, 0, &update_package()), Ok(()));
     peer.install_and_confirm(image);
@@ -396,9 +400,57 @@ fn a_bit_that_fails_in_flash_is_found_before_the_object_is_executed() {
 }
 
 #[test]
-fn the_same_package_twice_is_fine() {
+fn the_same_package_twice_is_fine_and_is_installed_once() {
     let mut peer = Peer::new();
-    for _ in 0..3 {
+    peer.update_and_confirm();
+    for phone in [Phone::Android, Phone::Ios, Phone::Nrfutil] {
+        let (writes, boots) = (peer.board.internal.stats(), peer.board.primary.contents());
+        peer.reconnect();
+        assert_eq!(peer.client(phone, 0, &update_package()), Ok(()));
+        peer.assert_ran_already(update_image());
+        assert_eq!((peer.board.internal.stats() - writes).erases(), 0);
+        assert!(peer.board.primary.contents() == boots);
+    }
+    peer.update_and_confirm();
+}
+
+#[test]
+fn a_phone_that_missed_the_last_answer_is_told_that_all_is_done_before_and_after_the_reset() {
+    let (init, image) = (init_for(update_image()), update_image());
+    for phone in [Phone::Android, Phone::Ios, Phone::Nrfutil] {
+        let mut peer = Peer::new();
+        assert_eq!(peer.transfer(&init, image), "60 04 01");
+        // The link broke under the answer, and the device has not reset yet.
+        peer.reconnect();
+        assert_eq!(peer.client(phone, 0, &update_package()), Ok(()), "staged");
+        assert_eq!(peer.then, Then::Reset);
+        peer.assert_pending(true);
+        // Now it has: the image is on trial, and then confirmed.
+        assert_eq!(peer.reboot().image.header.version, version(2));
+        for confirmed in [false, true] {
+            if confirmed {
+                peer.device().confirm().unwrap();
+            }
+            let kept = peer.board.secondary.contents();
+            peer.reconnect();
+            assert_eq!(peer.client(phone, 12, &update_package()), Ok(()), "{confirmed}");
+            peer.assert_ran_already(image);
+            if !confirmed {
+                assert!(peer.board.secondary.contents() == kept, "the way back stays");
+            }
+        }
+        assert_eq!(peer.reboot().image.header.version, version(2));
         peer.update_and_confirm();
     }
+}
+
+#[test]
+fn another_package_of_the_running_version_is_installed() {
+    let mut peer = Peer::new();
+    peer.update_and_confirm();
+    let mut other = update_spec();
+    other.payload[100] ^= 1;
+    let image = other.build();
+    assert_eq!(peer.transfer(&init_for(&image), &image), "60 04 01");
+    peer.install_and_confirm(&image);
 }

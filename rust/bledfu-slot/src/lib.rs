@@ -33,10 +33,6 @@
 #[cfg(test)]
 extern crate std;
 
-#[cfg(test)]
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 pub mod crc32;
 pub mod decide;
 pub mod flash;

@@ -450,8 +450,8 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Image, Key, Nor, Power, Tear, SECTOR};
     use crate::{Algorithm, Geometry, ImagePolicy, PublicKey, SoftCrypto};
+    use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 
     const SLOT: u32 = 0x10000;
 
@@ -652,7 +652,7 @@ mod tests {
         flash.power.record();
         erase_trailer(&mut flash, &layout).unwrap(); // case 79
         assert!(is_erased(&flash.bytes[0xE000..]) && flash.bytes[..0xE000].iter().all(|byte| *byte == 0));
-        use crate::common::Op;
+        use bledfu_testkit::Op;
         assert_eq!(
             flash.power.recorded(),
             [15, 14].map(|sector| Op::Erase { chip: 's', sector })

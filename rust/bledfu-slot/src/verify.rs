@@ -719,8 +719,8 @@ impl Slot<Verified> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{der_integer as der, der_signature, sha256, Image, Key, Random};
     use crate::tlv::SliceFlash;
+    use bledfu_testkit::{der_integer as der, der_signature, sha256, Image, Key, Random};
     use std::vec::Vec;
 
     const KEY: Key = Key(1);

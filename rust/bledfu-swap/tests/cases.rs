@@ -1,30 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a boot makes of given flash contents: the cases of MCUboot's behaviour that are not about cuts.
 
-#[path = "../../bledfu-slot/tests/common/mod.rs"]
 mod common;
 
 use std::rc::Rc;
 
 use bledfu_slot::trailer::{self, magic_bytes, Flag, Magic, SwapType, Trailer};
-use bledfu_slot::{
-    is_erased, Algorithm, Geometry, HeaderError, ImagePolicy, Layout, PublicKey, SoftCrypto, VerifyError,
-};
-use bledfu_swap::{
-    boot, BootAction, BootConfig, BootError, BootReport, Downgrade, NoFlash, Progress, SkipReason, SwapError,
-};
-use common::{Image, Key, Nor, Power, Tear, SECTOR};
+use bledfu_slot::{is_erased, Algorithm, Geometry, HeaderError, Layout, PublicKey, SoftCrypto, VerifyError};
+use bledfu_swap::{boot, BootAction, BootError, Downgrade, NoFlash, Progress, SkipReason, SwapError};
+use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
+use common::{boot_once, config, geometry, signed_by, BootResult};
 
 const KEY: Key = Key(9);
 const SLOT: usize = 0x10000;
-
-fn geometry(sectors: usize) -> Geometry {
-    Geometry {
-        slot_size: (sectors * SECTOR) as u32,
-        sector_size: SECTOR as u32,
-        write_size: 4,
-    }
-}
 
 struct Device {
     downgrade: Downgrade,
@@ -89,26 +77,13 @@ impl Device {
         device
     }
 
-    fn boot(&mut self) -> Result<BootReport, BootError> {
+    fn boot(&mut self) -> BootResult {
         let keys = [PublicKey::new(KEY.public())];
-        let config = BootConfig {
-            layout: self.layout,
-            policy: ImagePolicy {
-                keys: &keys,
-                trusted_digests: &[],
-                unsigned: self.unsigned,
-            },
-            downgrade: self.downgrade,
-            verify_primary: self.verify_primary,
-        };
-        boot(
-            &mut self.primary,
-            &mut self.secondary,
-            &mut self.spare,
-            &config,
-            &SoftCrypto,
-            &mut |_| {},
-        )
+        let mut config = config(self.layout, signed_by(&keys));
+        config.policy.unsigned = self.unsigned;
+        config.downgrade = self.downgrade;
+        config.verify_primary = self.verify_primary;
+        boot_once(&mut self.primary, &mut self.secondary, &mut self.spare, &config)
     }
 
     fn trailer(&mut self) -> Trailer {
@@ -688,16 +663,7 @@ fn flashes_that_do_not_fit_the_layout_are_refused() {
 fn the_watch_is_told_before_every_erase_and_every_kibibyte() {
     let mut device = Device::pending(Algorithm::SwapMove);
     let keys = [PublicKey::new(KEY.public())];
-    let config = BootConfig {
-        layout: device.layout,
-        policy: ImagePolicy {
-            keys: &keys,
-            trusted_digests: &[],
-            unsigned: false,
-        },
-        downgrade: Downgrade::Allowed,
-        verify_primary: true,
-    };
+    let config = config(device.layout, signed_by(&keys));
     let (mut verifying, mut erasing, mut last) = (0, 0, 0);
     boot(
         &mut device.primary,
@@ -743,16 +709,7 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
     primary.load(0, &old.bytes());
     secondary.load(0, &new.bytes());
     let keys = [PublicKey::new(KEY.public())];
-    let config = BootConfig {
-        layout,
-        policy: ImagePolicy {
-            keys: &keys,
-            trusted_digests: &[],
-            unsigned: false,
-        },
-        downgrade: Downgrade::Allowed,
-        verify_primary: true,
-    };
+    let config = config(layout, signed_by(&keys));
     let slot = bledfu_slot::Slot::new(layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
         .unwrap();
@@ -761,25 +718,9 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
         // Cut somewhere in the exchange, and taken up again.
         power.on();
         power.cut_at(30, Tear::Inside { percent: 50, seed: 1 });
-        assert!(boot(
-            &mut primary,
-            &mut secondary,
-            &mut NoFlash,
-            &config,
-            &SoftCrypto,
-            &mut |_| {}
-        )
-        .is_err());
+        assert!(boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).is_err());
         power.on();
-        let report = boot(
-            &mut primary,
-            &mut secondary,
-            &mut NoFlash,
-            &config,
-            &SoftCrypto,
-            &mut |_| {},
-        )
-        .unwrap();
+        let report = boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).unwrap();
         assert_eq!(
             report.action,
             BootAction::Installed {
@@ -790,15 +731,7 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
         );
         assert!(primary.bytes.starts_with(&runs.bytes()));
     }
-    let report = boot(
-        &mut primary,
-        &mut secondary,
-        &mut NoFlash,
-        &config,
-        &SoftCrypto,
-        &mut |_| {},
-    )
-    .unwrap();
+    let report = boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).unwrap();
     assert_eq!(report.action, BootAction::None);
 }
 
@@ -840,16 +773,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
     primary.load(0, &old);
     secondary.load(0, &new);
     let keys = [PublicKey::new(KEY.public())];
-    let config = BootConfig {
-        layout,
-        policy: ImagePolicy {
-            keys: &keys,
-            trusted_digests: &[],
-            unsigned: false,
-        },
-        downgrade: Downgrade::Allowed,
-        verify_primary: true,
-    };
+    let config = config(layout, signed_by(&keys));
     let slot = bledfu_slot::Slot::new(layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
         .unwrap();
@@ -858,16 +782,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
         // Cut somewhere in the exchange, and taken up again.
         power.on();
         power.cut_at(40, Tear::Inside { percent: 50, seed: 1 });
-        let mut once = || {
-            boot(
-                &mut primary,
-                &mut secondary,
-                &mut spare,
-                &config,
-                &SoftCrypto,
-                &mut |_| {},
-            )
-        };
+        let mut once = || boot_once(&mut primary, &mut secondary, &mut spare, &config);
         assert!(once().is_err());
         power.on();
         let resumed = true;

@@ -2,18 +2,17 @@
 //! Power fails before or inside every operation of whole updates, once and again during the recovery; and the operations
 //! themselves, compared with what MCUboot was seen to do.
 
-#[path = "../../bledfu-slot/tests/common/mod.rs"]
 mod common;
 
 use std::rc::Rc;
 
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
-use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto};
-use bledfu_swap::{boot, BootAction, BootConfig, BootReport, Downgrade};
-use common::{Image, Key, Nor, Op, Power, Tear, SECTOR};
+use bledfu_slot::{Algorithm, Geometry, Layout, Slot, SoftCrypto};
+use bledfu_swap::BootAction;
+use bledfu_testkit::{Image, Key, Nor, Op, Power, Tear, SECTOR};
+use common::{boot_once, config, trusted, BootResult};
 
 type Chip = Nor<4>;
-type BootResult = Result<BootReport, bledfu_swap::BootError>;
 
 const KEY: Key = Key(7);
 
@@ -83,11 +82,7 @@ impl Device {
     /// A copy of everything in flash, with a supply of its own.
     fn fork(&self) -> Self {
         let power = Power::new();
-        let copy = |chip: &Chip| {
-            let mut new = Chip::new(chip.chip, chip.bytes.len() / SECTOR, &power);
-            new.bytes.copy_from_slice(&chip.bytes);
-            new
-        };
+        let copy = |chip: &Chip| chip.fork(&power);
         let (primary, secondary, spare) = (copy(&self.primary), copy(&self.secondary), copy(&self.spare));
         let Self {
             layout,
@@ -110,36 +105,15 @@ impl Device {
     }
 
     fn boot(&mut self) -> BootResult {
-        let policy = ImagePolicy {
-            keys: &[],
-            trusted_digests: &self.digests,
-            unsigned: false,
-        };
-        let config = BootConfig {
-            layout: self.layout,
-            policy,
-            downgrade: Downgrade::Allowed,
-            verify_primary: true,
-        };
-        boot(
-            &mut self.primary,
-            &mut self.secondary,
-            &mut self.spare,
-            &config,
-            &SoftCrypto,
-            &mut |_| {},
-        )
+        let config = config(self.layout, trusted(&self.digests));
+        boot_once(&mut self.primary, &mut self.secondary, &mut self.spare, &config)
     }
 
     fn upload(&mut self, permanent: bool) {
         let image = self.new.clone();
         self.secondary.bytes.fill(0xFF);
         self.secondary.load(self.layout.upload_offset() as usize, &image);
-        let policy = ImagePolicy {
-            keys: &[],
-            trusted_digests: &self.digests,
-            unsigned: false,
-        };
+        let policy = trusted(&self.digests);
         let slot = Slot::new(self.layout)
             .verify(&mut self.secondary, &policy, &SoftCrypto)
             .unwrap();

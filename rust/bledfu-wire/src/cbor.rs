@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reading the one CBOR map that an SMP request carries, and writing that of an answer.
+//! Reading and writing the one CBOR map that an SMP frame carries.
 //!
 //! Reading is tolerant where clients differ: definite and indefinite maps, keys in any order, integers longer than
 //! they need to be, unknown keys with any value. It is strict where bytes have no meaning: everything else is
@@ -75,6 +75,104 @@ impl<'a> Fields<'a> {
     pub(crate) fn skip(&mut self) -> Result<(), Code> {
         skip(&mut self.decoder).ok_or(Code::Invalid)
     }
+
+    /// Takes the value of the current key with `read`.
+    pub(crate) fn value<T>(
+        &mut self,
+        read: impl FnOnce(&mut Decoder<'a>) -> Result<T, Error>,
+    ) -> Result<T, Code> {
+        read(&mut self.decoder).map_err(invalid)
+    }
+
+    /// Opens the map that is the value of the current key, or an item of an array; [`Fields::close`] goes back.
+    pub(crate) fn open(mut decoder: Decoder<'a>) -> Result<Self, Code> {
+        let left = decoder.map().map_err(invalid)?;
+        Ok(Self { decoder, left })
+    }
+
+    /// Where reading goes on behind this map, once [`Fields::next_key`] has found its end.
+    pub(crate) fn close(mut self) -> Result<Decoder<'a>, Code> {
+        if self.left.is_none() {
+            advance(&mut self.decoder, 1).ok_or(Code::Invalid)?;
+        }
+        Ok(self.decoder)
+    }
+
+    /// Where the value of the current key begins.
+    pub(crate) fn decoder(&self) -> Decoder<'a> {
+        self.decoder.clone()
+    }
+}
+
+/// The items of an array, each read by the caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Items<'a> {
+    pub(crate) decoder: Decoder<'a>,
+    /// Items to come; `None`: up to the break.
+    left: Option<u64>,
+}
+
+impl<'a> Items<'a> {
+    /// Opens the array at the decoder's position.
+    pub(crate) fn open(mut decoder: Decoder<'a>) -> Result<Self, Code> {
+        let left = decoder.array().map_err(invalid)?;
+        Ok(Self { decoder, left })
+    }
+
+    /// An array without items.
+    pub(crate) fn none() -> Self {
+        Self {
+            decoder: Decoder::new(&[]),
+            left: Some(0),
+        }
+    }
+
+    /// Whether another item begins here; it must be taken before the next call.
+    pub(crate) fn next(&mut self) -> bool {
+        match &mut self.left {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => !matches!(first_byte(&self.decoder), Some(BREAK) | None),
+        }
+    }
+
+    /// Nothing more is read, as something made no sense.
+    pub(crate) fn give_up(&mut self) {
+        self.left = Some(0);
+    }
+}
+
+/// A text, also in pieces if at most one of them is not empty: it must lie in one piece in the frame.
+pub(crate) fn text<'a>(decoder: &mut Decoder<'a>) -> Result<&'a str, Error> {
+    let mut text = "";
+    for piece in decoder.str_iter()? {
+        let piece = piece?;
+        if !text.is_empty() && !piece.is_empty() {
+            return Err(Error::message("a text in pieces"));
+        }
+        if !piece.is_empty() {
+            text = piece;
+        }
+    }
+    Ok(text)
+}
+
+/// As [`text`], for bytes.
+pub(crate) fn bytes<'a>(decoder: &mut Decoder<'a>) -> Result<&'a [u8], Error> {
+    let mut bytes: &[u8] = &[];
+    for piece in decoder.bytes_iter()? {
+        let piece = piece?;
+        if !bytes.is_empty() && !piece.is_empty() {
+            return Err(Error::message("bytes in pieces"));
+        }
+        if !piece.is_empty() {
+            bytes = piece;
+        }
+    }
+    Ok(bytes)
 }
 
 /// What is open around the next item to skip.
@@ -182,7 +280,7 @@ fn invalid(_: Error) -> Code {
     Code::Invalid
 }
 
-/// Writes the map of an answer into a slice. That something did not fit is asked once, at the end: nothing can be
+/// Writes a map into a slice. That something did not fit is asked once, at the end: nothing can be
 /// done about it in between, and the code is half as long.
 pub(crate) struct Writer<'a> {
     encoder: Encoder<Cursor<&'a mut [u8]>>,
@@ -232,6 +330,11 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn number(&mut self, number: u32) -> &mut Self {
         self.fits &= self.encoder.u32(number).is_ok();
+        self
+    }
+
+    pub(crate) fn long(&mut self, number: u64) -> &mut Self {
+        self.fits &= self.encoder.u64(number).is_ok();
         self
     }
 

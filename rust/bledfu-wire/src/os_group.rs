@@ -54,6 +54,49 @@ pub enum Request<'a> {
     },
 }
 
+impl Request<'_> {
+    /// Operation and command of the frame that asks this. An echo is written, as all clients do.
+    pub(crate) const fn operation(&self) -> (u8, u8) {
+        match self {
+            Self::Echo(_) => (op::WRITE, command::ECHO),
+            Self::Reset { .. } => (op::WRITE, command::RESET),
+            Self::Parameters => (op::READ, command::PARAMETERS),
+            Self::Info { .. } => (op::READ, command::INFO),
+            Self::BootloaderInfo { .. } => (op::READ, command::BOOTLOADER_INFO),
+        }
+    }
+
+    /// Writes the parameters; those that say no more than their absence are left out.
+    pub(crate) fn write(&self, to: &mut Writer<'_>) {
+        match *self {
+            Self::Echo(text) => {
+                to.map(1).text("d").text(text);
+            }
+            Self::Reset { force, boot_mode } => {
+                to.map(usize::from(force) + usize::from(boot_mode.is_some()));
+                if force {
+                    to.text("force").flag(true);
+                }
+                if let Some(mode) = boot_mode {
+                    to.text("boot_mode").number(mode);
+                }
+            }
+            Self::Parameters => {
+                to.map(0);
+            }
+            Self::Info { format: "" } | Self::BootloaderInfo { query: None } => {
+                to.map(0);
+            }
+            Self::Info { format } => {
+                to.map(1).text("format").text(format);
+            }
+            Self::BootloaderInfo { query: Some(query) } => {
+                to.map(1).text("query").text(query);
+            }
+        }
+    }
+}
+
 /// Decodes the payload of a request; `op` is that of the header.
 pub(crate) fn decode(operation: u8, command: u8, payload: &[u8]) -> Result<Request<'_>, Code> {
     match (operation, command) {

@@ -11,7 +11,7 @@
 //! Numbers are big-endian. An answer repeats version, group, sequence and command of its request; its map is `{}` on
 //! plain success. Errors of the protocol are `{"rc": n}`. Errors of a group are `{"err": {"group": g, "rc": n}}` in
 //! version 2 and `{"rc": n}` with the nearest protocol error in version 1, whose clients cannot read the header of
-//! version 2. Source: Zephyr `smp.c` and `smp_protocol.rst`.
+//! version 2. What a client reads of an answer is [`crate::smp_answer`]. Source: Zephyr `smp.c` and `smp_protocol.rst`.
 
 use crate::cbor::Writer;
 use crate::{image_group, os_group};
@@ -272,6 +272,36 @@ fn decode_request<'a>(header: &Header, frame: &'a [u8]) -> Result<Request<'a>, C
         IMAGE_GROUP => image_group::decode(header.op, header.command, payload).map(Request::Image),
         _ => Err(Code::NotSupported),
     }
+}
+
+/// Encodes a request as a client sends it into `out` and returns the length of the frame; `None` if it does not fit.
+/// Parameters with no meaning of their own are left out: `image: 0`, `upgrade: false`, `force: false`.
+pub fn encode_request(
+    version: Version,
+    sequence: u8,
+    request: &Request<'_>,
+    out: &mut [u8],
+) -> Option<usize> {
+    let (group, (op, command)) = match request {
+        Request::Os(request) => (OS_GROUP, request.operation()),
+        Request::Image(request) => (IMAGE_GROUP, request.operation()),
+    };
+    let (head, body) = out.split_first_chunk_mut::<HEADER_SIZE>()?;
+    let mut writer = Writer::new(body);
+    match request {
+        Request::Os(request) => request.write(&mut writer),
+        Request::Image(request) => request.write(&mut writer),
+    }
+    let header = Header {
+        version: version as u8,
+        op,
+        length: u16::try_from(writer.finish()?).ok()?,
+        group,
+        sequence,
+        command,
+    };
+    *head = header.encode();
+    Some(header.frame_length())
 }
 
 /// Why something was not done.

@@ -9,7 +9,7 @@ use super::{DfuLink, PhoneError};
 use crate::package::Package;
 
 /// Whose client it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phone {
     /// Android-DFU-Library: packets of MTU − 3, receipts off.
     Android,
@@ -284,11 +284,11 @@ impl<'l, L: DfuLink> Client<'l, L> {
             other => other,
         })?;
         match Reply::decode(&bytes) {
-            Some(Reply::Refused {
+            Ok(Reply::Refused {
                 opcode: refused,
                 code,
             }) if refused == opcode => Err(PhoneError::Refused { opcode, code }),
-            Some(reply) if reply.opcode() == opcode => Ok(reply),
+            Ok(reply) if reply.opcode() == opcode => Ok(reply),
             _ => Err(PhoneError::Unexpected(opcode)),
         }
     }

@@ -301,9 +301,28 @@ fn case_57_58_59_match_is_told_only_of_a_whole_sha_and_is_true() {
 }
 
 #[test]
-fn case_60_any_image_number_is_taken() {
+fn case_60_image_numbers_0_and_1_are_the_application_and_others_are_refused_before_anything_is_erased() {
     let image = update_image();
-    for number in [0, 1, 3] {
+    for number in [2, 3, 15, u32::MAX] {
+        let mut manager = Manager::default();
+        manager.upload(image, 1000);
+        let held = manager.peer.board.secondary.contents();
+        for offset in [0, 1000] {
+            manager.refused(
+                Request::Upload(Upload {
+                    image: number,
+                    offset: Some(offset),
+                    length: (offset == 0).then_some(image.len() as u64),
+                    data: &image[..1000],
+                    ..Upload::default()
+                }),
+                Error::InvalidSlot,
+            );
+        }
+        manager.peer.idle();
+        assert!(manager.peer.board.secondary.contents() == held);
+    }
+    for number in [0, 1] {
         let mut manager = Manager::default();
         for (from, to) in [(0, 1000), (1000, 3000), (3000, image.len())] {
             let answer = manager.image(Request::Upload(Upload {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Copy with a kept revert image on the whole device: updates in a row, each into the other place; reverts; power cuts.
 
+use bledfu_cli::inspect::{inspect, Options};
 use bledfu_sim::device::Setup;
-use bledfu_sim::inspect::{inspect, Options};
 use bledfu_sim::link::LinkParams;
 use bledfu_sim::package::Package;
 use bledfu_sim::phone::secure_dfu::Phone;

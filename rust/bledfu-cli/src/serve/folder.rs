@@ -13,8 +13,8 @@ use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 
-use crate::device::{image_digest, Board, Setup};
-use crate::power::Power;
+use bledfu_sim::device::{image_digest, Board, Setup};
+use bledfu_sim::power::Power;
 
 const INTERNAL: &str = "internal.bin";
 const RECORD: &str = "factory.sha256";
@@ -51,7 +51,7 @@ pub fn open(mut setup: Setup, factory: &[u8], folder: &Path, power: &Power) -> R
             setup.keys.trusted_digests = vec![digest].leak();
         }
     }
-    Board::open(setup, power, folder)
+    Ok(Board::open(setup, power, folder)?)
 }
 
 fn exists(path: &Path) -> Result<bool> {

@@ -10,11 +10,11 @@ use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, PublicKey, Slot, Sof
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
 use clap::{Args, ValueEnum};
 
-use crate::keys::open_public_key;
-use crate::package::parse_u32;
-use crate::plain::Plain;
-use crate::power::{Power, Tear};
+use crate::args::parse_u32;
 use crate::update::algorithm_parser;
+use bledfu_sim::keys::open_public_key;
+use bledfu_sim::plain::Plain;
+use bledfu_sim::power::{Power, Tear};
 
 /// `bledfu install`.
 #[derive(Args, Clone, Debug)]

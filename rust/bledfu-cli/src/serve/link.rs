@@ -19,7 +19,7 @@ use bledfu_transfer::smp::DEFAULT_FRAME_COUNT;
 use bledfu_wire::smp_console;
 
 use super::wire::{Framing, Wire};
-use crate::device::Service;
+use bledfu_sim::device::Service;
 
 /// Every wait for the other side ends after this long, to look again.
 const STEP: Duration = Duration::from_secs(1);

@@ -24,11 +24,12 @@ use clap::Args;
 use embedded_storage::nor_flash::NorFlashErrorKind;
 use sha2::{Digest, Sha256};
 
-use crate::init_packet::BootValidation;
-use crate::keys::open_public_key;
-use crate::package::{parse_u32, read_parts, Package, Part, PartKind};
-use crate::phone::secure_dfu::crc32;
+use crate::args::parse_u32;
 use crate::update::algorithm_parser;
+use bledfu_sim::init_packet::BootValidation;
+use bledfu_sim::keys::open_public_key;
+use bledfu_sim::package::{read_parts, Package, Part, PartKind};
+use bledfu_sim::phone::secure_dfu::crc32;
 
 /// Sector size of every slot there is.
 const SECTOR: u32 = 4096;
@@ -901,11 +902,11 @@ fn as_secondary(trailer: &Trailer) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::SigningKey;
-    use crate::make::{demo_payload, Damage, ImageSpec};
-    use crate::nor::Chip;
-    use crate::parts::MX25R6435F;
-    use crate::power::Power;
+    use bledfu_sim::keys::SigningKey;
+    use bledfu_sim::make::{demo_payload, Damage, ImageSpec};
+    use bledfu_sim::nor::Chip;
+    use bledfu_sim::parts::MX25R6435F;
+    use bledfu_sim::power::Power;
     use bledfu_slot::{request_test, Slot, Version};
     use std::path::Path;
 
@@ -1006,7 +1007,7 @@ mod tests {
         packet.truncate(100);
         let report = inspect("a.dat", &packet, &options);
         assert_eq!(report.verdict(), "wrong: the init packet is not valid protobuf");
-        let empty = crate::init_packet::InitFields::default().unsigned();
+        let empty = bledfu_sim::init_packet::InitFields::default().unsigned();
         let report = inspect("a", &empty, &options);
         assert_eq!(report.problems.len(), 5, "{:?}", report.problems);
     }
@@ -1185,7 +1186,7 @@ mod tests {
     fn no_bytes_make_it_panic() {
         let image = spec().build();
         let packet = std::fs::read(vectors().join("case/init-210.dat")).unwrap();
-        let mut random = crate::power::Random::new(42);
+        let mut random = bledfu_sim::power::Random::new(42);
         for source in [image, packet] {
             for _ in 0..300 {
                 let mut bytes = source.clone();

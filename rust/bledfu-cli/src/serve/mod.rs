@@ -33,9 +33,9 @@ use bledfu_transfer::secure_dfu::{Then, LAST_ANSWER_MS};
 use bledfu_wire::smp::Header;
 use clap::{Args, ValueEnum};
 
-use crate::device::{Board, Device, Reaction, StartError};
-use crate::power::Power;
 use crate::update::DeviceArgs;
+use bledfu_sim::device::{Board, Device, Reaction, StartError};
+use bledfu_sim::power::Power;
 use doors::DoorArgs;
 use link::{Event, Link, Packet, Remote};
 

@@ -9,11 +9,11 @@ use bledfu_slot::{Algorithm, Slot, SoftCrypto};
 use bledfu_swap::BootAction;
 use clap::Args;
 
-use crate::demo;
-use crate::device::{Board, Setup};
-use crate::nor::Stats;
-use crate::parts::{self, SECTOR_SIZE};
-use crate::power::Power;
+use bledfu_sim::demo;
+use bledfu_sim::device::{Board, Setup};
+use bledfu_sim::nor::Stats;
+use bledfu_sim::parts::{self, SECTOR_SIZE};
+use bledfu_sim::power::Power;
 
 /// `bledfu bench`.
 #[derive(Args, Clone, Debug)]

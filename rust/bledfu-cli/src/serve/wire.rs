@@ -18,7 +18,7 @@ use bledfu_wire::slip;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use crate::device::Service;
+use bledfu_sim::device::Service;
 
 const CONTROL_WRITE: u8 = 0x01;
 const PACKET_WRITE: u8 = 0x02;

@@ -13,16 +13,16 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::demo;
-use crate::device::{demo_keys, image_digest, Keys, Setup};
-use crate::keys::open_public_key;
-use crate::link::LinkParams;
-use crate::nor::Stats;
-use crate::package::Package;
-use crate::parts::{self, Times};
-use crate::phone::{secure_dfu, smp};
-use crate::power::Tear;
-use crate::world::{Boot, Outcome, World, WorldError};
+use bledfu_sim::demo;
+use bledfu_sim::device::{demo_keys, image_digest, Keys, Setup};
+use bledfu_sim::keys::open_public_key;
+use bledfu_sim::link::LinkParams;
+use bledfu_sim::nor::Stats;
+use bledfu_sim::package::Package;
+use bledfu_sim::parts::{self, Times};
+use bledfu_sim::phone::{secure_dfu, smp};
+use bledfu_sim::power::Tear;
+use bledfu_sim::world::{Boot, Outcome, World, WorldError};
 
 /// The protocols by which an update comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -175,7 +175,7 @@ fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
         list => {
             let ids: Result<Vec<u32>, _> = list
                 .split(',')
-                .map(|id| crate::package::parse_u32(id.trim()))
+                .map(|id| crate::args::parse_u32(id.trim()))
                 .collect();
             match ids {
                 Ok(ids) => SoftDevicePolicy::ActAs(ids.leak()),

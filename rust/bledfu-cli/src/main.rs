@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use bledfu_sim::{bench, cut, inspect, install, package, serve, update};
+use bledfu_cli::{bench, cut, inspect, install, package, serve, update};
 use clap::{Parser, Subcommand};
 
 /// Firmware update over Bluetooth LE into external flash, on a PC: a simulated device, phone and link, and tools.

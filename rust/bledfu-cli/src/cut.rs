@@ -20,13 +20,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use crate::keys::SigningKey;
-use crate::make::ImageSpec;
 use crate::mcuboot::Trace;
-use crate::nor::TORN_ERASE_BORDER;
-use crate::plain::Plain;
-use crate::power::{OpInfo, OpKind, Power, Random, Tear};
 use crate::update::algorithm_parser;
+use bledfu_sim::keys::SigningKey;
+use bledfu_sim::make::ImageSpec;
+use bledfu_sim::nor::TORN_ERASE_BORDER;
+use bledfu_sim::plain::Plain;
+use bledfu_sim::power::{OpInfo, OpKind, Power, Random, Tear};
 
 /// `bledfu cut`.
 #[derive(Args, Clone, Debug)]
