@@ -17,7 +17,7 @@ HARDWARE_VERSION = 52
 HEADER_SIZE = 0x200
 # `ih_flags` of MCUboot's image.h, at this place in the header.
 FLAGS_AT = 16
-KINDS = {"encrypted": 0x04, "compressed": 0x400, "non-bootable": 0x10}
+KINDS = {"encrypted": 0x04, "compressed": 0x400, "not bootable": 0x10}
 # What follows `--header-size` in a Cortex-M image: stack pointer, then the reset vector with the Thumb bit.
 STACK_POINTER = 0x20010000
 

@@ -25,7 +25,7 @@ def scenario(*variants):
     """Registers a function once, or once per variant (a tuple of arguments)."""
     def register(function):
         for variant in variants or [()]:
-            name = function.__name__ + "".join("_%s" % part for part in variant)
+            name = (function.__name__ + "".join("_%s" % part for part in variant)).replace(" ", "-")
             SCENARIOS.append((name, function, variant))
         return function
     return register
