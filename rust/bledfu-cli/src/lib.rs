@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! The subcommands of `bledfu`. A library only so that tests reach them; programs use `bledfu-sim`.
 //!
 //! | Modules | What |
@@ -7,7 +11,7 @@
 //! | [`serve`] | the device in real time, for real clients |
 //! | [`inspect`] | what is in a file and what is wrong with it |
 //! | [`package`] | a package around a signed image |
-//! | [`install`], [`cut`], [`bench`] | one boot on slot files; the power-cut campaign; what installs cost |
+//! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
 //! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
 //! | [`args`] | values that several of them take |
 #![forbid(unsafe_code)]

@@ -24,14 +24,14 @@ use bledfu_sim::power::{Power, Tear};
 
 /// The images 1, 2 and 3 of the traces.
 const IMAGES: [&[u8]; 3] = [
-    include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin"),
-    include_bytes!("../../../tests/vectors/images/small-2.0.0.signed.bin"),
-    include_bytes!("../../../tests/vectors/images/small-3.0.0.signed.bin"),
+    include_bytes!("../vectors/small-1.0.0.signed.bin"),
+    include_bytes!("../vectors/small-2.0.0.signed.bin"),
+    include_bytes!("../vectors/small-3.0.0.signed.bin"),
 ];
 
 macro_rules! traces {
     ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../../tests/vectors/mcuboot/", $name, ".trace")))),*]
+        [$(($name, include_str!(concat!("../vectors/", $name, ".trace")))),*]
     };
 }
 

@@ -48,7 +48,7 @@ pub enum Phone {
 
 /// A client and what it is told.
 enum Client {
-    SecureDfu(secure_dfu::Phone),
+    SecureDfu(bledfu_client::secure_dfu::Settings),
     Smp(smp::Settings),
 }
 
@@ -210,9 +210,15 @@ pub struct UpdateArgs {
     /// Packets the phone sends per connection event; the air time may allow fewer.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     packets_per_event: u32,
-    /// Secure DFU: packet receipt after every N packets; 0: none.
-    #[arg(long, default_value_t = 0)]
-    prn: u16,
+    /// Secure DFU: packet receipt after every N packets; 0: none [default: that of the client; iOS has 12].
+    #[arg(long, value_name = "N")]
+    prn: Option<u16>,
+    /// Secure DFU: the phone waits so long before the packets of every object, as applications of 2024 do (400).
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(..=60_000))]
+    object_delay: Option<u32>,
+    /// Secure DFU: how often the phone connects again by itself when the link is lost; its user does it otherwise.
+    #[arg(long, value_name = "N")]
+    retries: Option<u8>,
     /// SMP: upload requests under way at once, 1 to 25 [default: that of the client].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=25))]
     window: Option<u8>,
@@ -324,8 +330,11 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
 impl UpdateArgs {
     fn client(&self) -> Result<Client> {
         let is_smp = self.protocol == Protocol::Smp;
-        if is_smp && self.prn > 0 {
+        if is_smp && self.prn.is_some_and(|every| every > 0) {
             bail!("--prn is of Secure DFU; SMP answers every request");
+        }
+        if is_smp && (self.object_delay.is_some() || self.retries.is_some()) {
+            bail!("--object-delay and --retries are of Secure DFU");
         }
         if !is_smp && self.window.is_some() {
             bail!("--window is of SMP; with Secure DFU, --prn says when the phone waits");
@@ -342,10 +351,19 @@ impl UpdateArgs {
                 ..settings
             })
         };
+        let dfu = |phone: secure_dfu::Phone| {
+            let settings = phone.settings();
+            Client::SecureDfu(bledfu_client::secure_dfu::Settings {
+                receipts: self.prn.unwrap_or(settings.receipts),
+                object_delay_ms: self.object_delay.unwrap_or(settings.object_delay_ms),
+                retries: self.retries.unwrap_or(settings.retries),
+                ..settings
+            })
+        };
         Ok(match (self.protocol, self.phone) {
-            (Protocol::SecureDfu, Phone::Android) => Client::SecureDfu(secure_dfu::Phone::Android),
-            (Protocol::SecureDfu, Phone::Ios) => Client::SecureDfu(secure_dfu::Phone::Ios),
-            (Protocol::SecureDfu, Phone::Nrfutil) => Client::SecureDfu(secure_dfu::Phone::Nrfutil),
+            (Protocol::SecureDfu, Phone::Android) => dfu(secure_dfu::Phone::Android),
+            (Protocol::SecureDfu, Phone::Ios) => dfu(secure_dfu::Phone::Ios),
+            (Protocol::SecureDfu, Phone::Nrfutil) => dfu(secure_dfu::Phone::Nrfutil),
             (Protocol::Smp, Phone::Android) => smp(smp::Phone::Android),
             (Protocol::Smp, Phone::Ios) => smp(smp::Phone::Ios),
             (Protocol::Smp, Phone::Smpclient) => smp(smp::Phone::Smpclient),
@@ -372,8 +390,8 @@ fn run(
     progress: &mut dyn FnMut(u32),
 ) -> Result<Outcome, WorldError> {
     match (client, file) {
-        (Client::SecureDfu(phone), File::Package(package)) => {
-            let outcome = world.update(package, *phone, args.prn, progress)?;
+        (Client::SecureDfu(settings), File::Package(package)) => {
+            let outcome = world.update_with(package, *settings, progress)?;
             if !args.no_confirm {
                 world.confirm()?;
             }
@@ -454,8 +472,8 @@ fn print_plan(args: &UpdateArgs, world: &World, client: &Client, size: usize) {
         setup.slot_size / 1024
     );
     let flow = match client {
-        Client::SecureDfu(_) if args.prn == 0 => "receipts none".to_owned(),
-        Client::SecureDfu(_) => format!("receipts every {} packets", args.prn),
+        Client::SecureDfu(settings) if settings.receipts == 0 => "receipts none".to_owned(),
+        Client::SecureDfu(settings) => format!("receipts every {} packets", settings.receipts),
         Client::Smp(settings) => format!("SMP window {}", settings.window),
     };
     println!(

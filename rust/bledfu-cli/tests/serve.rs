@@ -610,6 +610,7 @@ fn datagram(socket: &UdpSocket, patience: Duration) -> Option<Vec<u8>> {
     Some(bytes[..length].to_vec())
 }
 
+// smp cases 6-9
 #[test]
 fn a_datagram_of_several_smp_frames_gets_an_answer_each_and_an_error_of_the_protocol_ends_it() {
     let (_server, socket) = udp();

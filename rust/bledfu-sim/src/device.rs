@@ -18,7 +18,7 @@ use bledfu_slot::verify::{
     verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
 };
 use bledfu_swap::{BootConfig, BootReport, Downgrade};
-use bledfu_transfer::areas::Partitions;
+use bledfu_slot::areas::Partitions;
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
@@ -34,8 +34,8 @@ use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
 use crate::power::Power;
 
 /// The demo keys of `tests/vectors`. Everybody has the private halves: they protect nothing.
-const DEMO_PACKAGE_KEY: &str = include_str!("../../../tests/vectors/keys/package.pem");
-const DEMO_IMAGE_KEY: &str = include_str!("../../../tests/vectors/keys/image.pem");
+const DEMO_PACKAGE_KEY: &str = include_str!("../demo/package.pub.pem");
+const DEMO_IMAGE_KEY: &str = include_str!("../demo/image.pub.pem");
 
 const PRIMARY_START: u32 = 0xC000;
 const JOURNAL_SIZE: u32 = 2 * SECTOR_SIZE;
@@ -357,7 +357,7 @@ impl Board {
     /// # Errors
     /// When a flash fails.
     pub fn start(&self, booted: &ImageInfo) -> Result<Device, StartError> {
-        let confirmed = self.primary_trailer()?.is_confirmed();
+        let confirmed = self.primary_trailer()?.is_confirmed(&self.setup.layout());
         let running = Running {
             digest: digest_prefix(&booted.digest),
             fw_version: self.setup.fw_version,

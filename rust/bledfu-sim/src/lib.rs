@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! A device in a box: the crates that run on a device, on simulated flashes, behind a simulated link and phone.
 //! The command `bledfu` is in `bledfu-cli`.
 //!
@@ -6,7 +10,7 @@
 //! |---|---|
 //! | [`world`] | one update from phone to confirmation in virtual time |
 //! | [`device`], [`cost`] | the device: flashes, boot stage, application; what its arithmetic costs |
-//! | [`link`], [`phone`], [`smp_client`] | Bluetooth timing, and the clients of Android, iOS, nrfutil and smpclient |
+//! | [`link`], [`phone`] | Bluetooth timing, and the clients of Android, iOS, nrfutil and smpclient |
 //! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
 //! | [`plain`] | a slot as plain bytes with any units, where times do not matter |
 //! | [`package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
@@ -25,5 +29,4 @@ pub mod parts;
 pub mod phone;
 pub mod plain;
 pub mod power;
-pub mod smp_client;
 pub mod world;

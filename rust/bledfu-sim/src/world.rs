@@ -13,30 +13,21 @@
 
 use std::collections::VecDeque;
 
-use bledfu_swap::{BootAction, BootReport};
+use bledfu_swap::BootReport;
 use bledfu_transfer::event::Event;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Transport;
 use bledfu_transfer::service::Step;
 
-use crate::device::{self, Board, Device, Setup, StartError};
+use crate::device::{Board, Device, Setup, StartError};
 use crate::link::LinkParams;
 use crate::nor::NorError;
-use crate::package::Package;
-use crate::phone::secure_dfu::{Client, Phone};
-use crate::phone::smp::{self, End, SmpLink, Stage};
-use crate::phone::{DfuLink, PhoneError, Session};
+use crate::phone::{PhoneError, Session};
 use crate::power::Power;
 
+mod phone;
+
 const MS: u64 = 1_000_000;
-/// Writes the phone's stack holds before it lets its application wait.
-const PHONE_QUEUE: usize = 32;
-/// A phone that waits this long for an answer gives up.
-const PHONE_PATIENCE_NS: u64 = 60_000 * MS;
-/// Supervision, scan and connection: from a lost link to the next one.
-const RECONNECT_NS: u64 = 1_000 * MS;
-/// The reset comes within this time after the end of the link, if it comes.
-const RESET_NS: u64 = 1_000 * MS;
 /// Sessions after which an update has failed for good.
 const MAX_SESSIONS: u32 = 100;
 
@@ -272,119 +263,6 @@ impl World {
         }
     }
 
-    /// Sends `package` with a client like `phone`'s, as often as the link breaks or the power is cut, up to the device's
-    /// reset and the boot of the new image. It is not confirmed yet.
-    ///
-    /// # Errors
-    /// [`WorldError`].
-    pub fn update(
-        &mut self,
-        package: &Package,
-        phone: Phone,
-        receipts: u16,
-        progress: &mut dyn FnMut(u32),
-    ) -> Result<Outcome, WorldError> {
-        let wanted = device::image_digest(&package.application.firmware);
-        for sessions in 1..=MAX_SESSIONS {
-            if self.device.is_none() {
-                let boot = self.power_up()?.clone();
-                if Some(boot.report.image.digest) == wanted {
-                    // Cut after the image was staged: the boot that came with the power has installed it.
-                    return Ok(Outcome {
-                        session: Session::default(),
-                        sessions: sessions - 1,
-                        boot,
-                    });
-                }
-            }
-            self.connect();
-            let session = match Client::new(self, phone, receipts).update(package, progress) {
-                Ok(session) => session,
-                Err(PhoneError::LinkLost) => {
-                    self.pass(RECONNECT_NS);
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            self.await_close()?;
-            if self.device.is_none() {
-                continue;
-            }
-            let boot = match self.boots.last() {
-                // The image ran already, and nothing was installed.
-                Some(boot) if !self.reset_due => boot.clone(),
-                _ => self.power_up()?.clone(),
-            };
-            return Ok(Outcome {
-                session,
-                sessions,
-                boot,
-            });
-        }
-        Err(WorldError::TooManySessions)
-    }
-
-    /// Updates to `image` over SMP, with a client of these `settings`, as often as the link breaks or the power is cut, up to
-    /// where the client says that it is done.
-    ///
-    /// # Errors
-    /// [`WorldError`].
-    pub fn update_smp(
-        &mut self,
-        image: &[u8],
-        settings: smp::Settings,
-        progress: &mut dyn FnMut(u32),
-    ) -> Result<Outcome, WorldError> {
-        let wanted = device::image_digest(image);
-        let first_boot = self.boots.len();
-        let mut stage = Stage::Install;
-        let mut session = Session::default();
-        for sessions in 1..=MAX_SESSIONS {
-            if self.device.is_none() {
-                self.power_up()?;
-            }
-            self.connect();
-            let end = smp::Client::new(self, settings).run(stage, image, &mut session, progress);
-            let is_done = match end {
-                Ok(End::Done) => {
-                    self.link_lost();
-                    true
-                }
-                Ok(End::Reset(next)) => {
-                    stage = next;
-                    self.await_close()?;
-                    if self.device.is_some() {
-                        self.power_up()?;
-                    }
-                    self.pass(RECONNECT_NS);
-                    false
-                }
-                Ok(End::LastReset) => {
-                    self.await_close()?;
-                    self.power_up()?;
-                    true
-                }
-                Err(PhoneError::LinkLost) => {
-                    self.pass(RECONNECT_NS);
-                    false
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if is_done {
-                let installed = self.boots[first_boot..].iter().rfind(|boot| {
-                    boot.report.action != BootAction::None && Some(boot.report.image.digest) == wanted
-                });
-                let boot = installed.or(self.boots.last()).cloned();
-                return Ok(Outcome {
-                    session,
-                    sessions,
-                    boot: boot.ok_or(WorldError::TooManySessions)?,
-                });
-            }
-        }
-        Err(WorldError::TooManySessions)
-    }
-
     /// A phone connects, exchanges the MTU and turns notifications on.
     pub fn connect(&mut self) {
         self.link_lost();
@@ -427,29 +305,6 @@ impl World {
             self.rest = Rest::None;
             self.worker_free_ns = self.worker_free_ns.max(self.now_ns);
         }
-    }
-
-    fn await_close(&mut self) -> Result<(), WorldError> {
-        let patience = self.now_ns + PHONE_PATIENCE_NS;
-        while self.connected {
-            if self.now_ns > patience {
-                return Err(WorldError::LinkStaysOpen);
-            }
-            self.connection_event();
-        }
-        // Behind the end of the link comes the reset, unless the image ran already.
-        let until = self.now_ns + RESET_NS;
-        self.run_worker(until);
-        if self.reset_due {
-            self.now_ns = self.now_ns.max(self.worker_free_ns);
-        }
-        Ok(())
-    }
-
-    /// Lets time pass without a link.
-    fn pass(&mut self, ns: u64) {
-        self.now_ns += ns;
-        self.run_worker(self.now_ns);
     }
 
     /// Runs the worker up to `until`. What it begins before that it ends, and is busy until then.
@@ -590,109 +445,6 @@ impl World {
             }
             Err(error) => log::error!("a write is lost: {error}"),
         }
-    }
-}
-
-impl DfuLink for World {
-    fn payload(&self) -> usize {
-        self.link.payload()
-    }
-
-    fn control(&mut self, request: &[u8]) -> Result<(), PhoneError> {
-        self.enqueue(Channel::Control, request)
-    }
-
-    fn packet(&mut self, bytes: &[u8]) -> Result<(), PhoneError> {
-        self.enqueue(Channel::Packet, bytes)
-    }
-
-    fn notification(&mut self) -> Result<Vec<u8>, PhoneError> {
-        let patience = self.now_ns + PHONE_PATIENCE_NS;
-        loop {
-            if let Some(bytes) = self.take_notification(Channel::Control) {
-                return Ok(bytes);
-            }
-            if !self.connected {
-                return Err(PhoneError::LinkLost);
-            }
-            if self.now_ns > patience {
-                return Err(PhoneError::NoAnswer(0));
-            }
-            self.connection_event();
-        }
-    }
-
-    fn wait_ms(&mut self, ms: u64) -> Result<(), PhoneError> {
-        let until = self.now_ns + ms * MS;
-        while self.connected && self.now_ns < until {
-            self.connection_event();
-        }
-        if self.connected {
-            Ok(())
-        } else {
-            Err(PhoneError::LinkLost)
-        }
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.now_ns
-    }
-}
-
-impl SmpLink for World {
-    fn payload(&self) -> usize {
-        self.link.payload()
-    }
-
-    fn write_smp(&mut self, fragment: &[u8]) -> Result<(), PhoneError> {
-        self.enqueue(Channel::Smp, fragment)
-    }
-
-    fn smp_notification(&mut self, patience_ms: u64) -> Result<Vec<u8>, PhoneError> {
-        let patience = self.now_ns + patience_ms * MS;
-        loop {
-            if let Some(bytes) = self.take_notification(Channel::Smp) {
-                return Ok(bytes);
-            }
-            if !self.connected {
-                return Err(PhoneError::LinkLost);
-            }
-            if self.now_ns > patience {
-                return Err(PhoneError::Silent("a request"));
-            }
-            self.connection_event();
-        }
-    }
-
-    fn pause_ms(&mut self, ms: u64) -> Result<(), PhoneError> {
-        self.wait_ms(ms)
-    }
-
-    fn time_ns(&self) -> u64 {
-        self.now_ns
-    }
-}
-
-impl World {
-    fn take_notification(&mut self, channel: Channel) -> Option<Vec<u8>> {
-        let at = self.inbox.iter().position(|found| found.channel == channel)?;
-        self.inbox.remove(at).map(|found| found.bytes)
-    }
-
-    fn enqueue(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), PhoneError> {
-        while self.connected && self.writes.len() >= PHONE_QUEUE {
-            self.connection_event();
-        }
-        if !self.connected {
-            return Err(PhoneError::LinkLost);
-        }
-        let fragments_left = LinkParams::fragments(bytes.len());
-        self.writes.push_back(Write {
-            channel,
-            bytes: bytes.to_vec(),
-            fragments_left,
-        });
-        Ok(())
     }
 }
 

@@ -6,8 +6,13 @@
 //! update received by a test image replaces it. The stored swap type plays no part, and a flag that is neither set nor
 //! erased matches no row that asks for either.
 
-use crate::layout::Algorithm;
+use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
+
+use crate::flash::read_bytes;
+use crate::layout::{Algorithm, Layout};
+use crate::roles::is_reverted;
 use crate::trailer::{Flag, Magic, SwapType, Trailer};
+use crate::verify::{image_size, VerifyError};
 
 /// One row: what the fields must be (`None` = anything), and what follows.
 struct Row {
@@ -79,10 +84,191 @@ pub fn decide_by_offset(primary: &Trailer, secondary: &Trailer) -> SwapType {
 
 /// What the next boot makes of the two trailers, with the table of `algorithm`.
 pub fn next_boot(algorithm: Algorithm, primary: &Trailer, secondary: &Trailer) -> SwapType {
-    match algorithm {
-        Algorithm::SwapOffset => decide_by_offset(primary, secondary),
-        _ => decide(primary, secondary),
+    match (algorithm, decide(primary, secondary)) {
+        (Algorithm::SwapOffset, _) => decide_by_offset(primary, secondary),
+        // There is nothing to go back to.
+        (Algorithm::Overwrite, SwapType::Revert) => SwapType::None,
+        (_, decided) => decided,
     }
+}
+
+/// Why the boot stage will take a request down instead of installing something.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The image in the primary slot is larger than the install algorithm can keep.
+    PrimaryTooLarge,
+    /// There is no image under the request, or one whose header or sizes are wrong.
+    NoImage,
+    /// The image under the request is larger than can be installed.
+    TooLarge,
+    /// The request has its magic, but a flag that is neither set nor erased.
+    DamagedRequest,
+}
+
+impl core::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::PrimaryTooLarge => "the image in the primary slot is too large to be kept",
+            Self::NoImage => "there is no image under the request",
+            Self::TooLarge => "the image under the request is too large to be installed",
+            Self::DamagedRequest => "the request is damaged",
+        })
+    }
+}
+
+impl core::error::Error for Obstacle {}
+
+/// What the next boot will do, from [`outlook`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// Nothing: the running image stays, and the secondary slot is free for an update.
+    Nothing,
+    /// It installs the image in the secondary slot, or finishes doing so: [`SwapType::Test`] or [`SwapType::Permanent`].
+    /// An image that turns out not to be valid is erased instead.
+    Install(SwapType),
+    /// It takes the running image back.
+    Revert,
+    /// It takes down a request that it cannot carry out. The running image stays, and the secondary slot is free.
+    Impossible(Obstacle),
+    /// The flash of a slot could not be read, so nothing is known. The boot stage leaves everything as it is then.
+    Unknown(NorFlashErrorKind),
+}
+
+impl Outlook {
+    /// Whether the secondary slot has something that the next boot needs. Only then may an erase or an upload be refused.
+    pub const fn needs_secondary(self) -> bool {
+        matches!(self, Self::Install(_) | Self::Revert)
+    }
+
+    /// What is asked for and can be carried out, in the words of a trailer.
+    pub const fn swap_type(self) -> SwapType {
+        match self {
+            Self::Install(swap_type) => swap_type,
+            Self::Revert => SwapType::Revert,
+            _ => SwapType::None,
+        }
+    }
+}
+
+/// What the next boot will do with the slots as they are. Reads both trailers and the headers and TLV sizes of both images;
+/// hashes nothing.
+///
+/// `layout` is that of the slots as they are used: for [`Algorithm::Copy`] the one [with roles](Layout::with_incoming).
+/// `spare` is looked at for [`Algorithm::SwapScratch`] only, whose scratch area may hold an interrupted job; pass
+/// [`NoFlash`](crate::areas::NoFlash) if there is none.
+#[inline(never)]
+pub fn outlook<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
+    layout: &Layout,
+    primary: &mut P,
+    secondary: &mut S,
+    spare: &mut X,
+) -> Outlook {
+    look(layout, primary, secondary, spare).unwrap_or_else(Outlook::Unknown)
+}
+
+fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
+    layout: &Layout,
+    primary: &mut P,
+    secondary: &mut S,
+    spare: &mut X,
+) -> Result<Outlook, NorFlashErrorKind> {
+    let of_primary = layout.primary_trailer();
+    let running = Trailer::read(primary, &of_primary).map_err(kind)?;
+    let request = Trailer::read(secondary, &layout.secondary_trailer()).map_err(kind)?;
+    // A job that an earlier boot began, and could not finish because a flash failed.
+    if let Some(swap_type) = interrupted(layout, &running, spare)? {
+        return Ok(match swap_type {
+            SwapType::Revert => Outlook::Revert,
+            _ => Outlook::Install(swap_type),
+        });
+    }
+    let swap_type = next_boot(layout.algorithm(), &running.settled(&of_primary), &request);
+    let start = match swap_type {
+        SwapType::Revert if layout.algorithm() == Algorithm::Copy => {
+            // The image before is back already; only a flag is missing.
+            let is_back = is_reverted(primary, &of_primary).map_err(kind)?;
+            return Ok(if is_back {
+                Outlook::Nothing
+            } else {
+                Outlook::Revert
+            });
+        }
+        SwapType::Revert => 0,
+        SwapType::Test | SwapType::Permanent => layout.upload_offset(),
+        _ if request.magic == Magic::Good => return Ok(Outlook::Impossible(Obstacle::DamagedRequest)),
+        _ => return Ok(Outlook::Nothing),
+    };
+    let Some(size) = size_of(secondary, start, layout.secondary().slot_size)? else {
+        return Ok(Outlook::Impossible(Obstacle::NoImage));
+    };
+    if size > layout.max_image_size() {
+        return Ok(Outlook::Impossible(Obstacle::TooLarge));
+    }
+    if let Some(obstacle) = obstacle(layout, primary).map_err(kind)? {
+        return Ok(Outlook::Impossible(obstacle));
+    }
+    Ok(match swap_type {
+        SwapType::Revert => Outlook::Revert,
+        _ => Outlook::Install(swap_type),
+    })
+}
+
+/// Why no update at all can be installed over what is in the primary slot; `None` if there is no such reason. To be asked
+/// before a transfer begins.
+///
+/// # Errors
+/// The flash's error.
+pub fn obstacle<P: ReadNorFlash>(layout: &Layout, primary: &mut P) -> Result<Option<Obstacle>, P::Error> {
+    // It is not kept.
+    if layout.algorithm() == Algorithm::Overwrite {
+        return Ok(None);
+    }
+    let size = match image_size(primary, 0, layout.primary().slot_size) {
+        Ok(size) => size,
+        Err(VerifyError::Flash(error)) => return Err(error),
+        // What is no image need not be kept.
+        Err(_) => 0,
+    };
+    Ok((size > layout.max_image_size()).then_some(Obstacle::PrimaryTooLarge))
+}
+
+/// The size of the image at `start`; `None` if there is none.
+fn size_of<F: ReadNorFlash>(
+    flash: &mut F,
+    start: u32,
+    slot_size: u32,
+) -> Result<Option<u32>, NorFlashErrorKind> {
+    match image_size(flash, start, slot_size) {
+        Ok(size) => Ok(Some(size)),
+        Err(VerifyError::Flash(error)) => Err(error.kind()),
+        Err(_) => Ok(None),
+    }
+}
+
+fn kind<E: NorFlashError>(error: E) -> NorFlashErrorKind {
+    error.kind()
+}
+
+/// What the job is for that an earlier boot has written down, if there is one.
+fn interrupted<X: ReadNorFlash>(
+    layout: &Layout,
+    primary: &Trailer,
+    spare: &mut X,
+) -> Result<Option<SwapType>, NorFlashErrorKind> {
+    if primary.holds_job(layout) {
+        return Ok(Some(primary.swap_type()));
+    }
+    let (Algorithm::SwapScratch, Some(area)) = (layout.algorithm(), layout.spare_trailer()) else {
+        return Ok(None);
+    };
+    if spare.capacity() == 0 {
+        return Ok(None);
+    }
+    let scratch = Trailer::read(spare, &area).map_err(kind)?;
+    let mut record = [0xFF];
+    read_bytes(spare, area.status_start(), &mut record).map_err(kind)?;
+    Ok((scratch.holds_job(layout) && record != [0xFF]).then(|| scratch.swap_type()))
 }
 
 /// Swap using offset: a request in the secondary that is marked with `copy_done` is one to go back.
@@ -111,7 +297,7 @@ mod tests {
             copy_done: Flag::Set,
             ..PENDING
         };
-        assert_eq!(decide(&ERASED, &marked), SwapType::Test); // case 55
+        assert_eq!(decide(&ERASED, &marked), SwapType::Test); // mcuboot case 55
         assert_eq!(decide_by_offset(&ERASED, &marked), SwapType::Revert);
         let confirmed = Trailer {
             image_ok: Flag::Set,
@@ -124,7 +310,7 @@ mod tests {
 
     #[test]
     fn erased_trailers_ask_for_nothing() {
-        assert_eq!(decide(&ERASED, &ERASED), SwapType::None); // case 51
+        assert_eq!(decide(&ERASED, &ERASED), SwapType::None); // mcuboot case 51
     }
 
     #[test]
@@ -138,7 +324,7 @@ mod tests {
                 }
             ),
             SwapType::None
-        ); // case 52, 66
+        ); // mcuboot case 52, 66
     }
 
     #[test]
@@ -157,7 +343,7 @@ mod tests {
                 }
             ),
             SwapType::Permanent
-        ); // case 53
+        ); // mcuboot case 53
     }
 
     #[test]
@@ -171,14 +357,14 @@ mod tests {
                 }
             ),
             SwapType::None
-        ); // case 54
+        ); // mcuboot case 54
     }
 
     #[test]
     fn copy_done_of_the_secondary_does_not_matter() {
         for copy_done in [Flag::Set, Flag::Bad, Flag::Unset] {
             assert_eq!(decide(&ERASED, &Trailer { copy_done, ..PENDING }), SwapType::Test);
-            // case 55
+            // mcuboot case 55
         }
     }
 
@@ -186,18 +372,18 @@ mod tests {
     fn swap_info_does_not_matter() {
         for swap_info in [0xFF, 0x02, 0x03, 0x04, 0x00] {
             assert_eq!(decide(&ERASED, &Trailer { swap_info, ..PENDING }), SwapType::Test);
-            // cases 56, 57
+            // mcuboot cases 56, 57
         }
     }
 
     #[test]
     fn a_factory_image_with_a_magic_asks_for_nothing() {
-        assert_eq!(decide(&PENDING, &ERASED), SwapType::None); // case 58
+        assert_eq!(decide(&PENDING, &ERASED), SwapType::None); // mcuboot case 58
     }
 
     #[test]
     fn an_unconfirmed_swapped_image_is_reverted() {
-        assert_eq!(decide(&REVERT_DUE, &ERASED), SwapType::Revert); // case 59
+        assert_eq!(decide(&REVERT_DUE, &ERASED), SwapType::Revert); // mcuboot case 59
     }
 
     #[test]
@@ -211,7 +397,7 @@ mod tests {
                 &ERASED
             ),
             SwapType::None
-        ); // case 60
+        ); // mcuboot case 60
     }
 
     #[test]
@@ -225,7 +411,7 @@ mod tests {
                 &ERASED
             ),
             SwapType::None
-        ); // case 61
+        ); // mcuboot case 61
         assert_eq!(
             decide(
                 &Trailer {
@@ -240,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_pending_secondary_goes_before_a_due_revert() {
-        assert_eq!(decide(&REVERT_DUE, &PENDING), SwapType::Test); // case 62
+        assert_eq!(decide(&REVERT_DUE, &PENDING), SwapType::Test); // mcuboot case 62
     }
 
     #[test]
@@ -254,7 +440,7 @@ mod tests {
                 &PENDING
             ),
             SwapType::Test
-        ); // case 63
+        ); // mcuboot case 63
     }
 
     #[test]
@@ -268,7 +454,7 @@ mod tests {
                 }
             ),
             SwapType::Revert
-        ); // case 64
+        ); // mcuboot case 64
         assert_eq!(
             decide(
                 &REVERT_DUE,
@@ -293,5 +479,232 @@ mod tests {
             ),
             SwapType::None
         );
+    }
+
+    use crate::areas::NoFlash;
+    use bledfu_testkit::{Image, Key, Nor, Power, SECTOR};
+    use crate::trailer::{
+        self, write_copy_done, write_image_ok, write_magic, write_swap_info, write_swap_size,
+    };
+    use crate::Geometry;
+
+    /// The slots of a device that runs an image of 5000 bytes and holds an update of 9000.
+    struct Slots {
+        layout: Layout,
+        primary: Nor<4>,
+        secondary: Nor<4>,
+    }
+
+    impl Slots {
+        fn new(algorithm: Algorithm) -> Self {
+            let power = Power::new();
+            let slot = Geometry::of::<Nor<4>>(16 * SECTOR as u32);
+            let spare = match algorithm {
+                Algorithm::SwapScratch => Some(Geometry::of::<Nor<4>>(SECTOR as u32)),
+                Algorithm::Copy => Some(slot),
+                _ => None,
+            };
+            let layout = Layout::with_spare(algorithm, slot, slot, spare, 8, 32).unwrap();
+            let mut primary = Nor::new('p', 16, &power);
+            primary.load(0, &Image::bare(0x200, 5000, 1).sign(Key(1)).bytes());
+            let mut secondary = Nor::new('s', 16, &power);
+            let update = Image::bare(0x200, 9000, 2).sign(Key(1)).bytes();
+            secondary.load(layout.upload_offset() as usize, &update);
+            Self {
+                layout,
+                primary,
+                secondary,
+            }
+        }
+
+        fn request(mut self) -> Self {
+            write_magic(&mut self.secondary, &self.layout.secondary_trailer()).unwrap();
+            self
+        }
+
+        fn outlook(&mut self) -> Outlook {
+            outlook(&self.layout, &mut self.primary, &mut self.secondary, &mut NoFlash)
+        }
+
+        fn of_primary(&self) -> crate::TrailerLayout {
+            self.layout.primary_trailer()
+        }
+    }
+
+    #[test]
+    fn a_fresh_device_and_a_factory_image_with_a_magic_have_nothing_to_do() {
+        for algorithm in Algorithm::ALL {
+            let mut slots = Slots::new(algorithm);
+            assert_eq!(slots.outlook(), Outlook::Nothing, "{algorithm:?}");
+            write_magic(&mut slots.primary, &slots.layout.primary_trailer()).unwrap();
+            assert_eq!(slots.outlook(), Outlook::Nothing, "{algorithm:?}");
+            trailer::confirm(&mut slots.primary, &slots.layout).unwrap();
+            assert_eq!(slots.outlook(), Outlook::Nothing, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_carried_out() {
+        for algorithm in Algorithm::ALL {
+            let mut slots = Slots::new(algorithm).request();
+            assert_eq!(slots.outlook(), Outlook::Install(SwapType::Test), "{algorithm:?}");
+            write_image_ok(&mut slots.secondary, &slots.layout.secondary_trailer()).unwrap();
+            let expected = Outlook::Install(SwapType::Permanent);
+            assert_eq!(slots.outlook(), expected, "{algorithm:?}");
+            assert!(expected.needs_secondary());
+        }
+    }
+
+    #[test]
+    fn an_image_on_trial_is_taken_back_unless_there_is_no_way_back() {
+        for algorithm in Algorithm::ALL {
+            let mut slots = Slots::new(algorithm);
+            let of_primary = slots.of_primary();
+            write_magic(&mut slots.primary, &of_primary).unwrap();
+            write_copy_done(&mut slots.primary, &of_primary).unwrap();
+            // The image before is at the start of the slot.
+            let before = Image::bare(0x200, 3000, 3).sign(Key(1)).bytes();
+            slots.secondary.load(0, &before);
+            let expected = match algorithm {
+                Algorithm::Overwrite => Outlook::Nothing,
+                _ => Outlook::Revert,
+            };
+            assert_eq!(slots.outlook(), expected, "{algorithm:?}");
+            if matches!(
+                algorithm,
+                Algorithm::SwapMove | Algorithm::SwapOffset | Algorithm::SwapScratch
+            ) {
+                slots.secondary.bytes[..32].fill(0xFF);
+                let expected = Outlook::Impossible(Obstacle::NoImage);
+                assert_eq!(slots.outlook(), expected, "{algorithm:?}");
+                assert!(!expected.needs_secondary());
+            }
+            trailer::confirm(&mut slots.primary, &slots.layout).unwrap();
+            assert_eq!(slots.outlook(), Outlook::Nothing, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_primary_too_large_to_be_kept_is_known_before_a_transfer() {
+        for algorithm in Algorithm::ALL {
+            let mut slots = Slots::new(algorithm).request();
+            assert_eq!(obstacle(&slots.layout, &mut slots.primary), Ok(None));
+            // As large as the header check allows, and its TLV area; the largest of them is too large for any.
+            let room = slots.of_primary().swap_info();
+            let large = Image::of_total(room, 9, Key(1)).bytes();
+            slots.primary.load(0, &large);
+            let too_large = (algorithm != Algorithm::Overwrite).then_some(Obstacle::PrimaryTooLarge);
+            assert_eq!(
+                obstacle(&slots.layout, &mut slots.primary),
+                Ok(too_large),
+                "{algorithm:?}"
+            );
+            let expected = too_large.map_or(Outlook::Install(SwapType::Test), Outlook::Impossible);
+            assert_eq!(slots.outlook(), expected, "{algorithm:?}");
+            // To the byte.
+            let limit = slots.layout.max_image_size();
+            for (size, found) in [(limit, None), (limit + 1, too_large)] {
+                slots.primary.bytes.fill(0xFF);
+                let image = Image::of_total(size.min(room), 9, Key(1)).bytes();
+                slots.primary.load(0, &image);
+                let found = found.filter(|_| image.len() as u32 > limit);
+                assert_eq!(
+                    obstacle(&slots.layout, &mut slots.primary),
+                    Ok(found),
+                    "{algorithm:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_over_no_image_or_over_too_large_a_one_is_impossible() {
+        for algorithm in Algorithm::ALL {
+            let mut slots = Slots::new(algorithm).request();
+            let start = slots.layout.upload_offset() as usize;
+            for (at, byte) in [(0, 0), (16, 0x04), (16, 0x10), (15, 0xFF), (0x200 + 9000, 0)] {
+                let good = slots.secondary.bytes[start + at];
+                slots.secondary.bytes[start + at] = byte;
+                let expected = Outlook::Impossible(Obstacle::NoImage);
+                assert_eq!(slots.outlook(), expected, "{algorithm:?} {at}");
+                slots.secondary.bytes[start + at] = good;
+            }
+            assert_eq!(slots.outlook(), Outlook::Install(SwapType::Test));
+            let limit = slots.layout.max_image_size();
+            let room = slots.of_primary().swap_info() - start as u32;
+            if limit < room {
+                let large = Image::of_total(limit + 1, 9, Key(1)).bytes();
+                slots.secondary.load(start, &large);
+                assert_eq!(
+                    slots.outlook(),
+                    Outlook::Impossible(Obstacle::TooLarge),
+                    "{algorithm:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_flags_and_magics_of_the_secondary_block_nothing() {
+        for algorithm in Algorithm::ALL {
+            let mut slots = Slots::new(algorithm).request();
+            let of_secondary = slots.layout.secondary_trailer();
+            slots.secondary.load(of_secondary.image_ok() as usize, &[0x5B]);
+            let expected = Outlook::Impossible(Obstacle::DamagedRequest);
+            assert_eq!(slots.outlook(), expected, "{algorithm:?}");
+            slots.secondary.load(of_secondary.magic() as usize, &[0x70]);
+            assert_eq!(slots.outlook(), Outlook::Nothing, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_an_earlier_boot_could_not_finish_is_waited_for() {
+        for algorithm in Algorithm::ALL {
+            for (swap_type, expected) in [
+                (SwapType::Test, Outlook::Install(SwapType::Test)),
+                (SwapType::Permanent, Outlook::Install(SwapType::Permanent)),
+                (SwapType::Revert, Outlook::Revert),
+            ] {
+                let mut slots = Slots::new(algorithm);
+                let of_primary = slots.of_primary();
+                write_swap_info(&mut slots.primary, &of_primary, swap_type).unwrap();
+                write_swap_size(&mut slots.primary, &of_primary, 9644).unwrap();
+                write_magic(&mut slots.primary, &of_primary).unwrap();
+                let expected = match algorithm {
+                    Algorithm::Overwrite => Outlook::Nothing,
+                    _ => expected,
+                };
+                assert_eq!(slots.outlook(), expected, "{algorithm:?}");
+                write_copy_done(&mut slots.primary, &of_primary).unwrap();
+                write_image_ok(&mut slots.primary, &of_primary).unwrap();
+                assert_eq!(slots.outlook(), Outlook::Nothing, "{algorithm:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_that_only_scratch_knows_is_waited_for() {
+        let mut slots = Slots::new(Algorithm::SwapScratch);
+        let layout = slots.layout;
+        let of_scratch = layout.spare_trailer().unwrap();
+        let mut scratch = Nor::<4>::new('x', 1, &Power::new());
+        write_swap_info(&mut scratch, &of_scratch, SwapType::Test).unwrap();
+        write_swap_size(&mut scratch, &of_scratch, layout.max_image_size()).unwrap();
+        write_magic(&mut scratch, &of_scratch).unwrap();
+        let mut outlook =
+            |scratch: &mut Nor<4>| outlook(&layout, &mut slots.primary, &mut slots.secondary, scratch);
+        assert_eq!(outlook(&mut scratch), Outlook::Nothing, "nothing has been moved");
+        scratch.load(of_scratch.status_start() as usize, &[1]);
+        assert_eq!(outlook(&mut scratch), Outlook::Install(SwapType::Test));
+    }
+
+    #[test]
+    fn a_slot_that_cannot_be_read_leaves_the_outlook_unknown() {
+        let mut slots = Slots::new(Algorithm::SwapOffset).request();
+        slots.secondary.broken = true;
+        assert_eq!(slots.outlook(), Outlook::Unknown(NorFlashErrorKind::Other));
+        slots.secondary.broken = false;
+        slots.primary.broken = true;
+        assert_eq!(slots.outlook(), Outlook::Unknown(NorFlashErrorKind::Other));
     }
 }

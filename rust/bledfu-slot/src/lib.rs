@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! Every byte bledfu keeps in flash, and the only crate that knows their places.
 //!
 //! | Module | Owns |
 //! |---|---|
+//! | [`areas`] | the flash areas of a device, each with its own units |
+//! | [`mod@decide`] | what the next boot does, from the trailers and the images |
 //! | [`flash`] | unaligned reads and word-aligned RAM on any `NorFlash` |
 //! | [`persistent`] | what a driver's lost completion means: look, and try once more |
 //! | [`layout`] | where image, trailer and status records are, per install algorithm |
@@ -33,6 +39,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod areas;
 pub mod crc32;
 pub mod decide;
 pub mod flash;
@@ -46,6 +53,8 @@ pub mod trailer;
 pub mod verify;
 pub mod writer;
 
+pub use areas::{Areas, Location, NoFlash};
+pub use decide::{outlook, Obstacle, Outlook};
 pub use flash::{is_erased, read_bytes, Aligned};
 pub use header::{HeaderError, ImageHeader, Version};
 pub use layout::{Algorithm, Geometry, Layout, LayoutError, TrailerLayout};

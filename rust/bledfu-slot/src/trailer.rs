@@ -15,8 +15,9 @@
 
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
+use crate::decide::next_boot;
 use crate::flash::{is_erased, program_padded, read_bytes};
-use crate::layout::{Layout, TrailerLayout};
+use crate::layout::{Algorithm, Layout, TrailerLayout};
 use crate::verify::{Slot, Verified};
 
 const MAGIC_ALIGN_8: [u8; 16] = [
@@ -203,12 +204,25 @@ impl Trailer {
         self
     }
 
-    /// For the primary slot: the running image will not be taken back.
+    /// For the primary slot: the next boot will not take the running image back. `layout` is that of the slots.
     ///
-    /// True for an image that was never swapped in (no magic), as Zephyr's `boot_is_img_confirmed` says. Also true for an
-    /// `image_ok` that was torn while it was written: no boot stage takes an image back then.
-    pub fn is_confirmed(&self) -> bool {
-        self.magic == Magic::Unset || self.image_ok != Flag::Unset
+    /// That is the only meaning of "confirmed". It is also true of a trailer with a magic and no flag, as `imgtool --pad` and
+    /// overwrite only leave it, of one without a magic, and of one with a flag that was torn for good: no boot stage takes an
+    /// image back then.
+    pub fn is_confirmed(&self, layout: &Layout) -> bool {
+        let settled = self.settled(&layout.primary_trailer());
+        next_boot(layout.algorithm(), &settled, &Self::ERASED) != SwapType::Revert
+    }
+
+    /// For the trailer of the primary slot or of a scratch area: an install was written down here and has not ended. It is
+    /// not said that the boot stage will take it up; that depends on the images.
+    pub fn holds_job(&self, layout: &Layout) -> bool {
+        // Overwrite only begins anew after a cut, from the request.
+        layout.algorithm() != Algorithm::Overwrite
+            && self.magic == Magic::Good
+            && self.copy_done == Flag::Unset
+            && self.swap_type() != SwapType::None
+            && (1..=layout.max_image_size()).contains(&self.swap_size)
     }
 }
 
@@ -423,17 +437,23 @@ pub fn request_permanent<F: NorFlash>(
     request(flash, slot, SwapType::Permanent)
 }
 
-/// Confirms the running image; `flash` is the primary slot. Nothing is written if it was never swapped in or is already
-/// confirmed (MCUboot `boot_write_img_confirmed`); a confirmation that was torn is completed.
+/// Confirms the running image; `flash` is the primary slot.
+///
+/// Writes `image_ok` wherever there is a magic, also if the next boot would not take the image back anyway (a factory image
+/// made with `imgtool --pad`, or after overwrite only): other boot stages and Zephyr's `boot_is_img_confirmed` then say the
+/// same. Nothing is written without a magic, if it is confirmed already, or beside [a job](Trailer::holds_job): that flag would
+/// be one of the image that comes. A confirmation that was torn is completed.
 ///
 /// # Errors
 /// [`TrailerError::BadMagic`], [`TrailerError::BadFlag`] or the flash's error.
 pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), TrailerError<F::Error>> {
+    let slots = layout;
     let layout = layout.primary_trailer();
     let trailer = Trailer::read(flash, &layout)?;
     match (trailer.magic, trailer.image_ok) {
         (Magic::Bad, _) => Err(TrailerError::BadMagic),
         (Magic::Unset, _) | (Magic::Good, Flag::Set) => Ok(()),
+        (Magic::Good, _) if trailer.holds_job(slots) => Ok(()),
         (Magic::Good, Flag::Unset) => Ok(write_image_ok(flash, &layout)?),
         // Torn before: the image stays in any case, see `is_confirmed`.
         (Magic::Good, Flag::Bad) if !can_repair(&layout) => Ok(()),
@@ -450,7 +470,7 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Algorithm, Geometry, ImagePolicy, PublicKey, SoftCrypto};
+    use crate::{Geometry, ImagePolicy, PublicKey, SoftCrypto};
     use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 
     const SLOT: u32 = 0x10000;
@@ -515,7 +535,7 @@ mod tests {
     fn magics_of_larger_alignments_name_the_alignment() {
         assert_eq!(magic_bytes(16)[..4], [0x10, 0x00, 0x2D, 0xE1]);
         assert_eq!(magic_bytes(32)[..4], [0x20, 0x00, 0x2D, 0xE1]);
-        assert_eq!(Magic::parse(&magic_bytes(16), 8), Magic::Bad); // case 66
+        assert_eq!(Magic::parse(&magic_bytes(16), 8), Magic::Bad); // mcuboot case 66
         assert_eq!(Magic::parse(&magic_bytes(32), 32), Magic::Good);
         assert_eq!(Magic::parse(&[0xFF; 16], 32), Magic::Unset);
     }
@@ -562,7 +582,7 @@ mod tests {
         fields_keep_their_places::<16>(16);
         fields_keep_their_places::<4>(32);
         fields_keep_their_places::<16>(32);
-        fields_keep_their_places::<32>(32); // case 112
+        fields_keep_their_places::<32>(32); // mcuboot case 112
     }
 
     #[test]
@@ -572,7 +592,7 @@ mod tests {
         request_test(&mut flash, &slot).unwrap();
         let before = flash.bytes.clone();
         request_permanent(&mut flash, &slot).unwrap();
-        assert_eq!(flash.bytes, before); // case 72
+        assert_eq!(flash.bytes, before); // mcuboot case 72
     }
 
     #[test]
@@ -581,7 +601,7 @@ mod tests {
         let slot = verified(&mut flash, layout);
         flash.load(0xFFF0, &[0x76]);
         let before = flash.bytes.clone();
-        assert_eq!(request_test(&mut flash, &slot), Err(TrailerError::BadMagic)); // case 52
+        assert_eq!(request_test(&mut flash, &slot), Err(TrailerError::BadMagic)); // mcuboot case 52
         assert_eq!(flash.bytes, before);
         erase_trailer(&mut flash, &layout.secondary_trailer()).unwrap();
         assert_eq!(request_test(&mut flash, &slot), Ok(()));
@@ -596,26 +616,27 @@ mod tests {
         flash.power.on();
         let trailer = Trailer::read(&mut flash, &layout.secondary_trailer()).unwrap();
         assert_eq!((trailer.magic, trailer.image_ok), (Magic::Good, Flag::Unset));
-        // case 74
+        // mcuboot case 74
     }
 
     #[test]
     fn an_image_that_was_never_swapped_in_needs_no_confirmation() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
         confirm(&mut flash, &layout).unwrap();
-        assert!(is_erased(&flash.bytes)); // case 73
+        assert!(is_erased(&flash.bytes)); // mcuboot case 73
         assert!(Trailer::read(&mut flash, &layout.primary_trailer())
             .unwrap()
-            .is_confirmed());
+            .is_confirmed(&layout));
     }
 
     #[test]
     fn confirming_writes_one_flag_once() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
         write_magic(&mut flash, &layout.primary_trailer()).unwrap();
+        write_copy_done(&mut flash, &layout.primary_trailer()).unwrap();
         assert!(!Trailer::read(&mut flash, &layout.primary_trailer())
             .unwrap()
-            .is_confirmed());
+            .is_confirmed(&layout));
         confirm(&mut flash, &layout).unwrap();
         let operations = flash.power.ops();
         confirm(&mut flash, &layout).unwrap();
@@ -623,7 +644,80 @@ mod tests {
         assert_eq!(flash.bytes[0xFFE8..0xFFEC], [1, 0xFF, 0xFF, 0xFF]);
         assert!(Trailer::read(&mut flash, &layout.primary_trailer())
             .unwrap()
-            .is_confirmed());
+            .is_confirmed(&layout));
+    }
+
+    #[test]
+    fn a_factory_image_with_a_magic_is_confirmed_and_can_be_confirmed_for_others() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        write_magic(&mut flash, &layout.primary_trailer()).unwrap(); // imgtool --pad
+        let read = |flash: &mut Nor<4>| Trailer::read(flash, &layout.primary_trailer()).unwrap();
+        assert!(read(&mut flash).is_confirmed(&layout));
+        confirm(&mut flash, &layout).unwrap();
+        let trailer = read(&mut flash);
+        // Zephyr's `boot_is_img_confirmed`.
+        assert_eq!((trailer.magic, trailer.image_ok), (Magic::Good, Flag::Set));
+        assert_eq!(trailer.copy_done, Flag::Unset);
+    }
+
+    /// Every primary trailer and write unit: confirmed is what the next boot does not take back, and a confirmed image stays
+    /// confirmed.
+    fn confirmed_is_what_the_next_boot_says<const W: usize>(max_align: u32) {
+        for algorithm in Algorithm::ALL {
+            let geometry = Geometry {
+                slot_size: SLOT,
+                sector_size: SECTOR as u32,
+                write_size: W as u32,
+            };
+            let spare = algorithm.has_spare().then_some(geometry);
+            let layout = Layout::with_spare(algorithm, geometry, geometry, spare, max_align, 128).unwrap();
+            let of_primary = layout.primary_trailer();
+            for magic in [&magic_bytes(max_align)[..], &[0xFF; 16], &[0x77; 16]] {
+                for (copy_done, image_ok) in [0x01, 0xFF, 0x5B]
+                    .into_iter()
+                    .flat_map(|a| [0x01, 0xFF, 0x5B].map(|b| (a, b)))
+                {
+                    let mut flash = flash::<W>();
+                    flash.load(of_primary.magic() as usize, magic);
+                    flash.load(of_primary.copy_done() as usize, &[copy_done]);
+                    flash.load(of_primary.image_ok() as usize, &[image_ok]);
+                    let read = |flash: &mut Nor<W>| Trailer::read(flash, &of_primary).unwrap();
+                    let good = magic == magic_bytes(max_align);
+                    let done = copy_done == 0x01 || (copy_done == 0x5B && W > 4);
+                    let expected = !(good && done && image_ok == 0xFF && algorithm != Algorithm::Overwrite);
+                    let what = (algorithm, W, magic, copy_done, image_ok);
+                    assert_eq!(read(&mut flash).is_confirmed(&layout), expected, "{what:?}");
+                    let confirmed = confirm(&mut flash, &layout);
+                    assert_eq!(confirmed.is_ok(), good || magic[0] == 0xFF, "{what:?}");
+                    if confirmed.is_ok() {
+                        assert!(read(&mut flash).is_confirmed(&layout), "{what:?}");
+                        let set = read(&mut flash).image_ok == Flag::Set || (image_ok == 0x5B && W > 4);
+                        assert!(set || !good, "{what:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn confirmed_is_what_the_next_boot_says_for_every_write_unit() {
+        confirmed_is_what_the_next_boot_says::<1>(8);
+        confirmed_is_what_the_next_boot_says::<4>(8);
+        confirmed_is_what_the_next_boot_says::<8>(8);
+        confirmed_is_what_the_next_boot_says::<16>(16);
+        confirmed_is_what_the_next_boot_says::<32>(32);
+    }
+
+    #[test]
+    fn confirming_beside_a_job_does_not_make_the_image_that_comes_permanent() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
+        let trailer = layout.primary_trailer();
+        write_swap_info(&mut flash, &trailer, SwapType::Test).unwrap();
+        write_swap_size(&mut flash, &trailer, 9000).unwrap();
+        write_magic(&mut flash, &trailer).unwrap();
+        let before = flash.bytes.clone();
+        confirm(&mut flash, &layout).unwrap();
+        assert_eq!(flash.bytes, before);
     }
 
     #[test]
@@ -650,7 +744,7 @@ mod tests {
         let mut flash = flash::<8>();
         flash.bytes.fill(0);
         flash.power.record();
-        erase_trailer(&mut flash, &layout).unwrap(); // case 79
+        erase_trailer(&mut flash, &layout).unwrap(); // mcuboot case 79
         assert!(is_erased(&flash.bytes[0xE000..]) && flash.bytes[..0xE000].iter().all(|byte| *byte == 0));
         use bledfu_testkit::Op;
         assert_eq!(

@@ -3,7 +3,7 @@
 
 use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::{Algorithm as AlgorithmName, Layout, SwapType, Trailer};
-use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
 use crate::decide::decide;
 
@@ -37,38 +37,7 @@ pub trait Flash: NorFlash<Error = NorFlashErrorKind> {}
 
 impl<F: NorFlash<Error = NorFlashErrorKind>> Flash for F {}
 
-/// No third area, for algorithms that have none.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoFlash;
-
-impl ErrorType for NoFlash {
-    type Error = NorFlashErrorKind;
-}
-
-impl ReadNorFlash for NoFlash {
-    const READ_SIZE: usize = 1;
-
-    fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), Self::Error> {
-        Err(NorFlashErrorKind::OutOfBounds)
-    }
-
-    fn capacity(&self) -> usize {
-        0
-    }
-}
-
-impl NorFlash for NoFlash {
-    const WRITE_SIZE: usize = 1;
-    const ERASE_SIZE: usize = 1;
-
-    fn erase(&mut self, _: u32, _: u32) -> Result<(), Self::Error> {
-        Err(NorFlashErrorKind::OutOfBounds)
-    }
-
-    fn write(&mut self, _: u32, _: &[u8]) -> Result<(), Self::Error> {
-        Err(NorFlashErrorKind::OutOfBounds)
-    }
-}
+pub use bledfu_slot::areas::NoFlash;
 
 /// Which of the flashes failed, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

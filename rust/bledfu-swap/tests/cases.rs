@@ -170,7 +170,7 @@ fn a_job_on_its_way_from_scratch_to_the_primary_is_not_taken_up_without_either()
 #[test]
 fn a_test_update_swaps_confirms_and_stays() {
     let mut device = Device::under_test();
-    assert!(device.runs_new() && device.secondary.bytes.starts_with(&device.old)); // case 1
+    assert!(device.runs_new() && device.secondary.bytes.starts_with(&device.old)); // mcuboot case 1
     assert!(is_erased(&device.secondary.bytes[SLOT - SECTOR..]));
     let found = device.trailer();
     assert_eq!(
@@ -180,14 +180,14 @@ fn a_test_update_swaps_confirms_and_stays() {
     assert_eq!(found.swap_info, 2);
     trailer::confirm(&mut device.primary, &device.layout).unwrap();
     let report = device.boot().unwrap();
-    assert_eq!(report.action, BootAction::None); // case 60
+    assert_eq!(report.action, BootAction::None); // mcuboot case 60
     assert!(device.runs_new());
 }
 
 #[test]
 fn a_test_update_that_is_not_confirmed_is_reverted_for_good() {
     let mut device = Device::under_test();
-    assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // case 59
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // mcuboot case 59
     assert!(device.runs_old() && device.secondary.bytes.starts_with(&device.new));
     let found = device.trailer();
     assert_eq!(
@@ -201,7 +201,7 @@ fn a_test_update_that_is_not_confirmed_is_reverted_for_good() {
 fn a_permanent_update_is_confirmed_at_once() {
     let mut device = Device::pending(Algorithm::SwapMove);
     device.secondary.load(SLOT - 24, &[1]);
-    assert_eq!(device.boot().unwrap().action, installed(SwapType::Permanent)); // case 2, 53
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Permanent)); // mcuboot case 2, 53
     let found = device.trailer();
     assert_eq!(
         (found.image_ok, found.copy_done, found.swap_info),
@@ -247,7 +247,7 @@ fn a_request_without_a_bootable_image_is_cleared_and_nothing_else() {
         assert_eq!(
             device.boot().unwrap().action,
             BootAction::Rejected { swap_type, reason }
-        ); // cases 4, 100
+        ); // mcuboot cases 4, 100
         assert!(device.secondary.bytes == expected && device.runs_old());
 
         let mut device = Device::new(algorithm);
@@ -256,7 +256,7 @@ fn a_request_without_a_bootable_image_is_cleared_and_nothing_else() {
         assert_eq!(
             device.boot().unwrap().action,
             BootAction::Rejected { swap_type, reason }
-        ); // case 17
+        ); // mcuboot case 17
         assert!(is_erased(&device.secondary.bytes[SLOT - SECTOR..]));
         assert!(!is_erased(&device.secondary.bytes[..SECTOR]));
     }
@@ -268,7 +268,7 @@ fn an_image_of_the_largest_size_is_swapped_and_one_byte_more_is_refused() {
         let mut device = Device::new(algorithm);
         let image = Image::of_total(limit, 3, KEY).bytes();
         device.upload(&image);
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 50
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 50
         assert!(device.primary.bytes.starts_with(&image));
         let found = device.trailer();
         assert_eq!(found.magic, Magic::Good);
@@ -279,7 +279,7 @@ fn an_image_of_the_largest_size_is_swapped_and_one_byte_more_is_refused() {
     assert_eq!(
         device.boot().unwrap().action,
         BootAction::Rejected { swap_type, reason }
-    ); // case 78
+    ); // mcuboot case 78
     assert!(is_erased(&device.secondary.bytes) && device.runs_old());
 }
 
@@ -302,7 +302,7 @@ fn damaged_requests_over_an_image_are_left_alone() {
         let mut device = Device::pending(Algorithm::SwapMove);
         device.secondary.bytes[at] = byte;
         let before = device.secondary.bytes.clone();
-        assert_eq!(device.boot().unwrap().action, BootAction::None); // cases 52, 54
+        assert_eq!(device.boot().unwrap().action, BootAction::None); // mcuboot cases 52, 54
         assert_eq!(device.secondary.bytes, before);
     }
 }
@@ -321,9 +321,9 @@ fn a_factory_image_with_a_trailer_of_imgtool_boots_and_can_be_updated() {
         let mut device = Device::new(Algorithm::SwapMove);
         device.primary.load(SLOT - 16, &magic_bytes(8));
         device.primary.load(SLOT - 24, &[image_ok]);
-        assert_eq!(device.boot().unwrap().action, BootAction::None); // case 58
+        assert_eq!(device.boot().unwrap().action, BootAction::None); // mcuboot case 58
         device.upload(&device.new.clone());
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 67
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 67
         assert_eq!(device.trailer().image_ok, Flag::Unset);
     }
 }
@@ -333,7 +333,7 @@ fn an_update_received_by_a_test_image_goes_before_its_revert() {
     let mut device = Device::under_test();
     let third = Image::bare(0x200, 3000, 5).sign(KEY).bytes();
     device.upload(&third);
-    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 62
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 62
     assert!(device.primary.bytes.starts_with(&third) && device.secondary.bytes.starts_with(&device.new));
 }
 
@@ -345,7 +345,7 @@ fn a_revert_with_nothing_to_go_back_to_is_given_up() {
     assert_eq!(
         device.boot().unwrap().action,
         BootAction::Rejected { swap_type, reason }
-    ); // case 65
+    ); // mcuboot case 65
     assert!(device.runs_new());
     assert!(is_erased(&device.primary.bytes[SLOT - SECTOR..]) && is_erased(&device.secondary.bytes));
     assert_eq!(device.boot().unwrap().action, BootAction::None);
@@ -364,7 +364,7 @@ fn a_revert_to_a_damaged_image_keeps_the_new_one() {
             reason: VerifyError::HashMismatch
         }
     );
-    assert!(is_erased(&device.secondary.bytes)); // case 109
+    assert!(is_erased(&device.secondary.bytes)); // mcuboot case 109
     assert_eq!(device.primary.bytes, before);
 }
 
@@ -372,7 +372,7 @@ fn a_revert_to_a_damaged_image_keeps_the_new_one() {
 fn records_of_a_finished_swap_are_ignored() {
     let mut device = Device::under_test();
     trailer::confirm(&mut device.primary, &device.layout).unwrap();
-    assert!(!is_erased(&device.primary.bytes[0xF9D0..0xF9D8])); // case 68: the records are still there
+    assert!(!is_erased(&device.primary.bytes[0xF9D0..0xF9D8])); // mcuboot case 68: the records are still there
     let operations = device.power.ops();
     assert_eq!(device.boot().unwrap().action, BootAction::None);
     assert_eq!(device.power.ops(), operations);
@@ -385,7 +385,7 @@ fn an_empty_primary_is_filled_with_a_pending_image() {
         device.primary.bytes.fill(0xFF);
         let action = match algorithm {
             Algorithm::Overwrite => installed(SwapType::Test),
-            // There is nothing to swap with (case 69); MCUboot does not boot then.
+            // There is nothing to swap with (mcuboot case 69); MCUboot does not boot then.
             _ => BootAction::Repaired,
         };
         assert_eq!(device.boot().unwrap().action, action);
@@ -402,7 +402,7 @@ fn a_corrupt_primary_is_repaired_with_the_image_before() {
         device.primary.bytes[0x300] ^= 1;
         assert_eq!(device.boot().unwrap().action, BootAction::Repaired);
         assert!(device.runs_old());
-        assert!(device.trailer().is_confirmed());
+        assert!(device.trailer().is_confirmed(&device.layout));
         assert_eq!(device.boot().unwrap().action, BootAction::None);
     }
 }
@@ -430,7 +430,7 @@ fn a_corrupt_primary_is_replaced_by_a_pending_image() {
     for algorithm in [Algorithm::SwapMove, Algorithm::Overwrite] {
         let mut device = Device::pending(algorithm);
         device.primary.bytes[0x300] ^= 1;
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 70
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 70
         assert!(device.runs_new());
     }
 }
@@ -441,7 +441,7 @@ fn a_corrupt_primary_with_nothing_pending_does_not_boot() {
     device.primary.bytes[0x300] ^= 1;
     device.secondary.load(0, &device.new.clone()[..9000]);
     let (reason, action) = (VerifyError::HashMismatch, BootAction::None);
-    assert_eq!(device.boot(), Err(BootError::NoValidImage { reason, action })); // case 71
+    assert_eq!(device.boot(), Err(BootError::NoValidImage { reason, action })); // mcuboot case 71
 }
 
 #[test]
@@ -473,7 +473,7 @@ fn a_record_that_cannot_be_written_does_not_stop_a_swap() {
     assert_eq!(
         (report.action, report.failed_records),
         (installed(SwapType::Test), 1)
-    ); // case 101
+    ); // mcuboot case 101
     assert!(device.runs_new() && device.secondary.bytes.starts_with(&device.old));
 }
 
@@ -488,7 +488,7 @@ fn a_dead_secondary_does_not_keep_the_primary_from_starting() {
             reason: SkipReason::SecondaryUnreadable(_),
         } = report.action
         else {
-            panic!("{:?}", report.action); // case 102
+            panic!("{:?}", report.action); // mcuboot case 102
         };
         assert_eq!(report.secondary, None);
     }
@@ -557,11 +557,11 @@ fn live_trailer(device: &mut Device, info: u8, size: u32, records: &[u32]) {
 fn phantom_swaps_are_not_run() {
     let size = 11000;
     let impossible: [(u8, u32, &[u32]); 9] = [
-        (2, 0, &[0, 1]), // case 107
+        (2, 0, &[0, 1]), // mcuboot case 107
         (2, u32::MAX, &[0, 1]),
         (2, 0x10001, &[0, 1]),
         (2, 0xE001, &[0, 1]),
-        (0xFF, size, &[0, 1]),          // no type: case 111
+        (0xFF, size, &[0, 1]),          // no type: mcuboot case 111
         (2, size, &[0, 1, 2, 3]),       // more moves than sectors
         (2, size, &[0, 1, 2, 128 + 6]), // more exchanges than sectors
         (2, size, &[0, 1, 2, 50, 128]), // moves nobody made
@@ -608,7 +608,7 @@ fn a_job_whose_image_was_damaged_before_it_began_is_closed() {
         }
     );
     assert!(is_erased(&device.secondary.bytes) && device.runs_old());
-    let found = device.trailer(); // case 108; MCUboot leaves copy_done erased
+    let found = device.trailer(); // mcuboot case 108; MCUboot leaves copy_done erased
     assert_eq!((found.image_ok, found.copy_done), (Flag::Set, Flag::Set));
     assert_eq!(device.boot().unwrap().action, BootAction::None);
 }
@@ -737,7 +737,7 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
 
 #[test]
 fn swaps_with_every_write_unit() {
-    swaps_with_write_units::<1, 1>(8); // case 80
+    swaps_with_write_units::<1, 1>(8); // mcuboot case 80
     swaps_with_write_units::<2, 2>(8);
     swaps_with_write_units::<4, 4>(8);
     swaps_with_write_units::<4, 1>(8);
@@ -768,7 +768,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
     let mut secondary = Nor::<S>::new('s', sectors, &power);
     let mut spare = Nor::<W>::new('x', 1, &power);
     let old = Image::bare(0x200, 6000, 1).sign(KEY).bytes();
-    // Case 50: an image of the largest size, which reaches the trailer.
+    // mcuboot case 50: an image of the largest size, which reaches the trailer.
     let new = Image::of_total(layout.max_image_size(), 2, KEY).bytes();
     primary.load(0, &old);
     secondary.load(0, &new);
@@ -797,7 +797,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
 
 #[test]
 fn swap_using_scratch_works_with_every_write_unit() {
-    scratch_with_write_units::<1, 1>(8, 16); // case 80
+    scratch_with_write_units::<1, 1>(8, 16); // mcuboot case 80
     scratch_with_write_units::<2, 2>(8, 16);
     scratch_with_write_units::<4, 4>(8, 16);
     scratch_with_write_units::<4, 1>(8, 16);
@@ -816,14 +816,14 @@ fn swap_using_scratch_fills_an_empty_primary() {
         device.new = Image::bare(0x200, size, 2).sign(KEY).bytes();
         device.upload(&device.new.clone());
         device.primary.bytes.fill(0xFF);
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 69
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 69
         assert!(device.runs_new());
         let found = device.trailer();
         assert_eq!(
             (found.magic, found.copy_done, found.image_ok),
             (Magic::Good, Flag::Set, Flag::Unset)
         );
-        // There is nothing to go back to: case 65.
+        // There is nothing to go back to: mcuboot case 65.
         assert!(matches!(
             device.boot().unwrap().action,
             BootAction::Rejected {
@@ -838,7 +838,7 @@ fn swap_using_scratch_fills_an_empty_primary() {
 
 #[test]
 fn phantom_swaps_using_scratch_are_not_run() {
-    // A live trailer in scratch: magic, type, size, and two records (case 107).
+    // A live trailer in scratch: magic, type, size, and two records (mcuboot case 107).
     for (info, size) in [
         (2, 0),
         (2, u32::MAX),
@@ -909,7 +909,7 @@ fn an_older_version_is_refused_where_that_is_asked_for() {
         swap_type: SwapType::Test,
         reason: VerifyError::Older,
     };
-    // Case 103: lower, equal; build numbers do not count.
+    // mcuboot case 103: lower, equal; build numbers do not count.
     assert_eq!(outcome(Downgrade::ByVersion, &running, &older), refused);
     for update in [
         versioned(2, 1, 5, None),
@@ -940,7 +940,7 @@ fn a_lower_security_counter_is_refused_where_that_is_asked_for() {
             &versioned(1, 0, 0, update),
         )
     };
-    // Case 104: none in the primary; none or a lower one in the secondary; an equal one.
+    // mcuboot case 104: none in the primary; none or a lower one in the secondary; an equal one.
     assert_eq!(by_counter(None, None), installed(SwapType::Test));
     assert_eq!(by_counter(None, Some(0)), installed(SwapType::Test));
     assert_eq!(by_counter(Some(7), None), refused);
@@ -953,7 +953,7 @@ fn a_revert_to_an_older_version_is_no_downgrade() {
     for downgrade in [Downgrade::ByVersion, Downgrade::BySecurityCounter] {
         let mut device = Device::under_test_by(Algorithm::SwapOffset);
         device.downgrade = downgrade;
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // case 103
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // mcuboot case 103
         assert!(device.runs_old());
     }
 }

@@ -431,21 +431,25 @@ fn survives(story: Story, least: u64) {
     }
 }
 
+// mcuboot cases 83-84, 86-94
 #[test]
 fn swaps_survive_a_cut_anywhere_in_a_confirmed_update() {
     survives(Story::Confirm, 300);
 }
 
+// mcuboot cases 83-96
 #[test]
 fn swaps_survive_a_cut_anywhere_in_a_reverted_update() {
     survives(Story::Revert, 600);
 }
 
+// mcuboot cases 83-94
 #[test]
 fn swaps_survive_a_cut_anywhere_in_a_permanent_update() {
     survives(Story::Permanent, 300);
 }
 
+// mcuboot case 99
 #[test]
 fn swaps_survive_repeated_cuts() {
     for algorithm in SWAPS {
@@ -459,7 +463,7 @@ fn swaps_survive_repeated_cuts() {
 fn swaps_survive_cuts_with_a_trailer_of_two_sectors() {
     for algorithm in SWAPS {
         let layout = layout(algorithm, (9, 9), 8, 768);
-        assert!(layout.primary_trailer().first_sector() < 8 * SECTOR as u32); // case 79
+        assert!(layout.primary_trailer().first_sector() < 8 * SECTOR as u32); // mcuboot case 79
         for story in [Story::Confirm, Story::Revert, Story::Permanent] {
             campaign(&pending(layout, story, 5000, 9000), story);
         }
@@ -497,6 +501,7 @@ fn without_trailers(device: &mut Device) -> (Vec<u8>, Vec<u8>, [Magic; 2], [Flag
     )
 }
 
+// mcuboot case 87
 #[test]
 fn a_swap_using_offset_is_finished_with_either_trailer() {
     // MCUboot 2.2 has no field for TLV sizes, 2.3 has one: begun by one of them, finished by a build for the other.
@@ -589,6 +594,7 @@ fn scratch_sizes(layout: &Layout) -> [(u32, u32); 2] {
 /// Both ways an update ends without its help; a confirmed one is the first half of a reverted one.
 const STORIES: [Story; 2] = [Story::Revert, Story::Permanent];
 
+// mcuboot case 97
 #[test]
 fn scratch_survives_cuts_with_every_geometry() {
     for (number, layout) in scratch_layouts().into_iter().enumerate() {
@@ -858,6 +864,7 @@ fn scratch_goes_on_after_both_its_records_were_torn() {
 }
 
 /// While its magic stands, MCUboot takes the scratch area for true, and copies it over the primary.
+// mcuboot case 97
 #[test]
 fn scratch_keeps_its_data_as_long_as_its_magic() {
     let mut states = 0;
@@ -978,6 +985,7 @@ fn scratch_keeps_the_job_in_scratch_while_the_trailer_sector_is_exchanged() {
     assert_eq!(found[..expected.len()], expected);
 }
 
+// mcuboot case 98
 #[test]
 fn overwrite_survives_a_cut_anywhere() {
     for (old, new) in SIZES {
@@ -987,6 +995,7 @@ fn overwrite_survives_a_cut_anywhere() {
     }
 }
 
+// mcuboot cases 98, 99
 #[test]
 fn overwrite_survives_repeated_cuts() {
     campaign_of_repeated_cuts(

@@ -787,7 +787,7 @@ fn an_update_that_turns_out_broken_when_it_is_installed_is_taken_back_at_once() 
         assert_eq!(device.boot().unwrap().action, BootAction::Repaired);
         assert_eq!(device.running(), 1);
         assert_eq!(device.incoming(), incoming, "it takes the next update");
-        assert!(device.primary_trailer().is_confirmed());
+        assert!(device.primary_trailer().is_confirmed(&device.layout));
         assert_eq!(device.boot().unwrap().action, BootAction::None);
         device.update(3, Story::Confirm);
     }
@@ -800,7 +800,7 @@ fn a_revert_image_that_has_rotted_leaves_the_new_one_running() {
     device.boot().unwrap();
     let incoming = device.incoming();
     device.place(incoming).bytes[700] ^= 4;
-    let report = device.boot().unwrap(); // case 109
+    let report = device.boot().unwrap(); // mcuboot case 109
     assert!(matches!(
         report.action,
         BootAction::Rejected {
@@ -812,7 +812,7 @@ fn a_revert_image_that_has_rotted_leaves_the_new_one_running() {
         device.boot().unwrap();
         assert!(device.runs_new());
     }
-    assert!(device.primary_trailer().is_confirmed());
+    assert!(device.primary_trailer().is_confirmed(&device.layout));
     assert_eq!(
         device.incoming(),
         incoming,
@@ -857,7 +857,7 @@ fn requests_in_both_places_are_done_one_after_the_other() {
     for place in [Place::First, Place::Second] {
         assert_ne!(device.trailer_of(place).magic, Magic::Good);
     }
-    assert!(device.primary_trailer().is_confirmed());
+    assert!(device.primary_trailer().is_confirmed(&device.layout));
 }
 
 #[test]

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! From a received frame to a staged update.
 //!
 //! ```text
@@ -27,7 +31,6 @@
 )]
 #![warn(missing_docs)]
 
-pub mod areas;
 pub mod event;
 pub mod inbox;
 pub mod init_check;

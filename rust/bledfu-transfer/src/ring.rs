@@ -84,7 +84,9 @@ impl core::fmt::Display for PushError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Full => "the receive ring is full for now",
-            Self::TooLong => "the write is longer than 512 bytes, or its SMP frame longer than the receive ring",
+            Self::TooLong => {
+                "the write is longer than 512 bytes, or its SMP frame longer than the receive ring"
+            }
         })
     }
 }
@@ -435,7 +437,11 @@ mod tests {
     fn a_push_that_is_refused_changes_nothing_and_may_come_again() {
         let mut ring = Ring::<[u8; 1100]>::new();
         let mut buffer = [0; MAX_FRAME];
-        let frames = [smp_fragments(792, 100), smp_fragments(592, 100), smp_fragments(92, 30)];
+        let frames = [
+            smp_fragments(792, 100),
+            smp_fragments(592, 100),
+            smp_fragments(92, 30),
+        ];
         let mut came = Vec::new();
         for fragment in frames.iter().flatten() {
             while ring.push(smp(fragment)).is_err() {

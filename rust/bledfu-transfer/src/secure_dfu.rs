@@ -20,7 +20,7 @@
 //! - The last Execute is never answered with *invalid object* (05): Android-DFU-Library would repeat it, and then wait for
 //!   an answer until the link is closed.
 
-use crate::areas::Areas;
+use bledfu_slot::areas::Areas;
 use crate::event::{Event, Incoming, Refusal};
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
 use crate::note;
@@ -425,7 +425,9 @@ impl<'k> SecureDfu<'k> {
                     rom_page_size,
                 })
             }
-            (Request::FirmwareVersion { image }, Some(_)) => Answer::reply(self.firmware_version(upload, image)),
+            (Request::FirmwareVersion { image }, Some(_)) => {
+                Answer::reply(self.firmware_version(upload, image))
+            }
         }
     }
 
@@ -517,7 +519,10 @@ impl<'k> SecureDfu<'k> {
     }
 
     #[inline(never)]
-    fn check_init<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) -> Result<Accepted, InitRefusal> {
+    fn check_init<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+    ) -> Result<Accepted, InitRefusal> {
         let (running, limit) = (upload.running_version(), upload.limit());
         init_check::check(
             &self.command.bytes,
@@ -587,7 +592,9 @@ impl<'k> SecureDfu<'k> {
     ) -> Option<Answer> {
         let present = upload.find(accepted.size, &accepted.sha256)?;
         let place = if present.is_staged { "is staged" } else { "runs" };
-        note::info(format_args!("this very firmware {place} already: nothing needs to be sent"));
+        note::info(format_args!(
+            "this very firmware {place} already: nothing needs to be sent"
+        ));
         self.present = Some(present);
         self.command.executed = Some(accepted);
         Some(Answer::reply(Reply::Executed))
@@ -729,7 +736,11 @@ impl<'k> SecureDfu<'k> {
         }
     }
 
-    fn finish<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, accepted: &Accepted) -> Result<(), TransferError> {
+    fn finish<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        accepted: &Accepted,
+    ) -> Result<(), TransferError> {
         let keys = self.config.init.package_keys;
         let expected = Expected {
             sha256: Some(accepted.sha256),

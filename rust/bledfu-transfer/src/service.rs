@@ -20,7 +20,7 @@
 //!
 //! `SMP` is the longest SMP frame in bytes; 0 is a service without SMP, of which no code remains.
 
-use crate::areas::Areas;
+use bledfu_slot::areas::Areas;
 use crate::event::Event;
 use crate::inbox::{Inlet, Next};
 use crate::note;
@@ -207,6 +207,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             && !self.hurry
             && self.ending == Ending::None
             && self.upload.events.is_empty()
+            && !self.is_behind()
     }
 
     /// The next step. `None`: something was handled, and there is nothing to do for it.
@@ -252,7 +253,9 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         if now_ms < closes_ms {
             return Some(Step::Wait { until_ms: closes_ms });
         }
-        note::warn(format_args!("the peer has said nothing for two minutes: the link is closed"));
+        note::warn(format_args!(
+            "the peer has said nothing for two minutes: the link is closed"
+        ));
         self.heard_ms = now_ms;
         Some(Step::Disconnect)
     }
@@ -434,7 +437,9 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     /// The link of the last answer is closed, or gone.
     fn closed(&mut self, now_ms: u64) {
         self.ending = match self.ending {
-            Ending::Deliver(Then::Reset) | Ending::Delivered(Then::Reset) | Ending::CloseAt(_, Then::Reset) => {
+            Ending::Deliver(Then::Reset)
+            | Ending::Delivered(Then::Reset)
+            | Ending::CloseAt(_, Then::Reset) => {
                 let delay = LAST_ANSWER_MS.saturating_add(self.reset_delay_ms.into());
                 Ending::ResetAt(now_ms.saturating_add(delay))
             }

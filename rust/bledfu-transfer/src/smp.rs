@@ -17,7 +17,7 @@
 //! - A slot is marked only when signature and digest of its image are good ([`Error::InvalidTlv`] if not).
 //! - Erase answers when the slot holds no image any more; the rest of it is erased while nothing else happens.
 
-use crate::areas::Areas;
+use bledfu_slot::areas::Areas;
 use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
@@ -448,7 +448,10 @@ impl<'k> Smp<'k> {
         let offset = piece.offset.ok_or(Failure::Image(Error::InvalidOffset))?;
         // There is one image. Clients call it 0, or 1 (`smpmgr --slot 1`, mcumgr-client); more is for another device.
         if piece.image > 1 {
-            note::warn(format_args!("image {} does not exist on this device", piece.image));
+            note::warn(format_args!(
+                "image {} does not exist on this device",
+                piece.image
+            ));
             return Err(Failure::Image(Error::InvalidSlot));
         }
         if offset == 0 {
@@ -564,7 +567,9 @@ impl<'k> Smp<'k> {
         let response = wanted(upload.progress().offset, matches);
         if matches == Some(false) {
             // The same file sent again starts from its first byte.
-            note::warn(format_args!("the upload is dropped: its SHA-256 differs from the announced one"));
+            note::warn(format_args!(
+                "the upload is dropped: its SHA-256 differs from the announced one"
+            ));
             self.session = None;
             upload.close_session();
         }
@@ -594,10 +599,7 @@ impl<'k> Smp<'k> {
     }
 
     /// The upload, unless the other protocol has taken the slot from it.
-    fn open_session<A: Areas, C: Crypto>(
-        &self,
-        upload: &Upload<'_, A, C>,
-    ) -> Option<&Session> {
+    fn open_session<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> Option<&Session> {
         self.session
             .as_ref()
             .filter(|_| upload.owner() == Some(Protocol::Smp))
@@ -626,10 +628,7 @@ fn wanted<'r>(offset: u32, matches: Option<bool>) -> Response<'r> {
 }
 
 /// At the end of the file, if the client's name for it is a SHA-256: whether it is that of the bytes in flash.
-fn verdict<A: Areas, C: Crypto>(
-    upload: &Upload<'_, A, C>,
-    session: &Session,
-) -> Option<bool> {
+fn verdict<A: Areas, C: Crypto>(upload: &Upload<'_, A, C>, session: &Session) -> Option<bool> {
     (session.sha.len() == HASH_SIZE && upload.is_complete())
         .then(|| upload.file_digest().as_slice() == session.sha.as_slice())
 }
@@ -665,7 +664,7 @@ impl Images {
         Self {
             primary: upload.primary_image(),
             secondary: upload.secondary_image(),
-            next: upload.next_boot(),
+            next: upload.outlook().swap_type(),
         }
     }
 }

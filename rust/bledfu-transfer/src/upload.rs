@@ -19,12 +19,12 @@
 //! A transfer belongs to the [`Protocol`] that began it. The other one may begin its own, which drops this one, when nothing has
 //! come for it in [`TAKEOVER_MS`], or when its link is gone; until then it is refused. In one protocol the newest wins.
 
-use crate::areas::Areas;
+use bledfu_slot::areas::Areas;
 use crate::event::{Event, Events, Incoming};
 use crate::note;
 use crate::payload::Image;
 use bledfu_slot::crc32::{crc32, Crc32};
-use bledfu_slot::decide::next_boot;
+use bledfu_slot::decide::{self, outlook, Outlook};
 use bledfu_slot::flash::Aligned;
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
@@ -165,6 +165,8 @@ pub enum Obstacle {
     OnTrial,
     /// The other protocol is receiving one.
     OtherTransfer,
+    /// No image can be installed over the one that runs.
+    Never(decide::Obstacle),
 }
 
 impl fmt::Display for Obstacle {
@@ -177,6 +179,9 @@ impl fmt::Display for Obstacle {
             }
             Self::OtherTransfer => {
                 "no new transfer: the other protocol is receiving an image; it may be taken over 10 s after its last bytes"
+            }
+            Self::Never(reason) => {
+                return write!(f, "no update can be installed on this device: {reason}; program a smaller one")
             }
         })
     }
@@ -241,7 +246,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             slot_kept: false,
             events: Events::default(),
         };
-        upload.slot_kept = upload.next_boot() != SwapType::None;
+        upload.slot_kept = upload.outlook().needs_secondary();
         upload
     }
 
@@ -309,9 +314,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// # Errors
     /// Of the primary slot's trailer and flash.
     #[inline(never)]
-    pub fn confirm(
-        &mut self,
-    ) -> Result<(), trailer::TrailerError<<A::Primary as ErrorType>::Error>> {
+    pub fn confirm(&mut self) -> Result<(), trailer::TrailerError<<A::Primary as ErrorType>::Error>> {
         let layout = self.setup.layout;
         let confirmed = trailer::confirm(&mut self.primary(), &layout);
         match &confirmed {
@@ -323,31 +326,37 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         confirmed
     }
 
-    /// What the next boot will do. A slot that cannot be read asks for nothing.
+    /// What the next boot will do with the slots as they are.
     #[inline(never)]
-    pub fn next_boot(&mut self) -> SwapType {
-        let layout = self.setup.layout;
-        let trailers = (layout.primary_trailer(), layout.secondary_trailer());
-        let primary = Trailer::read(&mut self.primary(), &trailers.0);
-        let secondary = Trailer::read(&mut self.secondary(), &trailers.1);
-        next_boot(
-            layout.algorithm(),
-            &primary.unwrap_or(Trailer::ERASED).settled(&trailers.0),
-            &secondary.unwrap_or(Trailer::ERASED),
+    pub fn outlook(&mut self) -> Outlook {
+        let areas = self.areas.all();
+        outlook(
+            &self.setup.layout,
+            &mut Persistent(areas.primary),
+            &mut Persistent(areas.secondary),
+            &mut Persistent(areas.spare),
         )
     }
 
-    /// Why no new image can be received now by `protocol`, if there is a reason.
+    /// Why no new image can be received now by `protocol`, if there is a reason. A request that the boot stage can never carry
+    /// out is none: the new image takes its place.
+    #[inline(never)]
     pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
         if self.is_staged() {
             return Some(Obstacle::Staged);
         }
-        match self.next_boot() {
-            SwapType::Revert => Some(Obstacle::OnTrial),
-            SwapType::Test | SwapType::Permanent => Some(Obstacle::Staged),
-            _ if !self.is_free_for(protocol, now_ms) => Some(Obstacle::OtherTransfer),
-            _ => None,
+        match self.outlook() {
+            Outlook::Revert => return Some(Obstacle::OnTrial),
+            Outlook::Install(_) => return Some(Obstacle::Staged),
+            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => {}
         }
+        if !self.is_free_for(protocol, now_ms) {
+            return Some(Obstacle::OtherTransfer);
+        }
+        let layout = self.setup.layout;
+        // A primary slot that cannot be read is for the boot stage to judge.
+        let reason = decide::obstacle(&layout, &mut self.primary()).ok().flatten();
+        reason.map(Obstacle::Never)
     }
 
     /// Whether the product takes this image now.
@@ -372,7 +381,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
                 return Some(Present { crc, is_staged });
             }
         }
-        let waits = self.is_staged() || matches!(self.next_boot(), SwapType::Test | SwapType::Permanent);
+        let waits = self.is_staged() || matches!(self.outlook(), Outlook::Install(_));
         if !waits || size > self.limit() {
             return None;
         }
@@ -582,7 +591,9 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     fn restart(&mut self, size: u32) {
         // The only error is an image that is too large, and both callers have checked that.
-        let _ = self.payload.begin::<SecondaryError<A>>(size, self.crypto.sha256());
+        let _ = self
+            .payload
+            .begin::<SecondaryError<A>>(size, self.crypto.sha256());
         self.crc = crc32();
         self.committed_crc = crc32();
     }

@@ -556,8 +556,9 @@ mod tests {
         out[smp::HEADER_SIZE..length].to_vec()
     }
 
+    // smp case 20
     #[test]
-    fn case_20_no_payload_is_taken_where_no_parameter_is_needed() {
+    fn no_payload_is_taken_where_no_parameter_is_needed() {
         for payload in ["", "a0", "bf ff", "a1", "05"] {
             asked(op::READ, command::STATE, &hex(payload), Ok(Request::ReadState));
             asked(op::READ, command::SLOT_INFO, &hex(payload), Ok(Request::SlotInfo));
@@ -604,8 +605,9 @@ mod tests {
         }
     }
 
+    // smp case 47
     #[test]
-    fn case_47_what_a_first_piece_lacks_is_told_and_not_refused() {
+    fn what_a_first_piece_lacks_is_told_and_not_refused() {
         let piece = |upload| Ok(Request::Upload(upload));
         asked(op::WRITE, command::UPLOAD, &hex("a0"), piece(Upload::default()));
         let sha = [9; 33];
@@ -683,8 +685,9 @@ mod tests {
         }
     }
 
+    // smp case 70
     #[test]
-    fn case_70_slot_info_names_sizes_and_where_an_upload_goes() {
+    fn slot_info_names_sizes_and_where_an_upload_goes() {
         let slots = [
             SlotInfo {
                 slot: 0,

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! Bytes to messages and back, for both ends: a device decodes requests and encodes answers, a client encodes requests
 //! and decodes answers. This crate is the one door for bytes from a peer: behind it, values are valid by type.
 //!

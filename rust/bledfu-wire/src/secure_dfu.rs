@@ -710,19 +710,22 @@ mod tests {
         );
     }
 
+    // secure-dfu cases 5, 6
     #[test]
-    fn case_5_and_6_unknown_opcodes_are_answered_with_not_supported() {
+    fn unknown_opcodes_are_answered_with_not_supported() {
         assert_eq!(refusal(&[0x05]).as_bytes(), [0x60, 0x05, 0x02]);
         assert_eq!(refusal(&[0xFF]).as_bytes(), [0x60, 0xFF, 0x02]);
     }
 
+    // secure-dfu case 7
     #[test]
-    fn case_7_the_response_opcode_is_no_request() {
+    fn the_response_opcode_is_no_request() {
         assert_eq!(refusal(&[0x60]).as_bytes(), [0x60, 0x60, 0x02]);
     }
 
+    // secure-dfu cases 10, 12
     #[test]
-    fn case_10_and_12_unknown_object_types_are_invalid_objects() {
+    fn unknown_object_types_are_invalid_objects() {
         assert_eq!(refusal(&[0x06, 0x00]).as_bytes(), [0x60, 0x06, 0x05]);
         assert_eq!(
             refusal(&[0x01, 0x03, 0x10, 0, 0, 0]).as_bytes(),
@@ -730,13 +733,15 @@ mod tests {
         );
     }
 
+    // secure-dfu case 13
     #[test]
-    fn case_13_a_short_create_is_an_invalid_parameter() {
+    fn a_short_create_is_an_invalid_parameter() {
         assert_eq!(refusal(&[0x01, 0x01]).as_bytes(), [0x60, 0x01, 0x03]);
     }
 
+    // secure-dfu case 14
     #[test]
-    fn case_14_an_empty_write_has_no_reply() {
+    fn an_empty_write_has_no_reply() {
         assert_eq!(Request::decode(&[]), Err(DecodeError::Empty));
         assert_eq!(DecodeError::Empty.refusal(), None);
     }

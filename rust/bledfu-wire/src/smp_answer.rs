@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn case_2_the_parameters_of_the_worked_example_are_read() {
+    fn the_parameters_of_the_worked_example_are_read() {
         let frame = hex(
             "01 00 00 18 00 00 ff 06 | a2 68 62 75 66 5f 73 69 7a 65 19 09 ab 69 62 75 66 5f 63 6f 75 6e 74 04",
         );

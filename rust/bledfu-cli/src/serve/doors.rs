@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, QueueSelector};
 
@@ -322,32 +322,49 @@ fn spawn_udp(socket: UdpSocket, link: Arc<Link>) {
 /// The link at the path the user chose; removed when dropped.
 struct TerminalLink {
     path: PathBuf,
-    target: PathBuf,
+    /// Locked as long as the terminal is served; the lock goes with the process, however it ends.
+    lock: (PathBuf, std::fs::File),
 }
 
 impl TerminalLink {
-    /// A link that an earlier process left is replaced, anything else is left alone.
+    /// A link that a process which is gone left behind is replaced, anything else is left alone.
     fn make(path: &Path, target: &Path) -> Result<Self> {
         if path.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {
             bail!("{} exists and is no link to a terminal", path.display());
         }
-        let mut fresh = path.as_os_str().to_owned();
-        fresh.push(format!(".{}", std::process::id()));
+        let beside = |ending: String| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let lock_path = beside(".lock".to_owned());
+        let lock = std::fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .with_context(|| format!("cannot make {}", lock_path.display()))?;
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            bail!(
+                "another device serves {}; stop it, or choose another path",
+                path.display()
+            );
+        }
+        let fresh = beside(format!(".{}", std::process::id()));
         symlink(target, &fresh)
             .and_then(|()| std::fs::rename(&fresh, path))
             .with_context(|| format!("cannot make the link {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
-            target: target.to_owned(),
+            lock: (lock_path, lock),
         })
     }
 }
 
 impl Drop for TerminalLink {
     fn drop(&mut self) {
-        // Another process may have put its own there.
-        if std::fs::read_link(&self.path).is_ok_and(|target| target == self.target) {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        let (lock_path, _held) = &self.lock;
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(lock_path);
     }
 }

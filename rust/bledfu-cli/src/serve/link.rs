@@ -1,39 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What door threads and worker share, as the Bluetooth thread and the worker do on the device: the ring, and who is
+//! What door threads and worker share, as the Bluetooth thread and the worker do on the device: the inbox, and who is
 //! on the link.
 //!
-//! A door thread copies a frame into the ring and goes back to its wire. Finds it the ring full, it waits, and does not
+//! A door thread copies a frame into the inbox and goes back to its wire. If it finds the ring full, it waits, and does not
 //! read meanwhile: that holds the peer back. One peer at a time owns the device.
 //!
-//! SMP over UDP or a console knows no connections: its packets wait beside the ring, each with the way back, and whoever is on
+//! SMP over UDP or a console knows no connections: its packets wait beside the inbox, each with the way back, and whoever is on
 //! the link stays there.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bledfu_transfer::ring::{Frame, PushError, Ring, DEFAULT_RING_SIZE, MAX_FRAME};
-
+use bledfu_transfer::inbox::{Inbox, Inlet, Next};
+use bledfu_transfer::ring::{Channel, Frame, PushError, MAX_FRAME};
 use bledfu_transfer::smp::DEFAULT_FRAME_COUNT;
 use bledfu_wire::smp_console;
 
 use super::wire::{Framing, Wire};
-use bledfu_sim::device::Service;
 
 /// Every wait for the other side ends after this long, to look again.
 const STEP: Duration = Duration::from_secs(1);
 
 /// The link, for both sides.
-#[derive(Default)]
 pub struct Link {
     state: Mutex<State>,
     changed: Condvar,
+    clock: Instant,
 }
 
-#[derive(Default)]
 struct State {
-    ring: Box<Ring<DEFAULT_RING_SIZE>>,
+    inbox: Inbox<Box<[u8]>>,
     packets: VecDeque<Packet>,
     peer: Option<Peer>,
     /// Peers so far.
@@ -100,47 +98,30 @@ impl Remote {
     ///
     /// # Errors
     /// The peer is gone, or takes nothing any more.
-    pub fn send(&self, service: Service, answer: &[u8]) -> rustix::io::Result<()> {
-        self.wire.send(&self.framing.encode(service, answer))
+    pub fn send(&self, channel: Channel, answer: &[u8]) -> rustix::io::Result<()> {
+        self.wire.send(&self.framing.encode(channel, answer))
     }
 }
 
+/// Who is on the link.
+#[derive(Clone)]
 struct Peer {
     number: u64,
     remote: Remote,
-    /// The worker knows of it.
-    announced: bool,
-    /// It hung up; the worker is still to be told.
-    gone: bool,
 }
 
 impl State {
     fn is_connected(&self, number: u64) -> bool {
-        self.peer
-            .as_ref()
-            .is_some_and(|peer| peer.number == number && !peer.gone)
+        self.peer.as_ref().is_some_and(|peer| peer.number == number)
     }
 
-    fn nothing_happened(&self) -> bool {
-        let peer_is_settled = self.peer.as_ref().is_none_or(|peer| peer.announced && !peer.gone);
-        !self.stopping && peer_is_settled && self.ring.is_empty() && self.packets.is_empty()
-    }
-}
-
-/// What the worker is told.
-pub enum Event<'b> {
-    /// The process is to end.
-    Stop,
-    /// A peer is there.
-    Connected(Remote),
     /// The peer is gone, and with it what it sent and nobody looked at yet.
-    Disconnected,
-    /// The oldest frame in the ring.
-    Frame(Frame<'b>),
-    /// The oldest packet.
-    Packet(Packet),
-    /// Nothing.
-    Quiet,
+    fn end_peer(&mut self) {
+        if let Some(peer) = self.peer.take() {
+            peer.remote.wire.close();
+            self.inbox.link_down();
+        }
+    }
 }
 
 /// The session of this peer is over.
@@ -148,6 +129,22 @@ pub enum Event<'b> {
 pub struct Over;
 
 impl Link {
+    /// Nobody is there, and the device does not run yet.
+    pub fn new(inbox: Inbox<Box<[u8]>>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                inbox,
+                packets: VecDeque::new(),
+                peer: None,
+                count: 0,
+                running: false,
+                stopping: false,
+            }),
+            changed: Condvar::new(),
+            clock: Instant::now(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A thread that panicked held the lock for one copy; what it left is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -160,33 +157,34 @@ impl Link {
             .0
     }
 
+    fn now_ms(&self) -> u64 {
+        self.clock.elapsed().as_millis() as u64
+    }
+
     /// Door: lets a peer in, or turns it away because another one owns the device. A connection that comes while the
     /// device resets waits for it; bytes on a terminal are lost then, as on the UART of a device that resets.
     pub fn admit(self: &Arc<Self>, remote: &Remote) -> Option<Session> {
         let mut state = self.lock();
         loop {
-            let running = state.running;
-            match &mut state.peer {
+            match &state.peer {
                 // The old peer may be gone while its last bytes are still being read.
-                Some(peer) if peer.gone || peer.remote.wire.is_hung_up() => {
-                    peer.gone = true;
+                Some(peer) if peer.remote.wire.is_hung_up() => {
+                    state.end_peer();
                     self.changed.notify_all();
                 }
                 Some(_) => return None,
-                None if running => break,
+                None if state.running => break,
                 None if remote.wire.is_terminal() => return None,
-                None => {}
+                None => state = self.wait(state),
             }
-            state = self.wait(state);
         }
         state.count += 1;
         let number = state.count;
         state.peer = Some(Peer {
             number,
             remote: remote.clone(),
-            announced: false,
-            gone: false,
         });
+        state.inbox.link_up(remote.framing.transport());
         self.changed.notify_all();
         Some(Session {
             link: self.clone(),
@@ -194,37 +192,28 @@ impl Link {
         })
     }
 
-    /// Worker: what happened, in the order in which it counts; waits up to `patience` for something to.
-    pub fn next<'b>(&self, buffer: &'b mut [u8; MAX_FRAME], patience: Duration) -> Event<'b> {
+    /// Worker: waits up to `patience` for something to happen.
+    pub fn rest(&self, patience: Duration) {
         let waited = self
             .changed
-            .wait_timeout_while(self.lock(), patience, |state| state.nothing_happened());
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if state.stopping {
-            return Event::Stop;
-        }
-        match &mut state.peer {
-            Some(peer) if peer.gone => {
-                self.forget_peer(state);
-                return Event::Disconnected;
-            }
-            Some(peer) if !peer.announced => {
-                peer.announced = true;
-                return Event::Connected(peer.remote.clone());
-            }
-            _ => {}
-        }
-        if let Some(packet) = state.packets.pop_front() {
+            .wait_timeout_while(self.lock(), patience, |state| {
+                !state.stopping && state.inbox.is_empty() && state.packets.is_empty()
+            });
+        drop(waited);
+    }
+
+    /// Worker: the oldest packet.
+    pub fn next_packet(&self) -> Option<Packet> {
+        let packet = self.lock().packets.pop_front();
+        if packet.is_some() {
             self.changed.notify_all();
-            return Event::Packet(packet);
         }
-        match state.ring.pop(buffer) {
-            Some(frame) => {
-                self.changed.notify_all();
-                Event::Frame(frame)
-            }
-            None => Event::Quiet,
-        }
+        packet
+    }
+
+    /// Worker: the process is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.lock().stopping
     }
 
     /// Door: leaves a packet for the worker; waits while there are as many as the device has buffers for. A packet that comes
@@ -242,19 +231,6 @@ impl Link {
         }
     }
 
-    /// Worker: disconnects the peer.
-    pub fn disconnect(&self) {
-        self.forget_peer(self.lock());
-    }
-
-    fn forget_peer(&self, mut state: MutexGuard<'_, State>) {
-        if let Some(peer) = state.peer.take() {
-            peer.remote.wire.close();
-        }
-        state.ring.clear();
-        self.changed.notify_all();
-    }
-
     /// Worker: the device runs.
     pub fn up(&self) {
         self.lock().running = true;
@@ -266,7 +242,8 @@ impl Link {
         let mut state = self.lock();
         state.running = false;
         state.packets.clear();
-        self.forget_peer(state);
+        state.end_peer();
+        self.changed.notify_all();
     }
 
     /// The process is to end; false when it was told so before.
@@ -291,7 +268,8 @@ impl Session {
     pub fn push(&self, frame: Frame<'_>) -> Result<(), Over> {
         let mut state = self.link.lock();
         while state.is_connected(self.number) {
-            match state.ring.push(frame) {
+            let now_ms = self.link.now_ms();
+            match state.inbox.offer(frame, now_ms) {
                 Ok(()) => {
                     self.link.changed.notify_all();
                     return Ok(());
@@ -299,6 +277,7 @@ impl Session {
                 Err(PushError::Full) => state = self.link.wait(state),
                 Err(error @ PushError::TooLong) => {
                     log::warn!("{error}");
+                    let _ = state.inbox.push(frame, now_ms);
                     return Ok(());
                 }
             }
@@ -315,9 +294,61 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let mut state = self.link.lock();
-        if let Some(peer) = state.peer.as_mut().filter(|peer| peer.number == self.number) {
-            peer.gone = true;
+        if state.is_connected(self.number) {
+            state.end_peer();
             self.link.changed.notify_all();
         }
+    }
+}
+
+/// The worker's side of the link: what comes in, and the peer it is in talks with.
+pub struct WorkerSide {
+    link: Arc<Link>,
+    /// As of the last link event that the worker took.
+    peer: Option<Peer>,
+}
+
+impl WorkerSide {
+    /// The worker has not heard of any peer.
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, peer: None }
+    }
+
+    /// Sends an answer to the peer.
+    ///
+    /// # Errors
+    /// It is gone, or takes nothing any more.
+    pub fn send(&self, channel: Channel, answer: &[u8]) -> rustix::io::Result<()> {
+        match &self.peer {
+            Some(peer) => peer.remote.send(channel, answer),
+            None => Err(rustix::io::Errno::NOTCONN),
+        }
+    }
+
+    /// Disconnects the peer, and not one that came after it.
+    pub fn disconnect(&self) {
+        let mut state = self.link.lock();
+        if self.peer.as_ref().is_some_and(|peer| state.is_connected(peer.number)) {
+            state.end_peer();
+            self.link.changed.notify_all();
+        }
+    }
+}
+
+impl Inlet for WorkerSide {
+    fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next> {
+        let mut state = self.link.lock();
+        let next = state.inbox.next(buffer)?;
+        match next {
+            Next::Up(_) => self.peer = state.peer.clone(),
+            Next::Down => self.peer = None,
+            Next::Confirm | Next::Frame(..) | Next::Lost(_) => {}
+        }
+        self.link.changed.notify_all();
+        Some(next)
+    }
+
+    fn is_link_gone(&self) -> bool {
+        self.link.lock().inbox.is_link_gone()
     }
 }

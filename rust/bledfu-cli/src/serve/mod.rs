@@ -3,14 +3,14 @@
 //! power cut.
 //!
 //! ```text
-//!  client ──► door thread ──► ring ──► worker: Device, Board ──► files
-//!         ◄─────────────replies────────┘     after the last Execute: reset, boot stage, self-test, confirmation
+//!  client ──► door thread ──► inbox ──► worker: the device's service loop ──► files
+//!         ◄─────────────replies─────────┘     after the last Execute: reset, boot stage, self-test, confirmation
 //! ```
 //! | Module | What |
 //! |---|---|
 //! | [`doors`] | where clients come in |
 //! | [`wire`] | their bytes: SLIP, and Bluetooth writes as frames on a socket |
-//! | [`link`] | the ring, the peer, and packets of nobody in particular, shared by doors and worker |
+//! | [`link`] | the inbox, the peer, and packets of nobody in particular, shared by doors and worker |
 //! | [`folder`] | the files a device lives in |
 
 pub mod doors;
@@ -28,19 +28,17 @@ use anyhow::{Context, Result};
 use bledfu_slot::header::Version;
 use bledfu_slot::trailer::SwapType;
 use bledfu_swap::{BootAction, BootReport};
-use bledfu_transfer::ring::MAX_FRAME;
-use bledfu_transfer::secure_dfu::{Then, LAST_ANSWER_MS};
-use bledfu_wire::smp::Header;
+use bledfu_transfer::service::Step;
 use clap::{Args, ValueEnum};
 
 use crate::update::DeviceArgs;
-use bledfu_sim::device::{Board, Device, Reaction, StartError};
+use bledfu_sim::device::{inbox, Board, Device, StartError};
 use bledfu_sim::power::Power;
 use doors::DoorArgs;
-use link::{Event, Link, Packet, Remote};
+use link::{Link, Packet, WorkerSide};
 
-/// How often a device with nothing to do looks whether its peer is still alive.
-const TICK: Duration = Duration::from_secs(1);
+/// A worker that has nothing to do looks at the clock once a day.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Whether flash operations take their time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,7 +78,7 @@ pub fn cmd_serve(args: &ServeArgs) -> Result<ExitCode> {
     let board = folder::open(setup, &factory, &args.state, &power)?;
     power.set_real_time(args.flash_time == FlashTime::Real);
 
-    let link = Arc::new(Link::default());
+    let link = Arc::new(Link::new(inbox(board.setup.object_size)));
     let told = link.clone();
     ctrlc::set_handler(move || {
         // Asked twice, it does not finish the boot it may be in: that is a power cut, and no harm.
@@ -178,99 +176,55 @@ impl Worker {
         }
     }
 
-    /// The application, up to the next reset.
+    /// The application, up to the next reset: performs the steps of the service.
     fn run(&mut self, device: &mut Device) -> Ended {
-        let mut buffer = [0; MAX_FRAME];
-        let mut peer: Option<Remote> = None;
-        let mut patience = Duration::ZERO;
+        let mut side = WorkerSide::new(self.link.clone());
+        let mut packet: Option<(Packet, usize)> = None;
         loop {
-            let event = self.link.next(&mut buffer, patience);
-            self.board
-                .power
-                .set_now_ns(self.clock.elapsed().as_nanos() as u64);
-            patience = Duration::ZERO;
-            let then = match event {
-                Event::Stop => return Ended::Stop,
-                Event::Connected(remote) => {
-                    device.link_up(remote.framing.transport());
-                    peer = Some(remote);
-                    Then::Continue
-                }
-                Event::Disconnected => {
-                    device.link_down();
-                    peer = None;
-                    Then::Continue
-                }
-                Event::Frame(frame) => {
-                    let reaction = device.handle(frame);
-                    let then = deliver(&reaction, peer.as_ref());
-                    catch_up(device);
-                    then
-                }
-                Event::Packet(packet) => answer_packet(device, &packet),
-                Event::Quiet => {
-                    if !device.idle() {
-                        patience = TICK;
-                    }
-                    device.tick()
-                }
-            };
-            match then {
-                Then::Continue => {}
-                Then::Disconnect => {
-                    log::info!("the device closes the link");
-                    self.link.disconnect();
-                    device.link_down();
-                    peer = None;
-                }
-                Then::Reset => {
-                    std::thread::sleep(Duration::from_millis(LAST_ANSWER_MS));
-                    return Ended::Reset;
+            if self.link.is_stopping() {
+                return Ended::Stop;
+            }
+            let now_ns = self.clock.elapsed().as_nanos() as u64;
+            self.board.power.set_now_ns(now_ns);
+            if device.is_settled() {
+                // Whatever is left of a packet comes before the next one.
+                packet = packet
+                    .filter(|(packet, at)| *at < packet.bytes.len())
+                    .or_else(|| Some((self.link.next_packet()?, 0)));
+                if let Some((packet, at)) = &mut packet {
+                    *at += device.datagram(&packet.bytes[*at..]);
+                    continue;
                 }
             }
+            let sent = match device.step_from(&mut side) {
+                None | Some(Step::Hurry | Step::Deliver { .. }) => Ok(()),
+                Some(Step::Send { channel, bytes }) => side.send(channel, bytes),
+                Some(Step::Answer { bytes }) => {
+                    if let Some((packet, _)) = &packet {
+                        packet.origin.send(bytes);
+                    }
+                    Ok(())
+                }
+                Some(Step::Tell(event)) => {
+                    log::debug!("{event:?}");
+                    Ok(())
+                }
+                Some(Step::Wait { until_ms }) => {
+                    let left_ms = until_ms.saturating_sub(now_ns / 1_000_000);
+                    self.link.rest(Duration::from_millis(left_ms).min(LONGEST_REST));
+                    Ok(())
+                }
+                Some(Step::Disconnect) => {
+                    log::info!("the device closes the link");
+                    side.disconnect();
+                    Ok(())
+                }
+                Some(Step::Reset) => return Ended::Reset,
+            };
+            if let Err(error) = sent {
+                log::warn!("the answer was not delivered: {error}");
+                device.not_sent();
+            }
         }
-    }
-}
-
-/// Sends the answer; a peer that does not take it is disconnected. A staged update is installed all the same.
-fn deliver(reaction: &Reaction, peer: Option<&Remote>) -> Then {
-    let (Some(answer), Some(remote)) = (reaction.bytes(), peer) else {
-        return reaction.then();
-    };
-    match remote.send(reaction.service(), &answer) {
-        Err(error) if reaction.then() == Then::Continue => {
-            log::warn!("the answer was not delivered: {error}");
-            Then::Disconnect
-        }
-        _ => reaction.then(),
-    }
-}
-
-/// Answers every frame of a packet, in order. An error of the protocol ends the packet, as in Zephyr: where the next frame
-/// would begin is not certain then.
-fn answer_packet(device: &mut Device, packet: &Packet) -> Then {
-    let mut rest = packet.bytes.as_slice();
-    while let Some(header) = Header::decode(rest) {
-        let (frame, behind) = rest.split_at(header.frame_length().min(rest.len()));
-        let reaction = device.handle_smp_frame(frame);
-        if let Some(answer) = reaction.bytes() {
-            packet.origin.send(&answer);
-        }
-        if reaction.then() != Then::Continue {
-            return reaction.then();
-        }
-        catch_up(device);
-        if reaction.is_protocol_error() {
-            break;
-        }
-        rest = behind;
-    }
-    Then::Continue
-}
-
-/// The answer has left, and the next piece of an upload needs a sector that is not erased yet.
-fn catch_up(device: &mut Device) {
-    if device.is_behind() {
-        device.idle();
     }
 }

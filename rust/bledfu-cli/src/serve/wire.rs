@@ -18,8 +18,6 @@ use bledfu_wire::slip;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use bledfu_sim::device::Service;
-
 const CONTROL_WRITE: u8 = 0x01;
 const PACKET_WRITE: u8 = 0x02;
 const SMP_WRITE: u8 = 0x03;
@@ -61,12 +59,12 @@ impl Framing {
         }
     }
 
-    /// The bytes of an answer from `service` on the wire.
-    pub fn encode(self, service: Service, answer: &[u8]) -> Vec<u8> {
-        match (self, service) {
+    /// The bytes of an answer on `channel` on the wire.
+    pub fn encode(self, channel: Channel, answer: &[u8]) -> Vec<u8> {
+        match (self, channel) {
             (Self::Slip { .. }, _) => slip::encode(answer).collect(),
-            (Self::Gatt { .. }, Service::SecureDfu) => notification(NOTIFICATION, answer),
-            (Self::Gatt { mtu }, Service::Smp) => answer
+            (Self::Gatt { .. }, Channel::Control | Channel::Packet) => notification(NOTIFICATION, answer),
+            (Self::Gatt { mtu }, Channel::Smp) => answer
                 .chunks(usize::from(mtu) - 3)
                 .flat_map(|fragment| notification(SMP_NOTIFICATION, fragment))
                 .collect(),
@@ -357,11 +355,11 @@ mod tests {
     fn a_reply_is_one_notification_or_one_serial_frame_without_an_end_in_front() {
         let reply = [0x60, 0x03, 0xC0];
         assert_eq!(
-            Framing::Gatt { mtu: 247 }.encode(Service::SecureDfu, &reply),
+            Framing::Gatt { mtu: 247 }.encode(Channel::Control, &reply),
             [3, 0, 0x81, 0x60, 0x03, 0xC0]
         );
         assert_eq!(
-            Framing::Slip { payload: 64 }.encode(Service::SecureDfu, &reply),
+            Framing::Slip { payload: 64 }.encode(Channel::Control, &reply),
             [0x60, 0x03, 0xDB, 0xDC, 0xC0]
         );
     }
@@ -369,7 +367,7 @@ mod tests {
     #[test]
     fn an_smp_answer_is_cut_to_the_mtu() {
         let answer: Vec<u8> = (0..41).collect();
-        let wire = Framing::Gatt { mtu: 23 }.encode(Service::Smp, &answer);
+        let wire = Framing::Gatt { mtu: 23 }.encode(Channel::Smp, &answer);
         let fragments = [(&answer[..20], 20), (&answer[20..40], 20), (&answer[40..], 1)];
         let expected = fragments.map(|(bytes, length)| [&[length, 0, 0x83], bytes].concat());
         assert_eq!(wire, expected.concat());

@@ -533,7 +533,11 @@ impl Peer {
     /// The image that was sent ran already: the peer is told that it is done, and nothing happens.
     #[track_caller]
     pub fn assert_ran_already(&mut self, image: &[u8]) {
-        assert_eq!(self.then, Then::Disconnect, "after the last answer the link is closed");
+        assert_eq!(
+            self.then,
+            Then::Disconnect,
+            "after the last answer the link is closed"
+        );
         self.assert_pending(false);
         let digest = bledfu_sim::device::image_digest(image);
         assert_eq!(Some(self.device().image().digest), digest);

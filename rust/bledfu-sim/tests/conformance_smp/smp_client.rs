@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The client's side of SMP: requests as bytes, answers as values. Of the simulated phones, and of tests.
+//! The client's side of SMP: requests as bytes, answers as values, as strict as the strictest client.
 //!
-//! Answers are read by a parser of their own and not by the one of `bledfu-wire`, so that a mistake there does not hide itself.
+//! Written apart from `bledfu-wire`, so that a mistake there does not hide itself.
 
 use bledfu_wire::image_group::{self, Upload};
 use bledfu_wire::os_group;
