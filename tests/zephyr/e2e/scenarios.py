@@ -221,11 +221,13 @@ def demo_image(context, prn):
 
 @scenario()
 def updates_in_a_row(context):
-    """The second replaces what the first left, and its last object is a whole one; then the same once more."""
+    """The second replaces what the first left, and its last object is a whole one; of the same once more nothing need be sent."""
     context.device.start()
     context.update("small-2.0.0")
     context.update("small-3.0.0")
-    context.update("small-3.0.0")
+    phone = context.phone("small-3.0.0")
+    expect_told_that_all_is_there(phone)
+    context.device.expect_runs_and_nothing_staged(phone.image, "3.0.0")
 
 
 @scenario()
@@ -551,12 +553,14 @@ def refuses_reset_vector(context, address):
 
 def expect_told_that_all_is_there(phone):
     """The phone comes back with its package, has nothing to send, and Execute succeeds."""
-    trace = phone.update()
-    size = len(phone.image)
-    expect(trace.resumed_at == size, "the device says it holds %s of %u bytes" % (trace.resumed_at, size))
-    expect(trace.data_bytes == 0, "%u bytes of the image were sent again" % trace.data_bytes)
-    expect(not trace.problems, "; ".join(trace.problems[:4]))
-    expect(phone.link.reason == CLOSED_BY_PEER, "the link ended with reason 0x%02x, not 0x13" % phone.link.reason)
+    link = phone.connect()
+    phone.send_init_packet()
+    _, offset, crc = link.select(DATA)
+    expect((offset, crc) == (len(phone.image), crc32(phone.image)), "the device says it holds %u of %u bytes" % (offset, len(phone.image)))
+    link.request(EXECUTE)
+    link.wait_for_disconnection()
+    expect(not phone.trace.problems, "; ".join(phone.trace.problems[:4]))
+    expect(link.reason == CLOSED_BY_PEER, "the link ended with reason 0x%02x, not 0x13" % link.reason)
 
 
 def send_all_but_hear_no_answer(context, name):
