@@ -223,9 +223,7 @@ fn tell(event: event::Event) {
             fw_version,
         },
         event::Event::Progress { received, size, .. } => Event::Progress { received, size },
-        event::Event::Staged {
-            size, fw_version, ..
-        } => Event::Staged { size, fw_version },
+        event::Event::Staged { size, fw_version, .. } => Event::Staged { size, fw_version },
         event::Event::Refused(refusal) => Event::Refused {
             code: refusal_code(refusal),
         },

@@ -107,7 +107,9 @@ fn running(areas: &mut Areas, layout: &Layout) -> Result<Running, StartError> {
     let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
     let confirmed = trailer.is_confirmed(layout);
     // The boot stage has verified the image, so its own word is enough.
-    let image = read_info(&mut primary, 0, layout.primary().slot_size).ok().flatten();
+    let image = read_info(&mut primary, 0, layout.primary().slot_size)
+        .ok()
+        .flatten();
     let (digest, fw_version) = match image {
         Some(image) => {
             note::info(format_args!("image {} runs", image.header.version));

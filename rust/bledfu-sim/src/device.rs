@@ -11,6 +11,7 @@
 
 use std::path::Path;
 
+use bledfu_slot::areas::Partitions;
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
 use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
@@ -18,7 +19,6 @@ use bledfu_slot::verify::{
     verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
 };
 use bledfu_swap::{BootConfig, BootReport, Downgrade};
-use bledfu_slot::areas::Partitions;
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};

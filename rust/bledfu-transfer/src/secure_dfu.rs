@@ -20,12 +20,12 @@
 //! - The last Execute is never answered with *invalid object* (05): Android-DFU-Library would repeat it, and then wait for
 //!   an answer until the link is closed.
 
-use bledfu_slot::areas::Areas;
 use crate::event::{Event, Incoming, Refusal};
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
 use crate::note;
 use crate::ring::{Channel, Frame};
 use crate::upload::{Expected, Obstacle, Present, Protocol, TransferError, Upload};
+use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::verify::Crypto;

@@ -20,7 +20,6 @@
 //!
 //! `SMP` is the longest SMP frame in bytes; 0 is a service without SMP, of which no code remains.
 
-use bledfu_slot::areas::Areas;
 use crate::event::Event;
 use crate::inbox::{Inlet, Next};
 use crate::note;
@@ -28,6 +27,7 @@ use crate::ring::{Channel, Frame, MAX_FRAME};
 use crate::secure_dfu::{self, SecureDfu, Then, Transport, INACTIVITY_MS, LAST_ANSWER_MS};
 use crate::smp::{self, Reassembly, Smp, ANSWER_SIZE, ERASE_AHEAD};
 use crate::upload::{Protocol, Upload};
+use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::MAX_SESSION;
 use bledfu_slot::verify::Crypto;
 use bledfu_wire::smp::Header;

@@ -17,11 +17,11 @@
 //! - A slot is marked only when signature and digest of its image are good ([`Error::InvalidTlv`] if not).
 //! - Erase answers when the slot holds no image any more; the rest of it is erased while nothing else happens.
 
-use bledfu_slot::areas::Areas;
 use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
 use crate::upload::{Protocol, TransferError, Upload};
+use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{ImageHeader, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Algorithm;

@@ -19,10 +19,10 @@
 //! A transfer belongs to the [`Protocol`] that began it. The other one may begin its own, which drops this one, when nothing has
 //! come for it in [`TAKEOVER_MS`], or when its link is gone; until then it is refused. In one protocol the newest wins.
 
-use bledfu_slot::areas::Areas;
 use crate::event::{Event, Events, Incoming};
 use crate::note;
 use crate::payload::Image;
+use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::decide::{self, outlook, Outlook};
 use bledfu_slot::flash::Aligned;

@@ -308,6 +308,22 @@ fn match_is_told_only_of_a_whole_sha_and_is_true() {
     }
 }
 
+// smp case 58
+#[test]
+fn an_upload_whose_digest_was_wrong_is_over_and_the_next_begins_anew() {
+    let image = update_image();
+    let wrong = [1; 32];
+    let mut manager = Manager::default();
+    manager.begin(image, Some(&wrong), 1000);
+    manager.piece(image, 1000, 3000);
+    assert_eq!(matched(&manager.piece(image, 3000, image.len())), Some(false));
+    assert_eq!(manager.piece(image, 3000, image.len()).offset(), Some(0));
+    assert_eq!(manager.begin(image, Some(&wrong), 1000).offset(), Some(1000));
+    manager.peer.reconnect();
+    assert_eq!(matched(&manager.upload(image, 1000)), Some(true));
+    assert_eq!(manager.try_out(image).image.header.version, version(2));
+}
+
 // smp case 60
 #[test]
 fn image_numbers_0_and_1_are_the_application_and_others_are_refused_before_anything_is_erased() {
@@ -346,7 +362,7 @@ fn image_numbers_0_and_1_are_the_application_and_others_are_refused_before_anyth
     }
 }
 
-// smp case 61
+// smp cases 61, 76
 #[test]
 fn an_upload_survives_a_disconnection_to_the_byte() {
     let mut manager = Manager::default();
@@ -361,6 +377,13 @@ fn an_upload_survives_a_disconnection_to_the_byte() {
     assert_eq!(
         manager.begin(&image, Some(&sha256(&image)), 2000).offset(),
         Some(at as u64)
+    );
+    manager.peer.reconnect();
+    let next = at + 1000;
+    assert_eq!(
+        manager.piece(&image, at, next).offset(),
+        Some(next as u64),
+        "without a first piece"
     );
     manager.try_out(&image);
 }
@@ -404,6 +427,27 @@ fn an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
         );
         assert!(resumed <= at);
         assert_eq!(matched(&manager.upload(&image, 1000)), Some(true));
+        assert_eq!(manager.try_out(&image).image.header.version, version(3));
+    }
+}
+
+// smp case 62
+#[test]
+fn an_upload_that_a_reset_ends_before_its_first_whole_sector_begins_anew() {
+    let image = large_image();
+    let sha = sha256(&image);
+    for sent in [32, 1000, 4095] {
+        let mut manager = Manager::default();
+        for first in (0..sent).step_by(1000) {
+            let end = (first + 1000).min(sent);
+            match first {
+                0 => manager.begin(&image, Some(&sha), end),
+                _ => manager.piece(&image, first, end),
+            };
+        }
+        manager.peer.reboot();
+        let answer = manager.begin(&image, Some(&sha), 1000);
+        assert_eq!(answer.offset(), Some(1000), "{sent} bytes were sent");
         assert_eq!(manager.try_out(&image).image.header.version, version(3));
     }
 }
