@@ -16,6 +16,7 @@ static const char *const done[] = {
 	[BLEDFU_BOOT_REJECTED] = "refused an update and erased it",
 	[BLEDFU_BOOT_SKIPPED] = "left an update for the next start",
 	[BLEDFU_BOOT_TRAILER_CLEARED] = "erased a request without an image",
+	[BLEDFU_BOOT_DROPPED] = "took down a request that can never be carried out",
 };
 
 /* MCUboot's swap types. */
@@ -29,6 +30,7 @@ static const char *const why[] = {
 	[BLEDFU_BOOT_DAMAGED] = ": it is damaged",
 	[BLEDFU_BOOT_SIGNATURE] = ": no known key has signed it",
 	[BLEDFU_BOOT_OLDER] = ": it is older than what runs",
+	[BLEDFU_BOOT_WRONG_ADDRESS] = ": it is linked for another slot",
 };
 
 static int show(void)
@@ -37,7 +39,8 @@ static int show(void)
 
 	/* Another boot stage leaves none, a later one of bledfu may have new words. */
 	if (bledfu_boot_report(&report) != 0 || report.action >= ARRAY_SIZE(done) ||
-	    report.swap_type >= ARRAY_SIZE(asked) || report.reason >= ARRAY_SIZE(why)) {
+	    report.swap_type >= ARRAY_SIZE(asked) || report.reason >= ARRAY_SIZE(why) ||
+	    done[report.action] == NULL || why[report.reason] == NULL) {
 		return 0;
 	}
 	LOG_INF("boot stage (%u ms): %s%s%s", report.duration_ms, done[report.action], asked[report.swap_type],

@@ -11,20 +11,6 @@
 
 #define RETRY_MS 1000
 
-#if DT_HAS_CHOSEN(bledfu_update_slots)
-#define PRIMARY DT_PHANDLE(DT_CHOSEN(bledfu_update_slots), primary)
-#else
-#define PRIMARY DT_NODELABEL(slot0_partition)
-#endif
-
-/* Where the processor sees slot 0: the memory that the partition is in, or the RAM that stands for it in a simulator. */
-#define FLASH_NODE DT_GPARENT(PRIMARY)
-#if DT_NODE_HAS_PROP(DT_PARENT(FLASH_NODE), memory_region)
-#define FLASH_ADDRESS DT_REG_ADDR(DT_PHANDLE(DT_PARENT(FLASH_NODE), memory_region))
-#else
-#define FLASH_ADDRESS DT_REG_ADDR(FLASH_NODE)
-#endif
-
 static void leave_report(uint32_t done)
 {
 	struct boot_report report = {
@@ -50,7 +36,7 @@ int main(void)
 
 	leave_report(done);
 	if (start != 0) {
-		jump(FLASH_ADDRESS + DT_REG_ADDR(PRIMARY) + start);
+		jump(bledfu_shim_primary_address() + start);
 	}
 	if (((done >> 16) & 0xff) == BLEDFU_BOOT_FLASH) {
 		/* The images may be in pieces; only another try can put them together. */

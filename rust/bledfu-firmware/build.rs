@@ -11,6 +11,7 @@ fn main() {
     options.constant("usize", "RING_SIZE", "4315");
     options.constant("u32", "MAX_IMG_SECTORS", "256");
     options.constant("u32", "MAX_ALIGN", "8");
+    options.constant("bool", "CHECK_IMAGE_ADDRESS", "n");
     options.algorithm();
     options.constant("bool", "DOWNGRADE_ALLOWED", "n");
     options.constant("bool", "SAME_VERSION_ALLOWED", "y");

@@ -37,6 +37,8 @@ int32_t bledfu_shim_flash_read(uint8_t area, uint32_t offset, uint8_t *bytes, ui
 int32_t bledfu_shim_flash_write(uint8_t area, uint32_t offset, const uint8_t *bytes,
 				uint32_t length);
 int32_t bledfu_shim_flash_erase(uint8_t area, uint32_t offset, uint32_t length);
+/* Where the processor sees the primary slot. */
+uint32_t bledfu_shim_primary_address(void);
 
 /* peer.c; notify copies; payload is what one notification holds; delivered waits until all notifications have left. */
 int32_t bledfu_shim_notify(uint8_t channel, const uint8_t *bytes, uint32_t length);

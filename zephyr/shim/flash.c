@@ -27,6 +27,14 @@
 #define SPARE     DT_NODELABEL(COND_CODE_1(CONFIG_BLEDFU_INSTALL_COPY, (bledfu_revert_partition), (scratch_partition)))
 #endif
 
+/* Where the processor sees slot 0: the memory that the partition is in, or the RAM that stands for it in a simulator. */
+#define FLASH_NODE DT_GPARENT(PRIMARY)
+#if DT_NODE_HAS_PROP(DT_PARENT(FLASH_NODE), memory_region)
+#define FLASH_ADDRESS DT_REG_ADDR(DT_PHANDLE(DT_PARENT(FLASH_NODE), memory_region))
+#else
+#define FLASH_ADDRESS DT_REG_ADDR(FLASH_NODE)
+#endif
+
 BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY) && DT_NODE_EXISTS(SECONDARY),
 	     "no slot0_partition or slot1_partition: see dts/bindings/bledfu,update-slots.yaml");
 /* 3.7 knows only nodes that exist as the same or not. */
@@ -35,6 +43,11 @@ BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_SPARE) ||
 	     "no scratch_partition (swap) or bledfu_revert_partition (copy) beside slot 1: see dts/bindings/bledfu,update-slots.yaml");
 BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
+
+uint32_t bledfu_shim_primary_address(void)
+{
+	return FLASH_ADDRESS + DT_REG_ADDR(PRIMARY);
+}
 
 enum operation { READ, WRITE, ERASE };
 

@@ -279,6 +279,7 @@ impl<const W: usize> Device<W> {
             keys: &[],
             trusted_digests: &self.digests,
             unsigned: false,
+            address: None,
         };
         let verified = slot
             .verify(place, &policy, &SoftCrypto)
@@ -413,6 +414,7 @@ pub(crate) fn boot_trusting<const W: usize>(
             keys: &[],
             trusted_digests: digests,
             unsigned: false,
+            address: None,
         },
         downgrade: Downgrade::Allowed,
         verify_primary: true,

@@ -14,7 +14,8 @@ use bledfu_slot::roles::{self, Record};
 use bledfu_slot::tlv::{types, SliceFlash, Tlv, TlvReadError, TlvWalker};
 use bledfu_slot::{
     is_erased, verify_image, Algorithm, Crypto, Flag, Geometry, HeaderError, ImageHeader, ImagePolicy,
-    Layout, Magic, PublicKey, Signature, SoftCrypto, SwapType, Trailer, TrailerLayout, VerifyError,
+    Layout, Magic, PublicKey, Signature, SignatureCheck, SoftCrypto, SwapType, Trailer, TrailerLayout,
+    VerifyError,
 };
 use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, InitPacket, HASH_SHA256, MAX_INIT_PACKET,
@@ -447,9 +448,9 @@ fn init_packet(report: &mut Report, bytes: &[u8], firmware: Option<&[u8]>, optio
 
 /// Checks r‖s in the packet's form, each half reversed.
 fn check_signature(key: &PublicKey, digest: &[u8; 32], bytes: &[u8]) -> bool {
-    bytes
-        .try_into()
-        .is_ok_and(|halves| SoftCrypto.verify_p256(key, digest, &Signature::from_le_halves(halves)))
+    bytes.try_into().is_ok_and(|halves| {
+        SoftCrypto.verify(key, digest, &Signature::from_le_halves(halves)) == SignatureCheck::Good
+    })
 }
 
 // ---- image
@@ -640,6 +641,7 @@ fn image(
         keys: &keys,
         trusted_digests: &trusted,
         unsigned: false,
+        address: None,
     };
     let room = options.slot_size.unwrap_or(len).max(len);
     let limit = match layout(room, options) {
@@ -1082,6 +1084,7 @@ mod tests {
             keys: &keys,
             trusted_digests: &[],
             unsigned: false,
+            address: None,
         };
         let slot = Slot::new(layout).verify(&mut area, &policy, &SoftCrypto).unwrap();
         request_test(&mut area, &slot).unwrap();

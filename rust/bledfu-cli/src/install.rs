@@ -189,6 +189,7 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
         keys: &keys,
         trusted_digests: &[],
         unsigned: keys.is_empty(),
+        address: None,
     };
 
     if let Some(pending) = args.pending {

@@ -5,7 +5,7 @@ use crate::{options, Areas, Device};
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::roles::{self, Place};
 use bledfu_slot::verify::{read_info, ImagePolicy, PublicKey, SoftCrypto};
-use bledfu_slot::{Algorithm, Geometry, Layout, LayoutError, Trailer};
+use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer};
 use bledfu_transfer::event::Incoming;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
@@ -13,7 +13,9 @@ use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
 use bledfu_transfer::upload::{digest_prefix, Running, Setup, Upload};
-use bledfu_zephyr::flash::{Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE};
+use bledfu_zephyr::flash::{
+    primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
+};
 use bledfu_zephyr::worker::{self, Event};
 use core::fmt;
 
@@ -163,6 +165,10 @@ impl<'k> Device<'k> {
                 keys: image,
                 trusted_digests: &[],
                 unsigned: false,
+                address: options::CHECK_IMAGE_ADDRESS.then(|| AddressRange {
+                    start: primary_address(),
+                    size: layout.primary().slot_size,
+                }),
             },
             running,
             admit,

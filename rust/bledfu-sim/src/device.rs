@@ -178,6 +178,7 @@ impl Setup {
             keys: self.keys.image,
             trusted_digests: self.keys.trusted_digests,
             unsigned: false,
+            address: None,
         }
     }
 

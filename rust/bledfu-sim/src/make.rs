@@ -471,6 +471,7 @@ mod tests {
             keys: &keys,
             trusted_digests: &[],
             unsigned: false,
+            address: None,
         };
         verify_image(&mut SliceFlash(&slot), 0, SLOT, SLOT - 8192, &policy, &SoftCrypto)
             .map(|_| ())

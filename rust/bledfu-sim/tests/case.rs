@@ -11,7 +11,7 @@ use bledfu_sim::phone::secure_dfu::{crc32, Phone};
 use bledfu_sim::phone::PhoneError;
 use bledfu_sim::power::Power;
 use bledfu_sim::world::{World, WorldError};
-use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature, SoftCrypto};
+use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature, SignatureCheck, SoftCrypto};
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Transport;
@@ -52,15 +52,21 @@ fn the_init_packet_has_the_crc_of_the_log_and_both_its_signatures_verify() {
     hash.update(init.init.signed_bytes());
     let digest = hash.finish();
     let packet_signature = Signature::from_le_halves(init.signature.unwrap().bytes.try_into().unwrap());
-    assert!(SoftCrypto.verify_p256(&case_key(), &digest, &packet_signature));
+    assert_eq!(
+        SoftCrypto.verify(&case_key(), &digest, &packet_signature),
+        SignatureCheck::Good
+    );
 
     // The second signature is over the image, which nobody has; its SHA-256 is in the packet.
     let image_digest = init.init.firmware_sha256().unwrap();
     let validation = init.init.boot_validations().next().unwrap();
     let image_signature = Signature::from_le_halves(validation.bytes.try_into().unwrap());
-    assert!(SoftCrypto.verify_p256(&case_key(), &image_digest, &image_signature));
+    assert_eq!(
+        SoftCrypto.verify(&case_key(), &image_digest, &image_signature),
+        SignatureCheck::Good
+    );
     assert!(
-        !SoftCrypto.verify_p256(&case_key(), &image_digest, &packet_signature),
+        SoftCrypto.verify(&case_key(), &image_digest, &packet_signature) == SignatureCheck::Bad,
         "and only where they belong"
     );
 }

@@ -19,6 +19,10 @@ pub mod flags {
     pub const ENCRYPTED_AES256: u32 = 0x008;
     /// Not an image to start (a split image).
     pub const NON_BOOTABLE: u32 = 0x010;
+    /// To be copied to its load address in RAM before it is started.
+    pub const RAM_LOAD: u32 = 0x020;
+    /// Linked for a slot that begins at its load address.
+    pub const ROM_FIXED: u32 = 0x100;
     /// Payload compressed with LZMA1.
     pub const COMPRESSED_LZMA1: u32 = 0x200;
     /// Payload compressed with LZMA2.
@@ -74,11 +78,43 @@ pub enum HeaderError {
     TooLarge,
     /// The sum of the sizes in the header exceeds 32 bits.
     Overflow,
+    /// The image is to be copied to RAM before it is started, which this build does not support.
+    RamLoad,
+    /// The image is linked for another slot, or for another processor.
+    WrongAddress {
+        /// Its reset vector.
+        reset_vector: u32,
+        /// The slot it is stored for, as the processor sees it.
+        slot: AddressRange,
+    },
+    /// The image names the slot it is linked for, and that is another one.
+    WrongSlot {
+        /// The address it names.
+        linked_for: u32,
+        /// The slot it is stored for, as the processor sees it.
+        slot: AddressRange,
+    },
+}
+
+/// Where the processor sees a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The first address.
+    pub start: u32,
+    /// Size in bytes.
+    pub size: u32,
+}
+
+impl AddressRange {
+    /// Whether `address` lies in the range.
+    pub const fn contains(self, address: u32) -> bool {
+        address.wrapping_sub(self.start) < self.size
+    }
 }
 
 impl core::fmt::Display for HeaderError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
+        let sentence = match self {
             Self::Erased => "there is no image",
             Self::BadMagic => "the first word is not the image magic",
             Self::Truncated => "the header is cut short",
@@ -88,7 +124,24 @@ impl core::fmt::Display for HeaderError {
             Self::NotBootable => "the image is marked as not bootable",
             Self::TooLarge => "the image does not fit the slot",
             Self::Overflow => "the sizes in the header overflow",
-        })
+            Self::RamLoad => "images that are loaded into RAM are not supported",
+            Self::WrongAddress { reset_vector, slot } => {
+                let (start, end) = (slot.start, slot.start.wrapping_add(slot.size));
+                return write!(
+                    f,
+                    "the image is linked for another slot: its reset vector {reset_vector:#010x} lies outside \
+                     {start:#010x}-{end:#010x}"
+                );
+            }
+            Self::WrongSlot { linked_for, slot } => {
+                return write!(
+                    f,
+                    "the image is linked for the slot at {linked_for:#010x}, not for the one at {:#010x}",
+                    slot.start
+                );
+            }
+        };
+        f.write_str(sentence)
     }
 }
 
@@ -186,6 +239,22 @@ impl ImageHeader {
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self, slot_size: u32) -> Result<(), HeaderError> {
+        self.check_kind()?;
+        if usize::from(self.header_size) < Self::SIZE {
+            return Err(HeaderError::HeaderTooSmall);
+        }
+        if self.hashed_size()? >= slot_size {
+            return Err(HeaderError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Whether this device can start images of this kind at all: not encrypted, not compressed, and meant to be started. The
+    /// flags are those for which MCUboot, built without support for them, refuses an image; others do not matter.
+    ///
+    /// # Errors
+    /// [`HeaderError::NotBootable`], [`Encrypted`](HeaderError::Encrypted) or [`Compressed`](HeaderError::Compressed).
+    pub fn check_kind(&self) -> Result<(), HeaderError> {
         if self.flags & flags::NON_BOOTABLE != 0 {
             return Err(HeaderError::NotBootable);
         }
@@ -196,13 +265,104 @@ impl ImageHeader {
         if self.flags & compressed != 0 {
             return Err(HeaderError::Compressed);
         }
-        if usize::from(self.header_size) < Self::SIZE {
-            return Err(HeaderError::HeaderTooSmall);
-        }
-        if self.hashed_size()? >= slot_size {
-            return Err(HeaderError::TooLarge);
-        }
         Ok(())
+    }
+
+    /// Whether an image with this reset vector (the second word of its payload) can run in `slot`.
+    ///
+    /// # Errors
+    /// [`HeaderError::WrongAddress`], or [`RamLoad`](HeaderError::RamLoad) if that is the reason.
+    pub fn check_address(&self, reset_vector: u32, slot: AddressRange) -> Result<(), HeaderError> {
+        let names_its_slot = self.flags & flags::ROM_FIXED != 0;
+        if names_its_slot && self.load_addr != slot.start {
+            return Err(HeaderError::WrongSlot {
+                linked_for: self.load_addr,
+                slot,
+            });
+        }
+        if slot.contains(reset_vector) && self.image_size >= 8 {
+            return Ok(());
+        }
+        if self.flags & flags::RAM_LOAD != 0 {
+            return Err(HeaderError::RamLoad);
+        }
+        Err(HeaderError::WrongAddress { reset_vector, slot })
+    }
+}
+
+/// The first bytes of an image while they arrive in order: its header, and the reset vector in its payload. For refusing an
+/// image that this device can never start before the rest of it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageStart {
+    header: [u8; ImageHeader::SIZE],
+    reset_vector: [u8; 4],
+    position: u32,
+}
+
+impl ImageStart {
+    /// Nothing has arrived yet.
+    pub const fn new() -> Self {
+        Self {
+            header: [0; ImageHeader::SIZE],
+            reset_vector: [0; 4],
+            position: 0,
+        }
+    }
+
+    /// Appends the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        keep(&mut self.header, 0, bytes, self.position);
+        // The header is whole as soon as this can matter.
+        let vector = u32::from(u16_at(&self.header, 8)) + 4;
+        keep(&mut self.reset_vector, vector, bytes, self.position);
+        self.position = self.position.saturating_add(bytes.len() as u32);
+    }
+
+    /// The header.
+    ///
+    /// # Errors
+    /// As [`ImageHeader::parse`]; [`HeaderError::Truncated`] while it is not whole.
+    pub fn header(&self) -> Result<ImageHeader, HeaderError> {
+        if (self.position as usize) < ImageHeader::SIZE {
+            return Err(HeaderError::Truncated);
+        }
+        ImageHeader::parse(&self.header)
+    }
+
+    /// Why the image cannot be one for this device, as far as the bytes so far say: a header that is none, or of a kind that is
+    /// not supported, after 32 bytes; an image for another `slot`, if one is given, eight bytes into the payload.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self, slot_size: u32, slot: Option<AddressRange>) -> Result<(), HeaderError> {
+        let header = match self.header() {
+            Ok(header) => header,
+            Err(HeaderError::Truncated) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        header.check(slot_size)?;
+        match slot {
+            Some(slot) if self.position >= u32::from(header.header_size) + 8 => {
+                header.check_address(u32::from_le_bytes(self.reset_vector), slot)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for ImageStart {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Copies what `bytes`, which begin at `at`, have of the `field` that begins at `field_at`.
+fn keep(field: &mut [u8], field_at: u32, bytes: &[u8], at: u32) {
+    let skipped = at.saturating_sub(field_at) as usize;
+    let ahead = field_at.saturating_sub(at) as usize;
+    let places = field.iter_mut().skip(skipped);
+    for (place, byte) in places.zip(bytes.iter().skip(ahead)) {
+        *place = *byte;
     }
 }
 
@@ -313,5 +473,153 @@ mod tests {
             };
             assert_eq!(header.check(0x1000), Err(HeaderError::HeaderTooSmall));
         }
+    }
+
+    const SLOT: AddressRange = AddressRange {
+        start: 0xC000,
+        size: 0xE8000,
+    };
+
+    /// Header, payload with a vector table, nothing else.
+    fn image(flags: u32, load_addr: u32, reset_vector: u32) -> std::vec::Vec<u8> {
+        let mut bytes = EXAMPLE.to_vec();
+        bytes[4..8].copy_from_slice(&load_addr.to_le_bytes());
+        bytes[16..20].copy_from_slice(&flags.to_le_bytes());
+        bytes.resize(0x200, 0xFF);
+        bytes.extend(0x2004_0000u32.to_le_bytes());
+        bytes.extend(reset_vector.to_le_bytes());
+        bytes.resize(0x240, 0xAA);
+        bytes
+    }
+
+    #[test]
+    fn the_first_32_bytes_say_what_kind_of_image_it_is() {
+        for (flags, error) in [
+            (0x004, HeaderError::Encrypted),
+            (0x008, HeaderError::Encrypted),
+            (0x010, HeaderError::NotBootable),
+            (0x200, HeaderError::Compressed),
+            (0x400, HeaderError::Compressed),
+            (0xC04, HeaderError::Encrypted),
+            (0x800, HeaderError::Compressed),
+        ] {
+            let bytes = image(flags, 0, 0xC101);
+            let mut start = ImageStart::new();
+            start.update(&bytes[..31]);
+            assert_eq!(start.check(0xE8000, None), Ok(()), "it is not known yet");
+            start.update(&bytes[31..32]);
+            assert_eq!(start.check(0xE8000, None), Err(error), "{flags:#x}");
+        }
+        let mut start = ImageStart::new();
+        start.update(&[0xFF; 40]);
+        assert_eq!(start.check(0xE8000, None), Err(HeaderError::Erased));
+        let mut start = ImageStart::new();
+        start.update(&[0x50, 0x4B].repeat(20)); // a package instead of the image in it
+        assert_eq!(start.check(0xE8000, None), Err(HeaderError::BadMagic));
+    }
+
+    #[test]
+    fn an_image_for_another_slot_is_known_by_its_reset_vector() {
+        let network_core = 0x0100_0105;
+        let wrong = |reset_vector| {
+            Err(HeaderError::WrongAddress {
+                reset_vector,
+                slot: SLOT,
+            })
+        };
+        for (reset_vector, expected) in [
+            (0xC000, Ok(())),
+            (0xC105, Ok(())),
+            (0xF_3FFF, Ok(())),
+            (0xF_4000, wrong(0xF_4000)),
+            (0xBFFF, wrong(0xBFFF)),
+            (network_core, wrong(network_core)),
+            (0, wrong(0)),
+            (u32::MAX, wrong(u32::MAX)),
+        ] {
+            let bytes = image(0, 0, reset_vector);
+            for step in [1, 5, 32, 100, 256, 0x240] {
+                let mut start = ImageStart::new();
+                let mut known_at = None;
+                for piece in bytes.chunks(step) {
+                    start.update(piece);
+                    if start.check(0xE8000, Some(SLOT)).is_err() {
+                        known_at = known_at.or(Some(start.position as usize));
+                    }
+                }
+                assert_eq!(
+                    start.check(0xE8000, Some(SLOT)),
+                    expected,
+                    "{reset_vector:#x} by {step}"
+                );
+                let end = (0x208usize).next_multiple_of(step).min(0x240);
+                assert_eq!(
+                    known_at,
+                    expected.is_err().then_some(end),
+                    "as soon as it has arrived"
+                );
+                assert_eq!(start.check(0xE8000, None), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn images_for_ram_and_for_a_named_slot_are_refused_by_name() {
+        let check = |flags, load_addr, reset_vector| {
+            let mut start = ImageStart::new();
+            start.update(&image(flags, load_addr, reset_vector));
+            start.check(0xE8000, Some(SLOT))
+        };
+        assert_eq!(
+            check(flags::RAM_LOAD, 0x2000_0000, 0x2000_0101),
+            Err(HeaderError::RamLoad)
+        );
+        // As MCUboot's swap modes, which do not look at the flag.
+        assert_eq!(check(flags::RAM_LOAD, 0x2000_0000, 0xC101), Ok(()));
+        assert_eq!(check(flags::ROM_FIXED, 0xC000, 0xC101), Ok(()));
+        let linked_for = 0x10_0000;
+        let expected = Err(HeaderError::WrongSlot {
+            linked_for,
+            slot: SLOT,
+        });
+        assert_eq!(check(flags::ROM_FIXED, linked_for, 0xC101), expected);
+    }
+
+    #[test]
+    fn a_payload_without_room_for_a_vector_table_is_for_no_slot() {
+        let header = ImageHeader {
+            header_size: 32,
+            image_size: 7,
+            ..ImageHeader::default()
+        };
+        assert!(header.check_address(0xC101, SLOT).is_err());
+    }
+
+    #[test]
+    fn the_sentence_names_vector_and_slot() {
+        let error = HeaderError::WrongAddress {
+            reset_vector: 0x0100_0105,
+            slot: SLOT,
+        };
+        assert_eq!(
+            error.to_string(),
+            "the image is linked for another slot: its reset vector 0x01000105 lies outside 0x0000c000-0x000f4000"
+        );
+    }
+
+    #[test]
+    fn a_header_size_at_the_end_of_its_range_does_not_overflow() {
+        let mut bytes = image(0, 0, 0xC101);
+        bytes[8..10].copy_from_slice(&[0xFF; 2]);
+        let mut start = ImageStart::new();
+        start.update(&bytes);
+        start.position = u32::MAX - 3;
+        start.update(&bytes);
+        let _ = start.check(u32::MAX, Some(SLOT));
+        let all = AddressRange {
+            start: 0xFFFF_F000,
+            size: 0x1000,
+        };
+        assert!(all.contains(u32::MAX) && !all.contains(0));
     }
 }

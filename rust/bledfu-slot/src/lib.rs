@@ -56,12 +56,12 @@ pub mod writer;
 pub use areas::{Areas, Location, NoFlash};
 pub use decide::{outlook, Obstacle, Outlook};
 pub use flash::{is_erased, read_bytes, Aligned};
-pub use header::{HeaderError, ImageHeader, Version};
+pub use header::{AddressRange, HeaderError, ImageHeader, ImageStart, Version};
 pub use layout::{Algorithm, Geometry, Layout, LayoutError, TrailerLayout};
 pub use trailer::{confirm, request_permanent, request_test, Flag, Magic, SwapType, Trailer, TrailerError};
 #[cfg(feature = "soft-crypto")]
 pub use verify::SoftCrypto;
 pub use verify::{
-    verify_image, verify_image_with_digest, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature,
-    Slot, StreamDigest, Verified, VerifyError, Written,
+    verify_image, verify_image_with_digest, Crypto, Digest, HashAlgorithm, ImageInfo, ImagePolicy, Key,
+    PublicKey, Sha256, Signature, SignatureCheck, Slot, StreamDigest, Verified, VerifyError, Written,
 };

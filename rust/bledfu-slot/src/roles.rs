@@ -29,7 +29,7 @@
 //! The first row goes first because a torn erase of the primary trailer can leave any part of an old record, while a request
 //! is written only behind a verified image and [taken down](take_request_down) only behind a complete install.
 
-use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
+use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::crc32::crc32;
 use crate::flash::{program_padded, read_bytes, Aligned};
@@ -214,16 +214,30 @@ pub fn incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     second: &mut X,
     layout: &Layout,
 ) -> Result<Place, P::Error> {
+    find_incoming(primary, first, second, layout).map(|(place, _)| place)
+}
+
+/// [`incoming`], and the error of a place that could not be read, whose request might have said otherwise.
+///
+/// # Errors
+/// The error of the primary slot's flash.
+pub fn find_incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
+    primary: &mut P,
+    first: &mut S,
+    second: &mut X,
+    layout: &Layout,
+) -> Result<(Place, Option<NorFlashErrorKind>), P::Error> {
     let (Algorithm::Copy, Some(second_trailer)) = (layout.algorithm(), layout.spare_trailer()) else {
-        return Ok(Place::First);
+        return Ok((Place::First, None));
     };
     let asks = [
         asks(first, &layout.secondary_trailer()),
         asks(second, &second_trailer),
     ];
-    match asks {
-        [true, false] => return Ok(Place::First),
-        [false, true] => return Ok(Place::Second),
+    let unreadable = asks.iter().find_map(|asks| asks.err());
+    match asks.map(|asks| asks == Ok(true)) {
+        [true, false] => return Ok((Place::First, unreadable)),
+        [false, true] => return Ok((Place::Second, unreadable)),
         _ => {}
     }
     let layout = layout.primary_trailer();
@@ -232,18 +246,19 @@ pub fn incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
         Magic::Good => Record::read(primary, &layout)?,
         _ => None,
     };
-    let Some(Record { source, .. }) = record else {
-        return Ok(Place::First);
+    let place = match record {
+        None => Place::First,
+        Some(Record { source, .. }) if trailer.copy_done == Flag::Set && !is_reverted(primary, &layout)? => {
+            source.other()
+        }
+        Some(Record { source, .. }) => source,
     };
-    if trailer.copy_done == Flag::Set && !is_reverted(primary, &layout)? {
-        Ok(source.other())
-    } else {
-        Ok(source)
-    }
+    Ok((place, unreadable))
 }
 
-fn asks<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> bool {
-    Trailer::read(flash, layout).is_ok_and(|trailer| trailer.magic == Magic::Good)
+fn asks<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool, NorFlashErrorKind> {
+    let trailer = Trailer::read(flash, layout).map_err(|error| error.kind())?;
+    Ok(trailer.magic == Magic::Good)
 }
 
 #[cfg(test)]

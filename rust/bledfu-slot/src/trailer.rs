@@ -495,6 +495,7 @@ mod tests {
             keys: &keys,
             trusted_digests: &[],
             unsigned: false,
+            address: None,
         };
         Slot::new(layout).verify(flash, &policy, &SoftCrypto).unwrap()
     }

@@ -10,7 +10,7 @@
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::flash::{read_bytes, Aligned};
-use crate::header::{HeaderError, ImageHeader};
+use crate::header::{AddressRange, HeaderError, ImageHeader, ImageStart};
 use crate::layout::Layout;
 use crate::tlv::{types, Tlv, TlvError, TlvReadError, TlvWalker};
 
@@ -26,6 +26,36 @@ const P256_SPKI_PREFIX: [u8; 27] = [
     0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
 ];
 
+/// How images are hashed.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashAlgorithm {
+    /// SHA-256.
+    Sha256,
+}
+
+impl HashAlgorithm {
+    /// Size of a digest, in bytes.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+        }
+    }
+
+    /// The TLV that holds a digest of the image.
+    pub const fn tlv(self) -> u16 {
+        match self {
+            Self::Sha256 => types::SHA256,
+        }
+    }
+}
+
+/// The hash algorithm of this build: MCUboot, too, has one in a build.
+pub const HASH: HashAlgorithm = HashAlgorithm::Sha256;
+
+/// A digest of an image, or of a key.
+pub type Digest = [u8; HASH.size()];
+
 /// A running SHA-256. Cloning it takes a snapshot.
 pub trait Sha256: Clone {
     /// The hash of nothing.
@@ -33,7 +63,20 @@ pub trait Sha256: Clone {
     /// Appends bytes.
     fn update(&mut self, bytes: &[u8]);
     /// The digest of all bytes so far.
-    fn finish(self) -> [u8; 32];
+    fn finish(self) -> Digest;
+}
+
+/// What a signature check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum SignatureCheck {
+    /// The key's owner signed this digest.
+    Good,
+    /// The key's owner did not; also for a key off the curve, and for numbers out of range.
+    Bad,
+    /// It could not be checked: a peripheral is busy or failed, or this key is of a kind that the platform lacks. As with a flash
+    /// that cannot be read, this says nothing about the image: it may be good.
+    Unavailable,
 }
 
 /// The cryptography a product brings: [`SoftCrypto`], or its platform's (PSA, CryptoCell).
@@ -41,8 +84,8 @@ pub trait Crypto {
     /// Its SHA-256.
     type Sha256: Sha256;
 
-    /// Checks an ECDSA-P256 signature over a digest. Keys off the curve and numbers out of range are simply `false`.
-    fn verify_p256(&self, key: &PublicKey, digest: &[u8; 32], signature: &Signature) -> bool;
+    /// Checks a signature over a digest.
+    fn verify(&self, key: &Key, digest: &Digest, signature: &Signature) -> SignatureCheck;
 
     /// Starts a hash.
     fn sha256(&self) -> Self::Sha256 {
@@ -70,7 +113,7 @@ impl Sha256 for SoftSha256 {
         sha2::Digest::update(&mut self.0, bytes);
     }
 
-    fn finish(self) -> [u8; 32] {
+    fn finish(self) -> Digest {
         sha2::Digest::finalize(self.0).into()
     }
 }
@@ -79,50 +122,74 @@ impl Sha256 for SoftSha256 {
 impl Crypto for SoftCrypto {
     type Sha256 = SoftSha256;
 
-    fn verify_p256(&self, key: &PublicKey, digest: &[u8; 32], signature: &Signature) -> bool {
+    fn verify(&self, key: &Key, digest: &Digest, signature: &Signature) -> SignatureCheck {
         use p256::ecdsa::signature::hazmat::PrehashVerifier;
-        let point = p256::EncodedPoint::from_untagged_bytes(&key.0.into());
+        let Key::P256(xy) = key;
+        let point = p256::EncodedPoint::from_untagged_bytes(xy.into());
         let Ok(key) = p256::ecdsa::VerifyingKey::from_encoded_point(&point) else {
-            return false;
+            return SignatureCheck::Bad;
         };
         let Ok(signature) = p256::ecdsa::Signature::from_bytes(&signature.0.into()) else {
-            return false;
+            return SignatureCheck::Bad;
         };
-        key.verify_prehash(digest, &signature).is_ok()
+        match key.verify_prehash(digest, &signature) {
+            Ok(()) => SignatureCheck::Good,
+            Err(_) => SignatureCheck::Bad,
+        }
     }
 }
 
-/// A P-256 public key: X then Y, 32 bytes each, big-endian.
+/// A public key.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PublicKey([u8; 64]);
+pub enum Key {
+    /// ECDSA on P-256: X then Y, 32 bytes each, big-endian. A key off the curve verifies nothing.
+    P256([u8; 64]),
+}
 
-impl PublicKey {
-    /// A key out of X and Y; nothing is checked here, a key off the curve verifies nothing.
+/// The name [`Key`] had.
+pub type PublicKey = Key;
+
+impl Key {
+    /// A P-256 key out of X and Y; nothing is checked here, a key off the curve verifies nothing.
     pub const fn new(xy: [u8; 64]) -> Self {
-        Self(xy)
+        Self::P256(xy)
     }
 
-    /// A key out of 64 bytes; `None` if there are not exactly 64.
+    /// A P-256 key out of 64 bytes; `None` if there are not exactly 64.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
+        bytes.try_into().ok().map(Self::P256)
     }
 
-    /// X and Y.
-    pub const fn as_bytes(&self) -> &[u8; 64] {
-        &self.0
+    /// The bytes of the key, as its kind has them.
+    pub const fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::P256(xy) => xy,
+        }
     }
 
-    /// SHA-256 of the key's 91-byte SubjectPublicKeyInfo: how an image names the key it was signed with.
+    /// The TLV that holds a signature of such a key.
+    pub const fn signature_tlv(&self) -> u16 {
+        match self {
+            Self::P256(_) => types::ECDSA,
+        }
+    }
+
+    /// Hash of the key's SubjectPublicKeyInfo (91 bytes for P-256): how an image names the key it was signed with.
     #[inline(never)]
-    pub fn key_hash<C: Crypto>(&self, crypto: &C) -> [u8; 32] {
+    pub fn key_hash<C: Crypto>(&self, crypto: &C) -> Digest {
         let mut hash = crypto.sha256();
-        hash.update(&P256_SPKI_PREFIX);
-        hash.update(&self.0);
+        match self {
+            Self::P256(xy) => {
+                hash.update(&P256_SPKI_PREFIX);
+                hash.update(xy);
+            }
+        }
         hash.finish()
     }
 }
 
-/// An ECDSA-P256 signature: r then s, 32 bytes each, big-endian.
+/// A signature of 64 bytes. Of a P-256 key: r then s, 32 bytes each, big-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature([u8; 64]);
 
@@ -211,14 +278,17 @@ impl Signature {
 }
 
 /// Which images a device starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ImagePolicy<'k> {
     /// Keys whose signatures count.
     pub keys: &'k [PublicKey],
     /// Images accepted by their digest alone: what the factory programmed.
-    pub trusted_digests: &'k [[u8; 32]],
+    pub trusted_digests: &'k [Digest],
     /// Signatures do not count: an image is as good as its SHA-256.
     pub unsigned: bool,
+    /// Where the processor sees the primary slot: an image whose reset vector lies elsewhere is one for another slot, or for
+    /// another processor (MCUboot `MCUBOOT_VERIFY_IMG_ADDRESS`). For Cortex-M only; `None` checks nothing.
+    pub address: Option<AddressRange>,
 }
 
 /// What is known about an image that was verified.
@@ -229,7 +299,7 @@ pub struct ImageInfo {
     /// Header, payload and both TLV areas, in bytes.
     pub total_size: u32,
     /// SHA-256 of header, payload and protected TLV area.
-    pub digest: [u8; 32],
+    pub digest: Digest,
     /// Its security counter (protected TLV), if it has one.
     pub security_counter: Option<u32>,
 }
@@ -240,6 +310,8 @@ pub struct ImageInfo {
 pub enum VerifyError<E> {
     /// The flash could not be read; the image may be good.
     Flash(E),
+    /// The signature could not be checked; the image may be good.
+    Unavailable,
     /// The header is not that of an image this device can start.
     Header(HeaderError),
     /// The TLV areas are malformed.
@@ -271,6 +343,7 @@ impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Flash(error) => write!(f, "the flash could not be read: {error:?}"),
+            Self::Unavailable => f.write_str("the cryptography was not available"),
             Self::Header(error) => error.fmt(f),
             Self::Tlv(error) => error.fmt(f),
             Self::UnexpectedTlv(kind) => write!(f, "unexpected unprotected TLV {kind:#06x}"),
@@ -307,11 +380,20 @@ impl<E> From<TlvReadError<E>> for VerifyError<E> {
     }
 }
 
+impl<E> VerifyError<E> {
+    /// Whether this says something about the image. If not (a flash that could not be read, cryptography that was not available)
+    /// nothing may be erased or refused for it: the next look may find a good image.
+    pub const fn is_about_image(&self) -> bool {
+        !matches!(self, Self::Flash(_) | Self::Unavailable)
+    }
+}
+
 impl<E: NorFlashError> VerifyError<E> {
     /// The same reason without the driver's own error type: for reports that outlive the driver.
     pub fn kind(self) -> VerifyError<NorFlashErrorKind> {
         match self {
             Self::Flash(error) => VerifyError::Flash(error.kind()),
+            Self::Unavailable => VerifyError::Unavailable,
             Self::Header(error) => VerifyError::Header(error),
             Self::Tlv(error) => VerifyError::Tlv(error),
             Self::UnexpectedTlv(kind) => VerifyError::UnexpectedTlv(kind),
@@ -356,6 +438,28 @@ fn read_frame<F: ReadNorFlash>(
     Ok((header, tlvs))
 }
 
+/// [`read_frame`] of an image that is to run in the primary slot.
+#[inline(never)]
+fn read_frame_for<F: ReadNorFlash>(
+    flash: &mut F,
+    start: u32,
+    slot_size: u32,
+    limit: u32,
+    policy: &ImagePolicy<'_>,
+) -> Result<(ImageHeader, TlvWalker), VerifyError<F::Error>> {
+    let (header, tlvs) = read_frame(flash, start, slot_size, limit)?;
+    if let Some(range) = policy.address {
+        let mut vector = [0; 4];
+        // Behind the stack pointer. Cannot overflow: `read_frame` bounded the sum by the slot.
+        let at = start
+            .saturating_add(u32::from(header.header_size))
+            .saturating_add(4);
+        read_bytes(flash, at, &mut vector).map_err(VerifyError::Flash)?;
+        header.check_address(u32::from_le_bytes(vector), range)?;
+    }
+    Ok((header, tlvs))
+}
+
 /// Total size of the image at `start` by its header and TLV areas, in bytes; nothing is hashed.
 ///
 /// # Errors
@@ -380,7 +484,7 @@ pub fn verify_image<F: ReadNorFlash, C: Crypto>(
     policy: &ImagePolicy<'_>,
     crypto: &C,
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
-    let (header, tlvs) = read_frame(flash, start, slot_size, limit)?;
+    let (header, tlvs) = read_frame_for(flash, start, slot_size, limit, policy)?;
     let mut hash = crypto.sha256();
     let mut chunk = Aligned([0; HASH_CHUNK]);
     let mut at = start;
@@ -408,9 +512,9 @@ pub fn verify_image_with_digest<F: ReadNorFlash, C: Crypto>(
     limit: u32,
     policy: &ImagePolicy<'_>,
     crypto: &C,
-    digest: &[u8; 32],
+    digest: &Digest,
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
-    let (header, tlvs) = read_frame(flash, start, slot_size, limit)?;
+    let (header, tlvs) = read_frame_for(flash, start, slot_size, limit, policy)?;
     judge(flash, header, tlvs, policy, crypto, *digest)
 }
 
@@ -429,8 +533,10 @@ pub fn read_info<F: ReadNorFlash>(
     while let Some(tlv) = tlvs.next(flash)? {
         match tlv.kind {
             // Which of two would be meant?
-            types::SHA256 if found.is_some() => return Ok(None),
-            types::SHA256 => found = read_digest(flash, &tlv)?,
+            kind if kind == HASH.tlv() => match found {
+                Some(_) => return Ok(None),
+                None => found = read_digest(flash, &tlv)?,
+            },
             types::SECURITY_COUNTER if tlv.protected => security_counter = read_counter(flash, &tlv)?,
             _ => {}
         }
@@ -456,12 +562,12 @@ fn allowed_unprotected(kind: u16) -> bool {
     matches!(kind, types::KEY_HASH | types::PUBLIC_KEY | 0x10..=0x12 | 0x20..=0x25 | 0x30..=0x34)
 }
 
-/// Reads a value of exactly 32 bytes; `None` if it has another length.
-fn read_digest<F: ReadNorFlash>(flash: &mut F, tlv: &Tlv) -> Result<Option<[u8; 32]>, VerifyError<F::Error>> {
-    if tlv.length != 32 {
+/// Reads a value of exactly the size of a digest; `None` if it has another length.
+fn read_digest<F: ReadNorFlash>(flash: &mut F, tlv: &Tlv) -> Result<Option<Digest>, VerifyError<F::Error>> {
+    let mut value = [0; HASH.size()];
+    if usize::from(tlv.length) != value.len() {
         return Ok(None);
     }
-    let mut value = [0; 32];
     read_bytes(flash, tlv.offset, &mut value).map_err(VerifyError::Flash)?;
     Ok(Some(value))
 }
@@ -496,18 +602,18 @@ fn judge<F: ReadNorFlash, C: Crypto>(
     mut tlvs: TlvWalker,
     policy: &ImagePolicy<'_>,
     crypto: &C,
-    digest: [u8; 32],
+    digest: Digest,
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
     let mut hash_seen = false;
     let mut security_counter = None;
-    let mut selected: Option<&PublicKey> = None;
+    let mut selected: Option<&Key> = None;
     let mut verdict = Verdict::Unsigned;
     while let Some(tlv) = tlvs.next(flash)? {
         if !tlv.protected && !allowed_unprotected(tlv.kind) {
             return Err(VerifyError::UnexpectedTlv(tlv.kind));
         }
         match tlv.kind {
-            types::SHA256 => match read_digest(flash, &tlv)? {
+            kind if kind == HASH.tlv() => match read_digest(flash, &tlv)? {
                 None => return Err(VerifyError::HashLength),
                 Some(value) if value != digest => return Err(VerifyError::HashMismatch),
                 Some(_) => hash_seen = true,
@@ -520,15 +626,20 @@ fn judge<F: ReadNorFlash, C: Crypto>(
                     .iter()
                     .find(|key| Some(key.key_hash(crypto)) == wanted);
             }
-            types::ECDSA => {
-                if let Some(key) = selected.take() {
-                    verdict = match read_signature(flash, &tlv)? {
-                        Some(signature) if crypto.verify_p256(key, &digest, &signature) => Verdict::Good,
-                        _ => Verdict::Bad,
+            kind => {
+                if let Some(key) = selected.filter(|key| key.signature_tlv() == kind) {
+                    selected = None;
+                    let checked = match read_signature(flash, &tlv)? {
+                        Some(signature) => crypto.verify(key, &digest, &signature),
+                        None => SignatureCheck::Bad,
+                    };
+                    verdict = match checked {
+                        SignatureCheck::Good => Verdict::Good,
+                        SignatureCheck::Bad => Verdict::Bad,
+                        SignatureCheck::Unavailable => return Err(VerifyError::Unavailable),
                     };
                 }
             }
-            _ => {}
         }
     }
     if !hash_seen {
@@ -556,11 +667,11 @@ fn judge<F: ReadNorFlash, C: Crypto>(
 #[derive(Clone, Debug)]
 pub struct StreamDigest<H: Sha256> {
     file: H,
-    header: [u8; ImageHeader::SIZE],
+    start: ImageStart,
     position: u32,
     /// Where the image digest is taken; `u32::MAX` (no file is that long) until the header says, or if it is none.
     fork_at: u32,
-    image: Option<[u8; 32]>,
+    image: Option<Digest>,
 }
 
 impl<H: Sha256> StreamDigest<H> {
@@ -568,7 +679,7 @@ impl<H: Sha256> StreamDigest<H> {
     pub fn new(hash: H) -> Self {
         Self {
             file: hash,
-            header: [0; ImageHeader::SIZE],
+            start: ImageStart::new(),
             position: 0,
             fork_at: u32::MAX,
             image: None,
@@ -591,18 +702,14 @@ impl<H: Sha256> StreamDigest<H> {
                 _ => rest.len(),
             };
             let (now, later) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            if let Some(place) = self
-                .header
-                .get_mut(at..)
-                .and_then(|tail| tail.get_mut(..now.len()))
-            {
-                place.copy_from_slice(now);
-            }
+            self.start.update(now);
             self.file.update(now);
             self.position = self.position.saturating_add(now.len() as u32);
             rest = later;
             if self.position as usize == ImageHeader::SIZE {
-                self.fork_at = ImageHeader::parse(&self.header)
+                self.fork_at = self
+                    .start
+                    .header()
                     .and_then(|header| header.hashed_size())
                     .unwrap_or(u32::MAX);
             }
@@ -617,13 +724,18 @@ impl<H: Sha256> StreamDigest<H> {
         self.position
     }
 
+    /// What the first bytes of the image say.
+    pub fn start(&self) -> &ImageStart {
+        &self.start
+    }
+
     /// SHA-256 of all bytes so far.
-    pub fn file_digest(&self) -> [u8; 32] {
+    pub fn file_digest(&self) -> Digest {
         self.file.clone().finish()
     }
 
     /// SHA-256 of header, payload and protected TLVs, once all of them have passed.
-    pub fn image_digest(&self) -> Option<[u8; 32]> {
+    pub fn image_digest(&self) -> Option<Digest> {
         self.image
     }
 }
@@ -693,7 +805,7 @@ impl Slot<Written> {
         flash: &mut F,
         policy: &ImagePolicy<'_>,
         crypto: &C,
-        digest: &[u8; 32],
+        digest: &Digest,
     ) -> Result<Slot<Verified>, VerifyError<F::Error>> {
         let layout = self.layout;
         let (start, size, limit) = (
@@ -737,6 +849,7 @@ mod tests {
             keys: &keys,
             trusted_digests: &[],
             unsigned: false,
+            address: None,
         };
         verify_image(&mut SliceFlash(&slot), 0, SLOT, limit, &policy, &SoftCrypto)
     }
@@ -1046,7 +1159,7 @@ mod tests {
 
     #[test]
     fn signature_numbers_must_be_minimal_positive_and_in_range() {
-        const ORDER: [u8; 32] = [
+        const ORDER: Digest = [
             0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xBC, 0xE6,
             0xFA, 0xAD, 0xA7, 0x17, 0x9E, 0x84, 0xF3, 0xB9, 0xCA, 0xC2, 0xFC, 0x63, 0x25, 0x51,
         ];
@@ -1118,11 +1231,12 @@ mod tests {
         image.entries.push(image.hash_entry());
         let bytes = image.bytes();
         let digest = [image.digest()];
-        let verify = |trusted_digests: &[[u8; 32]]| {
+        let verify = |trusted_digests: &[Digest]| {
             let policy = ImagePolicy {
                 keys: &[],
                 trusted_digests,
                 unsigned: false,
+                address: None,
             };
             verify_image(&mut SliceFlash(&bytes), 0, SLOT, LIMIT, &policy, &SoftCrypto).map(|_| ())
         };
@@ -1139,6 +1253,7 @@ mod tests {
             keys: &keys,
             trusted_digests: &[],
             unsigned: false,
+            address: None,
         };
         for step in [1, 7, 32, 100, 4096] {
             let mut stream = StreamDigest::new(SoftCrypto.sha256());
@@ -1193,6 +1308,7 @@ mod tests {
             keys: &[],
             trusted_digests: &[],
             unsigned: false,
+            address: None,
         };
         let result = verify_image(
             &mut SliceFlash(&bytes[..2000]),
@@ -1203,5 +1319,66 @@ mod tests {
             &SoftCrypto,
         );
         assert!(matches!(result, Err(VerifyError::Flash(_))));
+    }
+
+    #[test]
+    fn an_image_for_another_slot_is_refused_wherever_it_is_stored() {
+        let mut image = image();
+        image.body[0x204..0x208].copy_from_slice(&0x0100_0105u32.to_le_bytes());
+        let bytes = image.sign(KEY).bytes();
+        let keys = [super::Key::new(KEY.public())];
+        let check = |start: usize, range: Option<AddressRange>| {
+            let mut slot = std::vec![0xFF; SLOT as usize];
+            slot[start..start + bytes.len()].copy_from_slice(&bytes);
+            let policy = ImagePolicy {
+                keys: &keys,
+                address: range,
+                ..ImagePolicy::default()
+            };
+            let (flash, at) = (&mut SliceFlash(&slot), start as u32);
+            verify_image(flash, at, SLOT, LIMIT, &policy, &SoftCrypto).map(|_| ())
+        };
+        let range = |start| Some(AddressRange { start, size: SLOT });
+        for start in [0, 4096] {
+            assert_eq!(check(start, None), Ok(()));
+            assert_eq!(check(start, range(0x0100_0000)), Ok(()));
+            assert!(matches!(
+                check(start, range(0xC000)),
+                Err(VerifyError::Header(HeaderError::WrongAddress {
+                    reset_vector: 0x0100_0105,
+                    ..
+                }))
+            ));
+        }
+    }
+
+    /// Cannot check signatures, today.
+    struct Busy;
+
+    impl Crypto for Busy {
+        type Sha256 = SoftSha256;
+
+        fn verify(&self, _: &super::Key, _: &Digest, _: &Signature) -> SignatureCheck {
+            SignatureCheck::Unavailable
+        }
+    }
+
+    #[test]
+    fn cryptography_that_is_not_available_says_nothing_about_the_image() {
+        let bytes = good();
+        let keys = [super::Key::new(KEY.public())];
+        let policy = ImagePolicy {
+            keys: &keys,
+            ..ImagePolicy::default()
+        };
+        let flash = &mut SliceFlash(&bytes);
+        let error = verify_image(flash, 0, SLOT, LIMIT, &policy, &Busy).unwrap_err();
+        assert_eq!(error, VerifyError::Unavailable);
+        assert!(!error.is_about_image());
+        // What needs no signature check is known all the same.
+        let mut damaged = good();
+        damaged[0x300] ^= 1;
+        let error = verify_image(&mut SliceFlash(&damaged), 0, SLOT, LIMIT, &policy, &Busy).unwrap_err();
+        assert!(error == VerifyError::HashMismatch && error.is_about_image());
     }
 }

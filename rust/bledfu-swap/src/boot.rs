@@ -12,7 +12,7 @@
 
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
-use bledfu_slot::verify::{image_size, read_header, read_info};
+use bledfu_slot::verify::{read_header, read_info};
 use bledfu_slot::{
     verify_image, Algorithm as AlgorithmName, Crypto, Flag, HeaderError, ImageInfo, ImagePolicy, Layout,
     Magic, SwapType, Trailer, VerifyError,
@@ -24,6 +24,7 @@ use crate::by_move::ByMove;
 use crate::by_offset::ByOffset;
 use crate::by_overwrite::ByOverwrite;
 use crate::by_scratch::ByScratch;
+use crate::job::{self, has_header};
 use crate::steps::{
     erase_slot, is_equal, replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError,
 };
@@ -72,6 +73,12 @@ pub enum SkipReason {
     SecondaryFailed(NorFlashErrorKind),
     /// A flash failed on the way; the next boot tries again.
     SpareFailed(NorFlashErrorKind),
+    /// The cryptography was not available; the next boot tries again.
+    CryptoUnavailable,
+    /// The request has its magic, but a flag that is neither set nor erased.
+    DamagedRequest,
+    /// The primary trailer holds a job that is not one of the images in the slots.
+    StaleJob,
 }
 
 impl From<SwapError> for SkipReason {
@@ -80,6 +87,7 @@ impl From<SwapError> for SkipReason {
             SwapError::Primary(kind) => Self::PrimaryFailed(kind),
             SwapError::Secondary(kind) => Self::SecondaryFailed(kind),
             SwapError::Spare(kind) => Self::SpareFailed(kind),
+            SwapError::Crypto => Self::CryptoUnavailable,
         }
     }
 }
@@ -96,6 +104,9 @@ impl core::fmt::Display for SkipReason {
             Self::PrimaryFailed(kind) => SwapError::Primary(*kind).fmt(f),
             Self::SecondaryFailed(kind) => SwapError::Secondary(*kind).fmt(f),
             Self::SpareFailed(kind) => SwapError::Spare(*kind).fmt(f),
+            Self::CryptoUnavailable => SwapError::Crypto.fmt(f),
+            Self::DamagedRequest => f.write_str("the request is damaged"),
+            Self::StaleJob => f.write_str("the interrupted install is not one of the images in the slots"),
         }
     }
 }
@@ -128,6 +139,14 @@ pub enum BootAction {
         /// What stood in the way.
         reason: SkipReason,
     },
+    /// The request could not be carried out, now or on any later boot, and was taken down. The image in the secondary slot
+    /// was left, but for what of it shares a sector with the trailer.
+    Dropped {
+        /// What was asked for; [`SwapType::None`] if that cannot be told.
+        swap_type: SwapType,
+        /// What stood in the way.
+        reason: SkipReason,
+    },
     /// The secondary slot held a trailer over no image; it was erased.
     TrailerCleared,
 }
@@ -147,6 +166,7 @@ impl core::fmt::Display for BootAction {
             Self::Repaired => f.write_str("repaired the primary slot with another valid image"),
             Self::Rejected { swap_type, reason } => write!(f, "refused the update ({swap_type}): {reason}"),
             Self::Skipped { swap_type, reason } => write!(f, "left the update alone ({swap_type}): {reason}"),
+            Self::Dropped { swap_type, reason } => write!(f, "took down the request ({swap_type}): {reason}"),
             Self::TrailerCleared => f.write_str("erased a trailer without an image"),
         }
     }
@@ -173,7 +193,7 @@ pub struct BootReport {
 pub enum BootError {
     /// A flash is smaller than its slot, its units do not fit the layout, or this boot stage lacks the algorithm.
     Geometry,
-    /// A flash failed: that of the primary slot, or another one while the images were in pieces.
+    /// A flash failed: that of the primary slot, or another one while the images were in pieces. Or the cryptography did.
     Flash(SwapError),
     /// No valid image is left in the primary slot.
     NoValidImage {
@@ -221,12 +241,12 @@ impl<F: ReadNorFlash> ReadNorFlash for Watched<'_, F> {
     }
 }
 
-/// A driver that loses a completion must not leave an install half-way until the next reset; and whatever its errors are,
-/// here they are kinds.
-struct Steady<'a, F>(Persistent<&'a mut F>);
+/// A driver that loses a completion must not leave an install half-way until the next reset, nor keep it from beginning: a
+/// read that failed is tried once more, too. And whatever its errors are, here they are kinds.
+pub(crate) struct Steady<'a, F>(Persistent<&'a mut F>);
 
 impl<'a, F> Steady<'a, F> {
-    fn new(flash: &'a mut F) -> Self {
+    pub(crate) fn new(flash: &'a mut F) -> Self {
         Self(Persistent(flash))
     }
 }
@@ -239,7 +259,11 @@ impl<F: ReadNorFlash> ReadNorFlash for Steady<'_, F> {
     const READ_SIZE: usize = F::READ_SIZE;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.read(offset, bytes).map_err(|error| error.kind())
+        let again = match self.0.read(offset, bytes) {
+            Ok(()) => return Ok(()),
+            Err(_) => self.0.read(offset, bytes),
+        };
+        again.map_err(|error| error.kind())
     }
 
     fn capacity(&self) -> usize {
@@ -324,6 +348,17 @@ pub fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     crypto: &C,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
+    boot_unless::<A, _, _, _, C>(None, (primary, secondary, spare), config, crypto, watch)
+}
+
+/// [`boot_by`], which only starts what is in the primary slot if one of the other areas could not be read.
+pub(crate) fn boot_unless<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
+    unreadable: Option<NorFlashErrorKind>,
+    (primary, secondary, spare): (&mut P, &mut S, &mut X),
+    config: &BootConfig<'_>,
+    crypto: &C,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<BootReport, BootError> {
     let layout = config.layout;
     if layout.algorithm() != A::NAME || !fit(primary, secondary, spare, &layout) {
         return Err(BootError::Geometry);
@@ -338,13 +373,14 @@ pub fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
         watch,
         failed_records: 0,
     };
-    run::<A, _, _, _, C>(&mut slots, config, crypto)
+    run::<A, _, _, _, C>(&mut slots, config, crypto, unreadable)
 }
 
 fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
     slots: &mut Slots<'_, P, S, X>,
     config: &BootConfig<'_>,
     crypto: &C,
+    unreadable: Option<NorFlashErrorKind>,
 ) -> Result<BootReport, BootError> {
     let mut undone = false;
     loop {
@@ -352,15 +388,15 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
         let primary = Trailer::read(slots.primary, &layout)
             .map_err(|kind| BootError::Flash(SwapError::Primary(kind)))?;
         let found = Trailer::read(slots.secondary, &slots.layout.secondary_trailer());
-        // An unreadable secondary asks for nothing.
-        let secondary = found.ok();
-        let outcome = act::<A, P, S, X, C>(
-            slots,
-            config,
-            crypto,
-            &primary,
-            &secondary.unwrap_or(Trailer::ERASED),
-        );
+        let found = unreadable.map_or(found, Err);
+        let outcome = match &found {
+            Ok(secondary) => act::<A, P, S, X, C>(slots, config, crypto, &primary, secondary),
+            // What is asked for is not known, which is not the same as nothing. The primary alone may ask for a revert.
+            Err(kind) => Ok(BootAction::Skipped {
+                swap_type: decided::<A>(&slots.layout, &primary, &Trailer::ERASED),
+                reason: SkipReason::SecondaryUnreadable(*kind),
+            }),
+        };
         let action = match outcome {
             Ok(action) => action,
             Err((swap_type, error)) => BootAction::Skipped {
@@ -370,10 +406,19 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
         };
         let quick = !config.verify_primary && action == BootAction::None;
         let (image, action) = match check_primary(slots, config, crypto, quick) {
-            Ok(image) => (image, action),
+            Ok(image) => (
+                image,
+                drop_impossible::<A, P, S, X>(slots, action, &primary, found.ok()),
+            ),
             Err(reason) => {
                 if let Err((_, error)) = outcome {
                     return Err(BootError::Flash(error));
+                }
+                // Only what is known to be invalid is replaced.
+                silent(reason, SwapError::Primary).map_err(BootError::Flash)?;
+                if let (Err(kind), false) = (found, A::KEEPS_COPY) {
+                    // It may be in pieces, and the trailer that cannot be read may say how to go on.
+                    return Err(BootError::Flash(SwapError::Secondary(kind)));
                 }
                 let test_failed = matches!(
                     action,
@@ -389,30 +434,73 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
                     continue;
                 }
                 let repaired = repair::<A, P, S, X, C>(slots, config, crypto).map_err(BootError::Flash)?;
-                match (repaired, reason, found) {
-                    (Some(image), ..) => (image, BootAction::Repaired),
-                    (None, VerifyError::Flash(kind), _) => {
-                        return Err(BootError::Flash(SwapError::Primary(kind)))
-                    }
-                    (None, _, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
-                    (None, reason, _) => return Err(BootError::NoValidImage { reason, action }),
+                match (repaired, found) {
+                    (Some(image), _) => (image, BootAction::Repaired),
+                    (None, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
+                    (None, _) => return Err(BootError::NoValidImage { reason, action }),
                 }
             }
-        };
-        let action = match (action, found) {
-            (BootAction::None, Err(kind)) => BootAction::Skipped {
-                swap_type: SwapType::None,
-                reason: SkipReason::SecondaryUnreadable(kind),
-            },
-            _ => action,
         };
         return Ok(BootReport {
             image,
             action,
             primary,
-            secondary,
+            secondary: found.ok(),
             failed_records: slots.failed_records,
         });
+    }
+}
+
+/// An error if `reason` says nothing about the image: its flash, which `flash` names, could not be read, or the cryptography
+/// was not available. Nothing may be erased, replaced or taken down for such a reason.
+fn silent(
+    reason: VerifyError<NorFlashErrorKind>,
+    flash: fn(NorFlashErrorKind) -> SwapError,
+) -> Result<VerifyError<NorFlashErrorKind>, SwapError> {
+    match reason {
+        VerifyError::Flash(kind) => Err(flash(kind)),
+        VerifyError::Unavailable => Err(SwapError::Crypto),
+        reason => Ok(reason),
+    }
+}
+
+/// Takes down what no boot can carry out, beside a primary that is valid: it would be asked for again on every boot, and keep
+/// every update out. Nothing is lost if that fails; the next boot tries again.
+fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    action: BootAction,
+    primary: &Trailer,
+    secondary: Option<Trailer>,
+) -> BootAction {
+    let layout = slots.layout;
+    let Some(secondary) = secondary else {
+        return action;
+    };
+    let requested = secondary.magic == Magic::Good;
+    let stale = primary.holds_job(&layout);
+    let (swap_type, reason) = match action {
+        BootAction::Skipped {
+            swap_type,
+            reason: reason @ (SkipReason::PrimaryTooLarge | SkipReason::NotKept),
+        } => (swap_type, reason),
+        BootAction::None if stale => (primary.swap_type(), SkipReason::StaleJob),
+        BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
+        _ => return action,
+    };
+    let mut take_down = || {
+        if requested {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
+        }
+        // A job that is none, or a revert that would be tried for ever.
+        if stale || swap_type == SwapType::Revert {
+            close(slots.primary, &layout).map_err(SwapError::Primary)?;
+        }
+        A::forget(slots)
+    };
+    match take_down() {
+        Ok(()) => BootAction::Dropped { swap_type, reason },
+        Err(_) => action,
     }
 }
 
@@ -468,14 +556,15 @@ fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
     let sector = layout.primary().sector_size;
     if let (true, Some(area)) = (A::KEEPS_COPY, layout.spare()) {
         let bounds = (0, area.slot_size, layout.max_image_size());
-        if let Ok(info) = verify_at(slots.spare, slots.watch, bounds, config, crypto) {
+        let kept = verify_at(slots.spare, slots.watch, bounds, config, crypto);
+        if let Some(info) = known(kept, SwapError::Spare)? {
             replace(
                 At(slots.spare, 0, SwapError::Spare),
                 At(slots.primary, 0, SwapError::Primary),
                 (info.total_size, sector),
                 slots.watch,
             )?;
-            let image = check_primary(slots, config, crypto, false).ok();
+            let image = known(check_primary(slots, config, crypto, false), SwapError::Primary)?;
             if image.is_some() {
                 A::repaired(slots, true)?;
             }
@@ -489,7 +578,8 @@ fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
         &starts[..]
     };
     for start in starts {
-        let Ok(info) = verify_secondary(slots, *start, config, crypto) else {
+        let found = verify_secondary(slots, *start, config, crypto);
+        let Some(info) = known(found, SwapError::Secondary)? else {
             continue;
         };
         replace(
@@ -498,19 +588,32 @@ fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             (info.total_size, sector),
             slots.watch,
         )?;
-        let Ok(image) = check_primary(slots, config, crypto, false) else {
+        let image = known(check_primary(slots, config, crypto, false), SwapError::Primary)?;
+        if image.is_none() {
             return Ok(None);
-        };
+        }
         // A request for it has been carried out, in a way.
         let trailer = layout.secondary_trailer();
-        if matches!(Trailer::read(slots.secondary, &trailer), Ok(found) if found.magic != Magic::Unset) {
+        let found = Trailer::read(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
+        if found.magic != Magic::Unset {
             (slots.watch)(Progress::Erase);
             erase_trailer(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
         }
         A::repaired(slots, false)?;
-        return Ok(Some(image));
+        return Ok(image);
     }
     Ok(None)
+}
+
+/// What there is, `None` if there is nothing of use; an error if that [cannot be told](silent).
+fn known<T>(
+    found: Result<T, VerifyError<NorFlashErrorKind>>,
+    flash: fn(NorFlashErrorKind) -> SwapError,
+) -> Result<Option<T>, SwapError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(reason) => silent(reason, flash).map(|_| None),
+    }
 }
 
 /// Sees to it that a valid image in the primary slot has a valid copy in the third area. `Some` = it has none, and why.
@@ -523,10 +626,9 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, C: Crypto>(
     let (Some(area), Some(trailer)) = (layout.spare(), layout.spare_trailer()) else {
         return Ok(None);
     };
-    let running = match read_info(slots.primary, 0, layout.primary().slot_size) {
-        Ok(Some(running)) => running,
-        Err(VerifyError::Flash(kind)) => return Err(SwapError::Primary(kind)),
-        Ok(None) | Err(_) => return Ok(None), // nothing to keep
+    let running = read_info(slots.primary, 0, layout.primary().slot_size);
+    let Some(running) = known(running, SwapError::Primary)?.flatten() else {
+        return Ok(None); // nothing to keep
     };
     // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
     let is_kept = |slots: &mut Slots<'_, P, S, X>| {
@@ -536,13 +638,13 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, C: Crypto>(
             running.total_size,
         )
     };
+    // A copy that cannot be read may be gone; it is made again, of an image that is known to be good.
     if running.total_size <= layout.max_image_size() && matches!(is_kept(slots), Ok(true)) {
         return Ok(None);
     }
-    match check_primary(slots, config, crypto, false) {
-        Ok(_) => {}
-        Err(VerifyError::Flash(kind)) => return Err(SwapError::Primary(kind)),
-        Err(_) => return Ok(None),
+    let valid = check_primary(slots, config, crypto, false);
+    if known(valid, SwapError::Primary)?.is_none() {
+        return Ok(None);
     }
     if running.total_size > layout.max_image_size() {
         return Ok(Some(SkipReason::PrimaryTooLarge));
@@ -568,35 +670,32 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, C: Crypto>(
     })
 }
 
-/// May `update` replace the image in the primary slot?
+/// Why `update` may not replace the image in the primary slot, if so.
 fn check_downgrade<F: Flash>(
     primary: &mut F,
     slot_size: u32,
     downgrade: Downgrade,
     update: &ImageInfo,
-) -> Result<(), VerifyError<NorFlashErrorKind>> {
+) -> Result<Option<VerifyError<NorFlashErrorKind>>, SwapError> {
     if downgrade == Downgrade::Allowed {
-        return Ok(());
+        return Ok(None);
     }
-    let running = match read_info(primary, 0, slot_size) {
-        Ok(Some(running)) => running,
-        // Nothing that could be older.
-        Ok(None) => return Ok(()),
-        Err(VerifyError::Flash(kind)) => return Err(VerifyError::Flash(kind)),
-        Err(_) => return Ok(()),
+    let running = known(read_info(primary, 0, slot_size), SwapError::Primary)?;
+    let Some(running) = running.flatten() else {
+        return Ok(None); // nothing that could be older
     };
     let release = |info: &ImageInfo| {
         let version = info.header.version;
         (version.major, version.minor, version.revision)
     };
-    match downgrade {
-        Downgrade::ByVersion if release(update) < release(&running) => Err(VerifyError::Older),
+    Ok(match downgrade {
+        Downgrade::ByVersion if release(update) < release(&running) => Some(VerifyError::Older),
         // None is less than any counter.
         Downgrade::BySecurityCounter if update.security_counter < running.security_counter => {
-            Err(VerifyError::SecurityCounter)
+            Some(VerifyError::SecurityCounter)
         }
-        _ => Ok(()),
-    }
+        _ => None,
+    })
 }
 
 /// Everything but the verification of the primary. An error names what was being done.
@@ -611,9 +710,10 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
     let status = match A::find(slots, primary, secondary).map_err(|error| (stored, error))? {
         Status::Doubtful(job) => {
             let source = A::source(&slots.layout, job.swap_type);
-            match verify_secondary(slots, source, config, crypto) {
-                Ok(_) => Status::Idle,
-                Err(_) => Status::Underway(job),
+            let found = verify_secondary(slots, source, config, crypto);
+            match known(found, SwapError::Secondary).map_err(|error| (stored, error))? {
+                Some(_) => Status::Idle,
+                None => Status::Underway(job),
             }
         }
         status => status,
@@ -627,35 +727,29 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             });
         }
         Status::Committed(job) => (job.swap_type, Some(job)),
-        Status::Idle => match A::decide(&primary.settled(&slots.layout.primary_trailer()), secondary) {
-            SwapType::Revert if !A::REVERTS => (SwapType::None, None),
-            decided => (decided, None),
-        },
+        Status::Idle => (decided::<A>(&slots.layout, primary, secondary), None),
     };
     if swap_type == SwapType::None {
         return clear_orphan(slots, secondary).map_err(|error| (swap_type, error));
     }
+    let failed = |error| (swap_type, error);
     let skipped = |reason| Ok(BootAction::Skipped { swap_type, reason });
-    if !A::BOOTSTRAPS {
-        match read_header(slots.primary, 0) {
-            Ok(_) => {}
-            Err(VerifyError::Flash(error)) => return skipped(SkipReason::PrimaryFailed(error)),
-            Err(_) => return skipped(SkipReason::PrimaryEmpty),
-        }
+    if !A::BOOTSTRAPS && !has_header(slots.primary, 0).map_err(|kind| failed(SwapError::Primary(kind)))? {
+        return skipped(SkipReason::PrimaryEmpty);
     }
-    let update = match check_update::<A, P, S, X, C>(slots, config, crypto, swap_type, committed.is_some()) {
+    let checked = check_update::<A, P, S, X, C>(slots, config, crypto, swap_type, committed.is_some());
+    let update = match checked.map_err(failed)? {
         Ok(update) => update,
-        Err(VerifyError::Flash(error)) => return skipped(SkipReason::SecondaryUnreadable(error)),
         Err(reason) => {
-            reject::<A, P, S, X>(slots, swap_type, committed.is_some(), reason)
-                .map_err(|error| (swap_type, error))?;
+            reject::<A, P, S, X>(slots, swap_type, committed.is_some(), reason).map_err(failed)?;
             return Ok(BootAction::Rejected { swap_type, reason });
         }
     };
     let job = match committed {
         Some(job) => job,
         None => {
-            let kept = image_size(slots.primary, 0, slots.layout.primary().slot_size).unwrap_or(0);
+            let kept = job::size_of(slots.primary, 0, slots.layout.primary().slot_size)
+                .map_err(|kind| failed(SwapError::Primary(kind)))?;
             let size = A::install_size(kept, update.total_size);
             if size > slots.layout.max_image_size() {
                 return skipped(SkipReason::PrimaryTooLarge);
@@ -669,37 +763,50 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
         }
     };
     if A::KEEPS_COPY && swap_type != SwapType::Revert {
-        if let Some(reason) = keep_copy(slots, config, crypto).map_err(|error| (swap_type, error))? {
+        if let Some(reason) = keep_copy(slots, config, crypto).map_err(failed)? {
             return skipped(reason);
         }
     }
-    A::install(slots, &job).map_err(|error| (swap_type, error))?;
+    A::install(slots, &job).map_err(failed)?;
     Ok(BootAction::Installed {
         swap_type,
         resumed: job.committed,
     })
 }
 
-/// Is there an image to install, and may it be?
+/// What the trailers ask for.
+fn decided<A: Algorithm>(layout: &Layout, primary: &Trailer, secondary: &Trailer) -> SwapType {
+    match A::decide(&primary.settled(&layout.primary_trailer()), secondary) {
+        SwapType::Revert if !A::REVERTS => SwapType::None,
+        decided => decided,
+    }
+}
+
+/// Is there an image to install, and may it be? The outer error is one that says nothing about that.
 fn check_update<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
     slots: &mut Slots<'_, P, S, X>,
     config: &BootConfig<'_>,
     crypto: &C,
     swap_type: SwapType,
     committed: bool,
-) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
+) -> Result<Result<ImageInfo, VerifyError<NorFlashErrorKind>>, SwapError> {
     let start = A::source(&slots.layout, swap_type);
     let fresh = swap_type != SwapType::Revert;
     // Once the job is written down, what stands at the start may be the first sector copied there, without its record.
-    if fresh && !committed && start != 0 && read_header(slots.secondary, 0).is_ok() {
-        return Err(VerifyError::Misplaced);
+    if fresh && !committed && start != 0 && has_header(slots.secondary, 0).map_err(SwapError::Secondary)? {
+        return Ok(Err(VerifyError::Misplaced));
     }
-    let update = verify_secondary(slots, start, config, crypto)?;
+    let update = match verify_secondary(slots, start, config, crypto) {
+        Ok(update) => update,
+        Err(reason) => return silent(reason, SwapError::Secondary).map(Err),
+    };
     if fresh {
         let slot_size = slots.layout.primary().slot_size;
-        check_downgrade(slots.primary, slot_size, config.downgrade, &update)?;
+        if let Some(reason) = check_downgrade(slots.primary, slot_size, config.downgrade, &update)? {
+            return Ok(Err(reason));
+        }
     }
-    Ok(update)
+    Ok(Ok(update))
 }
 
 /// Takes away a trailer that stands over an erased header.
@@ -732,6 +839,7 @@ fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash>(
     reason: VerifyError<NorFlashErrorKind>,
 ) -> Result<(), SwapError> {
     let layout = slots.layout;
+    let running = job::size_of(slots.primary, 0, layout.primary().slot_size).map_err(SwapError::Primary)?;
     if matches!(
         reason,
         VerifyError::Header(HeaderError::Erased | HeaderError::NotBootable)
@@ -742,8 +850,7 @@ fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash>(
             // There is nothing to go back to: stop asking for it on every boot. The trailer of copy also says where the copy
             // of the running image is; with swap using scratch that image may reach into the trailer sector.
             let trailer = layout.primary_trailer();
-            let size = image_size(slots.primary, 0, layout.primary().slot_size).unwrap_or(u32::MAX);
-            if A::KEEPS_COPY || size > trailer.first_sector() {
+            if A::KEEPS_COPY || running == 0 || running > trailer.first_sector() {
                 return close(slots.primary, &layout).map_err(SwapError::Primary);
             }
             (slots.watch)(Progress::Erase);

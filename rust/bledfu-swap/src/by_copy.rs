@@ -48,9 +48,9 @@ use bledfu_slot::roles::{self, Record};
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
 use bledfu_slot::verify::read_info;
 use bledfu_slot::{Algorithm as AlgorithmName, Crypto, Flag, Magic, SwapType, Trailer, VerifyError};
-use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
+use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
-use crate::boot::{boot_by, fit, BootConfig, BootError, BootReport};
+use crate::boot::{boot_unless, fit, BootConfig, BootError, BootReport, Steady};
 use crate::decide::decide;
 use crate::job;
 use crate::steps::{replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
@@ -75,17 +75,25 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     if !fit(primary, first, second, &layout) {
         return Err(BootError::Geometry);
     }
-    let incoming = roles::incoming(primary, first, second, &layout)
-        .map_err(|error| BootError::Flash(SwapError::Primary(error.kind())))?;
+    // With one of the places not readable the roles may be others: nothing is done then.
+    let (incoming, unreadable) = roles::find_incoming(
+        &mut Steady::new(primary),
+        &mut Steady::new(first),
+        &mut Steady::new(second),
+        &layout,
+    )
+    .map_err(|kind| BootError::Flash(SwapError::Primary(kind)))?;
     let with_roles = layout.with_incoming(incoming);
     if with_roles == layout {
-        return boot_by::<ByCopy, _, _, _, C>(primary, first, second, config, crypto, watch);
+        let areas = (primary, first, second);
+        return boot_unless::<ByCopy, _, _, _, C>(unreadable, areas, config, crypto, watch);
     }
     let config = BootConfig {
         layout: with_roles,
         ..*config
     };
-    boot_by::<ByCopy, _, _, _, C>(primary, second, first, &config, crypto, watch)
+    let areas = (primary, second, first);
+    boot_unless::<ByCopy, _, _, _, C>(unreadable, areas, &config, crypto, watch)
 }
 
 impl Algorithm for ByCopy {

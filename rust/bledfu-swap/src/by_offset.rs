@@ -50,12 +50,11 @@ use bledfu_slot::trailer::{
     can_repair, erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
     write_swap_size, write_tlv_sizes,
 };
-use bledfu_slot::verify::{image_size, read_header};
 use bledfu_slot::{Algorithm as AlgorithmName, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::decide;
-use crate::job::{self, has_header};
+use crate::job::{self, has_header, hashed_size};
 use crate::status::records_until;
 use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
 
@@ -138,11 +137,11 @@ fn used_sectors<P: Flash, S: Flash, X: Flash>(
     };
     let mut used = [u32::MAX; 2];
     for ((used, place), tlvs) in used.iter_mut().zip(headers(&slots.layout, job)).zip(tlvs) {
-        let header = match place {
-            Place::Primary => read_header(slots.primary, 0),
-            Place::Secondary(offset) => read_header(slots.secondary, offset),
+        let hashed = match place {
+            Place::Primary => hashed_size(slots.primary, 0).map_err(SwapError::Primary)?,
+            Place::Secondary(offset) => hashed_size(slots.secondary, offset).map_err(SwapError::Secondary)?,
         };
-        if let Some(hashed) = header.ok().and_then(|header| header.hashed_size().ok()) {
+        if let Some(hashed) = hashed {
             *used = hashed.saturating_add(tlvs).div_ceil(sector);
         }
     }
@@ -204,7 +203,7 @@ impl Algorithm for ByOffset {
         let layout = slots.layout.primary_trailer();
         let secondary = slots.layout.secondary_trailer();
         if !job.committed {
-            let tlvs = tlv_sizes(slots, job.swap_type);
+            let tlvs = tlv_sizes(slots, job.swap_type)?;
             if job.swap_type == SwapType::Revert {
                 prepare_revert(slots, job, tlvs).map_err(SwapError::Secondary)?;
             }
@@ -246,21 +245,24 @@ fn stored<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Resul
 }
 
 /// Sizes of the unprotected TLV areas of the image that goes and the one that comes, while both are whole.
-fn tlv_sizes<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>, swap_type: SwapType) -> [u16; 2] {
-    fn of<F: Flash>(flash: &mut F, start: u32, slot_size: u32) -> Option<u16> {
-        let hashed = read_header(flash, start).ok()?.hashed_size().ok()?;
-        let total = image_size(flash, start, slot_size).ok()?;
-        u16::try_from(total.checked_sub(hashed)?).ok()
+fn tlv_sizes<P: Flash, S: Flash, X: Flash>(
+    slots: &mut Slots<'_, P, S, X>,
+    swap_type: SwapType,
+) -> Result<[u16; 2], SwapError> {
+    fn of<F: Flash>(flash: &mut F, start: u32, slot_size: u32) -> Result<u16, NorFlashErrorKind> {
+        let size = job::size_of(flash, start, slot_size)?;
+        let tlvs = hashed_size(flash, start)?.and_then(|hashed| size.checked_sub(hashed));
+        Ok(tlvs.and_then(|tlvs| u16::try_from(tlvs).ok()).unwrap_or(u16::MAX))
     }
     let source = ByOffset::source(&slots.layout, swap_type);
     let (primary, secondary) = (
         slots.layout.primary().slot_size,
         slots.layout.secondary().slot_size,
     );
-    [
-        of(slots.primary, 0, primary).unwrap_or(u16::MAX),
-        of(slots.secondary, source, secondary).unwrap_or(u16::MAX),
-    ]
+    Ok([
+        of(slots.primary, 0, primary).map_err(SwapError::Primary)?,
+        of(slots.secondary, source, secondary).map_err(SwapError::Secondary)?,
+    ])
 }
 
 /// Step 1: from here on the secondary asks for the revert. Nothing to do if it does already.

@@ -73,12 +73,11 @@ use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::trailer::{
     can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
 };
-use bledfu_slot::verify::{image_size, read_header};
 use bledfu_slot::{Algorithm as AlgorithmName, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::decide;
-use crate::job::{self, has_header};
+use crate::job::{self, has_header, hashed_size};
 use crate::status::{read_record, record_bytes, records_until, write_record, ERASED_RECORD};
 use crate::steps::{copy, is_equal, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
 
@@ -257,14 +256,13 @@ fn doubtful<P: Flash, S: Flash, X: Flash>(
     slots: &mut Slots<'_, P, S, X>,
     plan: &Plan,
 ) -> Result<bool, SwapError> {
-    let Ok(size) = image_size(slots.secondary, 0, plan.secondary.slot_size()) else {
+    let size = job::size_of(slots.secondary, 0, plan.secondary.slot_size()).map_err(SwapError::Secondary)?;
+    if size == 0 {
         return Ok(false);
-    };
+    }
     let Region { start, length, .. } = plan.region(0);
     // Not every policy covers the bytes behind the hashed ones; they count only if the region has no others.
-    let hashed = read_header(slots.secondary, 0)
-        .ok()
-        .and_then(|header| header.hashed_size().ok());
+    let hashed = hashed_size(slots.secondary, 0).map_err(SwapError::Secondary)?;
     let size = hashed.filter(|hashed| *hashed > start).unwrap_or(size);
     let length = size.saturating_sub(start).min(length);
     let secondary = SwapError::Secondary;
@@ -369,6 +367,18 @@ impl Algorithm for ByScratch {
 
     fn install_size(primary: u32, secondary: u32) -> u32 {
         primary.max(secondary)
+    }
+
+    fn forget<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Result<(), SwapError> {
+        let Some(spare) = slots.layout.spare_trailer() else {
+            return Ok(());
+        };
+        let scratch = Trailer::read(slots.spare, &spare).map_err(SwapError::Spare)?;
+        if scratch.magic == Magic::Good {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.spare, &spare).map_err(SwapError::Spare)?;
+        }
+        Ok(())
     }
 
     fn install<P: Flash, S: Flash, X: Flash>(

@@ -41,8 +41,8 @@ pub fn untouched<A: Algorithm, P: Flash, S: Flash, X: Flash>(
 ) -> Result<Status, SwapError> {
     let source = A::source(&slots.layout, job.swap_type);
     let needed = A::install_size(
-        image_size(slots.primary, 0, slots.layout.primary().slot_size).unwrap_or(0),
-        image_size(slots.secondary, source, slots.layout.secondary().slot_size).unwrap_or(0),
+        size_of(slots.primary, 0, slots.layout.primary().slot_size).map_err(SwapError::Primary)?,
+        size_of(slots.secondary, source, slots.layout.secondary().slot_size).map_err(SwapError::Secondary)?,
     );
     let image_ok = if image_ok { Flag::Set } else { Flag::Unset };
     let pending = secondary.magic == Magic::Good;
@@ -79,12 +79,30 @@ pub fn is_whole<F: Flash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool,
         && span.first() == Some(&0xFF))
 }
 
+/// Total size of the image at `start`, 0 if there is none; an error only if the flash failed.
+pub fn size_of<F: Flash>(flash: &mut F, start: u32, slot_size: u32) -> Result<u32, NorFlashErrorKind> {
+    match image_size(flash, start, slot_size) {
+        Ok(size) => Ok(size),
+        Err(VerifyError::Flash(error)) => Err(error),
+        Err(_) => Ok(0),
+    }
+}
+
 /// True if there is an image header; an error only if the flash failed.
 pub fn has_header<F: Flash>(flash: &mut F, offset: u32) -> Result<bool, NorFlashErrorKind> {
     match read_header(flash, offset) {
         Ok(_) => Ok(true),
         Err(VerifyError::Flash(error)) => Err(error),
         Err(_) => Ok(false),
+    }
+}
+
+/// Bytes of the image at `offset` in front of its unprotected TLVs, by its header; `None` if there is no header.
+pub fn hashed_size<F: Flash>(flash: &mut F, offset: u32) -> Result<Option<u32>, NorFlashErrorKind> {
+    match read_header(flash, offset) {
+        Ok(header) => Ok(header.hashed_size().ok()),
+        Err(VerifyError::Flash(error)) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 

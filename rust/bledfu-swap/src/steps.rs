@@ -39,7 +39,7 @@ impl<F: NorFlash<Error = NorFlashErrorKind>> Flash for F {}
 
 pub use bledfu_slot::areas::NoFlash;
 
-/// Which of the flashes failed, and how.
+/// Which of the flashes failed, and how; or that it was not a flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwapError {
     /// The primary slot's flash failed.
@@ -48,6 +48,8 @@ pub enum SwapError {
     Secondary(NorFlashErrorKind),
     /// The flash of the third area failed.
     Spare(NorFlashErrorKind),
+    /// A signature could not be checked: the cryptography was not available.
+    Crypto,
 }
 
 impl core::fmt::Display for SwapError {
@@ -56,6 +58,7 @@ impl core::fmt::Display for SwapError {
             Self::Primary(kind) => ("primary slot", kind),
             Self::Secondary(kind) => ("secondary slot", kind),
             Self::Spare(kind) => ("third area", kind),
+            Self::Crypto => return f.write_str("the cryptography was not available"),
         };
         write!(f, "the flash of the {which} failed: {kind:?}")
     }
@@ -151,6 +154,14 @@ pub trait Algorithm {
         slots: &mut Slots<'_, P, S, X>,
         job: &Job,
     ) -> Result<(), SwapError>;
+
+    /// Takes away what this algorithm keeps of a job outside the primary slot; nothing of it is needed.
+    ///
+    /// # Errors
+    /// The flash that failed.
+    fn forget<P: Flash, S: Flash, X: Flash>(_: &mut Slots<'_, P, S, X>) -> Result<(), SwapError> {
+        Ok(())
+    }
 
     /// An invalid primary was replaced with the image of the spare, or else of the secondary.
     ///

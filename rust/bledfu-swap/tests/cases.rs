@@ -3,10 +3,14 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bledfu_slot::trailer::{self, magic_bytes, Flag, Magic, SwapType, Trailer};
-use bledfu_slot::{is_erased, Algorithm, Geometry, HeaderError, Layout, PublicKey, SoftCrypto, VerifyError};
+use bledfu_slot::{
+    is_erased, outlook, Algorithm, Crypto, Digest, Geometry, HeaderError, Layout, Obstacle, Outlook,
+    PublicKey, Signature, SignatureCheck, SoftCrypto, VerifyError,
+};
 use bledfu_swap::{boot, BootAction, BootError, Downgrade, NoFlash, Progress, SkipReason, SwapError};
 use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 use common::{boot_once, config, geometry, signed_by, BootResult};
@@ -78,12 +82,37 @@ impl Device {
     }
 
     fn boot(&mut self) -> BootResult {
+        self.boot_with(&SoftCrypto)
+    }
+
+    fn boot_with<C: Crypto>(&mut self, crypto: &C) -> BootResult {
         let keys = [PublicKey::new(KEY.public())];
         let mut config = config(self.layout, signed_by(&keys));
         config.policy.unsigned = self.unsigned;
         config.downgrade = self.downgrade;
         config.verify_primary = self.verify_primary;
-        boot_once(&mut self.primary, &mut self.secondary, &mut self.spare, &config)
+        boot(
+            &mut self.primary,
+            &mut self.secondary,
+            &mut self.spare,
+            &config,
+            crypto,
+            &mut |_| {},
+        )
+    }
+
+    fn flashes(&self) -> [Vec<u8>; 2] {
+        [self.primary.bytes.clone(), self.secondary.bytes.clone()]
+    }
+
+    /// What an application is told of the next boot.
+    fn outlook(&mut self) -> Outlook {
+        outlook(
+            &self.layout,
+            &mut self.primary,
+            &mut self.secondary,
+            &mut self.spare,
+        )
     }
 
     fn trailer(&mut self) -> Trailer {
@@ -158,12 +187,18 @@ fn a_job_on_its_way_from_scratch_to_the_primary_is_not_taken_up_without_either()
         device.secondary.load(0, &device.new.clone());
         // So large that the trailer's sector is exchanged as well.
         device.load_foreign_job(0xF800, records);
-        let found = [device.primary.bytes.clone(), device.secondary.bytes.clone()];
+        let mut expected = [device.primary.bytes.clone(), device.secondary.bytes.clone()];
         assert_eq!(device.boot().unwrap().image.header.version.major, 1);
+        // It is closed, so that it does not keep updates out.
+        let layout = device.layout.primary_trailer();
+        for flag in [layout.copy_done(), layout.image_ok()] {
+            expected[0][flag as usize] = 1;
+        }
         assert!(
-            [device.primary.bytes, device.secondary.bytes] == found,
+            [&device.primary.bytes, &device.secondary.bytes] == [&expected[0], &expected[1]],
             "{records} records"
         );
+        assert_eq!(device.outlook(), Outlook::Nothing);
     }
 }
 
@@ -287,25 +322,94 @@ fn an_image_of_the_largest_size_is_swapped_and_one_byte_more_is_refused() {
 // mcuboot case 116
 #[test]
 fn a_primary_image_too_large_to_be_kept_is_not_swapped_away() {
-    let mut device = Device::pending(Algorithm::SwapMove);
-    let large = Image::of_total(0xE800, 3, KEY).bytes();
-    device.primary.load(0, &large);
-    let (swap_type, reason) = (SwapType::Test, SkipReason::PrimaryTooLarge);
-    assert_eq!(
-        device.boot().unwrap().action,
-        BootAction::Skipped { swap_type, reason }
-    );
-    assert!(device.primary.bytes.starts_with(&large));
+    for algorithm in SWAPS {
+        for revert in [false, true] {
+            let mut device = Device::pending(algorithm);
+            // One byte more than can be kept, or as much as ends in front of the trailer's fields.
+            let size = (device.layout.max_image_size() + 1).min(0xF9D1);
+            let large = Image::of_total(size, 3, KEY).bytes();
+            device.primary.load(0, &large);
+            if revert {
+                let (of_primary, of_secondary) =
+                    (device.layout.primary_trailer(), device.layout.secondary_trailer());
+                trailer::erase_trailer(&mut device.secondary, &of_secondary).unwrap();
+                device.secondary.load(0, &device.new.clone());
+                trailer::write_copy_done(&mut device.primary, &of_primary).unwrap();
+                trailer::write_magic(&mut device.primary, &of_primary).unwrap();
+            }
+            let swap_type = if revert { SwapType::Revert } else { SwapType::Test };
+            let found = device.outlook();
+            assert_eq!(
+                found,
+                Outlook::Impossible(Obstacle::PrimaryTooLarge),
+                "{algorithm:?}"
+            );
+            let image = device.secondary.bytes[..20_000].to_vec();
+            let reason = SkipReason::PrimaryTooLarge;
+            assert_eq!(
+                device.boot().unwrap().action,
+                BootAction::Dropped { swap_type, reason },
+                "{algorithm:?}"
+            );
+            assert!(device.primary.bytes.starts_with(&large));
+            // The request is gone and the image is not; it would not be tried again on every boot.
+            assert!(device.secondary.bytes.starts_with(&image));
+            assert!(is_erased(&device.secondary.bytes[SLOT - SECTOR..]));
+            assert_eq!(device.outlook(), Outlook::Nothing, "{algorithm:?}");
+            assert!(device.trailer().is_confirmed(&device.layout));
+            assert_eq!(device.boot().unwrap().action, BootAction::None, "{algorithm:?}");
+        }
+    }
 }
 
 #[test]
-fn damaged_requests_over_an_image_are_left_alone() {
-    for (at, byte) in [(SLOT - 16, 0x76), (SLOT - 24, 0x02), (SLOT - 24, 0x00)] {
-        let mut device = Device::pending(Algorithm::SwapMove);
-        device.secondary.bytes[at] = byte;
+fn an_invalid_primary_too_large_to_be_kept_does_not_lose_the_request_before_it_is_repaired() {
+    let mut device = Device::pending(Algorithm::SwapMove);
+    let mut large = Image::of_total(0xE800, 3, KEY).bytes();
+    large[0x300] ^= 1;
+    device.primary.load(0, &large);
+    assert_eq!(device.boot().unwrap().action, BootAction::Repaired);
+    assert!(device.runs_new());
+}
+
+#[test]
+fn a_request_with_a_damaged_magic_is_left_alone() {
+    for algorithm in Algorithm::ALL {
+        if algorithm == Algorithm::Copy {
+            continue; // there it is what a request becomes that was carried out
+        }
+        let mut device = Device::pending(algorithm);
+        device.secondary.bytes[SLOT - 16] = 0x76;
         let before = device.secondary.bytes.clone();
-        assert_eq!(device.boot().unwrap().action, BootAction::None); // mcuboot cases 52, 54
+        assert_eq!(device.outlook(), Outlook::Nothing);
+        assert_eq!(device.boot().unwrap().action, BootAction::None); // mcuboot case 52
         assert_eq!(device.secondary.bytes, before);
+    }
+}
+
+#[test]
+fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
+    for algorithm in [
+        Algorithm::SwapOffset,
+        Algorithm::SwapMove,
+        Algorithm::SwapScratch,
+        Algorithm::Overwrite,
+    ] {
+        for byte in [0x02, 0x00, 0x5B] {
+            let mut device = Device::pending(algorithm);
+            device.secondary.bytes[SLOT - 24] = byte;
+            let mut expected = device.secondary.bytes.clone();
+            expected[SLOT - SECTOR..].fill(0xFF);
+            assert_eq!(device.outlook(), Outlook::Impossible(Obstacle::DamagedRequest));
+            let (swap_type, reason) = (SwapType::None, SkipReason::DamagedRequest);
+            assert_eq!(
+                device.boot().unwrap().action,
+                BootAction::Dropped { swap_type, reason }
+            ); // case 54: MCUboot leaves it, and it keeps every later request out
+            assert!(device.secondary.bytes == expected && device.runs_old());
+            assert_eq!(device.outlook(), Outlook::Nothing);
+            assert_eq!(device.boot().unwrap().action, BootAction::None);
+        }
     }
 }
 
@@ -570,28 +674,40 @@ fn phantom_swaps_are_not_run() {
         (2, size, &[0, 1, 2, 50, 128]), // moves nobody made
         (2, size, &[0, 1, 2, 383]),
     ];
-    for (info, size, records) in impossible {
+    let (swap_type, reason) = (SwapType::Test, SkipReason::StaleJob);
+    let dropped = BootAction::Dropped { swap_type, reason };
+    for (info, job_size, records) in impossible {
         let mut device = Device::new(Algorithm::SwapMove);
         device.secondary.load(0, &device.new.clone());
-        live_trailer(&mut device, info, size, records);
-        let before = (device.primary.bytes.clone(), device.secondary.bytes.clone());
+        live_trailer(&mut device, info, job_size, records);
+        let mut expected = (device.primary.bytes.clone(), device.secondary.bytes.clone());
+        // One that reads like a job is closed, so that it does not keep updates out: image_ok and copy_done.
+        let is_job = (info, job_size) == (2, size);
+        if is_job {
+            expected.0[SLOT - 24] = 1;
+            expected.0[SLOT - 32] = 1;
+        }
+        let action = if is_job { dropped } else { BootAction::None };
         assert_eq!(
             device.boot().unwrap().action,
-            BootAction::None,
-            "{info} {size} {records:?}"
+            action,
+            "{info} {job_size} {records:?}"
         );
-        assert!(before == (device.primary.bytes.clone(), device.secondary.bytes.clone()));
+        assert!(expected == (device.primary.bytes.clone(), device.secondary.bytes.clone()));
+        assert_eq!(device.outlook(), Outlook::Nothing);
+        assert_eq!(device.boot().unwrap().action, BootAction::None);
     }
     // Headers where such a swap could not have them: nothing in the secondary.
     let mut device = Device::new(Algorithm::SwapMove);
     live_trailer(&mut device, 2, size, &[0, 1, 2, 128]);
-    assert_eq!(device.boot().unwrap().action, BootAction::None);
+    assert_eq!(device.boot().unwrap().action, dropped);
     assert!(device.runs_old());
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
     // An upload nobody asked for, beside a job for less than it needs.
     let mut device = Device::new(Algorithm::SwapMove);
     device.secondary.load(0, &device.new.clone());
     live_trailer(&mut device, 2, 7000, &[]);
-    assert_eq!(device.boot().unwrap().action, BootAction::None);
+    assert_eq!(device.boot().unwrap().action, dropped);
     assert!(device.runs_old());
 }
 
@@ -1017,4 +1133,72 @@ fn an_update_at_the_wrong_place_is_refused_and_erased() {
         BootAction::Rejected { swap_type, reason }
     );
     assert!(is_erased(&device.secondary.bytes));
+}
+
+/// A peripheral that fails one of its signature checks, counted from zero, and works before and after.
+struct Flaky {
+    left: Cell<i32>,
+}
+
+impl Crypto for Flaky {
+    type Sha256 = <SoftCrypto as Crypto>::Sha256;
+
+    fn verify(&self, key: &PublicKey, digest: &Digest, signature: &Signature) -> SignatureCheck {
+        self.left.set(self.left.get() - 1);
+        if self.left.get() == -1 {
+            return SignatureCheck::Unavailable;
+        }
+        SoftCrypto.verify(key, digest, signature)
+    }
+}
+
+#[test]
+fn cryptography_that_is_not_available_erases_and_refuses_nothing() {
+    let starts: [fn(Algorithm) -> Device; 3] = [Device::pending, Device::under_test_by, |algorithm| {
+        let mut device = Device::under_test_by(algorithm);
+        trailer::confirm(&mut device.primary, &device.layout).unwrap();
+        device.primary.bytes[0x300] ^= 1; // to be repaired
+        device
+    }];
+    for algorithm in [
+        Algorithm::SwapOffset,
+        Algorithm::SwapMove,
+        Algorithm::SwapScratch,
+        Algorithm::Overwrite,
+    ] {
+        for start in starts {
+            let mut whole = start(algorithm);
+            let checks = Flaky {
+                left: Cell::new(i32::MAX),
+            };
+            let expected = whole.boot_with(&checks).map(|report| report.image);
+            for failing in 0..i32::MAX - checks.left.get() {
+                let mut device = start(algorithm);
+                let flaky = Flaky {
+                    left: Cell::new(failing),
+                };
+                match device.boot_with(&flaky) {
+                    Ok(report) => assert!(
+                        matches!(
+                            report.action,
+                            BootAction::Skipped {
+                                reason: SkipReason::CryptoUnavailable,
+                                ..
+                            }
+                        ),
+                        "{:?}",
+                        report.action
+                    ),
+                    Err(error) => assert_eq!(error, BootError::Flash(SwapError::Crypto)),
+                }
+                // Nothing was done, or all of it.
+                let found = device.flashes();
+                let untouched = found == start(algorithm).flashes();
+                assert!(untouched || found == whole.flashes(), "{algorithm:?} {failing}");
+                if untouched {
+                    assert_eq!(device.boot().map(|report| report.image), expected);
+                }
+            }
+        }
+    }
 }

@@ -198,6 +198,18 @@ fn normalise_records(device: &mut Device) {
     }
 }
 
+/// A record that the driver refused is missing for good (case 101).
+fn keep_records_of(device: &mut Device, ends: &Ends, reverted: bool) {
+    let expected = if reverted { &ends.reverted } else { &ends.as_told };
+    let trailer = device.layout.primary_trailer();
+    for index in 0..trailer.record_count() {
+        let at = (trailer.status_start() + index * trailer.status_unit()) as usize;
+        if device.primary.bytes[at] == 0xFF {
+            device.primary.bytes[at] = expected.primary.bytes[at];
+        }
+    }
+}
+
 /// True if the new image has started (or was about to) without confirming itself: now a reset brings the old one back.
 fn revert_is_due(device: &mut Device) -> bool {
     let trailer = device.primary_trailer();
@@ -213,16 +225,21 @@ struct Ends {
 
 impl Ends {
     fn of(start: &Device, story: Story) -> Self {
+        let ends = Self::from(start, story);
+        assert!(ends.ops > 0);
+        ends
+    }
+
+    /// From any stage of the story on.
+    fn from(start: &Device, story: Story) -> Self {
         let mut as_told = start.fork();
         finish_story(&mut as_told, story);
         let mut reverted = start.fork();
         if story != Story::Permanent {
             finish_story(&mut reverted, Story::Revert);
         }
-        let ops = as_told.power.ops();
-        assert!(ops > 0);
         Self {
-            ops,
+            ops: as_told.power.ops(),
             as_told,
             reverted,
         }
@@ -1128,5 +1145,121 @@ fn overwrite_does_the_operations_of_mcuboot_in_its_order() {
     assert_eq!(
         found,
         ["E p 0", "E p 1", "E p 2", "E p f", "C p 0", "C p 1", "C p 2", "M p FFF0", "E s 0", "E s f"]
+    );
+}
+
+/// What a driver does wrong for a while: it fails a call twice, so that a second try does not help, or every call from there on.
+const FAILURES: [u64; 2] = [2, u64::MAX / 2];
+
+/// Fails single reads, then single erases and programs, of one boot: of every boot of the story, and of the boots after a cut
+/// at every `stride`-th operation. The boots after that end as if nothing had been. Returns the number of failures.
+fn campaign_of_failures(start: &Device, story: Story, stride: usize) -> u64 {
+    let ops = Ends::of(start, story).ops;
+    let mut stages = Vec::new();
+    let mut whole = start.fork();
+    for _ in 0..RESETS {
+        stages.push(whole.fork());
+        assert!(live(&mut whole, story));
+    }
+    for op in (0..ops).step_by(stride) {
+        let mut device = start.fork();
+        device.power.cut_at(op, Tear::Before);
+        while live(&mut device, story) {}
+        stages.push(device.fork());
+    }
+    let failures = |(number, stage)| failures_of(stage, story, &format!("stage {number}"));
+    stages.iter().enumerate().map(failures).sum()
+}
+
+/// The same for the next boot of one device.
+fn failures_of(stage: &Device, story: Story, what: &str) -> u64 {
+    let mut failures = 0;
+    let mut whole = stage.fork();
+    whole.boot().unwrap();
+    let calls = [(true, whole.power.reads()), (false, whole.power.ops())];
+    let ends = Ends::from(stage, story);
+    for (reads, count) in calls {
+        for (first, length) in (0..count).flat_map(|first| FAILURES.map(|length| (first, length))) {
+            let what = format!("{story:?} {what}, reads: {reads}, {first} + {length} of {count}");
+            let mut device = stage.fork();
+            if reads {
+                device.power.fail_reads(first..first + length);
+            } else {
+                device.power.fail_ops(first..first + length);
+            }
+            let started = device.boot();
+            device.power.on();
+            match started {
+                Ok(report) => {
+                    assert!(device.digests.contains(&report.image.digest), "{what}");
+                    assert!(device.runs_new() || device.runs_old(), "{what}");
+                    // A revert that is put off must not be one that is given up.
+                    if story == Story::Confirm && device.runs_new() && whole.runs_new() {
+                        trailer::confirm(&mut device.primary, &device.layout).unwrap();
+                    }
+                }
+                Err(error) => {
+                    let is_flash = matches!(error, bledfu_swap::BootError::Flash(_));
+                    assert!(is_flash, "{error:?}: {what}");
+                }
+            }
+            let reverted = story == Story::Confirm && revert_is_due(&mut device);
+            assert!(live(&mut device, story), "{what}");
+            check_other_image_kept(&device, &what);
+            finish_story(&mut device, story);
+            if !reads {
+                keep_records_of(&mut device, &ends, reverted);
+            }
+            check_end(&mut device, &ends, reverted, story, &what);
+            failures += 1;
+        }
+    }
+    failures
+}
+
+/// A job in scratch of which nobody knows yet whether it is one: only the data can tell.
+#[test]
+fn a_doubtful_job_survives_failures_of_the_driver() {
+    for layout in scratch_layouts() {
+        let spare = layout.spare_trailer().unwrap();
+        let records = spare.status_start() as usize;
+        let (old, new) = scratch_sizes(&layout)[0];
+        for story in STORIES {
+            let start = pending(layout, story, old, new);
+            let is_magic =
+                |op: &Op| matches!(op, Op::Write { chip: 'x', offset, .. } if *offset == spare.magic());
+            let mut device = cut_behind(&start, story, is_magic, 1);
+            device.spare.bytes[records] = 0x7F;
+            assert!(failures_of(&device, story, "doubtful") > 100);
+        }
+    }
+}
+
+#[test]
+fn swaps_survive_failures_of_the_driver_anywhere() {
+    for algorithm in SWAPS {
+        for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+            let failures = campaign_of_failures(&pending(plain(algorithm), story, 5000, 9000), story, 3);
+            assert!(failures > 1000, "{algorithm:?}: {failures}");
+        }
+    }
+}
+
+#[test]
+fn swaps_survive_failures_of_the_driver_where_images_reach_into_the_trailer_sector() {
+    let layout = plain(Algorithm::SwapScratch);
+    let size = layout.max_image_size() - 700;
+    for story in [Story::Confirm, Story::Revert, Story::Permanent] {
+        campaign_of_failures(&pending(layout, story, 9000, size), story, 7);
+    }
+}
+
+#[test]
+fn overwrite_survives_failures_of_the_driver_anywhere() {
+    let layout = plain(Algorithm::Overwrite);
+    campaign_of_failures(
+        &pending(layout, Story::Permanent, 5000, 9000),
+        Story::Permanent,
+        3,
     );
 }

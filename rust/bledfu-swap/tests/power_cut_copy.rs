@@ -948,3 +948,89 @@ fn random_trailers_and_records_start_no_invalid_image() {
         }
     }
 }
+
+/// What a driver does wrong for a while: it fails a call twice, so that a second try does not help, or every call from there on.
+const FAILURES: [u64; 2] = [2, u64::MAX / 2];
+
+/// Fails single reads, then single erases and programs, of one boot: of every boot of the story, and of the boots after a cut
+/// at every `stride`-th operation. The boots after that end as if nothing had been. Returns the number of failures.
+fn campaign_of_failures<const W: usize>(start: &Board<W>, story: Story, stride: usize) -> u64 {
+    let ops = Ends::of(start, story).ops;
+    let mut stages = Vec::new();
+    let mut whole = start.fork();
+    for _ in 0..RESETS {
+        stages.push(whole.fork());
+        assert!(live(&mut whole, story));
+    }
+    for op in (0..ops).step_by(stride) {
+        let mut device = start.fork();
+        device.power.cut_at(op, Tear::Before);
+        while live(&mut device, story) {}
+        stages.push(device.fork());
+    }
+    let mut failures = 0;
+    for (number, stage) in stages.iter().enumerate() {
+        let mut whole = stage.fork();
+        whole.boot().unwrap();
+        let calls = [(true, whole.power.reads()), (false, whole.power.ops())];
+        let ends = Ends::of(stage, story);
+        for (reads, count) in calls {
+            for (first, length) in (0..count).flat_map(|first| FAILURES.map(|length| (first, length))) {
+                let what = format!("{story:?} stage {number}, reads: {reads}, {first} + {length} of {count}");
+                let mut device = stage.fork();
+                if reads {
+                    device.power.fail_reads(first..first + length);
+                } else {
+                    device.power.fail_ops(first..first + length);
+                }
+                let started = device.boot();
+                device.power.on();
+                match started {
+                    Ok(report) => {
+                        assert_eq!(report.image.digest, device.digests[device.running()], "{what}");
+                        // A revert that is put off must not be one that is given up.
+                        if story == Story::Confirm && device.runs_new() && whole.runs_new() {
+                            trailer::confirm(&mut device.primary, &device.layout).unwrap();
+                        }
+                    }
+                    Err(error) => {
+                        let is_flash = matches!(error, bledfu_swap::BootError::Flash(_));
+                        assert!(is_flash, "{error:?}: {what}");
+                    }
+                }
+                let reverted = story == Story::Confirm && revert_is_due(&mut device);
+                assert!(live(&mut device, story), "{what}");
+                check_both_kept(&mut device, &what);
+                finish_story(&mut device, story);
+                if !reads {
+                    keep_trailers_of(&mut device, &ends, reverted);
+                }
+                check_end(&mut device, &ends, reverted, &what);
+                failures += 1;
+            }
+        }
+    }
+    failures
+}
+
+/// Where the driver refuses to take a request down, the whole trailer of that place is erased.
+fn keep_trailers_of<const W: usize>(device: &mut Board<W>, ends: &Ends<W>, reverted: bool) {
+    let expected = if reverted { &ends.reverted } else { &ends.as_told };
+    for place in [Place::First, Place::Second] {
+        let trailer = device.layout.with_incoming(place).secondary_trailer();
+        let sectors = trailer.first_sector() as usize..;
+        let found = &mut device.place(place).bytes[sectors.clone()];
+        if bledfu_slot::is_erased(found) {
+            found.copy_from_slice(&expected.places[usize::from(place.number())].bytes[sectors]);
+        }
+    }
+}
+
+#[test]
+fn copy_survives_failures_of_the_driver_anywhere() {
+    for story in STORIES {
+        for start in starts(plain(), story) {
+            assert!(campaign_of_failures(&start, story, 3) > 500);
+        }
+    }
+}

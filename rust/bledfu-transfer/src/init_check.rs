@@ -5,7 +5,7 @@
 //! `nrf_dfu_ver_validation.c`), because a packet that is wrong in two ways must be refused for the first of them:
 //! a wrong signature hides everything behind it.
 
-use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature};
+use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature, SignatureCheck};
 use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, InitPacket, InitPacketError, HASH_SHA256,
     SIGNATURE_ECDSA_P256_SHA256,
@@ -222,7 +222,7 @@ pub fn check<C: Crypto>(
             if !policy
                 .package_keys
                 .iter()
-                .any(|key| crypto.verify_p256(key, &digest, &signature))
+                .any(|key| crypto.verify(key, &digest, &signature) == SignatureCheck::Good)
             {
                 return Err(InitRefusal::SignatureWrong);
             }

@@ -720,6 +720,12 @@ impl<'k> SecureDfu<'k> {
                 return refused(ResultCode::OperationFailed);
             }
             self.object = None;
+            if let Err(reason) = upload.judge_received() {
+                note::error(format_args!("the image is refused: {reason}"));
+                self.command.create(0);
+                upload.close_session();
+                return refused(final_code(TransferError::NotAnImage));
+            }
         }
         // At an object boundary Execute may come again and changes nothing. At the end of the image it verifies,
         // also when the device was reset between the last object and the verdict.

@@ -22,7 +22,7 @@ use crate::note;
 use crate::secure_dfu::Then;
 use crate::upload::{Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
-use bledfu_slot::header::{ImageHeader, IMAGE_MAGIC};
+use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Algorithm;
 use bledfu_slot::trailer::SwapType;
@@ -495,6 +495,9 @@ impl<'k> Smp<'k> {
         let Ok(sha) = Vec::from_slice(piece.sha.unwrap_or_default()) else {
             return refused(Error::InvalidHash);
         };
+        let mut start = ImageStart::new();
+        start.update(piece.data);
+        upload.judge(&start).map_err(unfit)?;
         if let Some(session) = self.open_session(upload) {
             let at = upload.progress().offset;
             // Where nothing is held, the piece itself is what is wanted.
@@ -560,6 +563,11 @@ impl<'k> Smp<'k> {
                 _ => Error::FlashWriteFailed,
             }));
         }
+        if let Err(reason) = upload.judge_received() {
+            self.session = None;
+            upload.close_session();
+            return Err(unfit(reason));
+        }
         if let Some(session) = &mut self.session {
             session.matches = verdict(upload, session);
         }
@@ -620,6 +628,17 @@ fn check_slot<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, now_ms: u64) -
             Err(Failure::Image(Error::NoFreeSlot))
         }
     }
+}
+
+/// The answer to a piece of an image that can never run here.
+fn unfit(reason: HeaderError) -> Failure {
+    note::warn(format_args!("the image is refused: {reason}"));
+    Failure::Image(match reason {
+        HeaderError::TooLarge => Error::InvalidImageTooLarge,
+        HeaderError::WrongSlot { .. } => Error::InvalidFlashAddress,
+        HeaderError::WrongAddress { .. } | HeaderError::RamLoad => Error::InvalidImageVectorTable,
+        _ => Error::InvalidImageHeader,
+    })
 }
 
 /// The answer to a piece: the next byte wanted.

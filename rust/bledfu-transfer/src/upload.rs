@@ -26,13 +26,14 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::decide::{self, outlook, Outlook};
 use bledfu_slot::flash::Aligned;
+use bledfu_slot::header::{HeaderError, ImageStart};
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::read_bytes;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{
-    read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature, Slot, Verified,
+    read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature, SignatureCheck, Slot, Verified,
 };
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
@@ -657,6 +658,23 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.payload.erased_ahead()
     }
 
+    /// Why an image that begins like `start` can never run on this device.
+    ///
+    /// # Errors
+    /// The first rule that is broken, as far as the bytes say.
+    pub fn judge(&self, start: &ImageStart) -> Result<(), HeaderError> {
+        let slot_size = self.setup.layout.secondary().slot_size;
+        start.check(slot_size, self.setup.image_policy.address)
+    }
+
+    /// [`Upload::judge`] of what is in the slot so far.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn judge_received(&self) -> Result<(), HeaderError> {
+        self.judge(self.payload.digest().start())
+    }
+
     /// SHA-256 of the file, as far as it was read back from the slot.
     pub fn file_digest(&self) -> [u8; 32] {
         self.payload.digest().file_digest()
@@ -820,7 +838,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         if let Some((signature, keys)) = &expected.file_signature {
             if !keys
                 .iter()
-                .any(|key| self.crypto.verify_p256(key, &file_digest, signature))
+                .any(|key| self.crypto.verify(key, &file_digest, signature) == SignatureCheck::Good)
             {
                 return Err(TransferError::WrongFileSignature);
             }

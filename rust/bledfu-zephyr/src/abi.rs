@@ -30,6 +30,8 @@ extern "C" {
     pub fn bledfu_shim_flash_read(area: u8, offset: u32, bytes: *mut u8, length: u32) -> i32;
     pub fn bledfu_shim_flash_write(area: u8, offset: u32, bytes: *const u8, length: u32) -> i32;
     pub fn bledfu_shim_flash_erase(area: u8, offset: u32, length: u32) -> i32;
+    /// Where the processor sees the primary slot.
+    pub fn bledfu_shim_primary_address() -> u32;
 
     /// Queues one notification for the peer; `channel` is 0 (control point) or 2 (SMP).
     pub fn bledfu_shim_notify(channel: u8, bytes: *const u8, length: u32) -> i32;

@@ -24,6 +24,8 @@ pub enum Action {
     TrailerCleared = 6,
     /// There is no image to start.
     NothingToStart = 7,
+    /// A request that can never be carried out was taken down.
+    Dropped = 8,
 }
 
 /// Why it did not do more (`enum bledfu_boot_reason` of `bledfu.h`).
@@ -47,6 +49,8 @@ pub enum Reason {
     Older = 6,
     /// The partitions cannot be used with this build.
     Layout = 7,
+    /// The image is linked for another slot or another processor.
+    WrongAddress = 8,
 }
 
 /// What is left for the application.

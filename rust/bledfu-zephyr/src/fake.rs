@@ -10,6 +10,9 @@ use std::string::{String, ToString};
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
+/// Where the processor sees the primary slot.
+pub const PRIMARY_ADDRESS: u32 = 0xC000;
+
 /// What the devicetree says of a partition, in bytes.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
@@ -170,6 +173,11 @@ extern "C" fn bledfu_shim_flash_erase(area: u8, offset: u32, length: u32) -> i32
         let range = offset as usize..(offset + length) as usize;
         state.flash[usize::from(area)][range].fill(0xFF);
     })
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_primary_address() -> u32 {
+    PRIMARY_ADDRESS
 }
 
 fn flash_call(work: impl FnOnce(&mut State)) -> i32 {

@@ -178,6 +178,12 @@ impl Area {
     }
 }
 
+/// Where the processor sees the primary slot.
+pub fn primary_address() -> u32 {
+    // SAFETY: no arguments, and nothing but an integer comes back.
+    unsafe { abi::bledfu_shim_primary_address() }
+}
+
 impl ErrorType for Area {
     type Error = FlashError;
 }

@@ -9,8 +9,8 @@ mod options {
     include!(concat!(env!("OUT_DIR"), "/options.rs"));
 }
 
-use bledfu_slot::verify::{ImagePolicy, PublicKey, SoftCrypto};
-use bledfu_slot::{Algorithm, Geometry, Layout};
+use bledfu_slot::verify::{ImagePolicy, Key, SoftCrypto};
+use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout};
 use bledfu_swap::by_move::ByMove;
 use bledfu_swap::by_offset::ByOffset;
 use bledfu_swap::by_overwrite::ByOverwrite;
@@ -18,7 +18,7 @@ use bledfu_swap::by_scratch::ByScratch;
 use bledfu_swap::{boot_by, by_copy, steps, BootConfig, BootError, BootReport, Downgrade, NoFlash, Progress};
 use bledfu_zephyr::boot::{self, Outcome, Stage};
 use bledfu_zephyr::export_boot;
-use bledfu_zephyr::flash::{Area, Partition, SECTOR_SIZE, WRITE_SIZE};
+use bledfu_zephyr::flash::{primary_address, Area, Partition, SECTOR_SIZE, WRITE_SIZE};
 use bledfu_zephyr::worker::{self, Keys};
 use embedded_storage::nor_flash::NorFlash;
 
@@ -43,15 +43,16 @@ impl Stage for Boot {
 }
 
 fn run() -> Result<BootReport, BootError> {
-    let mut keys = [PublicKey::new([0; 64]); MAX_KEYS];
+    let mut keys = [Key::new([0; 64]); MAX_KEYS];
     let built_in = worker::keys(Keys::Image);
     for (key, bytes) in keys.iter_mut().zip(built_in) {
-        *key = PublicKey::new(*bytes);
+        *key = Key::new(*bytes);
     }
     let policy = ImagePolicy {
         keys: keys.get(..built_in.len()).unwrap_or(&keys),
         trusted_digests: &[],
         unsigned: !options::BOOT_SIGNATURE,
+        address: None, // `slots` knows it
     };
     match options::ALGORITHM {
         Algorithm::SwapOffset => swap::<ByOffset, _>(policy, &mut NoFlash, None),
@@ -108,6 +109,13 @@ fn slots(policy: ImagePolicy<'_>, area: Option<Geometry>) -> Result<(Area, Area,
         options::MAX_IMG_SECTORS,
     );
     let layout = layout.map_err(|_| BootError::Geometry)?;
+    let policy = ImagePolicy {
+        address: options::CHECK_IMAGE_ADDRESS.then(|| AddressRange {
+            start: primary_address(),
+            size: primary.size(),
+        }),
+        ..policy
+    };
     let config = BootConfig {
         layout: if options::BOOT_TRAILER_MCUBOOT_2_2 {
             layout.without_tlv_sizes()

@@ -2,7 +2,7 @@
 //! What a boot did, as the numbers that the application is left.
 
 use bledfu_slot::verify::VerifyError;
-use bledfu_slot::SwapType;
+use bledfu_slot::{HeaderError, SwapType};
 use bledfu_swap::{BootAction, BootError, BootReport, SkipReason};
 use bledfu_zephyr::boot::{Action, Reason, Report};
 
@@ -40,14 +40,8 @@ fn told(action: &BootAction) -> Report {
         }
         BootAction::Repaired => (Action::Repaired, SwapType::None, Reason::None),
         BootAction::Rejected { swap_type, reason } => (Action::Rejected, *swap_type, refused(reason)),
-        BootAction::Skipped { swap_type, reason } => {
-            let reason = match reason {
-                SkipReason::PrimaryTooLarge => Reason::TooLarge,
-                SkipReason::PrimaryEmpty => Reason::NoImage,
-                _ => Reason::Flash,
-            };
-            (Action::Skipped, *swap_type, reason)
-        }
+        BootAction::Skipped { swap_type, reason } => (Action::Skipped, *swap_type, left(reason)),
+        BootAction::Dropped { swap_type, reason } => (Action::Dropped, *swap_type, left(reason)),
         BootAction::TrailerCleared => (Action::TrailerCleared, SwapType::None, Reason::None),
     };
     Report {
@@ -58,9 +52,21 @@ fn told(action: &BootAction) -> Report {
     }
 }
 
+fn left(reason: &SkipReason) -> Reason {
+    match reason {
+        SkipReason::PrimaryTooLarge => Reason::TooLarge,
+        SkipReason::PrimaryEmpty => Reason::NoImage,
+        SkipReason::DamagedRequest | SkipReason::StaleJob => Reason::Damaged,
+        _ => Reason::Flash,
+    }
+}
+
 fn refused<E>(error: &VerifyError<E>) -> Reason {
     match error {
         VerifyError::Flash(_) => Reason::Flash,
+        VerifyError::Header(
+            HeaderError::WrongAddress { .. } | HeaderError::WrongSlot { .. } | HeaderError::RamLoad,
+        ) => Reason::WrongAddress,
         VerifyError::Header(_) | VerifyError::Misplaced => Reason::NoImage,
         VerifyError::TooLarge => Reason::TooLarge,
         VerifyError::NotSigned | VerifyError::BadSignature => Reason::Signature,

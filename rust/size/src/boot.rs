@@ -14,6 +14,7 @@ pub fn run<C: Crypto>(crypto: C) -> ! {
         keys: black_box(&KEYS),
         trusted_digests: &[],
         unsigned: false,
+        address: None,
     };
     let config = BootConfig {
         layout: layout(),

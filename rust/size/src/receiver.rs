@@ -22,6 +22,7 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
             keys: black_box(&KEYS),
             trusted_digests: &[],
             unsigned: false,
+            address: None,
         },
         running: black_box(Running {
             digest: [0; 8],

@@ -206,6 +206,8 @@ enum bledfu_boot_action {
 	BLEDFU_BOOT_SKIPPED = 5,
 	/** It erased a request without an image. */
 	BLEDFU_BOOT_TRAILER_CLEARED = 6,
+	/** It took down a request that can never be carried out, and left the image in slot 1. */
+	BLEDFU_BOOT_DROPPED = 8,
 };
 
 /** Why the boot stage did not do more. */
@@ -224,6 +226,8 @@ enum bledfu_boot_reason {
 	BLEDFU_BOOT_SIGNATURE = 5,
 	/** Version or security counter were lower than those of the running image. */
 	BLEDFU_BOOT_OLDER = 6,
+	/** The image is linked for another slot or another processor. */
+	BLEDFU_BOOT_WRONG_ADDRESS = 8,
 };
 
 /** What @ref bledfu_boot_report tells. */

@@ -24,6 +24,7 @@ pub fn signed_by(keys: &[PublicKey]) -> ImagePolicy<'_> {
         keys,
         trusted_digests: &[],
         unsigned: false,
+        address: None,
     }
 }
 
@@ -33,6 +34,7 @@ pub fn trusted(digests: &[[u8; 32]]) -> ImagePolicy<'_> {
         keys: &[],
         trusted_digests: digests,
         unsigned: false,
+        address: None,
     }
 }
 
