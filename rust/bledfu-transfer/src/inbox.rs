@@ -47,7 +47,9 @@ pub struct Inbox<B> {
     lost_behind: u32,
     /// When the last SMP fragment came, taken or not.
     smp_ms: u64,
-    up: Option<Transport>,
+    /// No `Option`: its `None` is no zero byte (see [`PushError`]).
+    is_up: bool,
+    transport: Transport,
     is_down: bool,
     confirm: bool,
 }
@@ -74,7 +76,8 @@ impl<B> Inbox<B> {
             lost: 0,
             lost_behind: 0,
             smp_ms: 0,
-            up: None,
+            is_up: false,
+            transport: Transport::Ble,
             is_down: false,
             confirm: false,
         }
@@ -82,12 +85,12 @@ impl<B> Inbox<B> {
 
     /// A peer is there.
     pub fn link_up(&mut self, transport: Transport) {
-        self.up = Some(transport);
+        (self.is_up, self.transport) = (true, transport);
     }
 
     /// The peer has gone, and what it sent goes with it. The worker always sees it go before the next one comes.
     pub fn link_down(&mut self) {
-        self.up = None;
+        self.is_up = false;
         self.is_down = true;
         self.ring.clear();
         (self.waiting, self.lost) = (0, 0);
@@ -100,7 +103,7 @@ impl<B> Inbox<B> {
 
     /// Nothing waits.
     pub const fn is_empty(&self) -> bool {
-        self.up.is_none() && !self.is_down && !self.confirm && self.lost == 0 && self.ring.is_empty()
+        !self.is_up && !self.is_down && !self.confirm && self.lost == 0 && self.ring.is_empty()
     }
 
     /// Most bytes that were in the ring at once since the start.
@@ -160,8 +163,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inlet for Inbox<B> {
         if core::mem::take(&mut self.is_down) {
             return Some(Next::Down);
         }
-        if let Some(transport) = self.up.take() {
-            return Some(Next::Up(transport));
+        if core::mem::take(&mut self.is_up) {
+            return Some(Next::Up(self.transport));
         }
         if core::mem::take(&mut self.confirm) {
             return Some(Next::Confirm);

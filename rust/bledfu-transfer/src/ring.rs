@@ -72,12 +72,14 @@ pub struct Frame<'a> {
 }
 
 /// Why a frame was not taken. Nothing was stored.
+// From 1 on, so that no error is a zero byte: an empty inbox is then memory to clear, not one to copy out of flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum PushError {
     /// No room *now*. Who can hold the peer back (a serial port, TCP) offers the frame again; who cannot (Bluetooth) drops it.
-    Full,
+    Full = 1,
     /// Longer than [`MAX_FRAME`], or part of an SMP frame longer than the ring: it never fits.
-    TooLong,
+    TooLong = 2,
 }
 
 impl core::fmt::Display for PushError {
