@@ -6,15 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::{bail, Context, Result};
 use bledfu_slot::layout::Algorithm;
+use bledfu_slot::{HeaderError, ImageStart};
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use bledfu_transfer::ring::{smp_ring_size, DEFAULT_RING_SIZE};
 use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use bledfu_sim::demo;
-use bledfu_sim::device::{demo_keys, image_digest, Keys, Setup};
+use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
 use bledfu_sim::keys::open_public_key;
 use bledfu_sim::link::LinkParams;
 use bledfu_sim::nor::Stats;
@@ -68,6 +69,29 @@ impl File {
         Ok(Self::Package(Package::read_unchecked(&bytes)?))
     }
 
+    /// What is wrong with the file itself.
+    fn problem(&self, setup: &Setup) -> Option<String> {
+        if let Self::Package(package) = self {
+            if let Err(error) = package.check() {
+                return Some(error.to_string());
+            }
+        }
+        let mut start = ImageStart::new();
+        start.update(self.image());
+        let error = start.check(setup.slot_size, setup.image_policy().address).err()?;
+        // For the rest, the code of the device says it all.
+        matches!(
+            error,
+            HeaderError::Encrypted
+                | HeaderError::Compressed
+                | HeaderError::NotBootable
+                | HeaderError::RamLoad
+                | HeaderError::WrongAddress { .. }
+                | HeaderError::WrongSlot { .. }
+        )
+        .then(|| error.to_string())
+    }
+
     fn image(&self) -> &[u8] {
         match self {
             Self::Package(package) => &package.application.firmware,
@@ -117,6 +141,10 @@ pub struct DeviceArgs {
     /// Image in the primary slot of a new device [default: the demo image 1.0.0].
     #[arg(long, value_name = "FILE.bin")]
     pub primary: Option<PathBuf>,
+    /// Whether images for another slot or processor, whose reset vector lies outside the primary slot, are refused: on or off
+    /// [default: on if the image in the primary slot has its reset vector there; that of the demo has none].
+    #[arg(long, value_name = "on|off", value_parser = BoolishValueParser::new())]
+    pub check_address: Option<bool>,
 }
 
 impl DeviceArgs {
@@ -148,7 +176,7 @@ impl DeviceArgs {
             key(&self.image_key, demo_image)?,
             vec![factory_digest],
         );
-        let setup = Setup {
+        let mut setup = Setup {
             part,
             keys,
             hw_version: self.hw_version,
@@ -157,6 +185,9 @@ impl DeviceArgs {
             algorithm: self.install,
             ..Setup::demo()
         };
+        setup.check_address = self
+            .check_address
+            .unwrap_or_else(|| is_linked_for(&factory, setup.address()));
         if factory.len() > setup.layout().max_image_size() as usize {
             bail!(
                 "the image for the primary slot has {} bytes, the slot takes {}",
@@ -277,12 +308,9 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
     });
     bar.finish_and_clear();
     // The device cannot say more than a code; what is wrong with the package itself, a look at it can.
-    let outcome = outcome.map_err(|error| match &file {
-        File::Package(package) => match package.check() {
-            Ok(()) => anyhow::Error::new(error),
-            Err(problem) => anyhow::anyhow!("{error}: {problem}"),
-        },
-        File::Image(_) => anyhow::Error::new(error),
+    let outcome = outcome.map_err(|error| match file.problem(&world.board.setup) {
+        Some(problem) => anyhow::anyhow!("{error}: {problem}"),
+        None => anyhow::Error::new(error),
     })?;
     let after = running_version(&world);
 
