@@ -125,7 +125,8 @@ pub struct Setup {
     pub soft_device: SoftDevicePolicy<'static>,
     /// Largest data object in bytes.
     pub object_size: u32,
-    /// Images whose reset vector lies outside the primary slot are refused (`CONFIG_BLEDFU_CHECK_IMAGE_ADDRESS`).
+    /// Only images whose reset vector lies in the primary slot are taken and started, as on a Cortex-M. Images that are no
+    /// programs, like the demo's, have none.
     pub check_address: bool,
     /// Room for flashes of the real size; small devices for campaigns get only what their slots need.
     pub full_chips: bool,

@@ -634,7 +634,6 @@ fn check_slot<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, now_ms: u64) -
 fn unfit(reason: HeaderError) -> Failure {
     note::warn(format_args!("the image is refused: {reason}"));
     Failure::Image(match reason {
-        HeaderError::TooLarge => Error::InvalidImageTooLarge,
         HeaderError::WrongSlot { .. } => Error::InvalidFlashAddress,
         HeaderError::WrongAddress { .. } | HeaderError::RamLoad => Error::InvalidImageVectorTable,
         _ => Error::InvalidImageHeader,

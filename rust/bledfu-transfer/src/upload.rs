@@ -658,13 +658,24 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.payload.erased_ahead()
     }
 
-    /// Why an image that begins like `start` can never run on this device.
+    /// Whether an image that begins like `start` is one for another slot, or of a kind that no image of this device is. That
+    /// is worth to be said before the rest of it is sent; whether it is an image at all is judged at its end.
     ///
     /// # Errors
     /// The first rule that is broken, as far as the bytes say.
     pub fn judge(&self, start: &ImageStart) -> Result<(), HeaderError> {
         let slot_size = self.setup.layout.secondary().slot_size;
-        start.check(slot_size, self.setup.image_policy.address)
+        match start.check(slot_size, self.setup.image_policy.address) {
+            Err(
+                reason @ (HeaderError::Encrypted
+                | HeaderError::Compressed
+                | HeaderError::NotBootable
+                | HeaderError::RamLoad
+                | HeaderError::WrongSlot { .. }
+                | HeaderError::WrongAddress { .. }),
+            ) => Err(reason),
+            _ => Ok(()),
+        }
     }
 
     /// [`Upload::judge`] of what is in the slot so far.
