@@ -9,6 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use bledfu_sim::init_packet::BootValidation;
+use bledfu_sim::keys::open_public_key;
+use bledfu_sim::package::{read_parts, Package, Part, PartKind};
+use bledfu_sim::phone::secure_dfu::crc32;
 use bledfu_slot::header::flags;
 use bledfu_slot::roles::{self, Record};
 use bledfu_slot::tlv::{types, SliceFlash, Tlv, TlvReadError, TlvWalker};
@@ -25,12 +29,7 @@ use clap::Args;
 use embedded_storage::nor_flash::NorFlashErrorKind;
 use sha2::{Digest, Sha256};
 
-use crate::args::parse_u32;
-use crate::update::algorithm_parser;
-use bledfu_sim::init_packet::BootValidation;
-use bledfu_sim::keys::open_public_key;
-use bledfu_sim::package::{read_parts, Package, Part, PartKind};
-use bledfu_sim::phone::secure_dfu::crc32;
+use crate::args::{algorithm_parser, parse_u32};
 
 /// Sector size of every slot there is.
 const SECTOR: u32 = 4096;

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{bail, Context};
+use bledfu_sim::keys::open_public_key;
+use bledfu_sim::plain::Plain;
+use bledfu_sim::power::{Power, Tear};
 use bledfu_slot::trailer::{confirm, request_permanent, request_test};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, ImagePolicy, Layout, PublicKey, Slot, SoftCrypto};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
 use clap::{Args, ValueEnum};
 
-use crate::args::parse_u32;
-use crate::update::algorithm_parser;
-use bledfu_sim::keys::open_public_key;
-use bledfu_sim::plain::Plain;
-use bledfu_sim::power::{Power, Tear};
+use crate::args::{algorithm_parser, parse_u32};
 
 /// `bledfu install`.
 #[derive(Args, Clone, Debug)]

@@ -25,15 +25,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use bledfu_sim::device::{inbox, is_linked_for, Board, Device, StartError};
+use bledfu_sim::power::Power;
 use bledfu_slot::header::Version;
 use bledfu_slot::trailer::SwapType;
 use bledfu_swap::{BootAction, BootReport};
 use bledfu_transfer::service::Step;
 use clap::{Args, ValueEnum};
 
-use crate::update::DeviceArgs;
-use bledfu_sim::device::{inbox, is_linked_for, Board, Device, StartError};
-use bledfu_sim::power::Power;
+use crate::args::DeviceArgs;
 use doors::DoorArgs;
 use link::{Link, Packet, WorkerSide};
 
