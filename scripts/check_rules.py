@@ -5,7 +5,12 @@
 - who may know whom: the dependency table of ARCHITECTURE.md, for normal dependencies (tests may use more);
 - logic crates are no_std and forbid unsafe code; `unsafe` appears nowhere else either;
 - every source file begins with its licence;
-- README shows the very commands that scripts/ci.sh runs.
+- crates that go to a registry say what it asks for, and their README has an example that is tested;
+- README shows the very commands that scripts/ci.sh runs;
+- every numbered case of doc/conformance has a test that cites it, and every citation names a case that exists;
+- nobody but the service calls the front ends of bledfu-transfer.
+
+scripts/test_check_rules.py tests the last two.
 """
 
 import json
@@ -16,19 +21,28 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap")
+LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client")
 MAY_DEPEND_ON = {
     "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
     # embedded-storage-async is the shape sequential-storage wants a flash in.
     "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "crc"},
-    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "embedded-storage", "heapless", "log"},
+    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "defmt", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
+    "bledfu-client": {"bledfu-wire", "crc", "heapless"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
+    "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
+}
+# Crates of the PC may use what they like, except this. Only bledfu-cli has a command line.
+MUST_NOT_DEPEND_ON = {
+    "bledfu-sim": {"bledfu-zephyr", "bledfu-firmware", "bledfu-cli", "anyhow", "clap", "ctrlc", "env_logger", "indicatif"},
+    "bledfu-cli": {"bledfu-zephyr", "bledfu-firmware"},
 }
 # Crates that may hold unsafe code, each block with a SAFETY line.
 MAY_BE_UNSAFE = {"bledfu-zephyr"}
 SOURCES = {".rs": "//", ".py": "#", ".sh": "#", ".toml": "#", ".c": "/*", ".h": "/*"}
+CASE_LISTS = ("secure-dfu", "smp", "mcuboot")
+OUT_OF_SCOPE = "**Out of scope:**"
 COMMANDS = ("cd rust && cargo run --release -- update", "cd rust && cargo test")
 
 wrong = []
@@ -47,8 +61,49 @@ def check_dependencies():
         for dependency in packages[name]["dependencies"]:
             if dependency["kind"] is None and dependency["name"] not in allowed:
                 wrong.append(f"{name} must not know {dependency['name']} (ARCHITECTURE.md, crate rule)")
-    for name in set(packages) - set(MAY_DEPEND_ON) - {"bledfu-sim"}:
+    for name, forbidden in MUST_NOT_DEPEND_ON.items():
+        for dependency in packages[name]["dependencies"]:
+            if dependency["kind"] is None and dependency["name"] in forbidden:
+                wrong.append(f"{name} must not know {dependency['name']} (ARCHITECTURE.md, crate rule)")
+    for name in set(packages) - set(MAY_DEPEND_ON) - set(MUST_NOT_DEPEND_ON):
         wrong.append(f"crate {name} has no row in the crate rule")
+
+
+def check_packages():
+    """What a registry wants to know, and an example that is compiled, for every crate that goes to one."""
+    command = ["cargo", "metadata", "--no-deps", "--format-version", "1", "--offline"]
+    metadata = json.loads(subprocess.run(command, cwd=ROOT / "rust", capture_output=True, check=True).stdout)
+    packages = {package["name"]: package for package in metadata["packages"]}
+    unpublished = {name for name, package in packages.items() if package["publish"] == []}
+    for name, package in packages.items():
+        folder = pathlib.Path(package["manifest_path"]).parent
+        readme = folder / "README.md"
+        if not readme.is_file():
+            wrong.append(f"{name} has no README.md")
+        if name in unpublished:
+            if not re.search(r"^# .+\npublish = false$", (folder / "Cargo.toml").read_text(), re.MULTILINE):
+                wrong.append(f"{name}/Cargo.toml does not say why it is not published")
+            continue
+        for field in ("description", "license", "repository", "readme", "keywords", "categories"):
+            if not package[field]:
+                wrong.append(f"{name}/Cargo.toml lacks {field}")
+        if '#![doc = include_str!("../README.md")]' not in (folder / "src" / "lib.rs").read_text():
+            wrong.append(f"{name}/src/lib.rs does not include README.md, so its example is not tested")
+        if readme.is_file() and not re.search(r"^```rust$", readme.read_text(), re.MULTILINE):
+            wrong.append(f"{name}/README.md has no example")
+        if not (folder / "LICENSE").is_file():
+            wrong.append(f"{name} has no link to LICENSE")
+        for dependency in package["dependencies"]:
+            if "path" not in dependency:
+                continue
+            dev_only = dependency["kind"] == "dev" and dependency["name"] in unpublished
+            if (dependency["req"] == "*") != dev_only:
+                wrong.append(f"{name} depends on {dependency['name']} with" + ("out" * (not dev_only)) + " a version")
+        # What a crate includes from outside its folder is not in its package.
+        for source in (folder / "src").rglob("*.rs"):
+            up = "../" * len(source.relative_to(folder).parts)
+            if re.search(rf'include_(str|bytes)!\((concat!\()?"{re.escape(up)}', source.read_text()):
+                wrong.append(f"{source.relative_to(ROOT)} includes a file from outside its crate")
 
 
 def check_sources():
@@ -81,10 +136,117 @@ def check_readme():
             wrong.append(f"scripts/ci.sh does not run the README's command `{command}`")
 
 
-check_dependencies()
-check_sources()
-check_readme()
-for line in wrong:
-    print(line)
-print(f"rules: {'broken, see above' if wrong else 'kept'}")
-sys.exit(1 if wrong else 0)
+def split_tests(path, text):
+    """The shipped part of a source file and its tests: all of it below a folder `tests`, else the module at its end."""
+    path = pathlib.PurePath(path)
+    if "tests" in path.parts[:-1] or path.name == "tests.rs":
+        return "", text
+    if path.suffix != ".rs":
+        return text, ""
+    module = re.search(r"^#\[cfg\(test\)\]\s+mod \w+ \{", text, re.MULTILINE)
+    return (text[: module.start()], text[module.start() :]) if module else (text, "")
+
+
+def parse_cases(name, text):
+    """The cases of a page: which numbers there are, which of them are out of scope, and what is wrong with the page."""
+    numbers, outside, faults = [], set(), []
+    for line in text.splitlines():
+        row = re.match(r"\| *(\d+) *\|", line)
+        if row:
+            numbers.append(int(row[1]))
+            if OUT_OF_SCOPE in line:
+                outside.add(int(row[1]))
+    if numbers != list(range(1, len(numbers) + 1)) or not numbers:
+        faults.append(f"doc/conformance/{name}.md: the numbers are not 1, 2, 3 and so on")
+    return set(numbers), outside, faults
+
+
+CITATION = re.compile(rf"\b({'|'.join(CASE_LISTS)}) cases? (\d+(?:-\d+)?(?:, \d+(?:-\d+)?)*)")
+NAMELESS = re.compile(r"(?:\bcases? |\bfn case_)\d", re.IGNORECASE)
+
+
+def citations(text):
+    """List and number of every case cited, `smp cases 4, 7-9` being four."""
+    for name, numbers in CITATION.findall(text):
+        for part in numbers.split(", "):
+            first, _, last = part.partition("-")
+            for number in range(int(first), int(last or first) + 1):
+                yield name, number
+
+
+def case_faults(pages, sources):
+    """What is wrong between the pages of cases (name -> text) and the sources that cite them (path -> text)."""
+    faults, cases, outside, tested = [], {}, {}, {name: set() for name in pages}
+    for name, text in pages.items():
+        cases[name], outside[name], found = parse_cases(name, text)
+        faults += found
+    for path, text in sources.items():
+        for name, number in citations(text):
+            if number not in cases[name]:
+                faults.append(f"{path} cites {name} case {number}, which doc/conformance/{name}.md does not have")
+        tests = split_tests(path, text)[1]
+        for name, number in citations(tests):
+            tested[name].add(number)
+        for line in CITATION.sub("", tests).splitlines():
+            if NAMELESS.search(line):
+                faults.append(f"{path}: `{line.strip()}` does not say which list of doc/conformance it means")
+    for name in pages:
+        for number in sorted(cases[name] - outside[name] - tested[name]):
+            faults.append(f"no test cites {name} case {number}")
+        for number in sorted(outside[name] & tested[name]):
+            faults.append(f"{name} case {number} has a test, and doc/conformance/{name}.md says it is out of scope")
+    return faults
+
+
+def check_cases():
+    pages = {name: (ROOT / "doc" / "conformance" / f"{name}.md").read_text() for name in CASE_LISTS}
+    sources = {
+        str(path.relative_to(ROOT)): path.read_text()
+        for path in tracked()
+        if path.suffix in {".rs", ".py", ".c", ".h", ".sh", ".md"} and path.is_file()
+        and not path.match("doc/conformance/*") and path.name != "test_check_rules.py"
+    }
+    wrong.extend(case_faults(pages, sources))
+
+
+# The front ends of bledfu-transfer, and the files that may name them.
+FRONT_END = re.compile(
+    r"\b(?:secure_dfu|smp)::(?:\*|\{[^}]*\b(?:SecureDfu|Smp)\b(?!::)|(?:SecureDfu|Smp)\b)"  # imported or with its path
+    r"|(?<!::)\b(?:SecureDfu|Smp)(?:<|::<|::[a-z_])"  # as a type, or to call one of its functions
+)
+MAY_CALL_FRONT_ENDS = {f"rust/bledfu-transfer/src/{name}.rs" for name in ("service", "secure_dfu", "smp")}
+
+
+def front_end_faults(sources):
+    """Shipped Rust code (path -> text) that makes or calls a front end past the service: a second loop begins so."""
+    faults = []
+    for path, text in sources.items():
+        code = re.sub(r"//.*", "", split_tests(path, text)[0])
+        if path not in MAY_CALL_FRONT_ENDS and (found := FRONT_END.search(code)):
+            faults.append(f"{path}: `{found[0]}`: only bledfu-transfer/src/service.rs may call a front end")
+    return faults
+
+
+def check_front_ends():
+    for name, front_end in (("secure_dfu", "SecureDfu"), ("smp", "Smp")):
+        if f"pub struct {front_end}<" not in (ROOT / "rust/bledfu-transfer/src" / f"{name}.rs").read_text():
+            wrong.append(f"bledfu-transfer/src/{name}.rs has no {front_end}: give the rule about front ends its new name")
+    sources = [path for path in tracked() if path.suffix == ".rs" and path.is_file()]
+    wrong.extend(front_end_faults({str(path.relative_to(ROOT)): path.read_text() for path in sources}))
+
+
+def main():
+    check_dependencies()
+    check_packages()
+    check_sources()
+    check_readme()
+    check_cases()
+    check_front_ends()
+    for line in wrong:
+        print(line)
+    print(f"rules: {'broken, see above' if wrong else 'kept'}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,11 +40,25 @@ step 'format'
 step 'lint'
 (cd rust && cargo clippy --locked --workspace --all-targets -- -D warnings)
 
+# As products without a log, and with defmt, build it.
+(cd rust && cargo clippy --locked -p bledfu-transfer --no-default-features -- -D warnings)
+(cd rust && cargo clippy --locked -p bledfu-transfer --no-default-features --features defmt -- -D warnings)
+
+step 'documentation'
+(cd rust && RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --workspace)
+
 step 'rules'
+python3 scripts/test_check_rules.py
 python3 scripts/check_rules.py
 
 step 'tests: cd rust && cargo test'
 (cd rust && cargo test)
+
+step 'packages: what goes to a registry builds from what goes there'
+unpublished=$(cd rust && cargo metadata --locked --no-deps --format-version 1 | python3 -c \
+    'import json, sys; print(*("--exclude " + p["name"] for p in json.load(sys.stdin)["packages"] if p["publish"] == []))')
+# shellcheck disable=SC2086
+(cd rust && cargo package --locked --workspace $unpublished --allow-dirty)
 
 step 'update: cd rust && cargo run --release -- update'
 # shellcheck disable=SC2016

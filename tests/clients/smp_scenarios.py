@@ -72,6 +72,7 @@ class Smp:
         self.smpmgr("os", "reset")
 
 
+# smp case 71
 @scenario(*[(door,) for door in DOORS])
 def smpmgr_step_by_step(context, door):
     """Echo, upload, test, reset, swap, confirm; then the same device is erased."""
@@ -99,6 +100,7 @@ def smpmgr_step_by_step(context, door):
     expect(list(images) == [0], "after erase: %r" % images)
 
 
+# smp case 71
 @scenario(*[(door,) for door in DOORS])
 def smpmgr_upgrade(context, door):
     """`upgrade --slot 1`: without confirmation the next reset goes back; then again, confirmed."""
@@ -171,9 +173,10 @@ def smpmgr_image_of_the_case(context):
     finished(smp.server, "2.0.0")
 
 
+# smp case 74
 @scenario()
 def smp_models_take_every_answer(context):
-    """The pydantic models of the package `smp` refuse unknown keys and numbers out of range (case 74)."""
+    """The pydantic models of the package `smp` refuse unknown keys and numbers out of range."""
     smp = Smp(context, "udp")
     smp.server.set_mark()
     _, said = smp.tool("models", image(SMALL))
@@ -191,6 +194,7 @@ def mcumgr_toolkit_update(context, door):
     expect(smp.server.restart() == ("2.0.0", "confirmed"), "the image does not stay")
 
 
+# smp case 72
 @scenario()
 def mcumgr_client_update(context):
     """The crate mcumgr-client, as a Python module, which has only its serial transport."""

@@ -18,6 +18,7 @@
 #define BLEDFU_SHIM_NOT_CONNECTED (-3)
 #define BLEDFU_SHIM_NO_BUFFER     (-4)
 #define BLEDFU_SHIM_TOO_LONG      (-5)
+#define BLEDFU_SHIM_NO_CHANNEL    (-6)
 #define BLEDFU_SHIM_OTHER(err)    (-100 - (err)) /* a positive errno */
 
 /* The characteristics, for bledfu_rs_push; answers go to CONTROL and SMP. */

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The update service of a device. Only wiring: everything that decides is in the crates it puts together.
+//! The update service of a device. Only wiring: it performs the steps of [`bledfu_transfer::service`], and everything that
+//! decides is in the crates it puts together.
 //!
 //! ```text
-//!  Bluetooth thread ── push, link ──► inbox ──► worker: Target ──► Area (flash)
-//!                   ◄───────────── notify ─────────┘      then: go on, close the link, or reset
+//!  Bluetooth thread ── push, link ──► inbox ──► worker: Service::step ──► Area (flash)
+//!                   ◄───────────── notify ─────────────┘  Step: send, tell, hurry, wait, close the link, reset
 //! ```
 //! A C product links it as the library `rust/module`; a Rust product depends on this crate. In both, C starts the worker
 //! thread, which calls `bledfu_rs_run`.
@@ -22,50 +23,78 @@
 #[cfg(test)]
 extern crate std;
 
-mod inbox;
 mod options;
 mod start;
 #[cfg(test)]
 mod tests;
 
-use bledfu_slot::persistent::Persistent;
+use bledfu_slot::areas::Partitions;
 use bledfu_slot::verify::SoftCrypto;
-use bledfu_slot::Layout;
+use bledfu_transfer::event::{self, Refusal};
+use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::note;
-use bledfu_transfer::ring::{Channel, Frame, PushError, MAX_FRAME};
-use bledfu_transfer::secure_dfu::{Answer, Then, Transport, LAST_ANSWER_MS};
-use bledfu_transfer::smp::ANSWER_SIZE;
-use bledfu_transfer::target::Target;
-use bledfu_wire::secure_dfu::{Reply, ResultCode};
+use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, MAX_FRAME};
+use bledfu_transfer::secure_dfu::Transport;
+use bledfu_transfer::service::{Service, Step};
+use bledfu_wire::secure_dfu::ResultCode;
 use bledfu_wire::smp::Failure;
 use bledfu_zephyr::flash::Area;
-use bledfu_zephyr::worker::{self, Event, NotTaken, Service};
+use bledfu_zephyr::worker::{self, Event, NotTaken, Service as EntryPoints};
 use bledfu_zephyr::{ble, export_entry_points, log as zephyr_log, ZephyrError};
-use inbox::{Inbox, Next};
 
-/// How long the worker sleeps when there is nothing to do, before it looks at the clock.
-const TICK_MS: u32 = 1000;
-/// How long the last answer may take to leave; the update is staged, so it is installed all the same.
-const DELIVERY_MS: u32 = 2000;
+/// Longest packet at the smallest MTU, 23.
+const SHORTEST_PACKET: usize = 20;
+
+// The Bluetooth thread never waits for room, so there must be some for all a peer may send before it must wait.
+const _: () = assert!(
+    options::RING_SIZE >= ring_size(options::OBJECT_SIZE as usize, SHORTEST_PACKET),
+    "CONFIG_BLEDFU_RING_SIZE does not hold one object in packets of 20 bytes and the request behind it: \
+     raise it (or remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE"
+);
+
+const _: () = assert!(
+    options::RING_SIZE
+        >= smp_ring_size(
+            options::SMP_FRAME_SIZE,
+            options::SMP_FRAME_COUNT as usize,
+            SHORTEST_PACKET
+        ),
+    "CONFIG_BLEDFU_RING_SIZE does not hold CONFIG_BLEDFU_SMP_FRAME_COUNT frames in fragments of 20 bytes: raise it to the count \
+     times 21/20 of CONFIG_BLEDFU_SMP_FRAME_SIZE, or lower one of the two"
+);
 
 /// In the code of a refusal (`bledfu.h`): it was over SMP; then the group, and the error.
 const SMP_REFUSAL: u32 = 1 << 31;
 /// The group of errors of SMP itself.
 const SMP_LEVEL: u8 = 0xFF;
 
-static INBOX: worker::Shared<Inbox> = worker::Shared::new(Inbox::new());
+static INBOX: worker::Shared<Inbox<[u8; options::RING_SIZE]>> = worker::Shared::new(Inbox::new());
+
+/// The worker's side of the inbox, behind its lock.
+struct SharedInbox;
+
+impl Inlet for SharedInbox {
+    fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next> {
+        INBOX.with(|inbox| inbox.next(buffer))
+    }
+
+    fn is_link_gone(&self) -> bool {
+        INBOX.with(|inbox| inbox.is_link_gone())
+    }
+}
 
 /// The service, as C sees it.
 pub struct Firmware;
 
 export_entry_points!(Firmware);
 
-impl Service for Firmware {
+impl EntryPoints for Firmware {
     fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken> {
         let channel = match channel {
             0 => Channel::Control,
             1 => Channel::Packet,
-            _ => Channel::Smp,
+            2 => Channel::Smp,
+            _ => return Err(NotTaken::NoChannel),
         };
         let now_ms = worker::uptime_ms();
         match INBOX.with(|inbox| inbox.push(Frame { channel, bytes }, now_ms)) {
@@ -79,7 +108,10 @@ impl Service for Firmware {
     }
 
     fn link(up: bool) {
-        INBOX.with(|inbox| inbox.link(up));
+        INBOX.with(|inbox| match up {
+            true => inbox.link_up(Transport::Ble),
+            false => inbox.link_down(),
+        });
         worker::wake();
     }
 
@@ -98,7 +130,7 @@ impl Service for Firmware {
         // Used where it is: a move would need the stack twice.
         match &mut Device::start(options::ALGORITHM, &package, &image) {
             Ok(device) => {
-                device.ready();
+                device.service.start();
                 loop {
                     device.turn();
                 }
@@ -111,196 +143,113 @@ impl Service for Firmware {
     }
 }
 
-/// As the transfer wraps its own areas: one copy of the code for all three.
-type Primary = Persistent<Area>;
+/// The partitions, each with one owner.
+type Areas = Partitions<Area, Area, Area, Area>;
 
-/// The worker: owner of all three partitions.
+/// The worker: owner of all partitions.
 struct Device<'k> {
-    target: Target<'k, Primary, Area, Area, SoftCrypto, { options::SMP_FRAME_SIZE }>,
-    layout: Layout,
-    patience_ms: u32,
+    service: Service<'k, Areas, SoftCrypto, { options::SMP_FRAME_SIZE }>,
 }
 
 impl Device<'_> {
-    /// One thing: what the other thread left in the inbox, else one erase, else sleep.
+    /// Performs one step of the service.
     #[inline(never)]
     fn turn(&mut self) {
-        let mut buffer = [0; MAX_FRAME];
-        let then = match INBOX.with(|inbox| inbox.next(&mut buffer)) {
-            Next::Up => {
-                self.target.link_up(Transport::Ble, worker::uptime_ms());
-                Then::Continue
+        let now_ms = worker::uptime_ms();
+        let sent = match self.service.step(&mut SharedInbox, now_ms) {
+            None => Ok(()),
+            Some(Step::Send { channel, bytes }) => match channel {
+                Channel::Smp => ble::notify_smp(bytes),
+                Channel::Control | Channel::Packet => ble::notify(bytes),
+            },
+            // Of a datagram, and no transport here has them.
+            Some(Step::Answer { .. }) => Ok(()),
+            Some(Step::Tell(event)) => {
+                tell(event);
+                Ok(())
             }
-            Next::Down => {
-                self.target.link_down();
-                Then::Continue
+            Some(Step::Hurry) => {
+                ble::hurry();
+                Ok(())
             }
-            Next::Confirm => {
-                self.confirm();
-                Then::Continue
-            }
-            Next::Frame(frame) if frame.channel == Channel::Smp => {
-                if self.target.collect_smp(frame.bytes, worker::uptime_ms()) {
-                    self.answer_smp(&mut buffer)
-                } else {
-                    Then::Continue
+            Some(Step::Deliver { until_ms }) => {
+                if let Err(error) = ble::delivered(left(until_ms, now_ms)) {
+                    note::warn(format_args!("the last answer may not have arrived: {error}"));
                 }
+                Ok(())
             }
-            Next::Frame(frame) => self.handle(frame),
-            Next::Lost(packets) => {
-                note::warn(format_args!(
-                    "{packets} packets are lost: the peer sent more than it may before it waits"
-                ));
-                deliver(&self.target.lost(packets))
+            Some(Step::Wait { until_ms }) => {
+                worker::wait(left(until_ms, now_ms));
+                Ok(())
             }
-            Next::Nothing => {
-                worker::wait(self.patience_ms);
-                self.patience_ms = if INBOX.with(|inbox| inbox.is_empty()) && !self.target.idle() {
-                    TICK_MS
-                } else {
-                    0
-                };
-                self.target.tick(worker::uptime_ms())
+            Some(Step::Disconnect) => {
+                ble::disconnect();
+                Ok(())
+            }
+            Some(Step::Reset) => {
+                if worker::tell(Event::Resetting) {
+                    note::info(format_args!("reset"));
+                    worker::reset();
+                }
+                Ok(())
             }
         };
-        match then {
-            Then::Continue => {}
-            Then::Disconnect => ble::disconnect(),
-            Then::Reset => self.end(),
+        if let Err(error) = sent {
+            self.not_sent(&error);
         }
     }
 
     #[inline(never)]
-    fn handle(&mut self, frame: Frame<'_>) -> Then {
-        let before = self.target.secure_dfu().incoming().copied();
-        let held = self.target.upload().committed();
-        let answer = self.target.handle(frame, worker::uptime_ms());
-        let then = deliver(&answer);
-        if let Some(Reply::Refused { opcode, code }) = answer.reply {
+    fn not_sent(&mut self, error: &ZephyrError) {
+        note::warn(format_args!("an answer was not delivered: {error}"));
+        self.service.not_sent();
+    }
+}
+
+/// Milliseconds until then; as long as C can wait, if there is no end.
+fn left(until_ms: u64, now_ms: u64) -> u32 {
+    u32::try_from(until_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX)
+}
+
+/// Tells the product, in the words of `bledfu.h`.
+#[inline(never)]
+fn tell(event: event::Event) {
+    worker::tell(match event {
+        event::Event::Ready {
+            confirmed,
+            fw_version,
+        } => Event::Ready {
+            confirmed,
+            fw_version,
+        },
+        event::Event::Progress { received, size, .. } => Event::Progress { received, size },
+        event::Event::Staged {
+            size, fw_version, ..
+        } => Event::Staged { size, fw_version },
+        event::Event::Refused(refusal) => Event::Refused {
+            code: refusal_code(refusal),
+        },
+        event::Event::Confirmed { done } => Event::Confirmed { done },
+    });
+}
+
+/// A refusal as one number (`bledfu.h`).
+fn refusal_code(refusal: Refusal) -> u32 {
+    match refusal {
+        Refusal::SecureDfu { opcode, code } => {
             let extended = match code {
                 ResultCode::Extended(extended) => extended as u8,
                 _ => 0,
             };
-            let code = u32::from(opcode) << 16 | u32::from(extended) << 8 | u32::from(code.byte());
-            worker::tell(Event::Refused { code });
+            u32::from(opcode) << 16 | u32::from(extended) << 8 | u32::from(code.byte())
         }
-        let Some(incoming) = self.target.secure_dfu().incoming().copied() else {
-            return then;
-        };
-        let committed = self.target.upload().committed();
-        if before.is_none() {
-            ble::hurry();
-        } else if committed != held {
-            worker::tell(Event::Progress {
-                received: committed,
-                size: incoming.size,
-            });
-        }
-        if then == Then::Reset {
-            worker::tell(Event::Staged {
-                size: incoming.size,
-                fw_version: incoming.fw_version,
-            });
-        }
-        then
-    }
-
-    /// As [`Device::handle`], for an SMP frame that has been put together. The answer goes where its last fragment was: another
-    /// buffer would be on the stack below which a signature is checked.
-    #[inline(never)]
-    fn answer_smp(&mut self, out: &mut [u8; MAX_FRAME]) -> Then {
-        const { assert!(ANSWER_SIZE <= MAX_FRAME) };
-        let (before, held) = (self.target.incoming(), self.target.upload().committed());
-        let was_staged = self.target.upload().is_staged();
-        let was_confirmed = self.target.upload().running().confirmed;
-        let Some(answer) = self.target.answer_smp(worker::uptime_ms(), out) else {
-            return Then::Continue;
-        };
-        let sent = out.get(..answer.length).map(|bytes| send(bytes, ble::notify_smp));
-        if let Some(failure) = answer.failure {
+        Refusal::Smp(failure) => {
             let (group, number) = match failure {
                 Failure::Smp(code) => (SMP_LEVEL, code as u8),
                 Failure::Os(error) => (0, error as u8),
                 Failure::Image(error) => (1, error as u8),
             };
-            let code = SMP_REFUSAL | u32::from(group) << 8 | u32::from(number);
-            worker::tell(Event::Refused { code });
-        }
-        let (now, upload) = (self.target.incoming(), self.target.upload());
-        if let Some(size) = now {
-            if before != now {
-                ble::hurry();
-            }
-            if upload.committed() != held {
-                let received = upload.committed();
-                worker::tell(Event::Progress { received, size });
-            }
-        }
-        if upload.is_staged() && !was_staged {
-            // SMP does not count firmware versions, and the image may have been in the slot before this start: then without a size.
-            let size = now.unwrap_or_default();
-            worker::tell(Event::Staged { size, fw_version: 0 });
-        }
-        if upload.running().confirmed && !was_confirmed {
-            worker::tell(Event::Confirmed { done: true });
-        }
-        // The next frame must not wait for an erase in its own time.
-        if self.target.is_behind() {
-            self.target.idle();
-        }
-        match (answer.then, sent) {
-            (Then::Continue, Some(Err(()))) => Then::Disconnect,
-            (then, _) => then,
+            SMP_REFUSAL | u32::from(group) << 8 | u32::from(number)
         }
     }
-
-    /// The self-test passed.
-    fn confirm(&mut self) {
-        let done = match self.target.confirm() {
-            Ok(()) => true,
-            Err(error) => {
-                note::error(format_args!("the image could not be confirmed: {error}"));
-                false
-            }
-        };
-        worker::tell(Event::Confirmed { done });
-    }
-
-    /// The last answer is delivered, then the link is closed, then the device resets, if the product agrees.
-    #[inline(never)]
-    fn end(&mut self) {
-        if let Err(error) = ble::delivered(DELIVERY_MS) {
-            note::warn(format_args!("the last answer may not have arrived: {error}"));
-        }
-        worker::sleep_ms(LAST_ANSWER_MS as u32);
-        ble::disconnect();
-        worker::sleep_ms(LAST_ANSWER_MS as u32 + options::RESET_DELAY_MS);
-        if worker::tell(Event::Resetting) {
-            note::info(format_args!("reset"));
-            worker::reset();
-        }
-        note::info(format_args!(
-            "the product resets when it likes; then the update is installed"
-        ));
-    }
-}
-
-/// Sends the answer; a peer that does not take it is disconnected, unless all is done anyhow.
-fn deliver(answer: &Answer) -> Then {
-    match answer
-        .reply
-        .map(|reply| send(reply.encode().as_bytes(), ble::notify))
-    {
-        Some(Err(())) if answer.then == Then::Continue => Then::Disconnect,
-        _ => answer.then,
-    }
-}
-
-/// Notifies the peer. One that has gone while its request was handled must not leave its answer to the next one.
-#[inline(never)]
-fn send(bytes: &[u8], notify: fn(&[u8]) -> Result<(), ZephyrError>) -> Result<(), ()> {
-    if INBOX.with(|inbox| inbox.is_link_gone()) {
-        return Ok(());
-    }
-    notify(bytes).map_err(|error| note::warn(format_args!("an answer was not delivered: {error}")))
 }

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From partitions, keys and options to a target that can be asked.
+//! From partitions, keys and options to a service that can be asked.
 
-use crate::{options, Device, Primary};
+use crate::{options, Areas, Device};
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::roles::{self, Place};
-use bledfu_slot::tlv::{types, TlvWalker};
-use bledfu_slot::verify::{read_header, ImagePolicy, PublicKey, SoftCrypto};
-use bledfu_slot::{read_bytes, AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
-use bledfu_transfer::init_check::{Accepted, InitPolicy, SoftDevicePolicy};
+use bledfu_slot::verify::{read_info, ImagePolicy, PublicKey, SoftCrypto};
+use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer};
+use bledfu_transfer::event::Incoming;
+use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
-use bledfu_transfer::secure_dfu::{Chip, Config};
+use bledfu_transfer::secure_dfu::{self, Chip};
+use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
-use bledfu_transfer::target::Target;
-use bledfu_transfer::upload::{digest_prefix, Running, Upload};
+use bledfu_transfer::upload::{digest_prefix, Running, Setup, Upload};
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
@@ -59,64 +59,68 @@ fn geometry(area: &Area) -> Geometry {
     }
 }
 
-/// Digest and version of the image in the primary slot. The boot stage has verified it, so its own word is enough.
-pub fn image_in(primary: &mut Primary) -> Option<([u8; 32], Version)> {
-    let header = read_header(primary, 0).ok()?;
-    let mut tlvs = TlvWalker::new(primary, 0, &header, primary.0.size()).ok()?;
-    while let Ok(Some(tlv)) = tlvs.next(primary) {
-        let mut digest = [0; 32];
-        if tlv.kind == types::SHA256 && usize::from(tlv.length) == digest.len() {
-            read_bytes(primary, tlv.offset, &mut digest).ok()?;
-            return Some((digest, header.version));
-        }
-    }
-    None
-}
-
 fn open(partition: Partition) -> Result<Area, StartError> {
     Area::open(partition).map_err(StartError::Area)
 }
 
-/// The area the next update goes into, and the layout in which that is the secondary slot. With copy there are two such areas,
-/// and they take turns; the boot stage asks the same function.
-pub fn receiving(algorithm: Algorithm, primary: &mut Primary) -> Result<(Area, Layout), StartError> {
+/// The partitions, and their layout. With copy there are two places for images that take turns: the one the next update goes
+/// into is the secondary slot, the other one the third area. The boot stage asks the same function.
+pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
+    let mut primary = open(Partition::Primary)?;
     let mut secondary = open(Partition::Secondary)?;
-    let mut spare = if algorithm.has_spare() {
-        Some(open(Partition::Spare)?)
-    } else {
-        None
+    let mut spare = match algorithm.has_spare() {
+        true => open(Partition::Spare)?,
+        false => Area::none(),
     };
-    let layout = Layout::with_spare(
+    let mut layout = Layout::with_spare(
         algorithm,
-        geometry(&primary.0),
+        geometry(&primary),
         geometry(&secondary),
-        spare.as_ref().map(geometry),
+        algorithm.has_spare().then(|| geometry(&spare)),
         options::MAX_ALIGN,
         options::MAX_IMG_SECTORS,
     )
     .map_err(StartError::Layout)?;
-    if let (Algorithm::Copy, Some(second)) = (algorithm, spare.as_mut()) {
-        let incoming =
-            roles::incoming(primary, &mut secondary, second, &layout).map_err(StartError::Flash)?;
-        if let (Place::Second, Some(second)) = (incoming, spare) {
-            return Ok((second, layout.with_incoming(incoming)));
+    if algorithm == Algorithm::Copy {
+        let incoming = roles::incoming(
+            &mut Persistent(&mut primary),
+            &mut Persistent(&mut secondary),
+            &mut Persistent(&mut spare),
+            &layout,
+        )
+        .map_err(StartError::Flash)?;
+        if incoming == Place::Second {
+            core::mem::swap(&mut secondary, &mut spare);
         }
+        layout = layout.with_incoming(incoming);
     }
-    Ok((secondary, layout))
+    let journal = open(Partition::Journal)?;
+    let areas = Areas {
+        primary,
+        secondary,
+        spare,
+        journal,
+    };
+    Ok((areas, layout))
 }
 
-fn running(primary: &mut Primary, layout: &Layout) -> Result<Running, StartError> {
-    let trailer = Trailer::read(primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
+fn running(areas: &mut Areas, layout: &Layout) -> Result<Running, StartError> {
+    let mut primary = Persistent(&mut areas.primary);
+    let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
     let confirmed = trailer.is_confirmed(layout);
-    let (digest, fw_version) = match image_in(primary) {
-        Some((digest, version)) => {
-            note::info(format_args!("image {version} runs"));
+    // The boot stage has verified the image, so its own word is enough.
+    let image = read_info(&mut primary, 0, layout.primary().slot_size)
+        .ok()
+        .flatten();
+    let (digest, fw_version) = match image {
+        Some(image) => {
+            note::info(format_args!("image {} runs", image.header.version));
             if !confirmed {
                 note::info(format_args!(
                     "it is on trial: the next reset takes it back unless it is confirmed"
                 ));
             }
-            (digest, options::FW_VERSION)
+            (image.digest, options::FW_VERSION)
         }
         None => {
             note::warn(format_args!(
@@ -132,63 +136,51 @@ fn running(primary: &mut Primary, layout: &Layout) -> Result<Running, StartError
     })
 }
 
-fn admit(accepted: &Accepted) -> bool {
+fn admit(incoming: Incoming) -> bool {
     worker::tell(Event::Started {
-        size: accepted.size,
-        fw_version: accepted.fw_version,
+        size: incoming.size,
+        fw_version: incoming.fw_version,
     })
 }
 
-/// As [`admit`], for an SMP upload, which names no firmware version.
-fn admit_smp(size: u32) -> bool {
-    worker::tell(Event::Started { size, fw_version: 0 })
-}
-
 impl<'k> Device<'k> {
-    /// Opens the partitions and looks what runs. [`Device::ready`] comes next.
+    /// Opens the partitions and looks what runs. [`Service::start`] comes next.
     #[inline(never)]
     pub fn start(algorithm: Algorithm, package: &'k KeyRing, image: &'k KeyRing) -> Result<Self, StartError> {
-        let mut primary = Persistent(open(Partition::Primary)?);
-        let (secondary, layout) = receiving(algorithm, &mut primary)?;
-        let journal = open(Partition::Journal)?;
+        let (mut areas, layout) = areas(algorithm)?;
         if package.is_empty() || image.is_empty() {
             note::error(format_args!(
                 "no key to check packages or images with: every update will be refused"
             ));
         }
-        let running = running(&mut primary, &layout)?;
-        let policy = ImagePolicy {
-            keys: image,
-            trusted_digests: &[],
-            unsigned: false,
-            address: options::CHECK_IMAGE_ADDRESS.then(|| AddressRange {
-                start: primary_address(),
-                size: layout.primary().slot_size,
-            }),
-        };
-        let upload = Upload::new(secondary, journal, SoftCrypto, layout, policy, running);
-        let mut target = Target::new(upload, primary, config(package), smp_config());
-        target.secure_dfu_mut().set_admission(admit);
-        target.smp_mut().set_admission(admit_smp);
-        Ok(Self {
-            target,
-            layout,
-            patience_ms: 0,
-        })
-    }
-
-    /// Takes up an interrupted transfer, and tells the product.
-    pub fn ready(&mut self) {
-        self.target.restore();
+        let running = running(&mut areas, &layout)?;
         note::info(format_args!(
             "updates of up to {} bytes for hardware version {}",
-            self.layout.max_image_size(),
+            layout.max_image_size(),
             options::HW_VERSION
         ));
-        worker::tell(Event::Ready {
-            confirmed: self.target.upload().running().confirmed,
-            fw_version: self.target.running_version(),
-        });
+        let setup = Setup {
+            layout,
+            image_policy: ImagePolicy {
+                keys: image,
+                trusted_digests: &[],
+                unsigned: false,
+                address: options::CHECK_IMAGE_ADDRESS.then(|| AddressRange {
+                    start: primary_address(),
+                    size: layout.primary().slot_size,
+                }),
+            },
+            running,
+            admit,
+        };
+        let config = Config {
+            secure_dfu: secure_dfu_config(package),
+            smp: smp_config(),
+            reset_delay_ms: options::RESET_DELAY_MS,
+        };
+        Ok(Self {
+            service: Service::new(Upload::new(areas, SoftCrypto, setup), config),
+        })
     }
 }
 
@@ -210,8 +202,8 @@ fn smp_config() -> smp::Config<'static> {
     }
 }
 
-fn config(package: &KeyRing) -> Config<'_> {
-    Config {
+fn secure_dfu_config(package: &KeyRing) -> secure_dfu::Config<'_> {
+    secure_dfu::Config {
         init: InitPolicy {
             package_keys: package,
             signature_required: true,

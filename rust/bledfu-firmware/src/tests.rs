@@ -6,7 +6,8 @@ use bledfu_slot::crc32::crc32;
 use bledfu_slot::journal::{Installed, Journal, Versions};
 use bledfu_slot::roles::{write_reverted, Place, Record};
 use bledfu_slot::trailer::{write_copy_done, write_image_ok, write_magic, write_swap_info};
-use bledfu_slot::verify::PublicKey;
+use bledfu_slot::persistent::Persistent;
+use bledfu_slot::verify::{read_info, PublicKey};
 use bledfu_slot::{Algorithm, SwapType};
 use bledfu_transfer::upload::digest_prefix;
 use bledfu_zephyr::fake::{self, Geometry};
@@ -23,7 +24,8 @@ fn start_with(algorithm: Algorithm, keys: &(start::KeyRing, start::KeyRing)) -> 
     let Ok(mut device) = Device::start(algorithm, &keys.0, &keys.1) else {
         panic!("the faked device does not start")
     };
-    device.ready();
+    device.service.start();
+    perform(&mut device);
     INBOX.with(|inbox| *inbox = Inbox::new());
     device
 }
@@ -35,10 +37,18 @@ fn keys() -> (start::KeyRing, start::KeyRing) {
     )
 }
 
+/// The steps of what was handled so far.
+fn perform(device: &mut Device<'_>) {
+    while !device.service.is_settled() {
+        device.turn();
+    }
+}
+
 fn settle(device: &mut Device<'_>) {
     while !INBOX.with(|inbox| inbox.is_empty()) {
         device.turn();
     }
+    perform(device);
 }
 
 fn write(channel: u8, bytes: &[u8]) {
@@ -100,6 +110,7 @@ fn a_request_that_finds_the_ring_full_is_refused_and_taken_after_the_worker_ran(
     assert!(taken > 2000);
     assert_eq!(Firmware::push(0, &[3]), Err(NotTaken::Full));
     assert_eq!(Firmware::push(0, &[0; 513]), Err(NotTaken::TooLong));
+    assert_eq!(Firmware::push(3, &[3]), Err(NotTaken::NoChannel));
     settle(&mut device);
     write(0, &[3]);
     settle(&mut device);
@@ -242,7 +253,8 @@ fn an_installed_update_runs_with_the_version_of_its_package() {
     let fake = fake::device();
     let keys = keys();
     fake.program(Partition::Primary, IMAGE);
-    let (digest, _) = start::image_in(&mut Persistent(Area::open(Partition::Primary).unwrap())).unwrap();
+    let image = read_info(&mut Area::open(Partition::Primary).unwrap(), 0, 0x10000);
+    let digest = image.unwrap().unwrap().digest;
     let base = Installed {
         fw_version: 1,
         digest: [0x11; 8],
@@ -255,7 +267,7 @@ fn an_installed_update_runs_with_the_version_of_its_package() {
     journal.set_versions(Versions { base, staged }).unwrap();
     let mut device = start(&keys);
     assert_eq!(fake.events(), [(0, 1, 4711)]);
-    assert_eq!(device.target.running_version(), 4711);
+    assert_eq!(device.service.upload_mut().running_version(), 4711);
 }
 
 #[test]
@@ -306,9 +318,9 @@ fn place_of_an_update_after(before: &Before) -> [bool; 2] {
         fake.set_geometry(Partition::Secondary, geometry);
         fake.program(Partition::Primary, IMAGE);
         let mut primary = Persistent(Area::open(Partition::Primary).unwrap());
-        let (_, layout) = start::receiving(Algorithm::Copy, &mut primary).ok().unwrap();
+        let (_, layout) = start::areas(Algorithm::Copy).ok().unwrap();
         let trailer = layout.primary_trailer();
-        let install = |primary: &mut Primary, source| {
+        let install = |primary: &mut Persistent<Area>, source| {
             let record = Record {
                 source,
                 swap_type: SwapType::Test,
@@ -369,7 +381,7 @@ fn with_copy_the_smallest_of_the_three_areas_is_the_limit() {
     };
     fake.set_geometry(Partition::Spare, small);
     let device = start_with(Algorithm::Copy, &keys);
-    assert_eq!(device.layout.max_image_size(), 0x7000);
+    assert_eq!(device.service.upload().limit(), 0x7000);
     assert_eq!(fake.events().len(), 1);
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The embedded demo packages, made by the real nrfutil around images signed by the real imgtool (`tests/vectors`).
+//! The embedded demo packages, made by the real nrfutil around images signed by the real imgtool (`tests/vectors`,
+//! where `demo/` links to, so that they go into the published crate).
 //! Their images have the size of the case this project starts from: 475,384 bytes.
 
 use crate::package::{Package, PackageError};
 
 /// Image 1.0.0: what a new device runs.
-const FACTORY: &[u8] = include_bytes!("../../../tests/vectors/packages/demo-1.0.0.zip");
+const FACTORY: &[u8] = include_bytes!("../demo/demo-1.0.0.zip");
 /// Image 2.0.0: the update.
-const UPDATE: &[u8] = include_bytes!("../../../tests/vectors/packages/demo-2.0.0.zip");
+const UPDATE: &[u8] = include_bytes!("../demo/demo-2.0.0.zip");
 
 /// The image that the factory programs.
 ///

@@ -18,23 +18,24 @@ use bledfu_slot::verify::{
     verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
 };
 use bledfu_swap::{BootConfig, BootReport, Downgrade};
+use bledfu_slot::areas::Partitions;
+use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
-use bledfu_transfer::ring::{ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
-use bledfu_transfer::secure_dfu::{Answer, Chip as ChipInfo, Config, SecureDfu, Then, Transport};
-use bledfu_transfer::smp::{self, System, ANSWER_SIZE, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
-use bledfu_transfer::target::Target;
-use bledfu_transfer::upload::{digest_prefix, Running, Upload};
-use bledfu_wire::smp::Failure;
+use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
+use bledfu_transfer::secure_dfu::{self, Chip as ChipInfo, Transport};
+use bledfu_transfer::service::{Config, Service, Step};
+use bledfu_transfer::smp::{self, System, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
+use bledfu_transfer::upload::{self, digest_prefix, Running, Upload};
 
 use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
 use crate::keys::{public_key_from_pem, KeyError};
-use crate::nor::{Area, Chip, NorError};
+use crate::nor::{Area, Chip, NorError, OpenError};
 use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
 use crate::power::Power;
 
 /// The demo keys of `tests/vectors`. Everybody has the private halves: they protect nothing.
-const DEMO_PACKAGE_KEY: &str = include_str!("../../../tests/vectors/keys/package.pem");
-const DEMO_IMAGE_KEY: &str = include_str!("../../../tests/vectors/keys/image.pem");
+const DEMO_PACKAGE_KEY: &str = include_str!("../demo/package.pub.pem");
+const DEMO_IMAGE_KEY: &str = include_str!("../demo/image.pub.pem");
 
 const PRIMARY_START: u32 = 0xC000;
 const JOURNAL_SIZE: u32 = 2 * SECTOR_SIZE;
@@ -183,6 +184,14 @@ impl Setup {
 
     fn config(&self, running: &ImageInfo) -> Config<'static> {
         Config {
+            secure_dfu: self.secure_dfu(running),
+            smp: smp_config(),
+            reset_delay_ms: 0,
+        }
+    }
+
+    fn secure_dfu(&self, running: &ImageInfo) -> secure_dfu::Config<'static> {
+        secure_dfu::Config {
             init: InitPolicy {
                 package_keys: self.keys.package,
                 signature_required: true,
@@ -218,9 +227,21 @@ pub enum StartError {
     Flash(#[from] NorError),
 }
 
-/// Room for the largest objects in the shortest packets, so that no object size needs a ring of its own. With objects of 4096
-/// bytes a peer never has more than [`bledfu_transfer::ring::DEFAULT_RING_SIZE`] bytes in it.
-const RING_SIZE: usize = ring_size(65536, 20);
+/// Longest packet at the smallest MTU, 23.
+const SHORTEST_PACKET: usize = 20;
+
+/// The receive ring of a device with this size of objects, as `CONFIG_BLEDFU_RING_SIZE` is by default with SMP: room for all
+/// that a peer may send before it must wait for an answer.
+fn ring(object_size: u32) -> Ring<Box<[u8]>> {
+    let objects = ring_size(object_size as usize, SHORTEST_PACKET);
+    let frames = smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, SHORTEST_PACKET);
+    Ring::on(vec![0; objects.max(frames)].into_boxed_slice())
+}
+
+/// An empty inbox of a device with this size of objects.
+pub fn inbox(object_size: u32) -> Inbox<Box<[u8]>> {
+    Inbox::on(ring(object_size))
+}
 
 /// The board: flashes and power. Survives resets.
 pub struct Board {
@@ -275,8 +296,8 @@ impl Board {
     /// A board whose flashes are the files `internal.bin` and `external.bin` in `folder`.
     ///
     /// # Errors
-    /// When a file cannot be used.
-    pub fn open(setup: Setup, power: &Power, folder: &Path) -> anyhow::Result<Self> {
+    /// [`OpenError`] when a file cannot be used.
+    pub fn open(setup: Setup, power: &Power, folder: &Path) -> Result<Self, OpenError> {
         let internal = Chip::open("internal", &NRF52840, &folder.join("internal.bin"), power)?;
         let external = Chip::open("external", setup.part, &folder.join("external.bin"), power)?;
         Ok(Self::with_chips(setup, power, internal, external)?)
@@ -343,20 +364,26 @@ impl Board {
             fw_version: self.setup.fw_version,
             confirmed,
         };
-        let crypto = SimCrypto::new(&self.power);
-        let policy = self.setup.image_policy();
         let (receiving, layout) = self.receiving()?;
-        let upload = Upload::new(receiving, self.journal.clone(), crypto, layout, policy, running);
-        let mut target = Target::new(
-            upload,
-            self.primary.clone(),
-            self.setup.config(booted),
-            smp_config(),
-        );
-        target.restore();
+        let areas = Partitions {
+            primary: self.primary.clone(),
+            secondary: receiving,
+            spare: self.spare.clone(),
+            journal: self.journal.clone(),
+        };
+        let setup = upload::Setup {
+            layout,
+            image_policy: self.setup.image_policy(),
+            running,
+            admit: |_| true,
+        };
+        let upload = Upload::new(areas, SimCrypto::new(&self.power), setup);
+        let mut service = Service::new(upload, self.setup.config(booted));
+        service.start();
         Ok(Device {
-            target,
-            ring: Box::new(Ring::new()),
+            service,
+            inbox: inbox(self.setup.object_size),
+            taken: 0,
             image: *booted,
             power: self.power.clone(),
         })
@@ -432,10 +459,15 @@ impl Board {
     }
 }
 
+/// The service of the simulated device.
+type SimService = Service<'static, Partitions<Area, Area, Area, Area>, SimCrypto, DEFAULT_FRAME_SIZE>;
+
 /// The application, from its start to the next reset.
 pub struct Device {
-    target: Target<'static, Area, Area, Area, SimCrypto, DEFAULT_FRAME_SIZE>,
-    ring: Box<Ring<RING_SIZE>>,
+    service: SimService,
+    inbox: Inbox<Box<[u8]>>,
+    /// Frames that the worker took out of the inbox.
+    taken: u64,
     image: ImageInfo,
     power: Power,
 }
@@ -448,167 +480,128 @@ impl Device {
 
     /// Whether it is confirmed.
     pub fn is_confirmed(&self) -> bool {
-        self.target.upload().running().confirmed
+        self.service.upload().running().confirmed
     }
 
-    /// The self-test passed: the image confirms itself.
+    /// The self-test passed: the image confirms itself, at once.
     ///
     /// # Errors
     /// When the trailer cannot be written.
     pub fn confirm(&mut self) -> Result<(), StartError> {
-        self.target
-            .confirm()
-            .map_err(|error| StartError::Boot(format!("the image could not be confirmed: {error}")))
+        let confirmed = self.service.upload_mut().confirm();
+        confirmed.map_err(|error| StartError::Boot(format!("the image could not be confirmed: {error}")))
     }
 
-    /// Bluetooth thread: a write came in. It only goes into the ring.
+    /// Bluetooth thread: a write came in. It only goes into the inbox.
     ///
     /// # Errors
-    /// [`PushError::Full`]: the peer sent more than it may before an answer; see [`Device::lose`].
+    /// [`PushError::Full`]: the peer sent more than it may before an answer; the write is lost.
     pub fn receive(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
-        self.ring.push(frame)
+        let now_ms = self.now_ms();
+        self.inbox.push(frame, now_ms)
     }
 
-    /// Bluetooth thread: there was no room for a packet.
-    pub fn lose(&mut self) {
-        self.target.lost(1);
+    /// As [`Device::receive`], from a peer that can be held back.
+    ///
+    /// # Errors
+    /// [`PushError::Full`]: the peer has to wait.
+    pub fn offer(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
+        let now_ms = self.now_ms();
+        self.inbox.offer(frame, now_ms)
     }
 
-    /// Worker: handles the oldest frame, if there is one. Virtual time passes on the board's clock.
-    pub fn work(&mut self) -> Option<Reaction> {
-        let mut buffer = [0; MAX_FRAME];
-        let frame = self.ring.pop(&mut buffer)?;
-        Some(self.handle(frame))
+    /// A peer connected and turned notifications on.
+    pub fn link_up(&mut self, transport: Transport) {
+        self.inbox.link_up(transport);
     }
 
-    /// Worker: handles one frame, from a ring that the caller keeps.
-    pub fn handle(&mut self, frame: Frame<'_>) -> Reaction {
-        if frame.channel != Channel::Smp {
-            self.power
-                .advance_ns(frame.bytes.len() as u64 * CRC32_NS_PER_BYTE);
-            let now_ms = self.now_ms();
-            return Reaction::SecureDfu(self.target.handle(frame, now_ms));
-        }
-        let mut out = [0; ANSWER_SIZE];
-        let answer = self.target.handle_smp(frame.bytes, self.now_ms(), &mut out);
-        Reaction::smp(answer, &out)
+    /// The peer is gone; what it sent and nobody looked at yet goes with it.
+    pub fn link_down(&mut self) {
+        self.inbox.link_down();
     }
 
-    /// Worker: handles one whole SMP frame, of a door without fragments.
-    pub fn handle_smp_frame(&mut self, frame: &[u8]) -> Reaction {
-        let mut out = [0; ANSWER_SIZE];
-        let answer = self.target.handle_smp_frame(frame, self.now_ms(), &mut out);
-        Reaction::smp(answer, &out)
+    /// Nothing waits in the inbox.
+    pub fn is_inbox_empty(&self) -> bool {
+        self.inbox.is_empty()
     }
 
-    /// Whether an erase comes before the next frame; see [`Target::is_behind`].
-    pub fn is_behind(&self) -> bool {
-        self.target.is_behind()
+    /// See [`Service::is_settled`].
+    pub fn is_settled(&self) -> bool {
+        self.service.is_settled()
+    }
+
+    /// Worker: the next step. Virtual time passes on the board's clock.
+    pub fn step(&mut self) -> Option<Step<'_>> {
+        let now_ms = self.now_ms();
+        let mut inlet = Costed {
+            inlet: &mut self.inbox,
+            taken: &mut self.taken,
+            power: &self.power,
+        };
+        self.service.step(&mut inlet, now_ms)
+    }
+
+    /// Frames that the worker took out of the inbox since the start.
+    pub fn frames_taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Worker: as [`Device::step`], of a device whose inbox is kept elsewhere.
+    pub fn step_from<I: Inlet>(&mut self, inlet: &mut I) -> Option<Step<'_>> {
+        let now_ms = self.now_ms();
+        let mut inlet = Costed {
+            inlet,
+            taken: &mut self.taken,
+            power: &self.power,
+        };
+        self.service.step(&mut inlet, now_ms)
+    }
+
+    /// Worker: see [`Service::datagram`].
+    pub fn datagram(&mut self, bytes: &[u8]) -> usize {
+        let now_ms = self.now_ms();
+        self.service.datagram(bytes, now_ms)
+    }
+
+    /// Worker: see [`Service::not_sent`].
+    pub fn not_sent(&mut self) {
+        self.service.not_sent();
     }
 
     fn now_ms(&self) -> u64 {
         self.power.now_ns() / 1_000_000
     }
 
-    /// Worker: one erase while there is nothing else to do; false when there is nothing to erase.
-    pub fn idle(&mut self) -> bool {
-        self.target.idle()
-    }
-
-    /// A peer connected and turned notifications on.
-    pub fn link_up(&mut self, transport: Transport) {
-        self.target.link_up(transport, self.now_ms());
-    }
-
-    /// The peer is gone; what it sent and nobody looked at yet goes with it.
-    pub fn link_down(&mut self) {
-        self.ring.clear();
-        self.target.link_down();
-    }
-
-    /// Whether a silent peer is to be disconnected.
-    pub fn tick(&self) -> Then {
-        self.target.tick(self.now_ms())
-    }
-
     /// Most bytes the ring ever held.
     pub fn ring_high_water(&self) -> usize {
-        self.ring.high_water()
+        self.inbox.high_water()
     }
 
-    /// The Secure DFU front end.
-    pub fn secure_dfu(&self) -> &SecureDfu<'static, Area, Area, SimCrypto> {
-        self.target.secure_dfu()
+    /// The upload, for its state.
+    pub fn upload(&self) -> &Upload<'static, Partitions<Area, Area, Area, Area>, SimCrypto> {
+        self.service.upload()
     }
 }
 
-/// What the peer talks to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// Control point and packet characteristic, or serial frames.
-    SecureDfu,
-    /// The SMP characteristic.
-    Smp,
+/// Frames cost the processor time: the CRC-32 of each byte.
+struct Costed<'a, I> {
+    inlet: &'a mut I,
+    taken: &'a mut u64,
+    power: &'a Power,
 }
 
-/// What comes of one frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// On the control point.
-    SecureDfu(Answer),
-    /// On the SMP characteristic.
-    Smp {
-        /// The answer; `None` while the frame is not whole, or makes no sense.
-        bytes: Option<Vec<u8>>,
-        /// What comes after it.
-        then: Then,
-        /// Why the request was refused, if it was.
-        failure: Option<Failure>,
-    },
-}
-
-impl Reaction {
-    fn smp(answer: Option<smp::Answer>, out: &[u8]) -> Self {
-        Self::Smp {
-            bytes: answer.map(|answer| out[..answer.length].to_vec()),
-            then: answer.map_or(Then::Continue, |answer| answer.then),
-            failure: answer.and_then(|answer| answer.failure),
+impl<I: Inlet> Inlet for Costed<'_, I> {
+    fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next> {
+        let next = self.inlet.next(buffer);
+        *self.taken += u64::from(matches!(next, Some(Next::Frame(..))));
+        if let Some(Next::Frame(Channel::Control | Channel::Packet, length)) = next {
+            self.power.advance_ns(length as u64 * CRC32_NS_PER_BYTE);
         }
+        next
     }
 
-    /// What goes back to the peer.
-    pub fn bytes(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::SecureDfu(answer) => answer.reply.map(|reply| reply.encode().as_bytes().to_vec()),
-            Self::Smp { bytes, .. } => bytes.clone(),
-        }
-    }
-
-    /// Where it goes back.
-    pub fn service(&self) -> Service {
-        match self {
-            Self::SecureDfu(_) => Service::SecureDfu,
-            Self::Smp { .. } => Service::Smp,
-        }
-    }
-
-    /// Refused by SMP itself and not by a group of commands.
-    pub fn is_protocol_error(&self) -> bool {
-        matches!(
-            self,
-            Self::Smp {
-                failure: Some(Failure::Smp(_)),
-                ..
-            }
-        )
-    }
-
-    /// What comes after it.
-    pub fn then(&self) -> Then {
-        match self {
-            Self::SecureDfu(answer) => answer.then,
-            Self::Smp { then, .. } => *then,
-        }
+    fn is_link_gone(&self) -> bool {
+        self.inlet.is_link_gone()
     }
 }
 

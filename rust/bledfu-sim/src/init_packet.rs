@@ -6,6 +6,8 @@
 //! and without duplicates, in the order a Python `set` happens to have; the hash reversed as a whole; the signature over the
 //! content of `InitCommand`, r and s each reversed.
 
+use std::str::FromStr;
+
 use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, HASH_SHA256, SIGNATURE_ECDSA_P256_SHA256,
 };
@@ -48,6 +50,21 @@ impl BootValidation {
             Self::GeneratedSha256 => "VALIDATE_GENERATED_SHA256",
             Self::Ecdsa => "VALIDATE_ECDSA_P256_SHA256",
         }
+    }
+}
+
+impl FromStr for BootValidation {
+    type Err = String;
+
+    /// nrfutil's name, in any case; the error is a sentence that lists the names.
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|method| method.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Self::name);
+                format!("unknown method; known are {}", names.join(", "))
+            })
     }
 }
 

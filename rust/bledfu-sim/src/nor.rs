@@ -37,7 +37,7 @@ use crate::power::{OpKind, Power, Random, Tear};
 const WORD: usize = 4;
 
 /// Bytes with random bits at the edge of a torn erase.
-pub(crate) const TORN_ERASE_BORDER: usize = 256;
+pub const TORN_ERASE_BORDER: usize = 256;
 
 /// How long the driver waits for a completion that never comes.
 const DEFAULT_DRIVER_TIMEOUT_NS: u64 = 500_000_000;
@@ -142,6 +142,9 @@ pub enum OpenError {
         /// The file.
         path: String,
     },
+    /// The part is too small for the device's layout.
+    #[error(transparent)]
+    Flash(#[from] NorError),
 }
 
 /// What goes wrong at one operation of one chip.
@@ -676,7 +679,7 @@ pub(crate) fn torn_program(cells: &mut [u8], wanted: &[u8], seed: u64) -> usize 
 
 /// What a cut leaves behind the part of an erase that was done: random bits at the border. Returns the number of bytes
 /// touched.
-pub(crate) fn torn_erase(cells: &mut [u8], seed: u64) -> usize {
+pub fn torn_erase(cells: &mut [u8], seed: u64) -> usize {
     let border = TORN_ERASE_BORDER.min(cells.len());
     let mut random = Random::new(seed);
     cells[..border].fill_with(|| random.byte());

@@ -9,13 +9,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
 
-use anyhow::Context;
 use bledfu_slot::{HeaderError, ImageHeader};
 use bledfu_wire::init_packet::{firmware_type, InitPacket, InitPacketError, MAX_SD_REQ};
-use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zip::result::ZipError;
@@ -511,100 +508,11 @@ pub fn write_parts(parts: &[(PartKind, Part)]) -> Result<Vec<u8>, PackageError> 
     Ok(finished.into_inner())
 }
 
-/// Options of `bledfu package`.
-#[derive(Debug, Clone, Args)]
-pub struct PackageArgs {
-    /// Image signed by imgtool.
-    #[arg(long, value_name = "APP.signed.bin")]
-    pub image: PathBuf,
-    /// Private key of the package (PEM).
-    #[arg(long, value_name = "KEY.pem")]
-    pub key: PathBuf,
-    /// Hardware version the image is for.
-    #[arg(long, value_name = "N", value_parser = parse_u32)]
-    pub hw_version: u32,
-    /// Firmware version: a device refuses one lower than its own.
-    #[arg(long, value_name = "N", value_parser = parse_u32)]
-    pub fw_version: u32,
-    /// SoftDevices the image runs on, comma-separated; 0x00 for none.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0x00", value_parser = parse_u32)]
-    pub sd_req: Vec<u32>,
-    /// How the installed image is checked at boot, in nrfutil's words.
-    #[arg(long, alias = "app-boot-validation", value_name = "METHOD", default_value = "VALIDATE_GENERATED_CRC",
-          value_parser = parse_boot_validation)]
-    pub boot_validation: BootValidation,
-    /// Marks the package for debug builds, which skip the version checks.
-    #[arg(long, alias = "debug-mode")]
-    pub debug: bool,
-    /// Packs the file even if it is no MCUboot image.
-    #[arg(long)]
-    pub force: bool,
-    /// Package to write.
-    #[arg(short, long, value_name = "APP.zip")]
-    pub output: PathBuf,
-}
-
-/// A number as the tools take it: decimal, or hexadecimal behind 0x.
-///
-/// # Errors
-/// A sentence.
-pub fn parse_u32(text: &str) -> Result<u32, String> {
-    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        // `from_str_radix` would take a sign behind the prefix.
-        Some(digits) if digits.starts_with(['+', '-']) => None,
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    };
-    parsed.ok_or_else(|| format!("{text} is not a number from 0 to 0xFFFFFFFF"))
-}
-
-fn parse_boot_validation(text: &str) -> Result<BootValidation, String> {
-    BootValidation::ALL
-        .into_iter()
-        .find(|method| method.name().eq_ignore_ascii_case(text))
-        .ok_or_else(|| {
-            let names = BootValidation::ALL.map(BootValidation::name);
-            format!("unknown method; known are {}", names.join(", "))
-        })
-}
-
-/// `bledfu package`: writes a package around an image.
-///
-/// # Errors
-/// One sentence about what could not be read, packed or written.
-pub fn cmd_package(args: &PackageArgs) -> anyhow::Result<ExitCode> {
-    let image = read_file(&args.image)?;
-    if !args.force {
-        check_is_image(&image).with_context(|| args.image.display().to_string())?;
-    }
-    let key = SigningKey::open(&args.key)?;
-    let name = args.image.file_name().unwrap_or_default().to_string_lossy();
-    let spec = PackageSpec {
-        name: name.strip_suffix(".bin").unwrap_or(&name).to_owned(),
-        hw_version: args.hw_version,
-        fw_version: args.fw_version,
-        sd_req: args.sd_req.clone(),
-        boot_validation: args.boot_validation,
-        debug: args.debug,
-    };
-    let part = spec.part(&image, &key)?;
-    let package = write_parts(&[(PartKind::Application, part.clone())])?;
-    std::fs::write(&args.output, &package)
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
-    crate::inspect::print(&format!(
-        "wrote {}: image {} bytes ({} of padding), init packet {} bytes, hardware {}, firmware version {}\n",
-        args.output.display(),
-        part.firmware.len(),
-        part.firmware.len() - image.len(),
-        part.init.len(),
-        args.hw_version,
-        args.fw_version,
-    ));
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Whether header and TLV areas are those of an image; the signature is not this package's business.
-fn check_is_image(image: &[u8]) -> Result<(), PackageError> {
+///
+/// # Errors
+/// [`PackageError::NotAnImage`] with the reason.
+pub fn check_is_image(image: &[u8]) -> Result<(), PackageError> {
     let not = |reason: String| PackageError::NotAnImage(reason);
     ImageHeader::parse(image).map_err(|error: HeaderError| not(error.to_string()))?;
     let mut flash = bledfu_slot::tlv::SliceFlash(image);
@@ -617,6 +525,7 @@ fn check_is_image(image: &[u8]) -> Result<(), PackageError> {
 mod tests {
     use super::*;
     use crate::init_packet::signed_packet;
+    use std::path::PathBuf;
 
     fn vectors() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors")
@@ -668,8 +577,7 @@ mod tests {
             let image = std::fs::read(vectors().join(case["firmware"].as_str().unwrap())).unwrap();
             let spec = PackageSpec {
                 sd_req: sd_req.iter().map(|fwid| fwid.as_u64().unwrap() as u32).collect(),
-                boot_validation: parse_boot_validation(options["app_boot_validation"].as_str().unwrap())
-                    .unwrap(),
+                boot_validation: options["app_boot_validation"].as_str().unwrap().parse().unwrap(),
                 debug: options["debug_mode"].as_bool().unwrap(),
                 ..PackageSpec::new(name, number("hw_version"), number("application_version"))
             };
@@ -812,15 +720,6 @@ mod tests {
         );
         assert!(read(vec![1; 14]).contains("of the legacy kind"));
         assert!(read(signed_packet(&[0xFF], 0, &[0; 64])).contains("is damaged"));
-    }
-
-    #[test]
-    fn numbers_are_decimal_or_hexadecimal() {
-        assert_eq!(parse_u32("52"), Ok(52));
-        assert_eq!(parse_u32("0xFFFFFFFF"), Ok(u32::MAX));
-        for bad in ["", "0x", "-1", "0x-1", "0x+1", "4294967296", "ten"] {
-            assert!(parse_u32(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

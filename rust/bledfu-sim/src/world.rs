@@ -6,32 +6,28 @@
 //!  phone ──writes──► link ──► ring ──► worker ──► flash          reset ──► boot stage ──► application ──► confirm
 //!        ◄─notifications──────────────┘  (its own time line)
 //! ```
-//! Time lines. The link has connection events. The worker is busy for as long as its flash operations and its
-//! arithmetic take; frames that arrive meanwhile wait in the ring. Both run on one clock: before the link looks
-//! at the device at time `t`, the worker is run up to `t`.
+//! Time lines. The link has connection events. The worker performs the steps of the device's own service loop
+//! (`bledfu_transfer::service`), and is busy for as long as its flash operations and its arithmetic take; frames that arrive
+//! meanwhile wait in the device's inbox, and are lost where it is full. Both run on one clock: before the link looks at the
+//! device at time `t`, the worker is run up to `t`.
 
 use std::collections::VecDeque;
 
-use bledfu_swap::{BootAction, BootReport};
+use bledfu_swap::BootReport;
+use bledfu_transfer::event::Event;
 use bledfu_transfer::ring::{Channel, Frame};
-use bledfu_transfer::secure_dfu::{Then, Transport, LAST_ANSWER_MS};
+use bledfu_transfer::secure_dfu::Transport;
+use bledfu_transfer::service::Step;
 
-use crate::device::{self, Board, Device, Service, Setup, StartError};
+use crate::device::{Board, Device, Setup, StartError};
 use crate::link::LinkParams;
 use crate::nor::NorError;
-use crate::package::Package;
-use crate::phone::secure_dfu::{Client, Phone};
-use crate::phone::smp::{self, End, SmpLink, Stage};
-use crate::phone::{DfuLink, PhoneError, Session};
+use crate::phone::{PhoneError, Session};
 use crate::power::Power;
 
+mod phone;
+
 const MS: u64 = 1_000_000;
-/// Writes the phone's stack holds before it lets its application wait.
-const PHONE_QUEUE: usize = 32;
-/// A phone that waits this long for an answer gives up.
-const PHONE_PATIENCE_NS: u64 = 60_000 * MS;
-/// Supervision, scan and connection: from a lost link to the next one.
-const RECONNECT_NS: u64 = 1_000 * MS;
 /// Sessions after which an update has failed for good.
 const MAX_SESSIONS: u32 = 100;
 
@@ -88,8 +84,19 @@ struct Write {
 
 /// A notification on its way.
 struct Notification {
-    service: Service,
+    channel: Channel,
     bytes: Vec<u8>,
+}
+
+/// What the worker does until it asks for the next step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It asks at once.
+    None,
+    /// It sleeps until this time in ns, or until something comes.
+    Until(u64),
+    /// It waits until all notifications have left, at most until this time in ns.
+    Delivered(u64),
 }
 
 /// Everything.
@@ -104,16 +111,22 @@ pub struct World {
     pub boots: Vec<Boot>,
     /// Longest time from a request's arrival to its answer, in ns.
     pub slowest_answer_ns: u64,
+    /// What the product was told since the last reset.
+    pub events: Vec<Event>,
     device: Option<Device>,
     now_ns: u64,
     next_event_ns: u64,
     connected: bool,
     worker_free_ns: u64,
-    /// When the frames in the ring arrived.
+    rest: Rest,
+    /// When the frames in the ring arrived, and how many the worker took before them.
     arrivals: VecDeque<u64>,
+    taken: u64,
+    /// When the frame arrived that the worker took last.
+    last_arrival_ns: u64,
     /// Notifications with the time they are ready.
     outbox: VecDeque<(u64, Notification)>,
-    closing: Option<(Then, u64)>,
+    /// The worker has come to the reset: nothing happens before it any more.
     reset_due: bool,
     writes: VecDeque<Write>,
     inbox: VecDeque<Notification>,
@@ -143,14 +156,17 @@ impl World {
             mishaps: Mishaps::default(),
             boots: Vec::new(),
             slowest_answer_ns: 0,
+            events: Vec::new(),
             device: None,
             now_ns: 0,
             next_event_ns: 0,
             connected: false,
             worker_free_ns: 0,
+            rest: Rest::None,
             arrivals: VecDeque::new(),
+            taken: 0,
+            last_arrival_ns: 0,
             outbox: VecDeque::new(),
-            closing: None,
             reset_due: false,
             writes: VecDeque::new(),
             inbox: VecDeque::new(),
@@ -186,6 +202,9 @@ impl World {
         self.ring_high_water = self.ring_high_water();
         self.device = None;
         self.reset_due = false;
+        self.rest = Rest::None;
+        self.taken = 0;
+        self.events.clear();
         self.board.power.set_now_ns(self.now_ns.max(self.worker_free_ns));
         loop {
             self.board.power.power_on();
@@ -236,7 +255,7 @@ impl World {
     pub fn settle(&mut self) {
         loop {
             let before = self.worker_free_ns;
-            self.run_worker(u64::MAX);
+            self.run_worker(u64::MAX - 1);
             self.now_ns = self.now_ns.max(self.worker_free_ns);
             if self.worker_free_ns == before {
                 return;
@@ -244,207 +263,102 @@ impl World {
         }
     }
 
-    /// Sends `package` with a client like `phone`'s, as often as the link breaks or the power is cut, up to the device's
-    /// reset and the boot of the new image. It is not confirmed yet.
-    ///
-    /// # Errors
-    /// [`WorldError`].
-    pub fn update(
-        &mut self,
-        package: &Package,
-        phone: Phone,
-        receipts: u16,
-        progress: &mut dyn FnMut(u32),
-    ) -> Result<Outcome, WorldError> {
-        let wanted = device::image_digest(&package.application.firmware);
-        for sessions in 1..=MAX_SESSIONS {
-            if self.device.is_none() {
-                let boot = self.power_up()?.clone();
-                if Some(boot.report.image.digest) == wanted {
-                    // Cut after the image was staged: the boot that came with the power has installed it.
-                    return Ok(Outcome {
-                        session: Session::default(),
-                        sessions: sessions - 1,
-                        boot,
-                    });
-                }
-            }
-            self.connect();
-            let session = match Client::new(self, phone, receipts).update(package, progress) {
-                Ok(session) => session,
-                Err(PhoneError::LinkLost) => {
-                    self.pass(RECONNECT_NS);
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            self.await_close()?;
-            if self.device.is_none() {
-                continue;
-            }
-            let boot = self.power_up()?.clone();
-            return Ok(Outcome {
-                session,
-                sessions,
-                boot,
-            });
-        }
-        Err(WorldError::TooManySessions)
-    }
-
-    /// Updates to `image` over SMP, with a client of these `settings`, as often as the link breaks or the power is cut, up to
-    /// where the client says that it is done.
-    ///
-    /// # Errors
-    /// [`WorldError`].
-    pub fn update_smp(
-        &mut self,
-        image: &[u8],
-        settings: smp::Settings,
-        progress: &mut dyn FnMut(u32),
-    ) -> Result<Outcome, WorldError> {
-        let wanted = device::image_digest(image);
-        let first_boot = self.boots.len();
-        let mut stage = Stage::Install;
-        let mut session = Session::default();
-        for sessions in 1..=MAX_SESSIONS {
-            if self.device.is_none() {
-                self.power_up()?;
-            }
-            self.connect();
-            let end = smp::Client::new(self, settings).run(stage, image, &mut session, progress);
-            let is_done = match end {
-                Ok(End::Done) => {
-                    self.link_lost();
-                    true
-                }
-                Ok(End::Reset(next)) => {
-                    stage = next;
-                    self.await_close()?;
-                    if self.device.is_some() {
-                        self.power_up()?;
-                    }
-                    self.pass(RECONNECT_NS);
-                    false
-                }
-                Ok(End::LastReset) => {
-                    self.await_close()?;
-                    self.power_up()?;
-                    true
-                }
-                Err(PhoneError::LinkLost) => {
-                    self.pass(RECONNECT_NS);
-                    false
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if is_done {
-                let installed = self.boots[first_boot..].iter().rfind(|boot| {
-                    boot.report.action != BootAction::None && Some(boot.report.image.digest) == wanted
-                });
-                let boot = installed.or(self.boots.last()).cloned();
-                return Ok(Outcome {
-                    session,
-                    sessions,
-                    boot: boot.ok_or(WorldError::TooManySessions)?,
-                });
-            }
-        }
-        Err(WorldError::TooManySessions)
-    }
-
     /// A phone connects, exchanges the MTU and turns notifications on.
     pub fn connect(&mut self) {
         self.link_lost();
         if let Some(device) = &mut self.device {
-            self.board.power.set_now_ns(self.now_ns.max(self.worker_free_ns));
             device.link_up(Transport::Ble);
             self.connected = true;
             self.next_event_ns = self.now_ns + self.link.interval_ns();
+            self.wake();
         }
     }
 
     /// The link is gone, whoever dropped it.
     pub fn link_lost(&mut self) {
         self.connected = false;
-        self.closing = None;
         self.writes.clear();
         self.inbox.clear();
         self.outbox.clear();
         self.arrivals.clear();
         if let Some(device) = &mut self.device {
             device.link_down();
+            self.wake();
         }
     }
 
-    fn await_close(&mut self) -> Result<(), WorldError> {
-        let patience = self.now_ns + PHONE_PATIENCE_NS;
-        while self.connected {
-            if self.now_ns > patience {
-                return Err(WorldError::LinkStaysOpen);
-            }
-            self.connection_event();
+    /// A notification has left.
+    fn has_left(&mut self) {
+        if let Rest::Delivered(_) = self.rest {
+            self.wake();
         }
-        Ok(())
     }
 
-    /// Lets time pass without a link.
-    fn pass(&mut self, ns: u64) {
-        self.now_ns += ns;
-        self.run_worker(self.now_ns);
+    /// Something came into the inbox, or left the outbox: a worker that waited for it goes on now.
+    fn wake(&mut self) {
+        let is_over = match self.rest {
+            Rest::None => false,
+            Rest::Until(_) => true,
+            Rest::Delivered(_) => self.outbox.is_empty(),
+        };
+        if is_over {
+            self.rest = Rest::None;
+            self.worker_free_ns = self.worker_free_ns.max(self.now_ns);
+        }
     }
 
     /// Runs the worker up to `until`. What it begins before that it ends, and is busy until then.
     fn run_worker(&mut self, until: u64) {
-        while let Some(device) = &mut self.device {
-            if self.worker_free_ns > until {
+        while self.worker_free_ns <= until && !self.reset_due {
+            let Some(device) = &mut self.device else {
                 return;
-            }
-            // Nothing happens before the reset any more, as on a device that waits in its reset delay.
-            if self.reset_due {
-                return;
-            }
-            let erased = device.is_behind() && {
-                self.board.power.set_now_ns(self.worker_free_ns);
-                let worked = device.idle();
-                self.worker_free_ns = self.board.power.now_ns();
-                worked
             };
-            if erased {
-                // The answer has left; the next frame waits for less than it would inside its own request.
-            } else if let Some(&arrived) = self.arrivals.front() {
-                let start = self.worker_free_ns.max(arrived);
-                if start > until {
-                    return;
+            match self.rest {
+                Rest::Until(at) if device.is_inbox_empty() => {
+                    if at > until {
+                        return;
+                    }
+                    self.worker_free_ns = self.worker_free_ns.max(at);
                 }
-                self.arrivals.pop_front();
-                self.board.power.set_now_ns(start);
-                let reaction = device.work();
-                self.worker_free_ns = self.board.power.now_ns();
-                self.slowest_answer_ns = self.slowest_answer_ns.max(self.worker_free_ns - arrived);
-                if let Some(reaction) = reaction {
-                    let service = reaction.service();
-                    let ready = self.worker_free_ns;
+                Rest::Delivered(at) if self.connected && !self.outbox.is_empty() => {
+                    if at > until {
+                        return;
+                    }
+                    self.worker_free_ns = self.worker_free_ns.max(at);
+                }
+                _ => {}
+            }
+            self.rest = Rest::None;
+            self.board.power.set_now_ns(self.worker_free_ns);
+            let mut closes = false;
+            match device.step() {
+                None | Some(Step::Hurry) => {}
+                Some(Step::Send { channel, bytes }) => {
+                    let ready = self.board.power.now_ns();
+                    self.slowest_answer_ns = self.slowest_answer_ns.max(ready - self.last_arrival_ns);
                     // An answer of Secure DFU fits the smallest MTU.
-                    for bytes in reaction.bytes().unwrap_or_default().chunks(self.link.payload()) {
+                    for bytes in bytes.chunks(self.link.payload()) {
                         let bytes = bytes.to_vec();
-                        self.outbox.push_back((ready, Notification { service, bytes }));
-                    }
-                    if reaction.then() != Then::Continue {
-                        self.closing = Some((reaction.then(), self.worker_free_ns));
-                        self.reset_due = reaction.then() == Then::Reset;
+                        self.outbox.push_back((ready, Notification { channel, bytes }));
                     }
                 }
-            } else {
-                self.board.power.set_now_ns(self.worker_free_ns);
-                let worked = device.idle();
-                self.worker_free_ns = self.board.power.now_ns();
-                if !worked {
-                    return;
-                }
+                Some(Step::Answer { .. }) => unreachable!("nobody sends datagrams here"),
+                Some(Step::Tell(event)) => self.events.push(event),
+                Some(Step::Deliver { until_ms }) => self.rest = Rest::Delivered(until_ms.saturating_mul(MS)),
+                Some(Step::Wait { until_ms }) => self.rest = Rest::Until(until_ms.saturating_mul(MS)),
+                Some(Step::Disconnect) => closes = true,
+                Some(Step::Reset) => self.reset_due = true,
+            }
+            self.worker_free_ns = self.board.power.now_ns();
+            while self.taken < device.frames_taken() {
+                self.taken += 1;
+                self.last_arrival_ns = self.arrivals.pop_front().unwrap_or(self.last_arrival_ns);
             }
             if self.board.power.is_off() {
                 self.device = None;
+                closes = true;
+            }
+            if closes {
                 self.link_lost();
             }
         }
@@ -473,9 +387,7 @@ impl World {
             if let Some((_, notification)) = down.then(|| self.outbox.pop_front()).flatten() {
                 down_packet = LinkParams::packet(notification.bytes.len());
                 self.inbox.push_back(notification);
-                if let Some((_, since)) = &mut self.closing {
-                    *since = self.now_ns;
-                }
+                self.has_left();
             }
             if up {
                 self.send_fragment(down_packet);
@@ -486,13 +398,12 @@ impl World {
                 return;
             }
         }
-        self.close_if_due();
         self.now_ns = self.now_ns.max(self.next_event_ns - 1);
     }
 
     /// One link layer packet of the phone, answered by one of `down_packet` bytes.
     fn send_fragment(&mut self, down_packet: usize) {
-        let (Some(write), Some(device)) = (self.writes.front_mut(), &mut self.device) else {
+        let Some(write) = self.writes.front_mut() else {
             return;
         };
         self.now_ns += LinkParams::exchange_ns(LinkParams::packet(write.bytes.len()), down_packet);
@@ -500,17 +411,27 @@ impl World {
         if write.fragments_left > 0 {
             return;
         }
+        // What the device did before the write came.
+        self.run_worker(self.now_ns);
+        let (Some(write), Some(device)) = (self.writes.front(), &mut self.device) else {
+            return;
+        };
         let frame = Frame {
             channel: write.channel,
             bytes: &write.bytes,
         };
-        match device.receive(frame) {
+        self.board.power.set_now_ns(self.now_ns);
+        let received = device.receive(frame);
+        self.wake();
+        let Some(write) = self.writes.pop_front() else {
+            return;
+        };
+        match received {
             Ok(()) => {
                 self.arrivals.push_back(self.now_ns);
                 if write.channel != Channel::Control {
                     self.image_bytes_sent += write.bytes.len() as u64;
                 }
-                self.writes.pop_front();
                 if self
                     .mishaps
                     .drop_link_at
@@ -522,132 +443,8 @@ impl World {
                     self.link_lost();
                 }
             }
-            Err(error) => {
-                log::error!("a write is lost: {error:?}");
-                if write.channel != Channel::Smp {
-                    device.lose();
-                }
-                self.writes.pop_front();
-            }
+            Err(error) => log::error!("a write is lost: {error}"),
         }
-    }
-
-    /// The last answer is delivered first, then the link is closed.
-    fn close_if_due(&mut self) {
-        let Some((then, since)) = self.closing else {
-            return;
-        };
-        let delay = if then == Then::Reset {
-            LAST_ANSWER_MS * MS
-        } else {
-            0
-        };
-        if self.outbox.is_empty() && self.now_ns >= since + delay {
-            self.link_lost();
-        }
-    }
-}
-
-impl DfuLink for World {
-    fn payload(&self) -> usize {
-        self.link.payload()
-    }
-
-    fn control(&mut self, request: &[u8]) -> Result<(), PhoneError> {
-        self.enqueue(Channel::Control, request)
-    }
-
-    fn packet(&mut self, bytes: &[u8]) -> Result<(), PhoneError> {
-        self.enqueue(Channel::Packet, bytes)
-    }
-
-    fn notification(&mut self) -> Result<Vec<u8>, PhoneError> {
-        let patience = self.now_ns + PHONE_PATIENCE_NS;
-        loop {
-            if let Some(bytes) = self.take_notification(Service::SecureDfu) {
-                return Ok(bytes);
-            }
-            if !self.connected {
-                return Err(PhoneError::LinkLost);
-            }
-            if self.now_ns > patience {
-                return Err(PhoneError::NoAnswer(0));
-            }
-            self.connection_event();
-        }
-    }
-
-    fn wait_ms(&mut self, ms: u64) -> Result<(), PhoneError> {
-        let until = self.now_ns + ms * MS;
-        while self.connected && self.now_ns < until {
-            self.connection_event();
-        }
-        if self.connected {
-            Ok(())
-        } else {
-            Err(PhoneError::LinkLost)
-        }
-    }
-
-    fn now_ns(&self) -> u64 {
-        self.now_ns
-    }
-}
-
-impl SmpLink for World {
-    fn payload(&self) -> usize {
-        self.link.payload()
-    }
-
-    fn write_smp(&mut self, fragment: &[u8]) -> Result<(), PhoneError> {
-        self.enqueue(Channel::Smp, fragment)
-    }
-
-    fn smp_notification(&mut self, patience_ms: u64) -> Result<Vec<u8>, PhoneError> {
-        let patience = self.now_ns + patience_ms * MS;
-        loop {
-            if let Some(bytes) = self.take_notification(Service::Smp) {
-                return Ok(bytes);
-            }
-            if !self.connected {
-                return Err(PhoneError::LinkLost);
-            }
-            if self.now_ns > patience {
-                return Err(PhoneError::Silent("a request"));
-            }
-            self.connection_event();
-        }
-    }
-
-    fn pause_ms(&mut self, ms: u64) -> Result<(), PhoneError> {
-        self.wait_ms(ms)
-    }
-
-    fn time_ns(&self) -> u64 {
-        self.now_ns
-    }
-}
-
-impl World {
-    fn take_notification(&mut self, service: Service) -> Option<Vec<u8>> {
-        let at = self.inbox.iter().position(|found| found.service == service)?;
-        self.inbox.remove(at).map(|found| found.bytes)
-    }
-
-    fn enqueue(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), PhoneError> {
-        while self.connected && self.writes.len() >= PHONE_QUEUE {
-            self.connection_event();
-        }
-        if !self.connected {
-            return Err(PhoneError::LinkLost);
-        }
-        let fragments_left = LinkParams::fragments(bytes.len());
-        self.writes.push_back(Write {
-            channel,
-            bytes: bytes.to_vec(),
-            fragments_left,
-        });
-        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature, SignatureCheck, 
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Transport;
+use bledfu_transfer::service::Step;
 use bledfu_wire::init_packet::InitPacket;
 use bledfu_wire::secure_dfu::ResultCode;
 
@@ -122,10 +123,13 @@ fn exchange(device: &mut Device, channel: Channel, bytes: &[u8]) -> Vec<Vec<u8>>
     let mut notified = Vec::new();
     for bytes in bytes.chunks(244) {
         device.receive(Frame { channel, bytes }).unwrap();
-        while let Some(reaction) = device.work() {
-            notified.extend(reaction.bytes());
+        loop {
+            match device.step() {
+                Some(Step::Send { bytes, .. }) => notified.push(bytes.to_vec()),
+                Some(Step::Wait { .. }) => break,
+                _ => {}
+            }
         }
-        while device.idle() {}
     }
     notified
 }

@@ -42,19 +42,19 @@ const PITFALLS: &[Pitfall] = &[
         1,
         "the receive buffer is reused before the flash has read it",
         "The worker copies bytes out of the ring into the writer's one page; the page goes to a flash call that blocks and is compared with what reads back before it is filled again. There is no completion callback that could be missed.",
-        &["case_66_a_lost_completion_or_a_single_failure_is_made_good"],
+        &["a_lost_completion_or_a_single_failure_is_made_good"],
     ),
     pitfall(
         2,
         "the CRC is computed after the buffer was handed on",
         "CRC and page are fed from the same borrowed bytes, which nobody else can change while they are borrowed.",
-        &["case_66_a_write_that_fails_is_answered_with_failure_and_the_object_can_be_sent_again"],
+        &["a_write_that_fails_is_answered_with_failure_and_the_object_can_be_sent_again"],
     ),
     pitfall(
         3,
         "packets that arrive during an erase are lost",
         "The ring holds a whole object and the request behind it, and Create is answered when the erase is done.",
-        &["case_65_a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
+        &["a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
     ),
     pitfall(
         4,
@@ -79,34 +79,34 @@ const PITFALLS: &[Pitfall] = &[
         "an interrupted update is restarted without resetting the write position",
         "Create of a command object resets everything in RAM, an accepted init packet the journal; the writer checks every write against image and slot.",
         &[
-            "case_29_a_new_command_object_forgets_the_image",
-            "case_82_another_init_packet_after_half_a_transfer_starts_a_new_one",
+            "a_new_command_object_forgets_the_image",
+            "another_init_packet_after_half_a_transfer_starts_a_new_one",
         ],
     ),
     pitfall(
         8,
         "NOR flash is programmed again without an erase",
         "Create always leads to sectors that read blank, and sectors used since the last executed object are erased even if they do; the simulated flash refuses any bit from 0 to 1.",
-        &["case_62_create_again_restarts_the_object_on_erased_flash"],
+        &["create_again_restarts_the_object_on_erased_flash"],
     ),
     pitfall(
         9,
         "Create was answered, the link broke, and Execute is refused on resume",
         "A lost link forgets the open object; Execute at an object boundary succeeds and changes nothing.",
-        &["case_77_a_link_lost_right_after_create_leaves_no_object_behind"],
+        &["a_link_lost_right_after_create_leaves_no_object_behind"],
     ),
     pitfall(
         10,
         "a stale receipt arrives between a request and its answer after a reconnect",
         "Receipts are off at every connection, the ring is cleared with the link, and all answers come from one worker in the order of the frames.",
-        &["case_74_a_new_connection_starts_without_receipts"],
+        &["a_new_connection_starts_without_receipts"],
     ),
     pitfall(
         11,
         "a receipt says offset 0",
         "A receipt is the same message as the answer to Checksum, made from the same state, whatever became of the packet.",
         &[
-            "case_72_receipts_are_for_the_init_packet_too_and_count_dropped_packets",
+            "receipts_are_for_the_init_packet_too_and_count_dropped_packets",
             "a_receipt_tells_the_true_offset_even_when_the_flash_has_failed",
         ],
     ),
@@ -114,21 +114,21 @@ const PITFALLS: &[Pitfall] = &[
         12,
         "the receipt for the packet that ends the object is missing",
         "Receipts count packets and know nothing of objects' ends. (That a full notification queue is tried again is the transport's duty.)",
-        &["case_69_the_receipt_that_is_due_with_the_last_packet_of_the_object_is_sent"],
+        &["the_receipt_that_is_due_with_the_last_packet_of_the_object_is_sent"],
     ),
     pitfall(
         13,
         "the last answer is lost because the link is closed too early",
         "The target asks for the reset together with its answer; whoever runs it delivers the answer, waits LAST_ANSWER_MS, and closes the link then.",
-        &["case_61_the_link_is_closed_after_the_last_answer_was_delivered_and_not_before"],
+        &["the_link_is_closed_after_the_last_answer_was_delivered_and_not_before"],
     ),
     pitfall(
         14,
         "the device resets without closing the link",
         "There is no way from the target to a reset but Then::Reset, whose first half is to close the link.",
         &[
-            "case_61_the_link_is_closed_after_the_last_answer_was_delivered_and_not_before",
-            "case_83_abort_closes_the_link_within_a_second",
+            "the_link_is_closed_after_the_last_answer_was_delivered_and_not_before",
+            "abort_closes_the_link_within_a_second",
         ],
     ),
     pitfall(
@@ -147,30 +147,30 @@ const PITFALLS: &[Pitfall] = &[
         17,
         "the packet characteristic is shorter than the MTU allows",
         "A frame may have every length ATT allows, 512 bytes; a longer one is refused by name.",
-        &["case_15_packets_of_every_usual_mtu_are_taken"],
+        &["packets_of_every_usual_mtu_are_taken"],
     ),
     pitfall(
         18,
         "Checksum says 0 although data was sent",
         "One field says what Checksum, Execute and packets are about; Select and Create set it.",
         &[
-            "case_10_11_select_of_an_unknown_type_is_an_invalid_object_and_selects_nothing",
-            "case_56_57_58_59_the_first_object_from_create_to_execute",
+            "select_of_an_unknown_type_is_an_invalid_object_and_selects_nothing",
+            "the_first_object_from_create_to_execute",
         ],
     ),
     pitfall(
         19,
         "the QSPI driver cannot read its source from internal flash",
         "Slot pages and trailer fields are programmed out of aligned buffers in RAM; the simulated flash refuses a source that is not word-aligned.",
-        &["case_61_the_last_execute_of_an_image_marks_it_and_the_device_resets_after_the_answer"],
+        &["the_last_execute_of_an_image_marks_it_and_the_device_resets_after_the_answer"],
     ),
     pitfall(
         20,
         "packets are no multiple of the flash's write size",
         "Pages are put together from the stream of bytes; only the last page of an image is filled up.",
         &[
-            "case_15_packets_of_every_usual_mtu_are_taken",
-            "case_16_packets_of_one_byte_are_taken",
+            "packets_of_every_usual_mtu_are_taken",
+            "packets_of_one_byte_are_taken",
         ],
     ),
     pitfall(
@@ -184,7 +184,7 @@ const PITFALLS: &[Pitfall] = &[
         "a transfer is resumed with another image",
         "Progress in the journal carries the CRC-32 of its init packet, what it claims is hashed again in the slot, and the init packet names the SHA-256 of the image.",
         &[
-            "case_82_another_init_packet_after_a_reset_starts_a_new_one",
+            "another_init_packet_after_a_reset_starts_a_new_one",
             "progress_is_not_believed_when_the_slot_does_not_hold_it",
         ],
     ),
@@ -192,7 +192,7 @@ const PITFALLS: &[Pitfall] = &[
         23,
         "the init packet comes in one burst and is dropped",
         "It goes through the same ring as data, which holds it eight times.",
-        &["case_31_the_longest_command_in_one_burst_of_packets_of_20_bytes"],
+        &["the_longest_command_in_one_burst_of_packets_of_20_bytes"],
     ),
     pitfall(
         24,
@@ -205,15 +205,15 @@ const PITFALLS: &[Pitfall] = &[
         "the same version is refused",
         "An equal firmware version is accepted, as the reference does; a lower one is refused by name (0B 05).",
         &[
-            "case_44_an_older_firmware_is_refused_and_the_same_is_not",
-            "the_same_package_twice_is_fine",
+            "an_older_firmware_is_refused_and_the_same_is_not",
+            "the_same_package_twice_is_fine_and_is_installed_once",
         ],
     ),
     pitfall(
         26,
         "an answer leaves before the response to the write it answers",
         "The Bluetooth thread can only put a frame into the ring, which returns no answer; answers come from the worker.",
-        &["case_65_a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
+        &["a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
     ),
     pitfall(
         27,
@@ -318,8 +318,14 @@ fn no_request_erases_more_than_its_object_and_the_trailer() {
     assert_eq!(erases(&mut peer, &create_data(904), "60 01 01"), 1);
     peer.data(&image[OBJECT..]);
     assert!(erases(&mut peer, "04", "60 04 01") <= 1);
-    // One step of idle work with a link is one erase.
-    assert!(!peer.device().idle(), "a staged update is left alone");
+    assert_eq!(peer.then, Then::Reset);
+    let before = peer.board.external.stats();
+    peer.idle();
+    assert_eq!(
+        (peer.board.external.stats() - before).erases(),
+        0,
+        "a staged update is left alone"
+    );
 }
 
 #[test]
@@ -331,17 +337,15 @@ fn work_is_no_silence_and_silence_ends_the_link_only() {
     });
     peer.dirty_slot();
     assert_eq!(peer.send_init(&init_for(image)), "60 04 01");
-    let pass = |peer: &Peer, ms: u64| peer.board.power.advance_ns(ms * 1_000_000);
-    pass(&peer, INACTIVITY_MS - 5_000);
+    assert_eq!(peer.wait(INACTIVITY_MS - 5_000), Then::Continue);
     peer.object(image, 0, OBJECT);
-    assert_eq!(peer.device().tick(), Then::Continue, "a request was in work");
-    pass(&peer, INACTIVITY_MS - 5_000);
+    assert_eq!(peer.wait(0), Then::Continue, "a request was in work");
+    assert_eq!(peer.wait(INACTIVITY_MS - 5_000), Then::Continue);
     peer.ask("04", "60 04 01");
-    assert_eq!(peer.device().tick(), Then::Continue);
-    pass(&peer, INACTIVITY_MS);
-    assert_eq!(peer.device().tick(), Then::Disconnect);
+    assert_eq!(peer.wait(0), Then::Continue);
+    assert_eq!(peer.wait(INACTIVITY_MS), Then::Disconnect);
     peer.reconnect();
-    assert_eq!(peer.device().tick(), Then::Continue);
+    assert_eq!(peer.wait(0), Then::Continue);
     peer.ask("06 02", &selected(4096, &image[..OBJECT]));
     assert_eq!(peer.client(Phone::Ios, 0, &update_package()), Ok(()));
     peer.install_and_confirm(image);
@@ -396,9 +400,57 @@ fn a_bit_that_fails_in_flash_is_found_before_the_object_is_executed() {
 }
 
 #[test]
-fn the_same_package_twice_is_fine() {
+fn the_same_package_twice_is_fine_and_is_installed_once() {
     let mut peer = Peer::new();
-    for _ in 0..3 {
+    peer.update_and_confirm();
+    for phone in [Phone::Android, Phone::Ios, Phone::Nrfutil] {
+        let (writes, boots) = (peer.board.internal.stats(), peer.board.primary.contents());
+        peer.reconnect();
+        assert_eq!(peer.client(phone, 0, &update_package()), Ok(()));
+        peer.assert_ran_already(update_image());
+        assert_eq!((peer.board.internal.stats() - writes).erases(), 0);
+        assert!(peer.board.primary.contents() == boots);
+    }
+    peer.update_and_confirm();
+}
+
+#[test]
+fn a_phone_that_missed_the_last_answer_is_told_that_all_is_done_before_and_after_the_reset() {
+    let (init, image) = (init_for(update_image()), update_image());
+    for phone in [Phone::Android, Phone::Ios, Phone::Nrfutil] {
+        let mut peer = Peer::new();
+        assert_eq!(peer.transfer(&init, image), "60 04 01");
+        // The link broke under the answer, and the device has not reset yet.
+        peer.reconnect();
+        assert_eq!(peer.client(phone, 0, &update_package()), Ok(()), "staged");
+        assert_eq!(peer.then, Then::Reset);
+        peer.assert_pending(true);
+        // Now it has: the image is on trial, and then confirmed.
+        assert_eq!(peer.reboot().image.header.version, version(2));
+        for confirmed in [false, true] {
+            if confirmed {
+                peer.device().confirm().unwrap();
+            }
+            let kept = peer.board.secondary.contents();
+            peer.reconnect();
+            assert_eq!(peer.client(phone, 12, &update_package()), Ok(()), "{confirmed}");
+            peer.assert_ran_already(image);
+            if !confirmed {
+                assert!(peer.board.secondary.contents() == kept, "the way back stays");
+            }
+        }
+        assert_eq!(peer.reboot().image.header.version, version(2));
         peer.update_and_confirm();
     }
+}
+
+#[test]
+fn another_package_of_the_running_version_is_installed() {
+    let mut peer = Peer::new();
+    peer.update_and_confirm();
+    let mut other = update_spec();
+    other.payload[100] ^= 1;
+    let image = other.build();
+    assert_eq!(peer.transfer(&init_for(&image), &image), "60 04 01");
+    peer.install_and_confirm(&image);
 }

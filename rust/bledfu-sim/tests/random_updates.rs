@@ -85,6 +85,11 @@ impl WildClient<'_> {
         self.world.control(request.encode().as_bytes())?;
         let bytes = self.world.notification()?;
         let reply = Reply::decode(&bytes).expect("every answer is well-formed");
+        assert_eq!(
+            reply.encode().as_bytes(),
+            bytes,
+            "every answer has its exact length"
+        );
         assert_eq!(reply.opcode(), request.opcode(), "every answer is to the request");
         Ok(reply)
     }

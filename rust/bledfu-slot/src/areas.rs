@@ -181,7 +181,7 @@ impl NorFlash for NoFlash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Nor, Power, SECTOR};
+    use bledfu_testkit::{Nor, Power, SECTOR};
 
     const SIZE: u32 = 8 * SECTOR as u32;
 

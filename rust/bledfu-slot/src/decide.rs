@@ -297,7 +297,7 @@ mod tests {
             copy_done: Flag::Set,
             ..PENDING
         };
-        assert_eq!(decide(&ERASED, &marked), SwapType::Test); // case 55
+        assert_eq!(decide(&ERASED, &marked), SwapType::Test); // mcuboot case 55
         assert_eq!(decide_by_offset(&ERASED, &marked), SwapType::Revert);
         let confirmed = Trailer {
             image_ok: Flag::Set,
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn erased_trailers_ask_for_nothing() {
-        assert_eq!(decide(&ERASED, &ERASED), SwapType::None); // case 51
+        assert_eq!(decide(&ERASED, &ERASED), SwapType::None); // mcuboot case 51
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
                 }
             ),
             SwapType::None
-        ); // case 52, 66
+        ); // mcuboot case 52, 66
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
                 }
             ),
             SwapType::Permanent
-        ); // case 53
+        ); // mcuboot case 53
     }
 
     #[test]
@@ -357,14 +357,14 @@ mod tests {
                 }
             ),
             SwapType::None
-        ); // case 54
+        ); // mcuboot case 54
     }
 
     #[test]
     fn copy_done_of_the_secondary_does_not_matter() {
         for copy_done in [Flag::Set, Flag::Bad, Flag::Unset] {
             assert_eq!(decide(&ERASED, &Trailer { copy_done, ..PENDING }), SwapType::Test);
-            // case 55
+            // mcuboot case 55
         }
     }
 
@@ -372,18 +372,18 @@ mod tests {
     fn swap_info_does_not_matter() {
         for swap_info in [0xFF, 0x02, 0x03, 0x04, 0x00] {
             assert_eq!(decide(&ERASED, &Trailer { swap_info, ..PENDING }), SwapType::Test);
-            // cases 56, 57
+            // mcuboot cases 56, 57
         }
     }
 
     #[test]
     fn a_factory_image_with_a_magic_asks_for_nothing() {
-        assert_eq!(decide(&PENDING, &ERASED), SwapType::None); // case 58
+        assert_eq!(decide(&PENDING, &ERASED), SwapType::None); // mcuboot case 58
     }
 
     #[test]
     fn an_unconfirmed_swapped_image_is_reverted() {
-        assert_eq!(decide(&REVERT_DUE, &ERASED), SwapType::Revert); // case 59
+        assert_eq!(decide(&REVERT_DUE, &ERASED), SwapType::Revert); // mcuboot case 59
     }
 
     #[test]
@@ -397,7 +397,7 @@ mod tests {
                 &ERASED
             ),
             SwapType::None
-        ); // case 60
+        ); // mcuboot case 60
     }
 
     #[test]
@@ -411,7 +411,7 @@ mod tests {
                 &ERASED
             ),
             SwapType::None
-        ); // case 61
+        ); // mcuboot case 61
         assert_eq!(
             decide(
                 &Trailer {
@@ -426,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_pending_secondary_goes_before_a_due_revert() {
-        assert_eq!(decide(&REVERT_DUE, &PENDING), SwapType::Test); // case 62
+        assert_eq!(decide(&REVERT_DUE, &PENDING), SwapType::Test); // mcuboot case 62
     }
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
                 &PENDING
             ),
             SwapType::Test
-        ); // case 63
+        ); // mcuboot case 63
     }
 
     #[test]
@@ -454,7 +454,7 @@ mod tests {
                 }
             ),
             SwapType::Revert
-        ); // case 64
+        ); // mcuboot case 64
         assert_eq!(
             decide(
                 &REVERT_DUE,
@@ -482,7 +482,7 @@ mod tests {
     }
 
     use crate::areas::NoFlash;
-    use crate::common::{Image, Key, Nor, Power, SECTOR};
+    use bledfu_testkit::{Image, Key, Nor, Power, SECTOR};
     use crate::trailer::{
         self, write_copy_done, write_image_ok, write_magic, write_swap_info, write_swap_size,
     };

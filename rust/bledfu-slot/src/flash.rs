@@ -103,7 +103,7 @@ pub fn program_padded<F: NorFlash>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Nor, Power};
+    use bledfu_testkit::{Nor, Power};
 
     #[test]
     fn reads_any_range_into_any_memory() {

@@ -317,7 +317,7 @@ impl<F: NorFlash> embedded_storage_async::nor_flash::NorFlash for Blocking<'_, F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Nor, Power, Tear};
+    use bledfu_testkit::{Nor, Power, Tear};
     use std::vec::Vec;
 
     fn flash() -> Nor<4> {

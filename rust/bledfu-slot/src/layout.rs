@@ -779,8 +779,8 @@ mod tests {
         };
         let t = scratch(0x1000, 4).unwrap().spare_trailer().unwrap();
         assert_eq!(t.trailer_size(), 3 * 4 + 4 * 8 + 16);
-        assert_eq!(scratch(0x1000, 8).map(|_| ()), Err(LayoutError::ScratchUnits)); // case 82
-        assert_eq!(scratch(0x800, 4).map(|_| ()), Err(LayoutError::ScratchUnits)); // case 81
+        assert_eq!(scratch(0x1000, 8).map(|_| ()), Err(LayoutError::ScratchUnits)); // mcuboot case 82
+        assert_eq!(scratch(0x800, 4).map(|_| ()), Err(LayoutError::ScratchUnits)); // mcuboot case 81
         assert_eq!(scratch(0, 4).map(|_| ()), Err(LayoutError::ScratchUnits));
         let large = Geometry {
             sector_size: 0x10000,
@@ -790,7 +790,7 @@ mod tests {
         let small = geometry(0x40000, 4);
         let pair =
             |spare| Layout::with_spare(Algorithm::SwapScratch, small, large, Some(spare), 8, 128).map(|_| ());
-        assert_eq!(pair(geometry(0x1000, 4)), Err(LayoutError::ScratchUnits)); // case 75
+        assert_eq!(pair(geometry(0x1000, 4)), Err(LayoutError::ScratchUnits)); // mcuboot case 75
         assert_eq!(pair(geometry(0x10000, 4)), Ok(()));
     }
 
@@ -889,12 +889,12 @@ mod tests {
         };
         let pair = |algorithm, p, s, m| Layout::new(algorithm, p, s, 8, m).map(|_| ());
         use Algorithm::{Overwrite, SwapMove};
-        assert_eq!(pair(SwapMove, g, large, 128), Err(LayoutError::SectorSizesDiffer)); // case 75
+        assert_eq!(pair(SwapMove, g, large, 128), Err(LayoutError::SectorSizesDiffer)); // mcuboot case 75
         assert_eq!(pair(Overwrite, g, large, 128), Ok(()));
         assert_eq!(
             pair(SwapMove, geometry(0x12000, 4), g, 128),
             Err(LayoutError::SectorCountsDiffer)
-        ); // case 76
+        ); // mcuboot case 76
         assert_eq!(
             pair(SwapMove, g, geometry(0x11000, 4), 128),
             Err(LayoutError::SectorCountsDiffer)
@@ -906,7 +906,7 @@ mod tests {
             pair(SwapOffset, geometry(0x11000, 4), g, 128),
             Err(LayoutError::SectorCountsDiffer)
         );
-        assert_eq!(pair(SwapMove, g, g, 15), Err(LayoutError::TooManySectors)); // case 77
+        assert_eq!(pair(SwapMove, g, g, 15), Err(LayoutError::TooManySectors)); // mcuboot case 77
         assert_eq!(pair(SwapMove, g, g, 16), Ok(()));
         assert_eq!(pair(SwapMove, g, g, 1 << 30), Err(LayoutError::TooSmall));
         assert_eq!(

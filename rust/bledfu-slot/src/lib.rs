@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! Every byte bledfu keeps in flash, and the only crate that knows their places.
 //!
 //! | Module | Owns |
@@ -34,10 +38,6 @@
 
 #[cfg(test)]
 extern crate std;
-
-#[cfg(test)]
-#[path = "../tests/common/mod.rs"]
-mod common;
 
 pub mod areas;
 pub mod crc32;

@@ -264,9 +264,9 @@ fn asks<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Nor, Power, SECTOR};
     use crate::trailer::{write_copy_done, write_magic};
     use crate::Geometry;
+    use bledfu_testkit::{Nor, Power, SECTOR};
 
     const RECORD: Record = Record {
         source: Place::Second,

@@ -470,8 +470,8 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{Image, Key, Nor, Power, Tear, SECTOR};
     use crate::{Geometry, ImagePolicy, PublicKey, SoftCrypto};
+    use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 
     const SLOT: u32 = 0x10000;
 
@@ -536,7 +536,7 @@ mod tests {
     fn magics_of_larger_alignments_name_the_alignment() {
         assert_eq!(magic_bytes(16)[..4], [0x10, 0x00, 0x2D, 0xE1]);
         assert_eq!(magic_bytes(32)[..4], [0x20, 0x00, 0x2D, 0xE1]);
-        assert_eq!(Magic::parse(&magic_bytes(16), 8), Magic::Bad); // case 66
+        assert_eq!(Magic::parse(&magic_bytes(16), 8), Magic::Bad); // mcuboot case 66
         assert_eq!(Magic::parse(&magic_bytes(32), 32), Magic::Good);
         assert_eq!(Magic::parse(&[0xFF; 16], 32), Magic::Unset);
     }
@@ -583,7 +583,7 @@ mod tests {
         fields_keep_their_places::<16>(16);
         fields_keep_their_places::<4>(32);
         fields_keep_their_places::<16>(32);
-        fields_keep_their_places::<32>(32); // case 112
+        fields_keep_their_places::<32>(32); // mcuboot case 112
     }
 
     #[test]
@@ -593,7 +593,7 @@ mod tests {
         request_test(&mut flash, &slot).unwrap();
         let before = flash.bytes.clone();
         request_permanent(&mut flash, &slot).unwrap();
-        assert_eq!(flash.bytes, before); // case 72
+        assert_eq!(flash.bytes, before); // mcuboot case 72
     }
 
     #[test]
@@ -602,7 +602,7 @@ mod tests {
         let slot = verified(&mut flash, layout);
         flash.load(0xFFF0, &[0x76]);
         let before = flash.bytes.clone();
-        assert_eq!(request_test(&mut flash, &slot), Err(TrailerError::BadMagic)); // case 52
+        assert_eq!(request_test(&mut flash, &slot), Err(TrailerError::BadMagic)); // mcuboot case 52
         assert_eq!(flash.bytes, before);
         erase_trailer(&mut flash, &layout.secondary_trailer()).unwrap();
         assert_eq!(request_test(&mut flash, &slot), Ok(()));
@@ -617,14 +617,14 @@ mod tests {
         flash.power.on();
         let trailer = Trailer::read(&mut flash, &layout.secondary_trailer()).unwrap();
         assert_eq!((trailer.magic, trailer.image_ok), (Magic::Good, Flag::Unset));
-        // case 74
+        // mcuboot case 74
     }
 
     #[test]
     fn an_image_that_was_never_swapped_in_needs_no_confirmation() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
         confirm(&mut flash, &layout).unwrap();
-        assert!(is_erased(&flash.bytes)); // case 73
+        assert!(is_erased(&flash.bytes)); // mcuboot case 73
         assert!(Trailer::read(&mut flash, &layout.primary_trailer())
             .unwrap()
             .is_confirmed(&layout));
@@ -745,9 +745,9 @@ mod tests {
         let mut flash = flash::<8>();
         flash.bytes.fill(0);
         flash.power.record();
-        erase_trailer(&mut flash, &layout).unwrap(); // case 79
+        erase_trailer(&mut flash, &layout).unwrap(); // mcuboot case 79
         assert!(is_erased(&flash.bytes[0xE000..]) && flash.bytes[..0xE000].iter().all(|byte| *byte == 0));
-        use crate::common::Op;
+        use bledfu_testkit::Op;
         assert_eq!(
             flash.power.recorded(),
             [15, 14].map(|sector| Op::Erase { chip: 's', sector })

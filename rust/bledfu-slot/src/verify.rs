@@ -831,8 +831,8 @@ impl Slot<Verified> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{der_integer as der, der_signature, sha256, Image, Key, Random};
     use crate::tlv::SliceFlash;
+    use bledfu_testkit::{der_integer as der, der_signature, sha256, Image, Key, Random};
     use std::vec::Vec;
 
     const KEY: Key = Key(1);
@@ -954,35 +954,35 @@ mod tests {
         assert_eq!(
             refused(&patched(0, 0x3C)),
             VerifyError::Header(HeaderError::BadMagic)
-        ); // case 3
-        assert_eq!(refused(&[]), VerifyError::Header(HeaderError::Erased)); // case 4
+        ); // mcuboot case 3
+        assert_eq!(refused(&[]), VerifyError::Header(HeaderError::Erased)); // mcuboot case 4
         assert_eq!(
             refused(&patched(3, 0x97)),
             VerifyError::Header(HeaderError::BadMagic)
-        ); // case 5
+        ); // mcuboot case 5
         let mut bytes = good();
         bytes[12..16].copy_from_slice(&0xFFFF_FFF0u32.to_le_bytes());
-        assert_eq!(refused(&bytes), VerifyError::Header(HeaderError::Overflow)); // case 6
+        assert_eq!(refused(&bytes), VerifyError::Header(HeaderError::Overflow)); // mcuboot case 6
         bytes[12..16].copy_from_slice(&0xFFFF_0000u32.to_le_bytes());
         bytes[8..10].copy_from_slice(&[0xFF; 2]);
-        assert!(check(&bytes).is_err()); // case 7
+        assert!(check(&bytes).is_err()); // mcuboot case 7
         for (sum, reason) in [
             (SLOT, VerifyError::Header(HeaderError::TooLarge)),
             (SLOT - 1, VerifyError::Tlv(TlvError::AreaTooLarge)),
         ] {
             let mut bytes = good();
             bytes[12..16].copy_from_slice(&(sum - 0x200 - 12).to_le_bytes());
-            assert_eq!(refused(&bytes), reason); // case 8
+            assert_eq!(refused(&bytes), reason); // mcuboot case 8
         }
         let mut bytes = good();
         bytes[12..16].fill(0);
-        assert!(check(&bytes).is_err()); // case 9
+        assert!(check(&bytes).is_err()); // mcuboot case 9
         assert!(check(&Image::bare(0x200, 0, 1).sign(KEY).bytes()).is_ok());
         for size in [0u16, 31] {
             let mut bytes = good();
             bytes[8..10].copy_from_slice(&size.to_le_bytes());
             assert_eq!(refused(&bytes), VerifyError::Header(HeaderError::HeaderTooSmall));
-            // case 10
+            // mcuboot case 10
         }
     }
 
@@ -991,9 +991,9 @@ mod tests {
         let reason = VerifyError::Tlv(TlvError::ProtectedArea);
         let mut bytes = Image::bare(0x200, 3000, 1).sign(KEY).bytes();
         bytes[10] = 12;
-        assert_eq!(refused(&bytes), reason); // case 11
-        assert_eq!(refused(&patched(10, 0)), VerifyError::Tlv(TlvError::InfoMagic)); // case 12
-        assert_eq!(refused(&patched(10, 13)), reason); // case 13
+        assert_eq!(refused(&bytes), reason); // mcuboot case 11
+        assert_eq!(refused(&patched(10, 0)), VerifyError::Tlv(TlvError::InfoMagic)); // mcuboot case 12
+        assert_eq!(refused(&patched(10, 13)), reason); // mcuboot case 13
         assert_eq!(refused(&patched(0x200 + 3000 + 2, 8)), reason);
         let mut bytes = good();
         bytes[10] = 3;
@@ -1006,16 +1006,16 @@ mod tests {
         let of = |flags| check(&image().flags(flags).sign(KEY).bytes()).err();
         for flags in [0x04, 0x08, 0x0C] {
             assert_eq!(of(flags), Some(VerifyError::Header(HeaderError::Encrypted)));
-            // cases 14, 15
+            // mcuboot cases 14, 15
         }
-        assert_eq!(of(0x200), Some(VerifyError::Header(HeaderError::Compressed))); // case 16
-        assert_eq!(of(0x10), Some(VerifyError::Header(HeaderError::NotBootable))); // case 17
-        assert_eq!(of(0x4000_0001), None); // case 18
+        assert_eq!(of(0x200), Some(VerifyError::Header(HeaderError::Compressed))); // mcuboot case 16
+        assert_eq!(of(0x10), Some(VerifyError::Header(HeaderError::NotBootable))); // mcuboot case 17
+        assert_eq!(of(0x4000_0001), None); // mcuboot case 18
     }
 
     #[test]
     fn every_hashed_byte_counts() {
-        // Payload, header filler, version, protected TLV: cases 19 to 22.
+        // Payload, header filler, version, protected TLV: mcuboot cases 19-22.
         for at in [0x200, 0x200 + 2999, 0x20, 0x1FF, 20, 27, 28, 0x200 + 3000 + 8] {
             let flipped = good()[at] ^ 0x10;
             assert_eq!(
@@ -1037,62 +1037,62 @@ mod tests {
         assert_eq!(
             refused(&patched(AREA, 0x08)),
             VerifyError::Tlv(TlvError::InfoMagic)
-        ); // case 23
-        assert_eq!(with_total(0), VerifyError::Tlv(TlvError::AreaTooSmall)); // case 24
-        assert_eq!(with_total(4), VerifyError::NoHash); // case 25
-        assert_eq!(with_total(0xFFFF), VerifyError::Tlv(TlvError::AreaTooLarge)); // case 26
+        ); // mcuboot case 23
+        assert_eq!(with_total(0), VerifyError::Tlv(TlvError::AreaTooSmall)); // mcuboot case 24
+        assert_eq!(with_total(4), VerifyError::NoHash); // mcuboot case 25
+        assert_eq!(with_total(0xFFFF), VerifyError::Tlv(TlvError::AreaTooLarge)); // mcuboot case 26
         for wrong in [total - 1, total + 1, total + 4] {
             assert_eq!(with_total(wrong), VerifyError::Tlv(TlvError::EntryOverrun));
-            // cases 27, 47
+            // mcuboot cases 27, 47
         }
     }
 
     #[test]
     fn the_hash_must_be_there_whole_and_right() {
         let resized = |length| with_entries(|entries| entries[0].1.resize(length, 0));
-        assert_eq!(refused(&resized(31)), VerifyError::HashLength); // case 28
+        assert_eq!(refused(&resized(31)), VerifyError::HashLength); // mcuboot case 28
         assert_eq!(refused(&resized(33)), VerifyError::HashLength);
         assert_eq!(
             refused(&with_entries(|entries| drop(entries.remove(0)))),
             VerifyError::NoHash
-        ); // case 29
+        ); // mcuboot case 29
         assert_eq!(
             refused(&with_entries(|entries| entries[0].0 = 0x11)),
             VerifyError::NoHash
-        ); // case 30
+        ); // mcuboot case 30
         let two = with_entries(|entries| entries.push((0x10, std::vec![0; 32])));
-        assert_eq!(refused(&two), VerifyError::HashMismatch); // case 31
+        assert_eq!(refused(&two), VerifyError::HashMismatch); // mcuboot case 31
         assert!(check(&with_entries(|entries| entries.rotate_left(1))).is_ok());
-        // case 44
+        // mcuboot case 44
     }
 
     #[test]
     fn only_a_signature_behind_the_hash_of_a_known_key_counts() {
-        assert_eq!(refused(&image().sign(STRANGER).bytes()), VerifyError::NotSigned); // case 32
+        assert_eq!(refused(&image().sign(STRANGER).bytes()), VerifyError::NotSigned); // mcuboot case 32
         let mut bytes = good();
         let key_hash = AREA + 4 + 36;
         bytes[key_hash + 2..key_hash + 4].fill(0xFF);
-        assert_eq!(refused(&bytes), VerifyError::Tlv(TlvError::EntryOverrun)); // case 33
+        assert_eq!(refused(&bytes), VerifyError::Tlv(TlvError::EntryOverrun)); // mcuboot case 33
         for length in [0, 31] {
             let short = with_entries(|entries| entries[1].1.truncate(length));
-            assert_eq!(refused(&short), VerifyError::NotSigned); // case 34, stricter than MCUboot
+            assert_eq!(refused(&short), VerifyError::NotSigned); // mcuboot case 34, stricter than MCUboot
         }
         assert_eq!(
             refused(&with_entries(|entries| drop(entries.pop()))),
             VerifyError::NotSigned
-        ); // case 35
+        ); // mcuboot case 35
         assert_eq!(
             refused(&with_entries(|entries| drop(entries.remove(1)))),
             VerifyError::NotSigned
-        ); // case 36
+        ); // mcuboot case 36
         assert_eq!(
             refused(&with_entries(|entries| entries.swap(1, 2))),
             VerifyError::NotSigned
-        ); // case 37
+        ); // mcuboot case 37
         assert_eq!(
             refused(&with_entries(|entries| entries[2].0 = 0x24)),
             VerifyError::NotSigned
-        ); // case 46
+        ); // mcuboot case 46
     }
 
     #[test]
@@ -1101,9 +1101,9 @@ mod tests {
             check(&with_entries(|entries| change(&mut entries[2].1))).map(|_| ())
         };
         let bad = Err(VerifyError::BadSignature);
-        assert_eq!(signature(&|s| s[20] ^= 1), bad); // case 38
-        assert_eq!(signature(&|s| s.truncate(s.len() - 1)), bad); // case 39
-        assert_eq!(signature(&|s| s.extend([0, 0])), Ok(())); // case 40
+        assert_eq!(signature(&|s| s[20] ^= 1), bad); // mcuboot case 38
+        assert_eq!(signature(&|s| s.truncate(s.len() - 1)), bad); // mcuboot case 39
+        assert_eq!(signature(&|s| s.extend([0, 0])), Ok(())); // mcuboot case 40
         assert_eq!(signature(&|s| s.extend([0, 0, 0])), bad);
         assert_eq!(signature(&|s| s.extend([0, 1])), bad);
         assert_eq!(signature(&|s| s.extend([0; 60])), bad);
@@ -1124,19 +1124,19 @@ mod tests {
             }
             check(&image.bytes()).map(|_| ())
         };
-        assert_eq!(pairs(&[(KEY, false), (KEY, true)]), Ok(())); // case 41
+        assert_eq!(pairs(&[(KEY, false), (KEY, true)]), Ok(())); // mcuboot case 41
         assert_eq!(
             pairs(&[(KEY, true), (OTHER, false)]),
             Err(VerifyError::BadSignature)
-        ); // case 42
-        assert_eq!(pairs(&[(KEY, true), (STRANGER, true)]), Ok(())); // case 43
+        ); // mcuboot case 42
+        assert_eq!(pairs(&[(KEY, true), (STRANGER, true)]), Ok(())); // mcuboot case 43
         assert_eq!(pairs(&[(STRANGER, true), (OTHER, true)]), Ok(()));
     }
 
     #[test]
     fn unknown_unprotected_tlvs_are_refused_and_protected_ones_are_not() {
         let extra = with_entries(|entries| entries.push((0xA0, std::vec![1, 2])));
-        assert_eq!(refused(&extra), VerifyError::UnexpectedTlv(0xA0)); // case 45, with the allow-list
+        assert_eq!(refused(&extra), VerifyError::UnexpectedTlv(0xA0)); // mcuboot case 45, with the allow-list
         assert!(check(
             &Image::bare(0x200, 10, 1)
                 .protect(&[(0xA0, &[1, 2])])
@@ -1154,7 +1154,7 @@ mod tests {
         assert_eq!(
             refused(&image.sign(KEY).bytes()),
             VerifyError::Tlv(TlvError::EntryOverrun)
-        ); // case 48
+        ); // mcuboot case 48
     }
 
     #[test]
@@ -1169,7 +1169,7 @@ mod tests {
         assert_eq!(with(der_signature(&r, &s)), Ok(()));
         let bad = Err(VerifyError::BadSignature);
         for number in [std::vec![2, 1, 0], der(&ORDER), std::vec![2, 0]] {
-            assert_eq!(with(der_signature(&number, &s)), bad); // case 49
+            assert_eq!(with(der_signature(&number, &s)), bad); // mcuboot case 49
             assert_eq!(with(der_signature(&r, &number)), bad);
         }
         let wide = [&[2u8, 33, 0][..], &[0x12; 32]].concat(); // a zero too many
@@ -1221,7 +1221,7 @@ mod tests {
     #[test]
     fn an_image_may_be_as_large_as_the_limit_and_no_larger() {
         let bytes = Image::of_total(LIMIT, 1, KEY).bytes();
-        assert!(check_within(&bytes, LIMIT).is_ok()); // case 50
+        assert!(check_within(&bytes, LIMIT).is_ok()); // mcuboot case 50
         assert_eq!(check_within(&bytes, LIMIT - 1).err(), Some(VerifyError::TooLarge));
     }
 

@@ -416,10 +416,10 @@ impl<H: Sha256> SlotWriter<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::{sha256, Nor, Op, Power, SECTOR};
     use crate::layout::{Algorithm, Geometry};
     use crate::trailer::{write_magic, Magic, Trailer};
     use crate::verify::{Crypto, SoftCrypto};
+    use bledfu_testkit::{sha256, Nor, Op, Power, SECTOR};
     use std::vec::Vec;
 
     const SECTORS: usize = 8;

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
 //! The boot stage: what do the trailers ask for, and how does it get done whatever was interrupted.
 //!
 //! | Module | Owns |

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a boot makes of given flash contents: the cases of MCUboot's behaviour that are not about cuts.
 
-#[path = "../../bledfu-slot/tests/common/mod.rs"]
 mod common;
 
 use std::cell::Cell;
@@ -9,24 +8,15 @@ use std::rc::Rc;
 
 use bledfu_slot::trailer::{self, magic_bytes, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{
-    is_erased, outlook, Algorithm, Crypto, Digest, Geometry, HeaderError, ImagePolicy, Layout, Obstacle,
-    Outlook, PublicKey, Signature, SignatureCheck, SoftCrypto, VerifyError,
+    is_erased, outlook, Algorithm, Crypto, Digest, Geometry, HeaderError, Layout, Obstacle, Outlook,
+    PublicKey, Signature, SignatureCheck, SoftCrypto, VerifyError,
 };
-use bledfu_swap::{
-    boot, BootAction, BootConfig, BootError, BootReport, Downgrade, NoFlash, Progress, SkipReason, SwapError,
-};
-use common::{Image, Key, Nor, Power, Tear, SECTOR};
+use bledfu_swap::{boot, BootAction, BootError, Downgrade, NoFlash, Progress, SkipReason, SwapError};
+use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
+use common::{boot_once, config, geometry, signed_by, BootResult};
 
 const KEY: Key = Key(9);
 const SLOT: usize = 0x10000;
-
-fn geometry(sectors: usize) -> Geometry {
-    Geometry {
-        slot_size: (sectors * SECTOR) as u32,
-        sector_size: SECTOR as u32,
-        write_size: 4,
-    }
-}
 
 struct Device {
     downgrade: Downgrade,
@@ -91,23 +81,16 @@ impl Device {
         device
     }
 
-    fn boot(&mut self) -> Result<BootReport, BootError> {
+    fn boot(&mut self) -> BootResult {
         self.boot_with(&SoftCrypto)
     }
 
-    fn boot_with<C: Crypto>(&mut self, crypto: &C) -> Result<BootReport, BootError> {
+    fn boot_with<C: Crypto>(&mut self, crypto: &C) -> BootResult {
         let keys = [PublicKey::new(KEY.public())];
-        let config = BootConfig {
-            layout: self.layout,
-            policy: ImagePolicy {
-                keys: &keys,
-                trusted_digests: &[],
-                unsigned: self.unsigned,
-                address: None,
-            },
-            downgrade: self.downgrade,
-            verify_primary: self.verify_primary,
-        };
+        let mut config = config(self.layout, signed_by(&keys));
+        config.policy.unsigned = self.unsigned;
+        config.downgrade = self.downgrade;
+        config.verify_primary = self.verify_primary;
         boot(
             &mut self.primary,
             &mut self.secondary,
@@ -222,7 +205,7 @@ fn a_job_on_its_way_from_scratch_to_the_primary_is_not_taken_up_without_either()
 #[test]
 fn a_test_update_swaps_confirms_and_stays() {
     let mut device = Device::under_test();
-    assert!(device.runs_new() && device.secondary.bytes.starts_with(&device.old)); // case 1
+    assert!(device.runs_new() && device.secondary.bytes.starts_with(&device.old)); // mcuboot case 1
     assert!(is_erased(&device.secondary.bytes[SLOT - SECTOR..]));
     let found = device.trailer();
     assert_eq!(
@@ -232,14 +215,14 @@ fn a_test_update_swaps_confirms_and_stays() {
     assert_eq!(found.swap_info, 2);
     trailer::confirm(&mut device.primary, &device.layout).unwrap();
     let report = device.boot().unwrap();
-    assert_eq!(report.action, BootAction::None); // case 60
+    assert_eq!(report.action, BootAction::None); // mcuboot case 60
     assert!(device.runs_new());
 }
 
 #[test]
 fn a_test_update_that_is_not_confirmed_is_reverted_for_good() {
     let mut device = Device::under_test();
-    assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // case 59
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // mcuboot case 59
     assert!(device.runs_old() && device.secondary.bytes.starts_with(&device.new));
     let found = device.trailer();
     assert_eq!(
@@ -253,7 +236,7 @@ fn a_test_update_that_is_not_confirmed_is_reverted_for_good() {
 fn a_permanent_update_is_confirmed_at_once() {
     let mut device = Device::pending(Algorithm::SwapMove);
     device.secondary.load(SLOT - 24, &[1]);
-    assert_eq!(device.boot().unwrap().action, installed(SwapType::Permanent)); // case 2, 53
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Permanent)); // mcuboot case 2, 53
     let found = device.trailer();
     assert_eq!(
         (found.image_ok, found.copy_done, found.swap_info),
@@ -299,7 +282,7 @@ fn a_request_without_a_bootable_image_is_cleared_and_nothing_else() {
         assert_eq!(
             device.boot().unwrap().action,
             BootAction::Rejected { swap_type, reason }
-        ); // cases 4, 100
+        ); // mcuboot cases 4, 100
         assert!(device.secondary.bytes == expected && device.runs_old());
 
         let mut device = Device::new(algorithm);
@@ -308,7 +291,7 @@ fn a_request_without_a_bootable_image_is_cleared_and_nothing_else() {
         assert_eq!(
             device.boot().unwrap().action,
             BootAction::Rejected { swap_type, reason }
-        ); // case 17
+        ); // mcuboot case 17
         assert!(is_erased(&device.secondary.bytes[SLOT - SECTOR..]));
         assert!(!is_erased(&device.secondary.bytes[..SECTOR]));
     }
@@ -320,7 +303,7 @@ fn an_image_of_the_largest_size_is_swapped_and_one_byte_more_is_refused() {
         let mut device = Device::new(algorithm);
         let image = Image::of_total(limit, 3, KEY).bytes();
         device.upload(&image);
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 50
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 50
         assert!(device.primary.bytes.starts_with(&image));
         let found = device.trailer();
         assert_eq!(found.magic, Magic::Good);
@@ -331,7 +314,7 @@ fn an_image_of_the_largest_size_is_swapped_and_one_byte_more_is_refused() {
     assert_eq!(
         device.boot().unwrap().action,
         BootAction::Rejected { swap_type, reason }
-    ); // case 78
+    ); // mcuboot case 78
     assert!(is_erased(&device.secondary.bytes) && device.runs_old());
 }
 
@@ -397,7 +380,7 @@ fn a_request_with_a_damaged_magic_is_left_alone() {
         device.secondary.bytes[SLOT - 16] = 0x76;
         let before = device.secondary.bytes.clone();
         assert_eq!(device.outlook(), Outlook::Nothing);
-        assert_eq!(device.boot().unwrap().action, BootAction::None); // case 52
+        assert_eq!(device.boot().unwrap().action, BootAction::None); // mcuboot case 52
         assert_eq!(device.secondary.bytes, before);
     }
 }
@@ -420,7 +403,7 @@ fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
             assert_eq!(
                 device.boot().unwrap().action,
                 BootAction::Dropped { swap_type, reason }
-            ); // case 54: MCUboot leaves it, and it keeps every later request out
+            ); // mcuboot case 54: MCUboot leaves it, and it keeps every later request out
             assert!(device.secondary.bytes == expected && device.runs_old());
             assert_eq!(device.outlook(), Outlook::Nothing);
             assert_eq!(device.boot().unwrap().action, BootAction::None);
@@ -442,9 +425,9 @@ fn a_factory_image_with_a_trailer_of_imgtool_boots_and_can_be_updated() {
         let mut device = Device::new(Algorithm::SwapMove);
         device.primary.load(SLOT - 16, &magic_bytes(8));
         device.primary.load(SLOT - 24, &[image_ok]);
-        assert_eq!(device.boot().unwrap().action, BootAction::None); // case 58
+        assert_eq!(device.boot().unwrap().action, BootAction::None); // mcuboot case 58
         device.upload(&device.new.clone());
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 67
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 67
         assert_eq!(device.trailer().image_ok, Flag::Unset);
     }
 }
@@ -454,7 +437,7 @@ fn an_update_received_by_a_test_image_goes_before_its_revert() {
     let mut device = Device::under_test();
     let third = Image::bare(0x200, 3000, 5).sign(KEY).bytes();
     device.upload(&third);
-    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 62
+    assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 62
     assert!(device.primary.bytes.starts_with(&third) && device.secondary.bytes.starts_with(&device.new));
 }
 
@@ -466,7 +449,7 @@ fn a_revert_with_nothing_to_go_back_to_is_given_up() {
     assert_eq!(
         device.boot().unwrap().action,
         BootAction::Rejected { swap_type, reason }
-    ); // case 65
+    ); // mcuboot case 65
     assert!(device.runs_new());
     assert!(is_erased(&device.primary.bytes[SLOT - SECTOR..]) && is_erased(&device.secondary.bytes));
     assert_eq!(device.boot().unwrap().action, BootAction::None);
@@ -485,7 +468,7 @@ fn a_revert_to_a_damaged_image_keeps_the_new_one() {
             reason: VerifyError::HashMismatch
         }
     );
-    assert!(is_erased(&device.secondary.bytes)); // case 109
+    assert!(is_erased(&device.secondary.bytes)); // mcuboot case 109
     assert_eq!(device.primary.bytes, before);
 }
 
@@ -493,7 +476,7 @@ fn a_revert_to_a_damaged_image_keeps_the_new_one() {
 fn records_of_a_finished_swap_are_ignored() {
     let mut device = Device::under_test();
     trailer::confirm(&mut device.primary, &device.layout).unwrap();
-    assert!(!is_erased(&device.primary.bytes[0xF9D0..0xF9D8])); // case 68: the records are still there
+    assert!(!is_erased(&device.primary.bytes[0xF9D0..0xF9D8])); // mcuboot case 68: the records are still there
     let operations = device.power.ops();
     assert_eq!(device.boot().unwrap().action, BootAction::None);
     assert_eq!(device.power.ops(), operations);
@@ -506,7 +489,7 @@ fn an_empty_primary_is_filled_with_a_pending_image() {
         device.primary.bytes.fill(0xFF);
         let action = match algorithm {
             Algorithm::Overwrite => installed(SwapType::Test),
-            // There is nothing to swap with (case 69); MCUboot does not boot then.
+            // There is nothing to swap with (mcuboot case 69); MCUboot does not boot then.
             _ => BootAction::Repaired,
         };
         assert_eq!(device.boot().unwrap().action, action);
@@ -551,7 +534,7 @@ fn a_corrupt_primary_is_replaced_by_a_pending_image() {
     for algorithm in [Algorithm::SwapMove, Algorithm::Overwrite] {
         let mut device = Device::pending(algorithm);
         device.primary.bytes[0x300] ^= 1;
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 70
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 70
         assert!(device.runs_new());
     }
 }
@@ -562,7 +545,7 @@ fn a_corrupt_primary_with_nothing_pending_does_not_boot() {
     device.primary.bytes[0x300] ^= 1;
     device.secondary.load(0, &device.new.clone()[..9000]);
     let (reason, action) = (VerifyError::HashMismatch, BootAction::None);
-    assert_eq!(device.boot(), Err(BootError::NoValidImage { reason, action })); // case 71
+    assert_eq!(device.boot(), Err(BootError::NoValidImage { reason, action })); // mcuboot case 71
 }
 
 #[test]
@@ -594,7 +577,7 @@ fn a_record_that_cannot_be_written_does_not_stop_a_swap() {
     assert_eq!(
         (report.action, report.failed_records),
         (installed(SwapType::Test), 1)
-    ); // case 101
+    ); // mcuboot case 101
     assert!(device.runs_new() && device.secondary.bytes.starts_with(&device.old));
 }
 
@@ -609,7 +592,7 @@ fn a_dead_secondary_does_not_keep_the_primary_from_starting() {
             reason: SkipReason::SecondaryUnreadable(_),
         } = report.action
         else {
-            panic!("{:?}", report.action); // case 102
+            panic!("{:?}", report.action); // mcuboot case 102
         };
         assert_eq!(report.secondary, None);
     }
@@ -678,11 +661,11 @@ fn live_trailer(device: &mut Device, info: u8, size: u32, records: &[u32]) {
 fn phantom_swaps_are_not_run() {
     let size = 11000;
     let impossible: [(u8, u32, &[u32]); 9] = [
-        (2, 0, &[0, 1]), // case 107
+        (2, 0, &[0, 1]), // mcuboot case 107
         (2, u32::MAX, &[0, 1]),
         (2, 0x10001, &[0, 1]),
         (2, 0xE001, &[0, 1]),
-        (0xFF, size, &[0, 1]),          // no type: case 111
+        (0xFF, size, &[0, 1]),          // no type: mcuboot case 111
         (2, size, &[0, 1, 2, 3]),       // more moves than sectors
         (2, size, &[0, 1, 2, 128 + 6]), // more exchanges than sectors
         (2, size, &[0, 1, 2, 50, 128]), // moves nobody made
@@ -741,7 +724,7 @@ fn a_job_whose_image_was_damaged_before_it_began_is_closed() {
         }
     );
     assert!(is_erased(&device.secondary.bytes) && device.runs_old());
-    let found = device.trailer(); // case 108; MCUboot leaves copy_done erased
+    let found = device.trailer(); // mcuboot case 108; MCUboot leaves copy_done erased
     assert_eq!((found.image_ok, found.copy_done), (Flag::Set, Flag::Set));
     assert_eq!(device.boot().unwrap().action, BootAction::None);
 }
@@ -796,17 +779,7 @@ fn flashes_that_do_not_fit_the_layout_are_refused() {
 fn the_watch_is_told_before_every_erase_and_every_kibibyte() {
     let mut device = Device::pending(Algorithm::SwapMove);
     let keys = [PublicKey::new(KEY.public())];
-    let config = BootConfig {
-        layout: device.layout,
-        policy: ImagePolicy {
-            keys: &keys,
-            trusted_digests: &[],
-            unsigned: false,
-            address: None,
-        },
-        downgrade: Downgrade::Allowed,
-        verify_primary: true,
-    };
+    let config = config(device.layout, signed_by(&keys));
     let (mut verifying, mut erasing, mut last) = (0, 0, 0);
     boot(
         &mut device.primary,
@@ -852,17 +825,7 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
     primary.load(0, &old.bytes());
     secondary.load(0, &new.bytes());
     let keys = [PublicKey::new(KEY.public())];
-    let config = BootConfig {
-        layout,
-        policy: ImagePolicy {
-            keys: &keys,
-            trusted_digests: &[],
-            unsigned: false,
-            address: None,
-        },
-        downgrade: Downgrade::Allowed,
-        verify_primary: true,
-    };
+    let config = config(layout, signed_by(&keys));
     let slot = bledfu_slot::Slot::new(layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
         .unwrap();
@@ -871,25 +834,9 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
         // Cut somewhere in the exchange, and taken up again.
         power.on();
         power.cut_at(30, Tear::Inside { percent: 50, seed: 1 });
-        assert!(boot(
-            &mut primary,
-            &mut secondary,
-            &mut NoFlash,
-            &config,
-            &SoftCrypto,
-            &mut |_| {}
-        )
-        .is_err());
+        assert!(boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).is_err());
         power.on();
-        let report = boot(
-            &mut primary,
-            &mut secondary,
-            &mut NoFlash,
-            &config,
-            &SoftCrypto,
-            &mut |_| {},
-        )
-        .unwrap();
+        let report = boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).unwrap();
         assert_eq!(
             report.action,
             BootAction::Installed {
@@ -900,21 +847,13 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
         );
         assert!(primary.bytes.starts_with(&runs.bytes()));
     }
-    let report = boot(
-        &mut primary,
-        &mut secondary,
-        &mut NoFlash,
-        &config,
-        &SoftCrypto,
-        &mut |_| {},
-    )
-    .unwrap();
+    let report = boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).unwrap();
     assert_eq!(report.action, BootAction::None);
 }
 
 #[test]
 fn swaps_with_every_write_unit() {
-    swaps_with_write_units::<1, 1>(8); // case 80
+    swaps_with_write_units::<1, 1>(8); // mcuboot case 80
     swaps_with_write_units::<2, 2>(8);
     swaps_with_write_units::<4, 4>(8);
     swaps_with_write_units::<4, 1>(8);
@@ -945,22 +884,12 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
     let mut secondary = Nor::<S>::new('s', sectors, &power);
     let mut spare = Nor::<W>::new('x', 1, &power);
     let old = Image::bare(0x200, 6000, 1).sign(KEY).bytes();
-    // Case 50: an image of the largest size, which reaches the trailer.
+    // mcuboot case 50: an image of the largest size, which reaches the trailer.
     let new = Image::of_total(layout.max_image_size(), 2, KEY).bytes();
     primary.load(0, &old);
     secondary.load(0, &new);
     let keys = [PublicKey::new(KEY.public())];
-    let config = BootConfig {
-        layout,
-        policy: ImagePolicy {
-            keys: &keys,
-            trusted_digests: &[],
-            unsigned: false,
-            address: None,
-        },
-        downgrade: Downgrade::Allowed,
-        verify_primary: true,
-    };
+    let config = config(layout, signed_by(&keys));
     let slot = bledfu_slot::Slot::new(layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
         .unwrap();
@@ -969,16 +898,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
         // Cut somewhere in the exchange, and taken up again.
         power.on();
         power.cut_at(40, Tear::Inside { percent: 50, seed: 1 });
-        let mut once = || {
-            boot(
-                &mut primary,
-                &mut secondary,
-                &mut spare,
-                &config,
-                &SoftCrypto,
-                &mut |_| {},
-            )
-        };
+        let mut once = || boot_once(&mut primary, &mut secondary, &mut spare, &config);
         assert!(once().is_err());
         power.on();
         let resumed = true;
@@ -993,7 +913,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
 
 #[test]
 fn swap_using_scratch_works_with_every_write_unit() {
-    scratch_with_write_units::<1, 1>(8, 16); // case 80
+    scratch_with_write_units::<1, 1>(8, 16); // mcuboot case 80
     scratch_with_write_units::<2, 2>(8, 16);
     scratch_with_write_units::<4, 4>(8, 16);
     scratch_with_write_units::<4, 1>(8, 16);
@@ -1012,14 +932,14 @@ fn swap_using_scratch_fills_an_empty_primary() {
         device.new = Image::bare(0x200, size, 2).sign(KEY).bytes();
         device.upload(&device.new.clone());
         device.primary.bytes.fill(0xFF);
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // case 69
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Test)); // mcuboot case 69
         assert!(device.runs_new());
         let found = device.trailer();
         assert_eq!(
             (found.magic, found.copy_done, found.image_ok),
             (Magic::Good, Flag::Set, Flag::Unset)
         );
-        // There is nothing to go back to: case 65.
+        // There is nothing to go back to: mcuboot case 65.
         assert!(matches!(
             device.boot().unwrap().action,
             BootAction::Rejected {
@@ -1034,7 +954,7 @@ fn swap_using_scratch_fills_an_empty_primary() {
 
 #[test]
 fn phantom_swaps_using_scratch_are_not_run() {
-    // A live trailer in scratch: magic, type, size, and two records (case 107).
+    // A live trailer in scratch: magic, type, size, and two records (mcuboot case 107).
     for (info, size) in [
         (2, 0),
         (2, u32::MAX),
@@ -1105,7 +1025,7 @@ fn an_older_version_is_refused_where_that_is_asked_for() {
         swap_type: SwapType::Test,
         reason: VerifyError::Older,
     };
-    // Case 103: lower, equal; build numbers do not count.
+    // mcuboot case 103: lower, equal; build numbers do not count.
     assert_eq!(outcome(Downgrade::ByVersion, &running, &older), refused);
     for update in [
         versioned(2, 1, 5, None),
@@ -1136,7 +1056,7 @@ fn a_lower_security_counter_is_refused_where_that_is_asked_for() {
             &versioned(1, 0, 0, update),
         )
     };
-    // Case 104: none in the primary; none or a lower one in the secondary; an equal one.
+    // mcuboot case 104: none in the primary; none or a lower one in the secondary; an equal one.
     assert_eq!(by_counter(None, None), installed(SwapType::Test));
     assert_eq!(by_counter(None, Some(0)), installed(SwapType::Test));
     assert_eq!(by_counter(Some(7), None), refused);
@@ -1149,7 +1069,7 @@ fn a_revert_to_an_older_version_is_no_downgrade() {
     for downgrade in [Downgrade::ByVersion, Downgrade::BySecurityCounter] {
         let mut device = Device::under_test_by(Algorithm::SwapOffset);
         device.downgrade = downgrade;
-        assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // case 103
+        assert_eq!(device.boot().unwrap().action, installed(SwapType::Revert)); // mcuboot case 103
         assert!(device.runs_old());
     }
 }

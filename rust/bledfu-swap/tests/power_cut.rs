@@ -2,18 +2,17 @@
 //! Power fails before or inside every operation of whole updates, once and again during the recovery; and the operations
 //! themselves, compared with what MCUboot was seen to do.
 
-#[path = "../../bledfu-slot/tests/common/mod.rs"]
 mod common;
 
 use std::rc::Rc;
 
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
-use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto};
-use bledfu_swap::{boot, BootAction, BootConfig, BootReport, Downgrade};
-use common::{Image, Key, Nor, Op, Power, Tear, SECTOR};
+use bledfu_slot::{Algorithm, Geometry, Layout, Slot, SoftCrypto};
+use bledfu_swap::BootAction;
+use bledfu_testkit::{Image, Key, Nor, Op, Power, Tear, SECTOR};
+use common::{boot_once, config, trusted, BootResult};
 
 type Chip = Nor<4>;
-type BootResult = Result<BootReport, bledfu_swap::BootError>;
 
 const KEY: Key = Key(7);
 
@@ -83,11 +82,7 @@ impl Device {
     /// A copy of everything in flash, with a supply of its own.
     fn fork(&self) -> Self {
         let power = Power::new();
-        let copy = |chip: &Chip| {
-            let mut new = Chip::new(chip.chip, chip.bytes.len() / SECTOR, &power);
-            new.bytes.copy_from_slice(&chip.bytes);
-            new
-        };
+        let copy = |chip: &Chip| chip.fork(&power);
         let (primary, secondary, spare) = (copy(&self.primary), copy(&self.secondary), copy(&self.spare));
         let Self {
             layout,
@@ -110,38 +105,15 @@ impl Device {
     }
 
     fn boot(&mut self) -> BootResult {
-        let policy = ImagePolicy {
-            keys: &[],
-            trusted_digests: &self.digests,
-            unsigned: false,
-            address: None,
-        };
-        let config = BootConfig {
-            layout: self.layout,
-            policy,
-            downgrade: Downgrade::Allowed,
-            verify_primary: true,
-        };
-        boot(
-            &mut self.primary,
-            &mut self.secondary,
-            &mut self.spare,
-            &config,
-            &SoftCrypto,
-            &mut |_| {},
-        )
+        let config = config(self.layout, trusted(&self.digests));
+        boot_once(&mut self.primary, &mut self.secondary, &mut self.spare, &config)
     }
 
     fn upload(&mut self, permanent: bool) {
         let image = self.new.clone();
         self.secondary.bytes.fill(0xFF);
         self.secondary.load(self.layout.upload_offset() as usize, &image);
-        let policy = ImagePolicy {
-            keys: &[],
-            trusted_digests: &self.digests,
-            unsigned: false,
-            address: None,
-        };
+        let policy = trusted(&self.digests);
         let slot = Slot::new(self.layout)
             .verify(&mut self.secondary, &policy, &SoftCrypto)
             .unwrap();
@@ -226,7 +198,7 @@ fn normalise_records(device: &mut Device) {
     }
 }
 
-/// A record that the driver refused is missing for good (case 101).
+/// A record that the driver refused is missing for good (mcuboot case 101).
 fn keep_records_of(device: &mut Device, ends: &Ends, reverted: bool) {
     let expected = if reverted { &ends.reverted } else { &ends.as_told };
     let trailer = device.layout.primary_trailer();
@@ -476,21 +448,25 @@ fn survives(story: Story, least: u64) {
     }
 }
 
+// mcuboot cases 83-84, 86-94
 #[test]
 fn swaps_survive_a_cut_anywhere_in_a_confirmed_update() {
     survives(Story::Confirm, 300);
 }
 
+// mcuboot cases 83-96
 #[test]
 fn swaps_survive_a_cut_anywhere_in_a_reverted_update() {
     survives(Story::Revert, 600);
 }
 
+// mcuboot cases 83-94
 #[test]
 fn swaps_survive_a_cut_anywhere_in_a_permanent_update() {
     survives(Story::Permanent, 300);
 }
 
+// mcuboot case 99
 #[test]
 fn swaps_survive_repeated_cuts() {
     for algorithm in SWAPS {
@@ -504,7 +480,7 @@ fn swaps_survive_repeated_cuts() {
 fn swaps_survive_cuts_with_a_trailer_of_two_sectors() {
     for algorithm in SWAPS {
         let layout = layout(algorithm, (9, 9), 8, 768);
-        assert!(layout.primary_trailer().first_sector() < 8 * SECTOR as u32); // case 79
+        assert!(layout.primary_trailer().first_sector() < 8 * SECTOR as u32); // mcuboot case 79
         for story in [Story::Confirm, Story::Revert, Story::Permanent] {
             campaign(&pending(layout, story, 5000, 9000), story);
         }
@@ -542,6 +518,7 @@ fn without_trailers(device: &mut Device) -> (Vec<u8>, Vec<u8>, [Magic; 2], [Flag
     )
 }
 
+// mcuboot case 87
 #[test]
 fn a_swap_using_offset_is_finished_with_either_trailer() {
     // MCUboot 2.2 has no field for TLV sizes, 2.3 has one: begun by one of them, finished by a build for the other.
@@ -634,6 +611,7 @@ fn scratch_sizes(layout: &Layout) -> [(u32, u32); 2] {
 /// Both ways an update ends without its help; a confirmed one is the first half of a reverted one.
 const STORIES: [Story; 2] = [Story::Revert, Story::Permanent];
 
+// mcuboot case 97
 #[test]
 fn scratch_survives_cuts_with_every_geometry() {
     for (number, layout) in scratch_layouts().into_iter().enumerate() {
@@ -903,6 +881,7 @@ fn scratch_goes_on_after_both_its_records_were_torn() {
 }
 
 /// While its magic stands, MCUboot takes the scratch area for true, and copies it over the primary.
+// mcuboot case 97
 #[test]
 fn scratch_keeps_its_data_as_long_as_its_magic() {
     let mut states = 0;
@@ -1023,6 +1002,7 @@ fn scratch_keeps_the_job_in_scratch_while_the_trailer_sector_is_exchanged() {
     assert_eq!(found[..expected.len()], expected);
 }
 
+// mcuboot case 98
 #[test]
 fn overwrite_survives_a_cut_anywhere() {
     for (old, new) in SIZES {
@@ -1032,6 +1012,7 @@ fn overwrite_survives_a_cut_anywhere() {
     }
 }
 
+// mcuboot cases 98, 99
 #[test]
 fn overwrite_survives_repeated_cuts() {
     campaign_of_repeated_cuts(

@@ -2,7 +2,6 @@
 //! Copy with a kept revert image: power fails before or inside every operation of whole updates, several in a row, once and
 //! again during the recovery; what an install costs; and what is done with places that hold something else.
 
-#[path = "../../bledfu-slot/tests/common/mod.rs"]
 mod common;
 
 use std::rc::Rc;
@@ -10,10 +9,9 @@ use std::rc::Rc;
 use bledfu_slot::roles::{self, Place, Record};
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto};
-use bledfu_swap::{boot, BootAction, BootConfig, BootReport, Downgrade, SkipReason};
-use common::{Image, Key, Nor, Op, Power, Random, Tear, SECTOR};
-
-type BootResult = Result<BootReport, bledfu_swap::BootError>;
+use bledfu_swap::{BootAction, Downgrade, SkipReason};
+use bledfu_testkit::{sha256, Image, Key, Nor, Op, Power, Random, Tear, SECTOR};
+use common::{boot_once, config, trusted, BootResult};
 
 const KEY: Key = Key(7);
 const PAGE: u32 = SECTOR as u32;
@@ -89,11 +87,7 @@ impl<const W: usize> Board<W> {
     /// A copy of everything in flash, with a supply of its own.
     fn fork(&self) -> Self {
         let power = Power::new();
-        let copy = |chip: &Nor<W>| {
-            let mut new = Nor::new(chip.chip, chip.bytes.len() / SECTOR, &power);
-            new.bytes.copy_from_slice(&chip.bytes);
-            new
-        };
+        let copy = |chip: &Nor<W>| chip.fork(&power);
         Self {
             primary: copy(&self.primary),
             places: [copy(&self.places[0]), copy(&self.places[1])],
@@ -105,36 +99,14 @@ impl<const W: usize> Board<W> {
     }
 
     fn policy(&self) -> ImagePolicy<'_> {
-        ImagePolicy {
-            keys: &[],
-            trusted_digests: &self.digests,
-            unsigned: false,
-            address: None,
-        }
+        trusted(&self.digests)
     }
 
     fn boot(&mut self) -> BootResult {
         let digests = self.digests.clone();
-        let config = BootConfig {
-            layout: self.layout,
-            policy: ImagePolicy {
-                keys: &[],
-                trusted_digests: &digests,
-                unsigned: false,
-                address: None,
-            },
-            downgrade: Downgrade::Allowed,
-            verify_primary: true,
-        };
+        let config = config(self.layout, trusted(&digests));
         let [first, second] = &mut self.places;
-        boot(
-            &mut self.primary,
-            first,
-            second,
-            &config,
-            &SoftCrypto,
-            &mut |_| {},
-        )
+        boot_once(&mut self.primary, first, second, &config)
     }
 
     fn incoming(&mut self) -> Place {
@@ -175,12 +147,7 @@ impl<const W: usize> Board<W> {
                 aligned.0[..page.len()].copy_from_slice(page);
                 flash.write(index as u32 * 1024, &aligned.0).map_err(|_| ())?;
             }
-            let policy = ImagePolicy {
-                keys: &[],
-                trusted_digests: &digests,
-                unsigned: false,
-                address: None,
-            };
+            let policy = trusted(&digests);
             let slot = Slot::new(layout)
                 .verify(flash, &policy, &SoftCrypto)
                 .map_err(|_| ())?;
@@ -833,7 +800,7 @@ fn a_revert_image_that_has_rotted_leaves_the_new_one_running() {
     device.boot().unwrap();
     let incoming = device.incoming();
     device.place(incoming).bytes[700] ^= 4;
-    let report = device.boot().unwrap(); // case 109
+    let report = device.boot().unwrap(); // mcuboot case 109
     assert!(matches!(
         report.action,
         BootAction::Rejected {
@@ -906,26 +873,10 @@ fn downgrades_are_judged_before_the_install_and_not_when_it_is_resumed() {
             let mut device = device.fork();
             let boot = |device: &mut Device| {
                 let digests = device.digests.clone();
-                let config = BootConfig {
-                    layout: device.layout,
-                    policy: ImagePolicy {
-                        keys: &[],
-                        trusted_digests: &digests,
-                        unsigned: false,
-                        address: None,
-                    },
-                    downgrade: Downgrade::ByVersion,
-                    verify_primary: true,
-                };
+                let mut config = config(device.layout, trusted(&digests));
+                config.downgrade = Downgrade::ByVersion;
                 let [first, second] = &mut device.places;
-                boot(
-                    &mut device.primary,
-                    first,
-                    second,
-                    &config,
-                    &SoftCrypto,
-                    &mut |_| {},
-                )
+                boot_once(&mut device.primary, first, second, &config)
             };
             device.power.cut_at(op, Tear::Inside { percent: 50, seed });
             let _ = boot(&mut device);
@@ -988,7 +939,7 @@ fn random_trailers_and_records_start_no_invalid_image() {
                 Ok(report) => {
                     // Not by all its bytes: nobody looks at the signature of an image trusted by its digest.
                     let hashed = report.image.header.hashed_size().unwrap() as usize;
-                    let digest = common::sha256(&device.primary.bytes[..hashed]);
+                    let digest = sha256(&device.primary.bytes[..hashed]);
                     assert_eq!(digest, report.image.digest, "round {round}");
                     assert!(device.digests.contains(&digest), "round {round}");
                 }

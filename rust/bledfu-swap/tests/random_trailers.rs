@@ -2,24 +2,15 @@
 //! Any bytes in the trailers, the status areas and the scratch area: a boot never panics, and never starts an image that is
 //! not valid.
 
-#[path = "../../bledfu-slot/tests/common/mod.rs"]
 mod common;
 
 use bledfu_slot::trailer::magic_bytes;
-use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, SoftCrypto, TrailerLayout};
-use bledfu_swap::{boot, BootConfig, Downgrade};
-use common::{Image, Key, Nor, Power, Random, SECTOR};
+use bledfu_slot::{Algorithm, Layout, TrailerLayout};
+use bledfu_testkit::{sha256, Image, Key, Nor, Power, Random};
+use common::{boot_once, config, geometry, trusted};
 
 const SECTORS: usize = 8;
 const ROUNDS: u64 = 1500;
-
-fn geometry(sectors: usize) -> Geometry {
-    Geometry {
-        slot_size: (sectors * SECTOR) as u32,
-        sector_size: SECTOR as u32,
-        write_size: 4,
-    }
-}
 
 /// Fills a trailer with what makes sense by chance, and with what makes none.
 fn scribble(area: &mut Nor<4>, layout: &TrailerLayout, random: &mut Random) {
@@ -93,27 +84,8 @@ fn whatever_the_trailers_say_only_a_valid_image_starts() {
                 third.bytes.fill_with(|| random.byte());
                 scribble(&mut third, &trailer, &mut random);
             }
-            let config = BootConfig {
-                layout,
-                policy: ImagePolicy {
-                    keys: &[],
-                    trusted_digests: &digests,
-                    unsigned: false,
-                    address: None,
-                },
-                downgrade: Downgrade::Allowed,
-                verify_primary: true,
-            };
-            let mut start = |primary: &mut Nor<4>| {
-                boot(
-                    primary,
-                    &mut secondary,
-                    &mut third,
-                    &config,
-                    &SoftCrypto,
-                    &mut |_| {},
-                )
-            };
+            let config = config(layout, trusted(&digests));
+            let mut start = |primary: &mut Nor<4>| boot_once(primary, &mut secondary, &mut third, &config);
             for _ in 0..3 {
                 if let Ok(report) = start(&mut primary) {
                     assert!(digests.contains(&report.image.digest), "{algorithm:?} {round}");
@@ -121,7 +93,7 @@ fn whatever_the_trailers_say_only_a_valid_image_starts() {
                         report.image.header.hashed_size().unwrap() as usize,
                         report.image.total_size as usize,
                     );
-                    assert_eq!(common::sha256(&primary.bytes[..hashed]), report.image.digest);
+                    assert_eq!(sha256(&primary.bytes[..hashed]), report.image.digest);
                     assert!(size == old.len() || size == new.len());
                     started += 1;
                 }

@@ -15,11 +15,17 @@
 //!   finds is always an object boundary whose Execute may be repeated.
 //! - Receipts are off at every connection, and a receipt always has the success form with the true offset.
 //! - A request that is too short or too long is refused instead of read past its end.
+//! - A phone that missed the last answer comes back with the same init packet. It is told that everything was received, and
+//!   its last Execute succeeds; nothing is installed twice.
+//! - The last Execute is never answered with *invalid object* (05): Android-DFU-Library would repeat it, and then wait for
+//!   an answer until the link is closed.
 
+use bledfu_slot::areas::Areas;
+use crate::event::{Event, Incoming, Refusal};
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
 use crate::note;
 use crate::ring::{Channel, Frame};
-use crate::upload::{Expected, Protocol, TransferError, Upload};
+use crate::upload::{Expected, Obstacle, Present, Protocol, TransferError, Upload};
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::verify::Crypto;
@@ -27,7 +33,6 @@ use bledfu_wire::init_packet::MAX_INIT_PACKET;
 use bledfu_wire::secure_dfu::{
     op, DecodeError, ExtendedCode, FirmwareType, ObjectType, Reply, Request, ResultCode,
 };
-use embedded_storage::nor_flash::NorFlash;
 use heapless::Vec;
 
 /// A link with no request and no packet for this long is closed (the reference resets then).
@@ -95,18 +100,21 @@ pub struct Answer {
     pub reply: Option<Reply>,
     /// What comes after it.
     pub then: Then,
+    /// A transfer begins: a faster link is worth its energy.
+    pub hurry: bool,
 }
 
 impl Answer {
     const NOTHING: Self = Self {
         reply: None,
         then: Then::Continue,
+        hurry: false,
     };
 
     const fn reply(reply: Reply) -> Self {
         Self {
             reply: Some(reply),
-            then: Then::Continue,
+            ..Self::NOTHING
         }
     }
 
@@ -185,13 +193,14 @@ impl Receipts {
     }
 }
 
-/// The Secure DFU target on top of one [`Upload`].
-pub struct SecureDfu<'k, S, J, C: Crypto> {
-    upload: Upload<'k, S, J, C>,
+/// The Secure DFU target. The upload is lent to it for each call.
+pub struct SecureDfu<'k> {
     config: Config<'k>,
     command: Command,
     /// Size of the open data object, from [`Upload::committed`] on.
     object: Option<u32>,
+    /// The image of the executed command need not be sent: it runs, or is staged.
+    present: Option<Present>,
     /// What Checksum, Execute and packets are about; `None` after a request with an unknown type.
     current: Option<ObjectType>,
     receipts: Receipts,
@@ -199,56 +208,41 @@ pub struct SecureDfu<'k, S, J, C: Crypto> {
     /// for the position (Select) or starts the object again (Create).
     gap: bool,
     link: Option<Transport>,
-    last_activity_ms: u64,
-    admission: fn(&Accepted) -> bool,
+    now_ms: u64,
 }
 
-impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
-    /// A target that goes on where the journal says a transfer was interrupted by a reset.
-    pub fn new(upload: Upload<'k, S, J, C>, config: Config<'k>) -> Self {
-        let mut target = Self::new_forgetful(upload, config);
-        target.restore();
-        target
-    }
-
-    /// The first half of [`SecureDfu::new`], for a caller with little stack: it calls [`SecureDfu::restore`] when the
-    /// target is where it will stay.
-    pub fn new_forgetful(upload: Upload<'k, S, J, C>, config: Config<'k>) -> Self {
+impl<'k> SecureDfu<'k> {
+    /// A target without a transfer.
+    pub fn new(config: Config<'k>) -> Self {
         Self {
-            upload,
             config,
             command: Command::none(),
             object: None,
+            present: None,
             current: Some(ObjectType::Command),
             receipts: Receipts::default(),
             gap: false,
             link: None,
-            last_activity_ms: 0,
-            admission: |_| true,
+            now_ms: 0,
         }
     }
 
-    /// Goes on with the transfer of the journal, if there is one; before the first link. The init packet from the journal
-    /// goes through the very checks it went through when it came over the air:
-    /// external flash may have been tampered with, and the keys or the running version may have changed.
+    /// Goes on with the journal's session, which is the init packet `init` and got to `progress`; before the first link. The
+    /// packet goes through the very checks it went through when it came over the air: external flash may have been tampered
+    /// with, and the keys or the running version may have changed.
     #[inline(never)]
-    pub fn restore(&mut self) {
-        let mut stored = [0; MAX_INIT_PACKET];
-        if let Some((length, progress)) = self.upload.stored_session(&mut stored) {
-            self.restore_from(stored.get(..length).unwrap_or_default(), progress);
-        }
-    }
-
-    /// [`SecureDfu::restore`] from the journal's session, which is `init` and got to `progress`.
-    #[inline(never)]
-    pub fn restore_from(&mut self, init: &[u8], progress: Progress) {
+    pub fn restore<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        init: &[u8],
+        progress: Progress,
+    ) {
         self.command.create(init.len());
         self.command.write(init);
-        match self.check_init() {
+        match self.check_init(upload) {
             Ok(accepted) => {
                 let resumed =
-                    self.upload
-                        .resume(Protocol::SecureDfu, &self.command.bytes, accepted.size, progress);
+                    upload.resume(Protocol::SecureDfu, &self.command.bytes, accepted.size, progress);
                 note::info(format_args!(
                     "an update of {} bytes goes on at {}",
                     accepted.size, resumed.offset
@@ -258,35 +252,16 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             Err(refusal) => {
                 note::warn(format_args!("the interrupted update is dropped: {refusal}"));
                 self.command.create(0);
+                upload.abandon_session();
             }
         }
-    }
-
-    /// The upload, for its state.
-    pub fn upload(&self) -> &Upload<'k, S, J, C> {
-        &self.upload
-    }
-
-    /// The upload, for the other protocol. A transfer that it begins takes the slot from this one: [`SecureDfu::forget`].
-    pub fn upload_mut(&mut self) -> &mut Upload<'k, S, J, C> {
-        &mut self.upload
     }
 
     /// The slot belongs to another transfer now: what was executed here counts no more.
     pub fn forget(&mut self) {
         self.command.create(0);
         self.object = None;
-    }
-
-    /// Who is asked before an accepted firmware is received: false refuses it for now ("not permitted"), before
-    /// the first byte of flash is touched. Without one, everything accepted is received.
-    pub fn set_admission(&mut self, admission: fn(&Accepted) -> bool) {
-        self.admission = admission;
-    }
-
-    /// The firmware version that runs, as packages count.
-    pub fn running_version(&mut self) -> u32 {
-        self.upload.running_version()
+        self.present = None;
     }
 
     /// The firmware that is being received, or is staged.
@@ -294,15 +269,18 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         self.command.executed.as_ref()
     }
 
-    /// The application confirmed its image.
-    pub fn confirmed(&mut self) {
-        self.upload.confirmed();
+    /// Bytes to erase ahead: while an object is filled, those of the next one; before that, those of the one to come.
+    pub fn wants_erased<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> u32 {
+        let received = upload.progress().offset - upload.committed();
+        self.object
+            .unwrap_or(0)
+            .saturating_sub(received)
+            .saturating_add(self.config.object_size)
     }
 
-    /// A peer connected at `now_ms`, and its notifications are on.
-    pub fn link_up(&mut self, transport: Transport, now_ms: u64) {
+    /// A peer is there, and its notifications are on.
+    pub fn link_up(&mut self, transport: Transport) {
         self.link = Some(transport);
-        self.last_activity_ms = now_ms;
         self.receipts.set(0);
         self.current = Some(ObjectType::Command);
     }
@@ -310,62 +288,42 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     /// `packets` packets came and there was no room for them: the peer sent more than it may before it waits. They
     /// count for receipts. The object takes nothing more, so offset and CRC stay those of the bytes before the gap,
     /// and Execute of an object with a gap is refused as incomplete.
-    pub fn lost(&mut self, packets: u32) -> Answer {
+    pub fn lost<A: Areas, C: Crypto>(&mut self, upload: &Upload<'_, A, C>, packets: u32) -> Answer {
         self.gap = true;
         let mut due = false;
         for _ in 0..packets {
             due |= self.receipts.count();
         }
-        self.receipt(due)
+        self.receipt(upload, due)
     }
 
     /// The peer is gone: back to the last executed object. The open one is forgotten.
-    pub fn link_down(&mut self) {
+    pub fn link_down<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.link = None;
         self.gap = false;
         self.receipts.set(0);
-        self.upload.release();
+        upload.release();
         // Without an open object there is nothing to take back, and what is in the slot may be of another protocol.
         if self.object.is_some() {
-            self.rewind();
+            self.rewind(upload);
         }
-    }
-
-    /// Is the link to be closed because the peer says nothing? Ask once a second or so.
-    pub fn tick(&self, now_ms: u64) -> Then {
-        let quiet = now_ms.saturating_sub(self.last_activity_ms);
-        match self.link {
-            Some(_) if quiet >= INACTIVITY_MS => Then::Disconnect,
-            _ => Then::Continue,
-        }
-    }
-
-    /// One erase while no frame waits; false when there is nothing to do.
-    pub fn idle(&mut self) -> bool {
-        // While an object is filled the next one is erased; before that, the one to come.
-        let open = self.object.unwrap_or(0);
-        let received = self.upload.progress().offset - self.upload.committed();
-        let ahead = open
-            .saturating_sub(received)
-            .saturating_add(self.config.object_size);
-        self.upload.idle(ahead, self.link.is_some())
-    }
-
-    /// The peer said something, to whichever protocol.
-    pub fn is_alive(&mut self, now_ms: u64) {
-        self.last_activity_ms = now_ms;
     }
 
     /// Handles one frame of the peer. `now_ms` is any monotonic time.
-    pub fn handle(&mut self, frame: Frame<'_>, now_ms: u64) -> Answer {
-        self.is_alive(now_ms);
-        self.upload.touch(Protocol::SecureDfu, now_ms);
-        match frame.channel {
-            Channel::Packet => self.packet(frame.bytes),
+    pub fn handle<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        frame: Frame<'_>,
+        now_ms: u64,
+    ) -> Answer {
+        self.now_ms = now_ms;
+        upload.touch(Protocol::SecureDfu, now_ms);
+        let answer = match frame.channel {
+            Channel::Packet => self.packet(upload, frame.bytes),
             // Another front end's: whoever hands out the frames knows that.
             Channel::Smp => Answer::NOTHING,
             Channel::Control => match Request::decode(frame.bytes) {
-                Ok(request) => self.request(request),
+                Ok(request) => self.request(upload, request),
                 Err(error) => {
                     note::warn(format_args!("{error}"));
                     if let DecodeError::UnknownObjectType { .. } = error {
@@ -373,14 +331,24 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                     }
                     Answer {
                         reply: error.refusal(),
-                        then: Then::Continue,
+                        ..Answer::NOTHING
                     }
                 }
             },
+        };
+        if let Some(Reply::Refused { opcode, code }) = answer.reply {
+            upload
+                .events
+                .push(Event::Refused(Refusal::SecureDfu { opcode, code }));
         }
+        answer
     }
 
-    fn request(&mut self, request: Request<'_>) -> Answer {
+    fn request<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        request: Request<'_>,
+    ) -> Answer {
         let opcode = request.opcode();
         let mtu = match self.link {
             Some(Transport::Serial { mtu }) => Some(mtu),
@@ -393,31 +361,31 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                     size,
                 },
                 _,
-            ) => self.create_command(size),
+            ) => self.create_command(upload, size),
             (
                 Request::Create {
                     object: ObjectType::Data,
                     size,
                 },
                 _,
-            ) => self.create_data(size),
+            ) => self.create_data(upload, size),
             (Request::SetReceipts { every }, _) => {
                 self.receipts.set(every);
                 Answer::reply(Reply::ReceiptsSet)
             }
-            (Request::Checksum, _) => match self.position() {
+            (Request::Checksum, _) => match self.position(upload) {
                 Some((offset, crc)) => Answer::reply(Reply::Checksum { offset, crc }),
                 None => Answer::refused(opcode, ResultCode::InvalidObject),
             },
             (Request::Execute, _) => match self.current {
-                Some(ObjectType::Command) => self.execute_command(),
-                Some(ObjectType::Data) => self.execute_data(),
+                Some(ObjectType::Command) => self.execute_command(upload),
+                Some(ObjectType::Data) => self.execute_data(upload),
                 None => Answer::refused(opcode, ResultCode::InvalidObject),
             },
             (Request::Select { object }, _) => {
                 self.current = Some(object);
                 self.gap = false;
-                let (offset, crc) = self.position().unwrap_or_default();
+                let (offset, crc) = self.position(upload).unwrap_or_default();
                 let max_size = match object {
                     ObjectType::Command => MAX_INIT_PACKET as u32,
                     ObjectType::Data => self.config.object_size,
@@ -431,14 +399,14 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             (Request::Abort, _) => {
                 note::info(format_args!("the peer aborts"));
                 Answer {
-                    reply: None,
                     then: Then::Disconnect,
+                    ..Answer::NOTHING
                 }
             }
             (_, None) => Answer::refused(opcode, ResultCode::OpCodeNotSupported),
             (Request::ProtocolVersion, Some(_)) => Answer::reply(Reply::ProtocolVersion(1)),
             (Request::Mtu, Some(mtu)) => Answer::reply(Reply::Mtu(mtu)),
-            (Request::Write(bytes), Some(_)) => self.packet(bytes),
+            (Request::Write(bytes), Some(_)) => self.packet(upload, bytes),
             (Request::Ping { id }, Some(_)) => Answer::reply(Reply::Pong(id)),
             (Request::HardwareVersion, Some(_)) => {
                 let Chip {
@@ -457,16 +425,18 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
                     rom_page_size,
                 })
             }
-            (Request::FirmwareVersion { image }, Some(_)) => Answer::reply(self.firmware_version(image)),
+            (Request::FirmwareVersion { image }, Some(_)) => {
+                Answer::reply(self.firmware_version(upload, image))
+            }
         }
     }
 
-    fn firmware_version(&mut self, image: u8) -> Reply {
+    fn firmware_version<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, image: u8) -> Reply {
         let chip = self.config.chip;
         let (kind, (version, address, length)) = match image {
             0 => (FirmwareType::Bootloader, chip.boot),
             1 => {
-                let version = self.upload.running_version();
+                let version = upload.running_version();
                 (
                     FirmwareType::Application,
                     (version, chip.application_address, chip.application_length),
@@ -483,44 +453,49 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
     }
 
     /// Offset and CRC-32 of the current object's kind.
-    fn position(&self) -> Option<(u32, u32)> {
+    fn position<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> Option<(u32, u32)> {
         Some(match self.current? {
             ObjectType::Command => (
                 self.command.bytes.len() as u32,
                 self.command.crc.clone().finalize(),
             ),
-            // Without an init packet there is no image of this protocol.
-            ObjectType::Data if self.command.executed.is_none() => (0, crc32().finalize()),
             ObjectType::Data => {
-                let progress = self.upload.progress();
+                // Without an init packet there is no image of this protocol.
+                let Some(accepted) = &self.command.executed else {
+                    return Some((0, crc32().finalize()));
+                };
+                if let Some(present) = self.present {
+                    return Some((accepted.size, present.crc));
+                }
+                let progress = upload.progress();
                 (progress.offset, progress.crc)
             }
         })
     }
 
     #[inline(never)]
-    fn packet(&mut self, bytes: &[u8]) -> Answer {
+    fn packet<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, bytes: &[u8]) -> Answer {
         match self.current {
             _ if self.gap => {}
             Some(ObjectType::Command) => self.command.write(bytes),
-            Some(ObjectType::Data) => self.write_data(bytes),
+            Some(ObjectType::Data) => self.write_data(upload, bytes),
             None => {}
         }
         let due = self.receipts.count();
-        self.receipt(due)
+        self.receipt(upload, due)
     }
 
     /// The receipt, if one is due.
-    fn receipt(&self, due: bool) -> Answer {
+    fn receipt<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>, due: bool) -> Answer {
         if !due {
             return Answer::NOTHING;
         }
-        let (offset, crc) = self.position().unwrap_or_default();
+        let (offset, crc) = self.position(upload).unwrap_or_default();
         Answer::reply(Reply::Checksum { offset, crc })
     }
 
     #[inline(never)]
-    fn create_command(&mut self, size: u32) -> Answer {
+    fn create_command<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, size: u32) -> Answer {
         let refused = |code| Answer::refused(op::CREATE, code);
         self.current = Some(ObjectType::Command);
         self.gap = false;
@@ -531,45 +506,35 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         if size as usize > MAX_INIT_PACKET {
             return refused(ResultCode::InsufficientResources);
         }
-        if self.upload.is_staged() {
-            note::warn(format_args!(
-                "no new transfer: an update is staged and waits for the reset"
-            ));
+        if !upload.is_free_for(Protocol::SecureDfu, self.now_ms) {
+            note::warn(format_args!("{}", Obstacle::OtherTransfer));
             return refused(ResultCode::OperationNotPermitted);
         }
-        if !self.upload.running().confirmed {
-            note::warn(format_args!(
-                "no new transfer: the running image is not confirmed, the slot holds the one to go back to"
-            ));
-            return refused(ResultCode::OperationNotPermitted);
-        }
-        if !self
-            .upload
-            .is_free_for(Protocol::SecureDfu, self.last_activity_ms)
-        {
-            note::warn(format_args!("no new transfer: an SMP upload is going on"));
-            return refused(ResultCode::OperationNotPermitted);
-        }
+        // Every other obstacle is for Execute to tell: the init packet may be that of the image that is staged, or runs.
         self.command.create(size as usize);
         self.object = None;
-        self.upload.drop_progress();
+        self.present = None;
+        upload.drop_progress();
         Answer::reply(Reply::Created)
     }
 
     #[inline(never)]
-    fn check_init(&mut self) -> Result<Accepted, InitRefusal> {
-        let (running, limit) = (self.upload.running_version(), self.upload.limit());
+    fn check_init<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+    ) -> Result<Accepted, InitRefusal> {
+        let (running, limit) = (upload.running_version(), upload.limit());
         init_check::check(
             &self.command.bytes,
             &self.config.init,
             running,
             limit,
-            self.upload.crypto(),
+            upload.crypto(),
         )
     }
 
     #[inline(never)]
-    fn execute_command(&mut self) -> Answer {
+    fn execute_command<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) -> Answer {
         let refused = |code| Answer::refused(op::EXECUTE, code);
         if self.command.size == 0 {
             return refused(ResultCode::InvalidObject);
@@ -578,50 +543,103 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             return refused(ResultCode::OperationNotPermitted);
         }
         if self.command.executed.is_some() {
-            return Answer::reply(Reply::Executed);
+            return Answer {
+                hurry: upload.owner() == Some(Protocol::SecureDfu),
+                ..Answer::reply(Reply::Executed)
+            };
         }
-        match self.check_init() {
-            Ok(accepted) => {
-                note::info(format_args!(
-                    "accepted: firmware version {}, {} bytes",
-                    accepted.fw_version, accepted.size
-                ));
-                if !(self.admission)(&accepted) {
-                    note::warn(format_args!("refused: the product takes no update now"));
-                    return refused(ResultCode::OperationNotPermitted);
+        match self.check_init(upload) {
+            Ok(accepted) => self.accept(upload, accepted),
+            Err(refusal) => match self.check_repeated(upload, &refusal) {
+                Some(answer) => answer,
+                None => {
+                    note::warn(format_args!("refused: {refusal}"));
+                    if !matches!(refusal, InitRefusal::Malformed(_)) {
+                        self.command.create(0);
+                    }
+                    refused(refusal.code())
                 }
-                // The other protocol may have begun since Create.
-                if !self
-                    .upload
-                    .is_free_for(Protocol::SecureDfu, self.last_activity_ms)
-                {
-                    note::warn(format_args!("refused: an SMP upload is going on"));
-                    return refused(ResultCode::OperationNotPermitted);
-                }
-                let began = self.upload.begin(
-                    Protocol::SecureDfu,
-                    self.last_activity_ms,
-                    &self.command.bytes,
-                    accepted.size,
-                );
-                if began.is_err() {
-                    return refused(ResultCode::InsufficientResources);
-                }
-                self.command.executed = Some(accepted);
-                Answer::reply(Reply::Executed)
-            }
-            Err(refusal) => {
-                note::warn(format_args!("refused: {refusal}"));
-                if !matches!(refusal, InitRefusal::Malformed(_)) {
-                    self.command.create(0);
-                }
-                refused(refusal.code())
-            }
+            },
+        }
+    }
+
+    /// An init packet that is good but for its version, which is the running one: still, its image may be the one that runs.
+    #[inline(never)]
+    fn check_repeated<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        refusal: &InitRefusal,
+    ) -> Option<Answer> {
+        match refusal {
+            InitRefusal::FirmwareVersion { packet, running } if packet == running => {}
+            _ => return None,
+        }
+        let policy = InitPolicy {
+            same_version_allowed: true,
+            ..self.config.init
+        };
+        let (running, limit) = (upload.running_version(), upload.limit());
+        let accepted =
+            init_check::check(&self.command.bytes, &policy, running, limit, upload.crypto()).ok()?;
+        self.tell_present(upload, accepted)
+    }
+
+    /// The answer to the Execute of an init packet whose image need not be sent.
+    fn tell_present<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        accepted: Accepted,
+    ) -> Option<Answer> {
+        let present = upload.find(accepted.size, &accepted.sha256)?;
+        let place = if present.is_staged { "is staged" } else { "runs" };
+        note::info(format_args!(
+            "this very firmware {place} already: nothing needs to be sent"
+        ));
+        self.present = Some(present);
+        self.command.executed = Some(accepted);
+        Some(Answer::reply(Reply::Executed))
+    }
+
+    #[inline(never)]
+    fn accept<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, accepted: Accepted) -> Answer {
+        let refused = |code| Answer::refused(op::EXECUTE, code);
+        if let Some(answer) = self.tell_present(upload, accepted) {
+            return answer;
+        }
+        note::info(format_args!(
+            "accepted: firmware version {}, {} bytes",
+            accepted.fw_version, accepted.size
+        ));
+        if let Some(obstacle) = upload.obstacle(Protocol::SecureDfu, self.now_ms) {
+            note::warn(format_args!("{obstacle}"));
+            return refused(ResultCode::OperationNotPermitted);
+        }
+        let incoming = Incoming {
+            image: 0,
+            size: accepted.size,
+            fw_version: accepted.fw_version,
+        };
+        if !upload.admits(incoming) {
+            return refused(ResultCode::OperationNotPermitted);
+        }
+        let began = upload.begin(
+            Protocol::SecureDfu,
+            self.now_ms,
+            &self.command.bytes,
+            accepted.size,
+        );
+        if began.is_err() {
+            return refused(ResultCode::InsufficientResources);
+        }
+        self.command.executed = Some(accepted);
+        Answer {
+            hurry: true,
+            ..Answer::reply(Reply::Executed)
         }
     }
 
     #[inline(never)]
-    fn create_data(&mut self, size: u32) -> Answer {
+    fn create_data<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, size: u32) -> Answer {
         let refused = |code| Answer::refused(op::CREATE, code);
         self.current = Some(ObjectType::Data);
         self.gap = false;
@@ -629,15 +647,15 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         let Some(accepted) = self.command.executed else {
             return refused(ResultCode::OperationNotPermitted);
         };
-        if self.upload.is_staged() {
+        if upload.is_staged() || self.present.is_some() {
             return refused(ResultCode::OperationNotPermitted);
         }
         // `committed` and `size` are bounded by the slot and the wire: no sum of them can be believed unchecked.
-        let end = self.upload.committed().checked_add(size);
+        let end = upload.committed().checked_add(size);
         if size == 0 {
             return refused(ResultCode::InvalidParameter);
         }
-        if !size.is_multiple_of(self.upload.sector_size()) && end != Some(accepted.size) {
+        if !size.is_multiple_of(upload.sector_size()) && end != Some(accepted.size) {
             return refused(ResultCode::InvalidParameter);
         }
         if size > self.config.object_size {
@@ -646,25 +664,25 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         if end.is_none_or(|end| end > accepted.size) {
             return refused(ResultCode::OperationNotPermitted);
         }
-        self.rewind();
-        if self.upload.prepare(size).is_err() {
+        self.rewind(upload);
+        if upload.prepare(size).is_err() {
             return refused(ResultCode::OperationFailed);
         }
         self.object = Some(size);
         Answer::reply(Reply::Created)
     }
 
-    fn rewind(&mut self) {
+    fn rewind<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.object = None;
-        self.upload.rewind();
+        upload.rewind();
     }
 
     /// A packet that does not fit the open object is dropped whole; the checksum tells the peer.
-    fn write_data(&mut self, bytes: &[u8]) {
+    fn write_data<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, bytes: &[u8]) {
         let Some(size) = self.object else {
             return;
         };
-        let received = self.upload.progress().offset - self.upload.committed();
+        let received = upload.progress().offset - upload.committed();
         if bytes.len() as u64 + u64::from(received) > u64::from(size) {
             note::warn(format_args!(
                 "a packet of {} bytes is beyond the end of the object",
@@ -673,42 +691,43 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             return;
         }
         // A failure of the flash is answered at Execute, which is the first message that has room for it.
-        let _ = self.upload.write(bytes);
+        let _ = upload.write(bytes);
     }
 
     #[inline(never)]
-    fn execute_data(&mut self) -> Answer {
+    fn execute_data<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) -> Answer {
         let refused = |code| Answer::refused(op::EXECUTE, code);
         let Some(accepted) = self.command.executed else {
             return refused(ResultCode::OperationNotPermitted);
         };
-        if self.upload.is_staged() {
-            return Answer {
-                reply: Some(Reply::Executed),
-                then: Then::Reset,
-            };
+        let ends = |then| Answer {
+            then,
+            ..Answer::reply(Reply::Executed)
+        };
+        match self.present {
+            Some(Present { is_staged: false, .. }) => return ends(Then::Disconnect),
+            Some(_) => return ends(Then::Reset),
+            None if upload.is_staged() => return ends(Then::Reset),
+            None => {}
         }
         if let Some(size) = self.object {
-            if self.upload.progress().offset - self.upload.committed() != size {
+            if upload.progress().offset - upload.committed() != size {
                 return refused(ResultCode::OperationNotPermitted);
             }
-            if let Err(error) = self.upload.commit() {
+            if let Err(error) = upload.commit() {
                 note::error(format_args!("{error}"));
-                self.rewind();
+                self.rewind(upload);
                 return refused(ResultCode::OperationFailed);
             }
             self.object = None;
         }
         // At an object boundary Execute may come again and changes nothing. At the end of the image it verifies,
         // also when the device was reset between the last object and the verdict.
-        if self.upload.committed() != accepted.size {
+        if upload.committed() != accepted.size {
             return Answer::reply(Reply::Executed);
         }
-        match self.finish(&accepted) {
-            Ok(()) => Answer {
-                reply: Some(Reply::Executed),
-                then: Then::Reset,
-            },
+        match self.finish(upload, &accepted) {
+            Ok(()) => ends(Then::Reset),
             Err(error) => {
                 note::error(format_args!("{error}"));
                 self.command.create(0);
@@ -717,7 +736,11 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
         }
     }
 
-    fn finish(&mut self, accepted: &Accepted) -> Result<(), TransferError> {
+    fn finish<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        accepted: &Accepted,
+    ) -> Result<(), TransferError> {
         let keys = self.config.init.package_keys;
         let expected = Expected {
             sha256: Some(accepted.sha256),
@@ -725,7 +748,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
             file_validation_unknown: accepted.unknown_boot_validation,
             fw_version: accepted.fw_version,
         };
-        let info = self.upload.finish(&expected)?;
+        let info = upload.finish(&expected)?;
         note::info(format_args!(
             "image {} is staged; reset to install it",
             info.header.version
@@ -737,10 +760,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> SecureDfu<'k, S, J, C> {
 /// What the final Execute answers.
 const fn final_code(error: TransferError) -> ResultCode {
     match error {
-        TransferError::WrongHash | TransferError::NotAnImage => {
+        TransferError::WrongHash | TransferError::NotAnImage | TransferError::WrongFileSignature => {
             ResultCode::Extended(ExtendedCode::VerificationFailed)
         }
-        TransferError::WrongFileSignature => ResultCode::InvalidObject,
         TransferError::NotReceiving => ResultCode::OperationNotPermitted,
         TransferError::Write | TransferError::Erase | TransferError::NotMarked => ResultCode::OperationFailed,
     }

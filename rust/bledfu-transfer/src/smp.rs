@@ -17,21 +17,21 @@
 //! - A slot is marked only when signature and digest of its image are good ([`Error::InvalidTlv`] if not).
 //! - Erase answers when the slot holds no image any more; the rest of it is erased while nothing else happens.
 
+use bledfu_slot::areas::Areas;
+use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
 use crate::upload::{Protocol, TransferError, Upload};
-use bledfu_slot::decide::next_boot;
 use bledfu_slot::header::{ImageHeader, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Algorithm;
-use bledfu_slot::trailer::{self, Magic, SwapType, Trailer};
-use bledfu_slot::verify::{read_info, Crypto, ImageInfo};
+use bledfu_slot::trailer::SwapType;
+use bledfu_slot::verify::{Crypto, ImageInfo};
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{self, Error, ImageState, SlotInfo};
 use bledfu_wire::os_group;
 use bledfu_wire::smp::{self, Code, Failure, Header, Message, Request, Response};
 use core::fmt::Write as _;
-use embedded_storage::nor_flash::NorFlash;
 use heapless::{String, Vec};
 
 /// Longest frame in bytes that Zephyr's samples take: five full writes at an MTU of 498. Clients fill it.
@@ -84,12 +84,14 @@ pub struct Answer {
     pub length: usize,
     /// What comes after it.
     pub then: Then,
-    /// Why the request was refused, if it was.
-    pub failure: Option<Failure>,
+    /// An upload begins: a faster link is worth its energy.
+    pub hurry: bool,
+    /// The protocol itself refused the frame, so where the next one begins in the same datagram is not certain.
+    pub is_damaged: bool,
 }
 
 /// Where in a frame the fragments of one connection are. Nothing but the length in a frame's header says where it ends.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct FragmentRun {
     /// Bytes that are to come of the frame whose fragments come now.
     left: usize,
@@ -226,13 +228,12 @@ pub fn is_session(stored: &[u8]) -> bool {
     stored.first() == Some(&SESSION_TAG)
 }
 
-/// The server. The upload and the flash of the primary slot are lent to it for each frame.
+/// The server. The upload is lent to it for each frame.
 pub struct Smp<'k> {
     config: Config<'k>,
     /// Longest frame in bytes.
     frame_size: u32,
     session: Option<Session>,
-    admission: fn(u32) -> bool,
 }
 
 impl<'k> Smp<'k> {
@@ -242,13 +243,7 @@ impl<'k> Smp<'k> {
             config,
             frame_size: frame_size as u32,
             session: None,
-            admission: |_| true,
         }
-    }
-
-    /// Who is asked before an image of so many bytes is received; false refuses it for now ([`Code::AccessDenied`]).
-    pub fn set_admission(&mut self, admission: fn(u32) -> bool) {
-        self.admission = admission;
     }
 
     /// Length in bytes of the image that is being received.
@@ -258,9 +253,9 @@ impl<'k> Smp<'k> {
 
     /// Goes on with the journal's session, which is `stored` and got to `progress`.
     #[inline(never)]
-    pub fn restore<S: NorFlash, J: NorFlash, C: Crypto>(
+    pub fn restore<A: Areas, C: Crypto>(
         &mut self,
-        upload: &mut Upload<'_, S, J, C>,
+        upload: &mut Upload<'_, A, C>,
         stored: &[u8],
         progress: Progress,
     ) {
@@ -270,6 +265,7 @@ impl<'k> Smp<'k> {
             note::warn(format_args!(
                 "the interrupted upload is dropped: its record makes no sense"
             ));
+            upload.abandon_session();
             return;
         };
         let resumed = upload.resume(Protocol::Smp, stored, session.length, progress);
@@ -282,12 +278,11 @@ impl<'k> Smp<'k> {
     }
 
     /// Handles one whole frame; the answer is in `out`, [`ANSWER_SIZE`] bytes of it are enough. `None`: fewer bytes than a
-    /// header has, and no answer is possible. `primary` is the primary slot.
+    /// header has, and no answer is possible.
     #[inline(never)]
-    pub fn handle<P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
+    pub fn handle<A: Areas, C: Crypto>(
         &mut self,
-        upload: &mut Upload<'_, S, J, C>,
-        primary: &mut P,
+        upload: &mut Upload<'_, A, C>,
         frame: &[u8],
         now_ms: u64,
         out: &mut [u8],
@@ -296,25 +291,25 @@ impl<'k> Smp<'k> {
         // Here, where nothing is on the stack yet: below it comes the check of a signature, and that is the deepest there is.
         let written = match &message.request {
             Ok(Request::Image(image_group::Request::WriteState { hash, confirm })) => {
-                write_state(upload, primary, *hash, *confirm)
+                write_state(upload, *hash, *confirm)
             }
             _ => Ok(()),
         };
-        Some(self.answer(upload, primary, message, written, now_ms, out))
+        Some(self.answer(upload, message, written, now_ms, out))
     }
 
     /// Handles a request, but for the change of state that has been made already.
     #[inline(never)]
-    fn answer<P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
+    fn answer<A: Areas, C: Crypto>(
         &mut self,
-        upload: &mut Upload<'_, S, J, C>,
-        primary: &mut P,
+        upload: &mut Upload<'_, A, C>,
         message: Message<'_>,
         written: Result<(), Failure>,
         now_ms: u64,
         out: &mut [u8],
     ) -> Answer {
         let mut then = Then::Continue;
+        let mut hurry = false;
         let mut text = String::<INFO_SIZE>::new();
         let mut versions = [const { String::<VERSION_SIZE>::new() }; 2];
         let mut images = Vec::<ImageState<'_>, 2>::new();
@@ -336,8 +331,11 @@ impl<'k> Smp<'k> {
                 other => self.os(upload.layout().algorithm(), other),
             },
             Ok(Request::Image(request)) => match request {
-                image_group::Request::Upload(piece) => self.upload(upload, primary, &piece, now_ms),
-                image_group::Request::Erase { slot } => self.erase(upload, primary, slot, now_ms),
+                image_group::Request::Upload(piece) => {
+                    hurry = piece.offset == Some(0);
+                    self.upload(upload, &piece, now_ms)
+                }
+                image_group::Request::Erase { slot } => self.erase(upload, slot, now_ms),
                 image_group::Request::SlotInfo => {
                     let layout = upload.layout();
                     let sizes = [layout.primary().slot_size, layout.secondary().slot_size];
@@ -351,7 +349,7 @@ impl<'k> Smp<'k> {
                 }
                 image_group::Request::ReadState | image_group::Request::WriteState { .. } => {
                     written.map(|()| {
-                        list(&Images::read(upload, primary), &mut versions, &mut images);
+                        list(&Images::read(upload), &mut versions, &mut images);
                         Response::Image(image_group::Response::State(&images))
                     })
                 }
@@ -362,14 +360,18 @@ impl<'k> Smp<'k> {
             // Apps find out what a device has by asking.
             Some(Failure::Smp(Code::NotSupported) | Failure::Os(os_group::Error::QueryYieldsNoAnswer))
             | None => {}
-            Some(failure) => note::warn(format_args!("refused: {failure}")),
+            Some(failure) => {
+                note::warn(format_args!("refused: {failure}"));
+                upload.events.push(Event::Refused(Refusal::Smp(failure)));
+            }
         }
         let response = response.unwrap_or_else(Response::Failed);
         let length = smp::encode(&message.context, &response, out);
         Answer {
             length,
             then,
-            failure,
+            hurry: hurry && failure.is_none(),
+            is_damaged: matches!(failure, Some(Failure::Smp(_))),
         }
     }
 
@@ -437,16 +439,23 @@ impl<'k> Smp<'k> {
     }
 
     #[inline(never)]
-    fn upload<'r, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
+    fn upload<'r, A: Areas, C: Crypto>(
         &mut self,
-        upload: &mut Upload<'_, S, J, C>,
-        primary: &mut P,
+        upload: &mut Upload<'_, A, C>,
         piece: &image_group::Upload<'_>,
         now_ms: u64,
     ) -> Result<Response<'r>, Failure> {
         let offset = piece.offset.ok_or(Failure::Image(Error::InvalidOffset))?;
+        // There is one image. Clients call it 0, or 1 (`smpmgr --slot 1`, mcumgr-client); more is for another device.
+        if piece.image > 1 {
+            note::warn(format_args!(
+                "image {} does not exist on this device",
+                piece.image
+            ));
+            return Err(Failure::Image(Error::InvalidSlot));
+        }
         if offset == 0 {
-            return self.first_piece(upload, primary, piece, now_ms);
+            return self.first_piece(upload, piece, now_ms);
         }
         let Some(session) = self.open_session(upload) else {
             return Ok(wanted(0, None));
@@ -467,10 +476,9 @@ impl<'k> Smp<'k> {
     }
 
     #[inline(never)]
-    fn first_piece<'r, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
+    fn first_piece<'r, A: Areas, C: Crypto>(
         &mut self,
-        upload: &mut Upload<'_, S, J, C>,
-        primary: &mut P,
+        upload: &mut Upload<'_, A, C>,
         piece: &image_group::Upload<'_>,
         now_ms: u64,
     ) -> Result<Response<'r>, Failure> {
@@ -488,14 +496,14 @@ impl<'k> Smp<'k> {
             return refused(Error::InvalidHash);
         };
         if let Some(session) = self.open_session(upload) {
-            if !sha.is_empty() && sha == session.sha && length == u64::from(session.length) {
+            let at = upload.progress().offset;
+            // Where nothing is held, the piece itself is what is wanted.
+            if at > 0 && !sha.is_empty() && sha == session.sha && length == u64::from(session.length) {
                 upload.touch(Protocol::Smp, now_ms);
-                return Ok(wanted(upload.progress().offset, session.matches));
+                return Ok(wanted(at, session.matches));
             }
         }
-        if !slot_is_free(upload, now_ms) {
-            return refused(Error::NoFreeSlot);
-        }
+        check_slot(upload, now_ms)?;
         let Some(length) = u32::try_from(length)
             .ok()
             .filter(|&length| length <= upload.limit())
@@ -505,7 +513,7 @@ impl<'k> Smp<'k> {
         if piece.upgrade {
             let offered =
                 ImageHeader::parse(header).map_err(|_| Failure::Image(Error::InvalidImageHeader))?;
-            let Some(running) = primary_image(upload, primary) else {
+            let Some(running) = upload.primary_image() else {
                 return refused(Error::VersionGetFailed);
             };
             if !is_newer(&offered.version, &running.header.version) {
@@ -515,8 +523,12 @@ impl<'k> Smp<'k> {
         if piece.data.len() as u64 > u64::from(length) {
             return refused(Error::InvalidImageDataOverrun);
         }
-        if !(self.admission)(length) {
-            note::warn(format_args!("the product takes no update now"));
+        let incoming = Incoming {
+            image: 0,
+            size: length,
+            fw_version: 0,
+        };
+        if !upload.admits(incoming) {
             return Err(Failure::Smp(Code::AccessDenied));
         }
         let session = Session {
@@ -536,9 +548,9 @@ impl<'k> Smp<'k> {
     }
 
     /// Writes the next bytes of the open upload.
-    fn take<'r, S: NorFlash, J: NorFlash, C: Crypto>(
+    fn take<'r, A: Areas, C: Crypto>(
         &mut self,
-        upload: &mut Upload<'_, S, J, C>,
+        upload: &mut Upload<'_, A, C>,
         data: &[u8],
     ) -> Result<Response<'r>, Failure> {
         if let Err(error) = upload.stream(data) {
@@ -552,24 +564,32 @@ impl<'k> Smp<'k> {
             session.matches = verdict(upload, session);
         }
         let matches = self.session.as_ref().and_then(|session| session.matches);
-        Ok(wanted(upload.progress().offset, matches))
+        let response = wanted(upload.progress().offset, matches);
+        if matches == Some(false) {
+            // The same file sent again starts from its first byte.
+            note::warn(format_args!(
+                "the upload is dropped: its SHA-256 differs from the announced one"
+            ));
+            self.session = None;
+            upload.close_session();
+        }
+        Ok(response)
     }
 
     #[inline(never)]
-    fn erase<'r, P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
+    fn erase<'r, A: Areas, C: Crypto>(
         &mut self,
-        upload: &mut Upload<'_, S, J, C>,
-        primary: &mut P,
+        upload: &mut Upload<'_, A, C>,
         slot: Option<u32>,
         now_ms: u64,
     ) -> Result<Response<'r>, Failure> {
         if slot.is_some_and(|slot| slot > 1) {
             return Err(Failure::Image(Error::InvalidSlot));
         }
-        let is_needed = Images::read(upload, primary).next != SwapType::None;
-        if slot == Some(0) || is_needed || !slot_is_free(upload, now_ms) {
+        if slot == Some(0) {
             return Err(Failure::Image(Error::NoFreeSlot));
         }
+        check_slot(upload, now_ms)?;
         self.session = None;
         upload
             .erase()
@@ -579,28 +599,27 @@ impl<'k> Smp<'k> {
     }
 
     /// The upload, unless the other protocol has taken the slot from it.
-    fn open_session<S: NorFlash, J: NorFlash, C: Crypto>(
-        &self,
-        upload: &Upload<'_, S, J, C>,
-    ) -> Option<&Session> {
+    fn open_session<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> Option<&Session> {
         self.session
             .as_ref()
             .filter(|_| upload.owner() == Some(Protocol::Smp))
     }
 
-    fn drop_session<S: NorFlash, J: NorFlash, C: Crypto>(&mut self, upload: &mut Upload<'_, S, J, C>) {
+    fn drop_session<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.session = None;
         upload.drop_progress();
     }
 }
 
-/// Nothing stands in the way of a new image: none is staged, none is the way back, and no other transfer is going on.
-fn slot_is_free<S: NorFlash, J: NorFlash, C: Crypto>(upload: &mut Upload<'_, S, J, C>, now_ms: u64) -> bool {
-    // A slot that cannot be read is found out by the first erase.
-    let waits = upload
-        .secondary_trailer()
-        .is_ok_and(|trailer| trailer.magic == Magic::Good);
-    !waits && !upload.is_staged() && upload.running().confirmed && upload.is_free_for(Protocol::Smp, now_ms)
+/// Refuses when something stands in the way of a new image.
+fn check_slot<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, now_ms: u64) -> Result<(), Failure> {
+    match upload.obstacle(Protocol::Smp, now_ms) {
+        None => Ok(()),
+        Some(obstacle) => {
+            note::warn(format_args!("{obstacle}"));
+            Err(Failure::Image(Error::NoFreeSlot))
+        }
+    }
 }
 
 /// The answer to a piece: the next byte wanted.
@@ -609,10 +628,7 @@ fn wanted<'r>(offset: u32, matches: Option<bool>) -> Response<'r> {
 }
 
 /// At the end of the file, if the client's name for it is a SHA-256: whether it is that of the bytes in flash.
-fn verdict<S: NorFlash, J: NorFlash, C: Crypto>(
-    upload: &Upload<'_, S, J, C>,
-    session: &Session,
-) -> Option<bool> {
+fn verdict<A: Areas, C: Crypto>(upload: &Upload<'_, A, C>, session: &Session) -> Option<bool> {
     (session.sha.len() == HASH_SIZE && upload.is_complete())
         .then(|| upload.file_digest().as_slice() == session.sha.as_slice())
 }
@@ -644,34 +660,13 @@ struct Images {
 
 impl Images {
     #[inline(never)]
-    fn read<P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
-        upload: &mut Upload<'_, S, J, C>,
-        primary: &mut P,
-    ) -> Self {
-        let layout = *upload.layout();
-        let of_primary = layout.primary_trailer();
-        let first = Trailer::read(primary, &of_primary).map(|trailer| trailer.settled(&of_primary));
-        let second = upload.secondary_trailer();
-        let next = next_boot(
-            layout.algorithm(),
-            &first.unwrap_or(Trailer::ERASED),
-            &second.unwrap_or(Trailer::ERASED),
-        );
+    fn read<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) -> Self {
         Self {
-            primary: primary_image(upload, primary),
+            primary: upload.primary_image(),
             secondary: upload.secondary_image(),
-            next,
+            next: upload.outlook().swap_type(),
         }
     }
-}
-
-fn primary_image<P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
-    upload: &Upload<'_, S, J, C>,
-    primary: &mut P,
-) -> Option<ImageInfo> {
-    read_info(primary, 0, upload.layout().primary().slot_size)
-        .ok()
-        .flatten()
 }
 
 /// The images in the slots with the flags of the table in `img_mgmt_state.c`.
@@ -714,16 +709,16 @@ fn list<'v>(
 
 /// Chooses what runs after the next reset; the table of smp.md §4.2, which is Zephyr's `img_mgmt_set_next_boot_slot`.
 #[inline(never)]
-fn write_state<P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
-    upload: &mut Upload<'_, S, J, C>,
-    primary: &mut P,
+fn write_state<A: Areas, C: Crypto>(
+    upload: &mut Upload<'_, A, C>,
     hash: Option<&[u8]>,
     confirm: bool,
 ) -> Result<(), Failure> {
     let refused = |error| Err(Failure::Image(error));
-    let found = Images::read(upload, primary);
+    let found = Images::read(upload);
     let is = |image: &Option<ImageInfo>, hash: &[u8]| image.is_some_and(|image| image.digest == *hash);
-    let is_running = match hash {
+    // An empty hash names no image, as none does: `mcumgr image confirm ""`.
+    let is_running = match hash.filter(|hash| !hash.is_empty()) {
         None if confirm => true,
         None => return refused(Error::InvalidHash),
         Some(hash) if hash.len() != HASH_SIZE => return refused(Error::InvalidHash),
@@ -733,18 +728,16 @@ fn write_state<P: NorFlash, S: NorFlash, J: NorFlash, C: Crypto>(
     };
     match (is_running, confirm, found.next) {
         (true, false, _) => refused(Error::SettingTestToActiveDenied),
-        (true, true, SwapType::Revert) => {
-            let layout = *upload.layout();
-            trailer::confirm(primary, &layout).map_err(|error| {
-                note::error(format_args!("the image could not be confirmed: {error}"));
-                Failure::Image(Error::FlashWriteFailed)
-            })?;
-            upload.confirmed();
-            note::info(format_args!("the running image is confirmed"));
-            Ok(())
-        }
         (true, true, SwapType::Test | SwapType::Permanent) => refused(Error::ImageAlreadyPending),
-        (true, true, _) => Ok(()),
+        (true, true, next) => match upload.confirm() {
+            // Also where no revert is due: another boot stage may ask for the flag.
+            Ok(()) => {
+                note::info(format_args!("the running image is confirmed"));
+                Ok(())
+            }
+            Err(_) if next != SwapType::Revert => Ok(()),
+            Err(_) => refused(Error::FlashWriteFailed),
+        },
         (false, false, SwapType::Test) | (false, true, SwapType::Permanent | SwapType::Revert) => Ok(()),
         (false, _, SwapType::Test | SwapType::Permanent | SwapType::Revert) => {
             refused(Error::ImageAlreadyPending)

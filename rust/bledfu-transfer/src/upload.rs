@@ -19,18 +19,24 @@
 //! A transfer belongs to the [`Protocol`] that began it. The other one may begin its own, which drops this one, when nothing has
 //! come for it in [`TAKEOVER_MS`], or when its link is gone; until then it is refused. In one protocol the newest wins.
 
+use crate::event::{Event, Events, Incoming};
 use crate::note;
+use crate::payload::Image;
+use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
+use bledfu_slot::decide::{self, outlook, Outlook};
+use bledfu_slot::flash::Aligned;
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::persistent::Persistent;
+use bledfu_slot::read_bytes;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{
-    read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Signature, SignatureCheck, Slot, Verified,
+    read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature, SignatureCheck, Slot, Verified,
 };
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
-use embedded_storage::nor_flash::NorFlash;
+use embedded_storage::nor_flash::{ErrorType, ReadNorFlash};
 
 /// A transfer for which nothing came for so long may be taken over by the other protocol.
 pub const TAKEOVER_MS: u64 = 10_000;
@@ -112,23 +118,106 @@ pub struct Expected<'e> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Receiving {
-        owner: Protocol,
-        session: u32,
-        size: u32,
-    },
+    Receiving(Transfer),
     Staged,
 }
 
-/// The upload state machine. Owns the secondary slot and the journal; the worker owns it.
-pub struct Upload<'k, S, J, C: Crypto> {
-    secondary: Persistent<S>,
-    journal: Journal<Persistent<J>>,
+/// A transfer that is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Transfer {
+    owner: Protocol,
+    /// Number of the image.
+    image: u8,
+    /// How the journal's progress refers to it.
+    session: u32,
+    /// Bytes to receive.
+    size: u32,
+}
+
+/// What a product gives an upload.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'k> {
+    /// Where things are in the slots.
+    pub layout: Layout,
+    /// Which images may run.
+    pub image_policy: ImagePolicy<'k>,
+    /// What runs.
+    pub running: Running,
+    /// Who is asked before an image is received; false refuses it for now, before the first byte of flash is touched.
+    pub admit: fn(Incoming) -> bool,
+}
+
+/// An image that a peer need not send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// CRC-32 of the file.
+    pub crc: u32,
+    /// It waits for the next boot; else it runs.
+    pub is_staged: bool,
+}
+
+/// Why no new image can be received now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The next boot installs what is in the slot.
+    Staged,
+    /// The running image is on trial: the slot holds the one to go back to.
+    OnTrial,
+    /// The other protocol is receiving one.
+    OtherTransfer,
+    /// No image can be installed over the one that runs.
+    Never(decide::Obstacle),
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Staged => "no new transfer: an update is staged; a reset installs it",
+            Self::OnTrial => {
+                "no new transfer: the running image is not confirmed, and the slot holds the one to go back to; \
+                 confirm it, or reset to go back"
+            }
+            Self::OtherTransfer => {
+                "no new transfer: the other protocol is receiving an image; it may be taken over 10 s after its last bytes"
+            }
+            Self::Never(reason) => {
+                return write!(f, "no update can be installed on this device: {reason}; program a smaller one")
+            }
+        })
+    }
+}
+
+/// SHA-256 and CRC-32 of `length` bytes from `start` on; `None` if they cannot be read.
+fn sum<F: ReadNorFlash, H: Sha256>(
+    flash: &mut F,
+    (start, length): (u32, u32),
+    mut hash: H,
+) -> Option<([u8; 32], u32)> {
+    let mut crc = crc32();
+    let mut chunk = Aligned([0; 256]);
+    let mut at = 0;
+    while at < length {
+        let part = chunk.0.get_mut(..(length - at).min(256) as usize)?;
+        read_bytes(flash, start.checked_add(at)?, part).ok()?;
+        hash.update(part);
+        crc.update(part);
+        at += part.len() as u32;
+    }
+    Some((hash.finish(), crc.finalize()))
+}
+
+/// The error of the secondary slot's flash.
+type SecondaryError<A> = <<A as Areas>::Secondary as ErrorType>::Error;
+
+/// A flash of the device as the upload uses it.
+type Flash<'a, F> = Persistent<&'a mut F>;
+
+/// The upload state machine. Owns the partitions; the service owns it.
+pub struct Upload<'k, A: Areas, C: Crypto> {
+    areas: A,
     crypto: C,
-    layout: Layout,
-    image_policy: ImagePolicy<'k>,
-    running: Running,
-    writer: SlotWriter<C::Sha256>,
+    setup: Setup<'k>,
+    payload: Image<C::Sha256>,
     crc: Crc32,
     committed_crc: Crc32,
     state: State,
@@ -137,47 +226,59 @@ pub struct Upload<'k, S, J, C: Crypto> {
     /// The slot is not to be cleared: the journal has a session whose bytes are in it, even if RAM has forgotten it, or
     /// an update waits for the boot stage.
     slot_kept: bool,
+    /// What the product is to be told.
+    pub(crate) events: Events,
 }
 
-impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
+impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// An upload that has not looked at the journal yet.
-    pub fn new(
-        secondary: S,
-        journal: J,
-        crypto: C,
-        layout: Layout,
-        image_policy: ImagePolicy<'k>,
-        running: Running,
-    ) -> Self {
-        let writer = SlotWriter::new(layout, crypto.sha256());
-        let mut secondary = Persistent(secondary);
-        // A boot stage that ran has taken every request down. One that is still there waits for it.
-        let trailer = Trailer::read(&mut secondary, &layout.secondary_trailer());
-        let waits = trailer.is_ok_and(|trailer| trailer.magic == Magic::Good);
-        Self {
-            secondary,
-            journal: Journal::new(Persistent(journal)),
+    pub fn new(areas: A, crypto: C, setup: Setup<'k>) -> Self {
+        let payload = Image::new(setup.layout, crypto.sha256());
+        let mut upload = Self {
+            areas,
             crypto,
-            layout,
-            image_policy,
-            running,
-            writer,
+            setup,
+            payload,
             crc: crc32(),
             committed_crc: crc32(),
             state: State::Idle,
             fed_ms: None,
-            slot_kept: waits,
-        }
+            slot_kept: false,
+            events: Events::default(),
+        };
+        upload.slot_kept = upload.outlook().needs_secondary();
+        upload
     }
 
-    /// The largest image in bytes.
+    fn primary(&mut self) -> Flash<'_, A::Primary> {
+        Persistent(self.areas.all().primary)
+    }
+
+    fn secondary(&mut self) -> Flash<'_, A::Secondary> {
+        Persistent(self.areas.all().secondary)
+    }
+
+    fn journal(&mut self) -> Journal<Flash<'_, A::Journal>> {
+        Journal::new(Persistent(self.areas.all().journal))
+    }
+
+    fn slot_and_writer(&mut self) -> (Flash<'_, A::Secondary>, &mut SlotWriter<C::Sha256>) {
+        (Persistent(self.areas.all().secondary), self.payload.writer())
+    }
+
+    /// The partitions, for a test or a tool that looks at them.
+    pub fn areas(&mut self) -> &mut A {
+        &mut self.areas
+    }
+
+    /// The most bytes that can be received.
     pub fn limit(&self) -> u32 {
-        self.layout.max_image_size()
+        self.setup.layout.max_image_size()
     }
 
     /// The erase unit of the slot in bytes: objects begin at a multiple of it.
     pub fn sector_size(&self) -> u32 {
-        self.layout.secondary().sector_size
+        self.setup.layout.secondary().sector_size
     }
 
     /// What hashes and verifies.
@@ -189,12 +290,12 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     pub fn running_version(&mut self) -> u32 {
         let known = self
             .versions()
-            .and_then(|versions| versions.of(&self.running.digest));
-        known.unwrap_or(self.running.fw_version)
+            .and_then(|versions| versions.of(&self.setup.running.digest));
+        known.unwrap_or(self.setup.running.fw_version)
     }
 
     fn versions(&mut self) -> Option<Versions> {
-        match self.journal.versions() {
+        match self.journal().versions() {
             Ok(versions) => versions,
             Err(error) => {
                 note::warn(format_args!("installed versions are not known: {error}"));
@@ -205,12 +306,89 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
 
     /// The image that runs.
     pub fn running(&self) -> &Running {
-        &self.running
+        &self.setup.running
     }
 
-    /// The application confirmed its image: the secondary slot is free for the next update.
-    pub fn confirmed(&mut self) {
-        self.running.confirmed = true;
+    /// Confirms the running image, and tells the product. From then on the secondary slot is free for the next update.
+    ///
+    /// # Errors
+    /// Of the primary slot's trailer and flash.
+    #[inline(never)]
+    pub fn confirm(&mut self) -> Result<(), trailer::TrailerError<<A::Primary as ErrorType>::Error>> {
+        let layout = self.setup.layout;
+        let confirmed = trailer::confirm(&mut self.primary(), &layout);
+        match &confirmed {
+            Ok(()) => self.setup.running.confirmed = true,
+            Err(error) => note::error(format_args!("the image could not be confirmed: {error}")),
+        }
+        let done = confirmed.is_ok();
+        self.events.push(Event::Confirmed { done });
+        confirmed
+    }
+
+    /// What the next boot will do with the slots as they are.
+    #[inline(never)]
+    pub fn outlook(&mut self) -> Outlook {
+        let areas = self.areas.all();
+        outlook(
+            &self.setup.layout,
+            &mut Persistent(areas.primary),
+            &mut Persistent(areas.secondary),
+            &mut Persistent(areas.spare),
+        )
+    }
+
+    /// Why no new image can be received now by `protocol`, if there is a reason. A request that the boot stage can never carry
+    /// out is none: the new image takes its place.
+    #[inline(never)]
+    pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
+        if self.is_staged() {
+            return Some(Obstacle::Staged);
+        }
+        match self.outlook() {
+            Outlook::Revert => return Some(Obstacle::OnTrial),
+            Outlook::Install(_) => return Some(Obstacle::Staged),
+            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => {}
+        }
+        if !self.is_free_for(protocol, now_ms) {
+            return Some(Obstacle::OtherTransfer);
+        }
+        let layout = self.setup.layout;
+        // A primary slot that cannot be read is for the boot stage to judge.
+        let reason = decide::obstacle(&layout, &mut self.primary()).ok().flatten();
+        reason.map(Obstacle::Never)
+    }
+
+    /// Whether the product takes this image now.
+    pub fn admits(&self, incoming: Incoming) -> bool {
+        let admitted = (self.setup.admit)(incoming);
+        if !admitted {
+            note::warn(format_args!("refused: the product takes no update now"));
+        }
+        admitted
+    }
+
+    /// Whether a file of `size` bytes with this SHA-256 is what runs, or waits for the next boot.
+    #[inline(never)]
+    pub fn find(&mut self, size: u32, sha256: &[u8; 32]) -> Option<Present> {
+        let layout = self.setup.layout;
+        let running = read_info(&mut self.primary(), 0, layout.primary().slot_size);
+        if matches!(running, Ok(Some(info)) if info.total_size == size) {
+            let hash = self.crypto.sha256();
+            let (digest, crc) = sum(&mut self.primary(), (0, size), hash)?;
+            if digest == *sha256 {
+                let is_staged = false;
+                return Some(Present { crc, is_staged });
+            }
+        }
+        let waits = self.is_staged() || matches!(self.outlook(), Outlook::Install(_));
+        if !waits || size > self.limit() {
+            return None;
+        }
+        let hash = self.crypto.sha256();
+        let (digest, crc) = sum(&mut self.secondary(), (layout.upload_offset(), size), hash)?;
+        let is_staged = true;
+        (digest == *sha256).then_some(Present { crc, is_staged })
     }
 
     /// An update is staged: nothing but a reset is to come.
@@ -236,7 +414,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// Whose the transfer is that is being received.
     pub fn owner(&self) -> Option<Protocol> {
         match self.state {
-            State::Receiving { owner, .. } => Some(owner),
+            State::Receiving(transfer) => Some(transfer.owner),
             State::Idle | State::Staged => None,
         }
     }
@@ -248,33 +426,32 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
 
     /// The layout of the slots.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        &self.setup.layout
     }
 
-    /// The trailer of the secondary slot.
-    ///
-    /// # Errors
-    /// Of the flash.
-    pub fn secondary_trailer(&mut self) -> Result<Trailer, S::Error> {
-        Trailer::read(&mut self.secondary, &self.layout.secondary_trailer())
+    /// What the image in the primary slot says of itself; `None` when there is none. Nothing of it is checked.
+    #[inline(never)]
+    pub fn primary_image(&mut self) -> Option<ImageInfo> {
+        let size = self.setup.layout.primary().slot_size;
+        read_info(&mut self.primary(), 0, size).ok().flatten()
     }
 
     /// What the image in the secondary slot says of itself, wherever in it it starts; `None` when there is none. Nothing
     /// of it is checked.
     #[inline(never)]
     pub fn secondary_image(&mut self) -> Option<ImageInfo> {
-        let size = self.layout.secondary().slot_size;
-        let start = self.layout.upload_offset();
+        let size = self.setup.layout.secondary().slot_size;
+        let start = self.setup.layout.upload_offset();
         // Swap using offset stores an update from the second sector on, and leaves the image before at the first.
         [start, 0]
             .iter()
-            .find_map(|&start| read_info(&mut self.secondary, start, size).ok().flatten())
+            .find_map(|&start| read_info(&mut self.secondary(), start, size).ok().flatten())
     }
 
-    /// Bytes of the image that the device holds, and their CRC-32, which is kept for Secure DFU only.
+    /// Bytes received, and their CRC-32, which is kept for Secure DFU only.
     pub fn progress(&self) -> Progress {
         Progress {
-            offset: self.writer.position(),
+            offset: self.payload.received(),
             crc: self.crc.clone().finalize(),
         }
     }
@@ -293,9 +470,14 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         }
     }
 
-    /// Bytes of the image in executed objects.
+    /// Received bytes that will not be taken back: those of executed objects.
     pub fn committed(&self) -> u32 {
-        self.writer.committed()
+        self.payload.committed()
+    }
+
+    /// Bytes of the image that are in the slot. With a payload that is the image itself, as many as were received.
+    pub fn image_bytes(&self) -> u32 {
+        self.payload.image_bytes()
     }
 
     /// The session the journal has kept over the last reset; its init packet goes to `init`, its length is
@@ -305,14 +487,14 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     pub fn stored_session(&mut self, init: &mut [u8; MAX_SESSION]) -> Option<(usize, Progress)> {
         // A cut between the mark and the end of the session leaves the session of the very image that runs now on
         // trial. Going on with it would erase the image to go back to.
-        if !self.running.confirmed {
+        if !self.setup.running.confirmed {
             return None;
         }
-        match self.journal.session(init) {
+        match self.journal().session(init) {
             Ok(session) => session,
             Err(error) => {
                 note::warn(format_args!("no resume: {error}; the journal starts anew"));
-                if let Err(error) = self.journal.reset() {
+                if let Err(error) = self.journal().reset() {
                     note::error(format_args!("the journal cannot be erased: {error}"));
                 }
                 None
@@ -320,18 +502,29 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         }
     }
 
+    /// The session of the journal cannot be continued: it is closed. What is in the slot stays until it is needed.
+    pub fn abandon_session(&mut self) {
+        self.close();
+        self.slot_kept = true;
+    }
+
     /// Goes on with the session of the journal: hashes what is in the slot and compares it with what the journal
     /// says. Returns how far the session is; 0 when the slot does not hold what was recorded.
     #[inline(never)]
     pub fn resume(&mut self, owner: Protocol, init: &[u8], size: u32, stored: Progress) -> Progress {
         let session = bledfu_slot::journal::session_id(init);
-        self.state = State::Receiving { owner, session, size };
+        self.state = State::Receiving(Transfer {
+            owner,
+            image: 0,
+            session,
+            size,
+        });
         self.slot_kept = true;
         self.crc = crc32();
         let crc = &mut self.crc;
         let has_crc = owner == Protocol::SecureDfu;
-        let read = self.writer.resume(
-            &mut self.secondary,
+        let read = self.payload.writer().resume(
+            &mut Persistent(self.areas.all().secondary),
             size,
             stored.offset,
             self.crypto.sha256(),
@@ -347,14 +540,14 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
                 stored.offset
             ));
             // Somebody else was at the slot, so there may be a trailer as well.
-            self.writer.forget_erased();
+            self.payload.writer().forget_erased();
             self.restart(size);
         }
         self.committed_crc = self.crc.clone();
         self.progress()
     }
 
-    /// Opens a session for an image of `size` bytes (at most [`Upload::limit`]); `init` is what the journal keeps of it to go on
+    /// Opens a session for a file of `size` bytes (at most [`Upload::limit`]); `init` is what the journal keeps of it to go on
     /// after a reset, 1 to [`MAX_SESSION`] bytes.
     ///
     /// # Errors
@@ -376,16 +569,21 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             crc: crc32().finalize(),
         };
         let journaled = self
-            .journal
+            .journal()
             .progress(session, none)
-            .and_then(|()| self.journal.begin(init));
+            .and_then(|()| self.journal().begin(init));
         if let Err(error) = journaled {
             note::warn(format_args!("this transfer will not survive a reset: {error}"));
         }
         if size > self.limit() {
             return Err(TransferError::Write);
         }
-        self.state = State::Receiving { owner, session, size };
+        self.state = State::Receiving(Transfer {
+            owner,
+            image: 0,
+            session,
+            size,
+        });
         self.slot_kept = true;
         self.restart(size);
         Ok(())
@@ -393,7 +591,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
 
     fn restart(&mut self, size: u32) {
         // The only error is an image that is too large, and both callers have checked that.
-        let _ = self.writer.begin::<S::Error>(size, self.crypto.sha256());
+        let _ = self
+            .payload
+            .begin::<SecondaryError<A>>(size, self.crypto.sha256());
         self.crc = crc32();
         self.committed_crc = crc32();
     }
@@ -412,7 +612,8 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// [`TransferError::NotReceiving`], or [`TransferError::Write`] when the flash fails.
     pub fn prepare(&mut self, length: u32) -> Result<(), TransferError> {
         self.receiving()?;
-        self.writer.prepare(&mut self.secondary, length).map_err(|error| {
+        let (mut slot, writer) = self.slot_and_writer();
+        writer.prepare(&mut slot, length).map_err(|error| {
             note::error(format_args!("{error}"));
             TransferError::Erase
         })
@@ -426,9 +627,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// The transfer is to be dropped then.
     #[inline(never)]
     pub fn stream(&mut self, mut bytes: &[u8]) -> Result<(), TransferError> {
-        let (_, size) = self.receiving()?;
+        let size = self.receiving()?.size;
         while !bytes.is_empty() {
-            let position = self.writer.position();
+            let position = self.payload.received();
             let sector = self.sector_size();
             let room = (sector - position % sector).min(size.saturating_sub(position));
             let (now, later) = bytes.split_at(bytes.len().min(room as usize));
@@ -437,7 +638,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
             }
             self.prepare(now.len() as u32)?;
             self.write(now)?;
-            let position = self.writer.position();
+            let position = self.payload.received();
             if position == size || position.is_multiple_of(sector) {
                 self.commit()?;
             }
@@ -446,19 +647,19 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         Ok(())
     }
 
-    /// All bytes of the image are in the slot.
+    /// Everything was received and is in flash.
     pub fn is_complete(&self) -> bool {
-        matches!(self.state, State::Receiving { size, .. } if self.writer.committed() == size)
+        matches!(self.state, State::Receiving(transfer) if self.payload.committed() == transfer.size)
     }
 
     /// Bytes behind the last one received that are erased already, or need no erase.
     pub fn erased_ahead(&self) -> u32 {
-        self.writer.erased_ahead()
+        self.payload.erased_ahead()
     }
 
     /// SHA-256 of the file, as far as it was read back from the slot.
     pub fn file_digest(&self) -> [u8; 32] {
-        self.writer.digest().file_digest()
+        self.payload.digest().file_digest()
     }
 
     /// Takes the next bytes of the image, all of them or none.
@@ -467,36 +668,44 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// As [`Upload::prepare`]; the object must be sent again then.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
         self.receiving()?;
-        let before = self.writer.position();
-        let written = self
-            .writer
-            .accept(&mut self.secondary, bytes)
-            .map_err(write_failed);
-        if self.writer.position() != before && self.owner() == Some(Protocol::SecureDfu) {
+        let before = self.payload.received();
+        let (mut slot, writer) = self.slot_and_writer();
+        let written = writer.accept(&mut slot, bytes).map_err(write_failed);
+        if self.payload.received() != before && self.owner() == Some(Protocol::SecureDfu) {
             self.crc.update(bytes);
         }
         written
     }
 
-    /// Makes everything received durable: programs the rest, reads it back, records it.
+    /// Makes everything received durable: programs the rest, reads it back, records it, and tells the product.
     ///
     /// # Errors
     /// As [`Upload::prepare`]; the object must be sent again then.
     #[inline(never)]
     pub fn commit(&mut self) -> Result<(), TransferError> {
-        let (session, _) = self.receiving()?;
-        self.writer.flush(&mut self.secondary).map_err(write_failed)?;
-        self.writer.commit();
+        let Transfer {
+            image, session, size, ..
+        } = self.receiving()?;
+        let (mut slot, writer) = self.slot_and_writer();
+        writer.flush(&mut slot).map_err(write_failed)?;
+        writer.commit();
         self.committed_crc = self.crc.clone();
-        if let Err(error) = self.journal.progress(session, self.record()) {
+        let record = self.record();
+        if let Err(error) = self.journal().progress(session, record) {
             note::warn(format_args!("a reset would lose this object: {error}"));
         }
+        let received = record.offset;
+        self.events.push(Event::Progress {
+            image,
+            received,
+            size,
+        });
         Ok(())
     }
 
     /// Drops what was received after the last [`Upload::commit`].
     pub fn rewind(&mut self) {
-        self.writer.rewind();
+        self.payload.writer().rewind();
         self.crc = self.committed_crc.clone();
     }
 
@@ -505,9 +714,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// # Errors
     /// Why it is refused. The session is over then, also in the journal, and the slot is not marked.
     pub fn finish(&mut self, expected: &Expected<'_>) -> Result<ImageInfo, TransferError> {
+        let size = self.receiving().map_or(0, |transfer| transfer.size);
         let outcome = self.verify_and_mark(expected);
         match outcome {
-            Ok(_) => self.state = State::Staged,
+            Ok(_) => self.staged(size, expected.fw_version),
             Err(_) => self.drop_progress(),
         }
         self.close();
@@ -524,10 +734,15 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         // Hashed while it arrived, or from flash now.
         let digest = self
             .is_complete()
-            .then(|| self.writer.digest().image_digest())
+            .then(|| self.payload.digest().image_digest())
             .flatten();
-        let slot = Slot::new(self.layout);
-        let (flash, policy, crypto) = (&mut self.secondary, &self.image_policy, &self.crypto);
+        let size = match self.state {
+            State::Receiving(transfer) => transfer.size,
+            State::Idle | State::Staged => 0,
+        };
+        let slot = Slot::new(self.setup.layout);
+        let flash = &mut Persistent(self.areas.all().secondary);
+        let (policy, crypto) = (&self.setup.image_policy, &self.crypto);
         let slot = match digest {
             Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
             None => slot.verify(flash, policy, crypto),
@@ -539,7 +754,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         // Only an init packet has a firmware version: the count stays where it is.
         let fw_version = self.running_version();
         self.stage(&slot, fw_version, swap_type)?;
-        self.state = State::Staged;
+        self.staged(size, 0);
         self.close();
         Ok(*slot.info())
     }
@@ -554,9 +769,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         self.state = State::Idle;
         self.close();
         let sector = self.sector_size();
-        let began = self.writer.begin::<S::Error>(sector, self.crypto.sha256());
-        self.writer.forget_erased();
-        let erased = began.and_then(|()| self.writer.prepare(&mut self.secondary, sector));
+        let began = self.payload.begin(sector, self.crypto.sha256());
+        let (mut slot, writer) = self.slot_and_writer();
+        writer.forget_erased();
+        let erased = began.and_then(|()| writer.prepare(&mut slot, sector));
         self.restart(0);
         self.slot_kept = false;
         erased.map_err(|error| {
@@ -565,8 +781,23 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         })
     }
 
+    /// Forgets the transfer also in the journal.
+    pub fn close_session(&mut self) {
+        self.drop_progress();
+        self.close();
+    }
+
+    fn staged(&mut self, size: u32, fw_version: u32) {
+        self.state = State::Staged;
+        self.events.push(Event::Staged {
+            image: 0,
+            size,
+            fw_version,
+        });
+    }
+
     fn close(&mut self) {
-        match self.journal.close() {
+        match self.journal().close() {
             Ok(()) => self.slot_kept = false,
             Err(error) => note::warn(format_args!("the finished session stays in the journal: {error}")),
         }
@@ -574,11 +805,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
 
     #[inline(never)]
     fn verify_and_mark(&mut self, expected: &Expected<'_>) -> Result<ImageInfo, TransferError> {
-        let (_, size) = self.receiving()?;
-        if self.writer.committed() != size {
+        if !self.is_complete() {
             return Err(TransferError::NotReceiving);
         }
-        let digest = self.writer.digest();
+        let digest = self.payload.digest();
         let file_digest = digest.file_digest();
         let image_digest = digest.image_digest().ok_or(TransferError::NotAnImage);
         if expected.sha256.is_some_and(|sha256| sha256 != file_digest) {
@@ -595,10 +825,10 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
                 return Err(TransferError::WrongFileSignature);
             }
         }
-        let slot = Slot::new(self.layout)
+        let slot = Slot::new(self.setup.layout)
             .verify_with_digest(
-                &mut self.secondary,
-                &self.image_policy,
+                &mut Persistent(self.areas.all().secondary),
+                &self.setup.image_policy,
                 &self.crypto,
                 &image_digest?,
             )
@@ -619,7 +849,7 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         swap_type: SwapType,
     ) -> Result<(), TransferError> {
         self.record_versions(fw_version, slot.info());
-        self.writer.forget_erased();
+        self.payload.writer().forget_erased();
         self.mark(slot, swap_type).map_err(|error| {
             note::error(format_args!("{error}"));
             TransferError::NotMarked
@@ -634,9 +864,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         &mut self,
         slot: &Slot<Verified>,
         swap_type: SwapType,
-    ) -> Result<(), trailer::TrailerError<S::Error>> {
-        let flash = &mut self.secondary;
-        let layout = self.layout.secondary_trailer();
+    ) -> Result<(), trailer::TrailerError<SecondaryError<A>>> {
+        let layout = self.setup.layout.secondary_trailer();
+        let flash = &mut self.secondary();
         let asked = trailer::request(flash, slot, swap_type);
         if requests(&Trailer::read(flash, &layout)?, swap_type) {
             return Ok(());
@@ -657,13 +887,13 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     fn record_versions(&mut self, fw_version: u32, info: &ImageInfo) {
         let base = Installed {
             fw_version: self.running_version(),
-            digest: self.running.digest,
+            digest: self.setup.running.digest,
         };
         let staged = Installed {
             fw_version,
             digest: digest_prefix(&info.digest),
         };
-        if let Err(error) = self.journal.set_versions(Versions { base, staged }) {
+        if let Err(error) = self.journal().set_versions(Versions { base, staged }) {
             note::warn(format_args!(
                 "the new firmware's version will not be remembered: {error}"
             ));
@@ -675,11 +905,12 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
     /// sector by sector when a peer is there that may ask for something any moment (`linked`).
     pub fn idle(&mut self, ahead: u32, linked: bool) -> bool {
         let block = if linked { self.sector_size() } else { CLEAR_BLOCK };
-        let step = match self.state {
-            State::Receiving { .. } => self.writer.erase_ahead(&mut self.secondary, ahead),
-            State::Idle if self.running.confirmed && !self.slot_kept => {
-                self.writer.clear_step(&mut self.secondary, block)
-            }
+        let state = self.state;
+        let may_clear = self.setup.running.confirmed && !self.slot_kept;
+        let (mut slot, writer) = self.slot_and_writer();
+        let step = match state {
+            State::Receiving(_) => writer.erase_ahead(&mut slot, ahead),
+            State::Idle if may_clear => writer.clear_step(&mut slot, block),
             State::Idle | State::Staged => Ok(false),
         };
         // A sector that cannot be erased now is tried again when it is needed, and refused then.
@@ -689,9 +920,9 @@ impl<'k, S: NorFlash, J: NorFlash, C: Crypto> Upload<'k, S, J, C> {
         })
     }
 
-    fn receiving(&self) -> Result<(u32, u32), TransferError> {
+    fn receiving(&self) -> Result<Transfer, TransferError> {
         match self.state {
-            State::Receiving { session, size, .. } => Ok((session, size)),
+            State::Receiving(transfer) => Ok(transfer),
             State::Idle | State::Staged => Err(TransferError::NotReceiving),
         }
     }

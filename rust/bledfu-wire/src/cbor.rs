@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reading the one CBOR map that an SMP request carries, and writing that of an answer.
+//! Reading and writing the one CBOR map that an SMP frame carries.
 //!
 //! Reading is tolerant where clients differ: definite and indefinite maps, keys in any order, integers longer than
 //! they need to be, unknown keys with any value. It is strict where bytes have no meaning: everything else is
@@ -75,6 +75,104 @@ impl<'a> Fields<'a> {
     pub(crate) fn skip(&mut self) -> Result<(), Code> {
         skip(&mut self.decoder).ok_or(Code::Invalid)
     }
+
+    /// Takes the value of the current key with `read`.
+    pub(crate) fn value<T>(
+        &mut self,
+        read: impl FnOnce(&mut Decoder<'a>) -> Result<T, Error>,
+    ) -> Result<T, Code> {
+        read(&mut self.decoder).map_err(invalid)
+    }
+
+    /// Opens the map that is the value of the current key, or an item of an array; [`Fields::close`] goes back.
+    pub(crate) fn open(mut decoder: Decoder<'a>) -> Result<Self, Code> {
+        let left = decoder.map().map_err(invalid)?;
+        Ok(Self { decoder, left })
+    }
+
+    /// Where reading goes on behind this map, once [`Fields::next_key`] has found its end.
+    pub(crate) fn close(mut self) -> Result<Decoder<'a>, Code> {
+        if self.left.is_none() {
+            advance(&mut self.decoder, 1).ok_or(Code::Invalid)?;
+        }
+        Ok(self.decoder)
+    }
+
+    /// Where the value of the current key begins.
+    pub(crate) fn decoder(&self) -> Decoder<'a> {
+        self.decoder.clone()
+    }
+}
+
+/// The items of an array, each read by the caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Items<'a> {
+    pub(crate) decoder: Decoder<'a>,
+    /// Items to come; `None`: up to the break.
+    left: Option<u64>,
+}
+
+impl<'a> Items<'a> {
+    /// Opens the array at the decoder's position.
+    pub(crate) fn open(mut decoder: Decoder<'a>) -> Result<Self, Code> {
+        let left = decoder.array().map_err(invalid)?;
+        Ok(Self { decoder, left })
+    }
+
+    /// An array without items.
+    pub(crate) fn none() -> Self {
+        Self {
+            decoder: Decoder::new(&[]),
+            left: Some(0),
+        }
+    }
+
+    /// Whether another item begins here; it must be taken before the next call.
+    pub(crate) fn next(&mut self) -> bool {
+        match &mut self.left {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => !matches!(first_byte(&self.decoder), Some(BREAK) | None),
+        }
+    }
+
+    /// Nothing more is read, as something made no sense.
+    pub(crate) fn give_up(&mut self) {
+        self.left = Some(0);
+    }
+}
+
+/// A text, also in pieces if at most one of them is not empty: it must lie in one piece in the frame.
+pub(crate) fn text<'a>(decoder: &mut Decoder<'a>) -> Result<&'a str, Error> {
+    let mut text = "";
+    for piece in decoder.str_iter()? {
+        let piece = piece?;
+        if !text.is_empty() && !piece.is_empty() {
+            return Err(Error::message("a text in pieces"));
+        }
+        if !piece.is_empty() {
+            text = piece;
+        }
+    }
+    Ok(text)
+}
+
+/// As [`text`], for bytes.
+pub(crate) fn bytes<'a>(decoder: &mut Decoder<'a>) -> Result<&'a [u8], Error> {
+    let mut bytes: &[u8] = &[];
+    for piece in decoder.bytes_iter()? {
+        let piece = piece?;
+        if !bytes.is_empty() && !piece.is_empty() {
+            return Err(Error::message("bytes in pieces"));
+        }
+        if !piece.is_empty() {
+            bytes = piece;
+        }
+    }
+    Ok(bytes)
 }
 
 /// What is open around the next item to skip.
@@ -182,7 +280,7 @@ fn invalid(_: Error) -> Code {
     Code::Invalid
 }
 
-/// Writes the map of an answer into a slice. That something did not fit is asked once, at the end: nothing can be
+/// Writes a map into a slice. That something did not fit is asked once, at the end: nothing can be
 /// done about it in between, and the code is half as long.
 pub(crate) struct Writer<'a> {
     encoder: Encoder<Cursor<&'a mut [u8]>>,
@@ -235,6 +333,11 @@ impl<'a> Writer<'a> {
         self
     }
 
+    pub(crate) fn long(&mut self, number: u64) -> &mut Self {
+        self.fits &= self.encoder.u64(number).is_ok();
+        self
+    }
+
     pub(crate) fn signed(&mut self, number: i8) -> &mut Self {
         self.fits &= self.encoder.i8(number).is_ok();
         self
@@ -278,22 +381,25 @@ mod tests {
         echo(&[&head[..], &hex("61 64 62 68 69")].concat())
     }
 
+    // smp case 19
     #[test]
-    fn case_19_an_empty_map_may_be_definite_or_not() {
+    fn an_empty_map_may_be_definite_or_not() {
         for payload in ["a0", "bf ff", "b8 00", "bb 00 00 00 00 00 00 00 00"] {
             assert_eq!(echo(&hex(payload)).unwrap(), "");
         }
         assert_eq!(echo(&hex("bf 61 64 62 68 69 ff")).unwrap(), "hi");
     }
 
+    // smp case 20
     #[test]
-    fn case_20_no_payload_is_invalid_where_parameters_are_read() {
+    fn no_payload_is_invalid_where_parameters_are_read() {
         assert_eq!(echo(&[]), Err(Code::Invalid));
         assert_eq!(upload(&[], |_| ()), Err(Code::Invalid));
     }
 
+    // smp case 21
     #[test]
-    fn case_21_what_is_no_whole_map_with_texts_as_keys_is_invalid() {
+    fn what_is_no_whole_map_with_texts_as_keys_is_invalid() {
         for payload in [
             "a1 61 64 62 68",          // cut in the value
             "a1 61 64",                // cut before the value
@@ -322,8 +428,9 @@ mod tests {
         }
     }
 
+    // smp case 22
     #[test]
-    fn case_22_unknown_keys_may_have_any_value() {
+    fn unknown_keys_may_have_any_value() {
         for value in [
             "00",
             "17",
@@ -417,8 +524,9 @@ mod tests {
         }
     }
 
+    // smp case 23
     #[test]
-    fn case_23_a_known_key_twice_is_invalid() {
+    fn a_known_key_twice_is_invalid() {
         for payload in [
             "a2 63 6f6666 00 63 6f6666 00",
             "bf 63 6f6666 00 63 6f6666 18 20 ff",
@@ -433,8 +541,9 @@ mod tests {
         assert_eq!(echo(&hex("a2 61 78 60 61 78 60")).unwrap(), "");
     }
 
+    // smp case 24
     #[test]
-    fn case_24_a_known_key_with_the_wrong_type_is_invalid() {
+    fn a_known_key_with_the_wrong_type_is_invalid() {
         for key in ["63 6f6666", "63 6c656e", "65 696d616765"] {
             for value in [
                 "61 30",
@@ -466,8 +575,9 @@ mod tests {
         }
     }
 
+    // smp case 25
     #[test]
-    fn case_25_offsets_up_to_64_bits_are_told_as_they_are() {
+    fn offsets_up_to_64_bits_are_told_as_they_are() {
         for (value, expected) in [
             ("1a ffffffff", u64::from(u32::MAX)),
             ("1b 0000000100000000", 1 << 32),
@@ -483,8 +593,9 @@ mod tests {
         );
     }
 
+    // smp case 26
     #[test]
-    fn case_26_data_is_bytes_in_one_piece() {
+    fn data_is_bytes_in_one_piece() {
         for value in ["62 6869", "5f ff", "5f 42 6869 ff", "82 01 02"] {
             for key in ["64 64617461", "63 736861"] {
                 let payload = hex(&format!("a1 {key} {value}"));
@@ -494,8 +605,9 @@ mod tests {
         assert_eq!(echo(&hex("a1 61 64 7f 62 6869 ff")), Err(Code::Invalid));
     }
 
+    // smp case 27
     #[test]
-    fn case_27_containers_nest_16_deep_and_no_deeper() {
+    fn containers_nest_16_deep_and_no_deeper() {
         for (open, end) in [
             ("81", ""),
             ("9f", "ff"),
@@ -519,8 +631,9 @@ mod tests {
         );
     }
 
+    // smp case 28
     #[test]
-    fn case_28_integers_may_be_longer_than_they_need_to_be() {
+    fn integers_may_be_longer_than_they_need_to_be() {
         for value in ["05", "18 05", "19 0005", "1a 00000005", "1b 0000000000000005"] {
             let payload = hex(&format!("a1 63 6f6666 {value}"));
             assert_eq!(upload(&payload, |piece| piece.offset), Ok(Some(5)), "{value}");
@@ -528,15 +641,17 @@ mod tests {
         assert_eq!(echo(&hex("b9 0001 78 01 64 7a 00000002 6869")).unwrap(), "hi");
     }
 
+    // smp case 29
     #[test]
-    fn case_29_bytes_behind_the_map_are_ignored() {
+    fn bytes_behind_the_map_are_ignored() {
         assert_eq!(echo(&hex("a1 61 64 62 68 69 ff 00 a1")).unwrap(), "hi");
         assert_eq!(echo(&hex("bf 61 64 62 68 69 ff ff")).unwrap(), "hi");
         assert_eq!(echo(&hex("a0 ff ff ff")).unwrap(), "");
     }
 
+    // smp case 30
     #[test]
-    fn case_30_counts_above_the_bytes_that_are_there_are_invalid() {
+    fn counts_above_the_bytes_that_are_there_are_invalid() {
         for count in ["02", "8000000000000000", "7fffffffffffffff", "ffffffffffffffff"] {
             let count = format!("{count:0>16}");
             // The map itself, a text and bytes of a known key.

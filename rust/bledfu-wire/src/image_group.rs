@@ -18,7 +18,7 @@
 //! `img_mgmt_state.c`, `smp_group_1.rst`.
 
 use crate::cbor::{Fields, Writer};
-use crate::smp::{op, Code};
+use crate::smp::{op, Code, HEADER_SIZE};
 use core::fmt;
 use minicbor::Decoder;
 
@@ -69,6 +69,110 @@ pub struct Upload<'a> {
     pub upgrade: bool,
     /// The bytes; empty if none came.
     pub data: &'a [u8],
+}
+
+/// Bytes of a number's head in CBOR: of the number itself, or of a string or map of that length.
+const fn head(number: u64) -> usize {
+    match number {
+        0..=23 => 1,
+        24..=0xFF => 2,
+        0x100..=0xFFFF => 3,
+        0x1_0000..=0xFFFF_FFFF => 5,
+        _ => 9,
+    }
+}
+
+impl Upload<'_> {
+    /// How many bytes of data go into a frame of `frame_size` bytes beside the other fields; 0 if not even those fit.
+    /// [`Upload::data`] is not looked at.
+    pub const fn room(&self, frame_size: usize) -> usize {
+        // A key of up to 23 letters has a head of one byte; so has the map.
+        let mut taken = HEADER_SIZE + 1 + (1 + "data".len());
+        if self.image != 0 {
+            taken += 1 + "image".len() + head(self.image as u64);
+        }
+        if let Some(offset) = self.offset {
+            taken += 1 + "off".len() + head(offset);
+        }
+        if let Some(length) = self.length {
+            taken += 1 + "len".len() + head(length);
+        }
+        if let Some(sha) = self.sha {
+            taken += 1 + "sha".len() + head(sha.len() as u64) + sha.len();
+        }
+        if self.upgrade {
+            taken += 1 + "upgrade".len() + 1;
+        }
+        let room = frame_size.saturating_sub(taken);
+        let data = room.saturating_sub(head(room as u64));
+        // One byte below a longer head, the shorter head leaves room for one more.
+        if data + 1 + head(data as u64 + 1) <= room {
+            data + 1
+        } else {
+            data
+        }
+    }
+
+    /// The order is that of RFC 8949 §4.2.3, shorter keys first, as smpclient has it.
+    fn write(&self, to: &mut Writer<'_>) {
+        let entries = [
+            self.length.is_some(),
+            self.offset.is_some(),
+            self.sha.is_some(),
+            self.image != 0,
+            self.upgrade,
+        ];
+        to.map(1 + entries.into_iter().filter(|&there| there).count());
+        if let Some(length) = self.length {
+            to.text("len").long(length);
+        }
+        if let Some(offset) = self.offset {
+            to.text("off").long(offset);
+        }
+        if let Some(sha) = self.sha {
+            to.text("sha").bytes(sha);
+        }
+        to.text("data").bytes(self.data);
+        if self.image != 0 {
+            to.text("image").number(self.image);
+        }
+        if self.upgrade {
+            to.text("upgrade").flag(true);
+        }
+    }
+}
+
+impl Request<'_> {
+    /// Operation and command of the frame that asks this.
+    pub(crate) const fn operation(&self) -> (u8, u8) {
+        match self {
+            Self::ReadState => (op::READ, command::STATE),
+            Self::WriteState { .. } => (op::WRITE, command::STATE),
+            Self::Upload(_) => (op::WRITE, command::UPLOAD),
+            Self::Erase { .. } => (op::WRITE, command::ERASE),
+            Self::SlotInfo => (op::READ, command::SLOT_INFO),
+        }
+    }
+
+    /// Writes the parameters; those that say no more than their absence are left out.
+    pub(crate) fn write(&self, to: &mut Writer<'_>) {
+        match *self {
+            Self::ReadState | Self::SlotInfo | Self::Erase { slot: None } => {
+                to.map(0);
+            }
+            Self::WriteState { hash, confirm } => {
+                to.map(1 + usize::from(hash.is_some()));
+                if let Some(hash) = hash {
+                    to.text("hash").bytes(hash);
+                }
+                to.text("confirm").flag(confirm);
+            }
+            Self::Upload(ref piece) => piece.write(to),
+            Self::Erase { slot: Some(slot) } => {
+                to.map(1).text("slot").number(slot);
+            }
+        }
+    }
 }
 
 /// Decodes the payload of a request; `op` is that of the header.
@@ -452,8 +556,9 @@ mod tests {
         out[smp::HEADER_SIZE..length].to_vec()
     }
 
+    // smp case 20
     #[test]
-    fn case_20_no_payload_is_taken_where_no_parameter_is_needed() {
+    fn no_payload_is_taken_where_no_parameter_is_needed() {
         for payload in ["", "a0", "bf ff", "a1", "05"] {
             asked(op::READ, command::STATE, &hex(payload), Ok(Request::ReadState));
             asked(op::READ, command::SLOT_INFO, &hex(payload), Ok(Request::SlotInfo));
@@ -500,8 +605,9 @@ mod tests {
         }
     }
 
+    // smp case 47
     #[test]
-    fn case_47_what_a_first_piece_lacks_is_told_and_not_refused() {
+    fn what_a_first_piece_lacks_is_told_and_not_refused() {
         let piece = |upload| Ok(Request::Upload(upload));
         asked(op::WRITE, command::UPLOAD, &hex("a0"), piece(Upload::default()));
         let sha = [9; 33];
@@ -579,8 +685,9 @@ mod tests {
         }
     }
 
+    // smp case 70
     #[test]
-    fn case_70_slot_info_names_sizes_and_where_an_upload_goes() {
+    fn slot_info_names_sizes_and_where_an_upload_goes() {
         let slots = [
             SlotInfo {
                 slot: 0,

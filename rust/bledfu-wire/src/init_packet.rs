@@ -421,7 +421,7 @@ mod tests {
     use std::vec::Vec;
 
     /// The init packet in the field log of the case this project starts from.
-    const CASE: &[u8] = include_bytes!("../../../tests/vectors/case/init-210.dat");
+    const CASE: &[u8] = include_bytes!("../tests/init-210.dat");
 
     fn field(number: u8, wire: u8, value: &[u8]) -> Vec<u8> {
         let mut out = vec![number << 3 | wire];
@@ -486,13 +486,15 @@ mod tests {
         }
     }
 
+    // secure-dfu case 32
     #[test]
-    fn case_32_garbage_is_malformed() {
+    fn garbage_is_malformed() {
         assert_eq!(InitPacket::decode(&[0xFF; 139]), Err(InitPacketError::Malformed));
     }
 
+    // secure-dfu case 33
     #[test]
-    fn case_33_command_and_signed_command_together_are_refused() {
+    fn command_and_signed_command_together_are_refused() {
         let both = [unsigned(&[]), CASE.to_vec()].concat();
         assert_eq!(InitPacket::decode(&both), Err(InitPacketError::NotOneCommand));
         assert_eq!(InitPacket::decode(&[]), Err(InitPacketError::NotOneCommand));

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bytes to messages and back. This crate is the one door for bytes from a peer: behind it, values are valid by
-//! type.
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
+//! Bytes to messages and back, for both ends: a device decodes requests and encodes answers, a client encodes requests
+//! and decodes answers. This crate is the one door for bytes from a peer: behind it, values are valid by type.
 //!
 //! - [`secure_dfu`]: requests and replies of the Secure DFU control point and its serial form.
 //! - [`init_packet`]: the signed init packet (protobuf) that opens a transfer.
 //! - [`slip`]: framing of the serial transport.
 //! - [`smp`]: frames of mcumgr's protocol, with the commands of [`os_group`] and [`image_group`].
+//! - [`smp_answer`]: what a client reads of the answers.
 //! - [`smp_console`]: framing of SMP on a serial console.
 //!
 //! No state of a transfer, no flash, no policy: those are `bledfu-transfer` and `bledfu-slot`. Nothing here
@@ -30,6 +35,7 @@ pub mod os_group;
 pub mod secure_dfu;
 pub mod slip;
 pub mod smp;
+pub mod smp_answer;
 pub mod smp_console;
 
 /// Reads a little-endian `u32` at `at`; `None` when the bytes end before it.

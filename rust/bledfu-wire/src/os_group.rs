@@ -54,6 +54,49 @@ pub enum Request<'a> {
     },
 }
 
+impl Request<'_> {
+    /// Operation and command of the frame that asks this. An echo is written, as all clients do.
+    pub(crate) const fn operation(&self) -> (u8, u8) {
+        match self {
+            Self::Echo(_) => (op::WRITE, command::ECHO),
+            Self::Reset { .. } => (op::WRITE, command::RESET),
+            Self::Parameters => (op::READ, command::PARAMETERS),
+            Self::Info { .. } => (op::READ, command::INFO),
+            Self::BootloaderInfo { .. } => (op::READ, command::BOOTLOADER_INFO),
+        }
+    }
+
+    /// Writes the parameters; those that say no more than their absence are left out.
+    pub(crate) fn write(&self, to: &mut Writer<'_>) {
+        match *self {
+            Self::Echo(text) => {
+                to.map(1).text("d").text(text);
+            }
+            Self::Reset { force, boot_mode } => {
+                to.map(usize::from(force) + usize::from(boot_mode.is_some()));
+                if force {
+                    to.text("force").flag(true);
+                }
+                if let Some(mode) = boot_mode {
+                    to.text("boot_mode").number(mode);
+                }
+            }
+            Self::Parameters => {
+                to.map(0);
+            }
+            Self::Info { format: "" } | Self::BootloaderInfo { query: None } => {
+                to.map(0);
+            }
+            Self::Info { format } => {
+                to.map(1).text("format").text(format);
+            }
+            Self::BootloaderInfo { query: Some(query) } => {
+                to.map(1).text("query").text(query);
+            }
+        }
+    }
+}
+
 /// Decodes the payload of a request; `op` is that of the header.
 pub(crate) fn decode(operation: u8, command: u8, payload: &[u8]) -> Result<Request<'_>, Code> {
     match (operation, command) {
@@ -243,8 +286,9 @@ mod tests {
         out[smp::HEADER_SIZE..length].to_vec()
     }
 
+    // smp case 20
     #[test]
-    fn case_20_no_payload_is_taken_where_no_parameter_is_needed() {
+    fn no_payload_is_taken_where_no_parameter_is_needed() {
         asked(op::READ, command::PARAMETERS, &[], Ok(Request::Parameters));
         let plain = Request::Reset {
             force: false,
@@ -268,8 +312,9 @@ mod tests {
         }
     }
 
+    // smp case 31
     #[test]
-    fn case_31_echoes_of_any_length_come_back_unchanged() {
+    fn echoes_of_any_length_come_back_unchanged() {
         let long = "é".repeat(1200);
         for text in ["", "x", "\0", "grüße 🦀", &long] {
             let mut payload = vec![0; 3000];
@@ -286,8 +331,9 @@ mod tests {
         }
     }
 
+    // smp case 32
     #[test]
-    fn case_32_an_echo_of_nothing_is_an_echo_of_an_empty_text() {
+    fn an_echo_of_nothing_is_an_echo_of_an_empty_text() {
         asked(op::WRITE, command::ECHO, &hex("a0"), Ok(Request::Echo("")));
         asked(
             op::WRITE,
@@ -298,8 +344,9 @@ mod tests {
         assert_eq!(answered(Response::Echo("")), hex("a1 61 72 60"));
     }
 
+    // smp case 33
     #[test]
-    fn case_33_parameters_name_both_numbers() {
+    fn parameters_name_both_numbers() {
         let parameters = Response::Parameters {
             buf_size: 70_000,
             buf_count: 300,
@@ -310,8 +357,9 @@ mod tests {
         );
     }
 
+    // smp case 34
     #[test]
-    fn case_34_info_tells_which_letters_were_asked_for() {
+    fn info_tells_which_letters_were_asked_for() {
         for (payload, format) in [
             ("a0", ""),
             ("a1 66 666f726d6174 60", ""),
@@ -338,8 +386,9 @@ mod tests {
         assert_eq!(Error::InvalidFormat.code(), Code::Invalid);
     }
 
+    // smp case 35
     #[test]
-    fn case_35_boot_loader_queries_differ_from_none() {
+    fn boot_loader_queries_differ_from_none() {
         for (payload, query) in [
             ("a0", None),
             ("a1 65 7175657279 60", Some("")),
@@ -383,8 +432,9 @@ mod tests {
         assert_eq!(Error::QueryYieldsNoAnswer.code(), Code::NoEntry);
     }
 
+    // smp case 36
     #[test]
-    fn case_36_a_reset_is_understood_whatever_its_payload_is() {
+    fn a_reset_is_understood_whatever_its_payload_is() {
         let force = "65 666f726365";
         let mode = "69 626f6f745f6d6f6465";
         for (payload, forced, boot_mode) in [
@@ -417,8 +467,9 @@ mod tests {
         }
     }
 
+    // smp case 37
     #[test]
-    fn case_37_there_is_no_clock() {
+    fn there_is_no_clock() {
         for operation in [op::READ, op::WRITE] {
             asked(operation, 4, &hex("a0"), Err(Code::NotSupported));
         }

@@ -292,6 +292,8 @@ pub enum ResultCode {
     InsufficientResources,
     /// 05: the object type is unknown, or the object is damaged or wrongly signed.
     InvalidObject,
+    /// 07: the type cannot be created; in the reference's tables, never sent by it or by us.
+    UnsupportedType,
     /// 08: not now: no init packet yet, object incomplete, image already complete.
     OperationNotPermitted,
     /// 0A: the device could not do it (flash, signature of the wrong length).
@@ -308,6 +310,7 @@ impl ResultCode {
             Self::InvalidParameter => 0x03,
             Self::InsufficientResources => 0x04,
             Self::InvalidObject => 0x05,
+            Self::UnsupportedType => 0x07,
             Self::OperationNotPermitted => 0x08,
             Self::OperationFailed => 0x0A,
             Self::Extended(_) => 0x0B,
@@ -320,6 +323,7 @@ impl ResultCode {
             0x03 => Self::InvalidParameter,
             0x04 => Self::InsufficientResources,
             0x05 => Self::InvalidObject,
+            0x07 => Self::UnsupportedType,
             0x08 => Self::OperationNotPermitted,
             0x0A => Self::OperationFailed,
             0x0B => Self::Extended(ExtendedCode::from_byte(extended?)?),
@@ -335,6 +339,7 @@ impl fmt::Display for ResultCode {
             Self::InvalidParameter => "invalid parameter (03)",
             Self::InsufficientResources => "insufficient resources (04)",
             Self::InvalidObject => "invalid object (05)",
+            Self::UnsupportedType => "unsupported type (07)",
             Self::OperationNotPermitted => "operation not permitted (08)",
             Self::OperationFailed => "operation failed (0A)",
             Self::Extended(code) => return code.fmt(f),
@@ -343,10 +348,14 @@ impl fmt::Display for ResultCode {
 }
 
 /// The byte behind result 0B. Only codes both phone libraries can read are here (the iOS library fails on 01 and
-/// on anything above 0D).
+/// on anything above 0D). The reference never sends 02, 03 and 0A, nor do we; a client must know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExtendedCode {
+    /// 02: the format of the command is wrong.
+    WrongCommandFormat = 0x02,
+    /// 03: the command is unknown.
+    UnknownCommand = 0x03,
     /// 04: a required field of the init packet is missing or makes no sense.
     InitCommandInvalid = 0x04,
     /// 05: the firmware is older than what runs.
@@ -359,6 +368,8 @@ pub enum ExtendedCode {
     SignatureMissing = 0x08,
     /// 09: the hash is not SHA-256, or absent.
     WrongHashType = 0x09,
+    /// 0A: the hash could not be computed.
+    HashFailed = 0x0A,
     /// 0B: the signature is not ECDSA P-256.
     WrongSignatureType = 0x0B,
     /// 0C: the received image is not the announced one, or is no image this device may run.
@@ -370,12 +381,15 @@ pub enum ExtendedCode {
 impl ExtendedCode {
     const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
+            0x02 => Self::WrongCommandFormat,
+            0x03 => Self::UnknownCommand,
             0x04 => Self::InitCommandInvalid,
             0x05 => Self::FirmwareVersion,
             0x06 => Self::HardwareVersion,
             0x07 => Self::SoftDeviceVersion,
             0x08 => Self::SignatureMissing,
             0x09 => Self::WrongHashType,
+            0x0A => Self::HashFailed,
             0x0B => Self::WrongSignatureType,
             0x0C => Self::VerificationFailed,
             0x0D => Self::InsufficientSpace,
@@ -387,12 +401,15 @@ impl ExtendedCode {
 impl fmt::Display for ExtendedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::WrongCommandFormat => "wrong command format (0B 02)",
+            Self::UnknownCommand => "unknown command (0B 03)",
             Self::InitCommandInvalid => "init command invalid (0B 04)",
             Self::FirmwareVersion => "firmware version too low (0B 05)",
             Self::HardwareVersion => "wrong hardware version (0B 06)",
             Self::SoftDeviceVersion => "wrong SoftDevice version (0B 07)",
             Self::SignatureMissing => "signature missing (0B 08)",
             Self::WrongHashType => "wrong hash type (0B 09)",
+            Self::HashFailed => "hash failed (0B 0A)",
             Self::WrongSignatureType => "wrong signature type (0B 0B)",
             Self::VerificationFailed => "verification failed (0B 0C)",
             Self::InsufficientSpace => "insufficient space (0B 0D)",
@@ -404,6 +421,8 @@ impl fmt::Display for ExtendedCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FirmwareType {
+    /// A SoftDevice; no device of ours has one.
+    SoftDevice = 0x00,
     /// The application.
     Application = 0x01,
     /// The boot stage.
@@ -528,83 +547,115 @@ impl Reply {
         out
     }
 
-    /// Reads a reply as a client does; `None` when it is not one this crate can send.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let [RESPONSE, opcode, code, data @ ..] = bytes else {
-            return None;
+    /// Reads a reply as a client does: fields by their place, whatever comes behind them. A client that wants exact
+    /// lengths, as pc-nrf-dfu-js does, compares the bytes with [`Reply::encode`].
+    ///
+    /// # Errors
+    /// [`ReplyError`] names what is wrong.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ReplyError> {
+        let &[RESPONSE, opcode, result, ref data @ ..] = bytes else {
+            return Err(ReplyError::NotAReply);
         };
-        let (opcode, code) = (*opcode, *code);
-        if code != 0x01 {
-            let exact = if code == 0x0B { 1 } else { 0 };
-            let refusal = ResultCode::from_bytes(code, data.first().copied())?;
-            return (data.len() == exact).then_some(Self::Refused {
+        if result != 0x01 {
+            let extended = data.first().copied();
+            let code = ResultCode::from_bytes(result, extended).ok_or(ReplyError::UnknownResult {
                 opcode,
-                code: refusal,
-            });
+                result,
+                extended,
+            })?;
+            return Ok(Self::Refused { opcode, code });
         }
-        let (reply, length) = match opcode {
-            op::PROTOCOL_VERSION => (Self::ProtocolVersion(*data.first()?), 1),
-            op::CREATE => (Self::Created, 0),
-            op::SET_RECEIPTS => (Self::ReceiptsSet, 0),
-            op::CHECKSUM => (
-                Self::Checksum {
-                    offset: u32_at(data, 0)?,
-                    crc: u32_at(data, 4)?,
-                },
-                8,
-            ),
-            op::EXECUTE => (Self::Executed, 0),
-            op::SELECT => {
-                let (max_size, offset, crc) = (u32_at(data, 0)?, u32_at(data, 4)?, u32_at(data, 8)?);
-                (
-                    Self::Selected {
-                        max_size,
-                        offset,
-                        crc,
-                    },
-                    12,
-                )
-            }
-            op::MTU => (Self::Mtu(u16_at(data, 0)?), 2),
-            op::PING => (Self::Pong(*data.first()?), 1),
-            op::HARDWARE_VERSION => {
-                let word = |index: usize| u32_at(data, index * 4);
-                let (part, variant, rom_size) = (word(0)?, word(1)?, word(2)?);
-                let (ram_size, rom_page_size) = (word(3)?, word(4)?);
-                (
-                    Self::HardwareVersion {
-                        part,
-                        variant,
-                        rom_size,
-                        ram_size,
-                        rom_page_size,
-                    },
-                    20,
-                )
-            }
-            op::FIRMWARE_VERSION => {
-                let kind = match data.first()? {
+        Self::decode_success(opcode, data).ok_or(ReplyError::Malformed(opcode))
+    }
+
+    /// `None` if the data are too few, or say what has no meaning, or the op code is none that is replied to.
+    fn decode_success(opcode: u8, data: &[u8]) -> Option<Self> {
+        let byte = data.first().copied();
+        let word = |index: usize| u32_at(data, index * 4);
+        Some(match opcode {
+            op::PROTOCOL_VERSION => Self::ProtocolVersion(byte?),
+            op::CREATE => Self::Created,
+            op::SET_RECEIPTS => Self::ReceiptsSet,
+            op::CHECKSUM => Self::Checksum {
+                offset: word(0)?,
+                crc: word(1)?,
+            },
+            op::EXECUTE => Self::Executed,
+            op::SELECT => Self::Selected {
+                max_size: word(0)?,
+                offset: word(1)?,
+                crc: word(2)?,
+            },
+            op::MTU => Self::Mtu(u16_at(data, 0)?),
+            op::PING => Self::Pong(byte?),
+            op::HARDWARE_VERSION => Self::HardwareVersion {
+                part: word(0)?,
+                variant: word(1)?,
+                rom_size: word(2)?,
+                ram_size: word(3)?,
+                rom_page_size: word(4)?,
+            },
+            op::FIRMWARE_VERSION => Self::FirmwareVersion {
+                kind: match byte? {
+                    0x00 => FirmwareType::SoftDevice,
                     0x01 => FirmwareType::Application,
                     0x02 => FirmwareType::Bootloader,
                     0xFF => FirmwareType::Unknown,
                     _ => return None,
-                };
-                let (version, address, length) = (u32_at(data, 1)?, u32_at(data, 5)?, u32_at(data, 9)?);
-                (
-                    Self::FirmwareVersion {
-                        kind,
-                        version,
-                        address,
-                        length,
-                    },
-                    13,
-                )
-            }
+                },
+                version: u32_at(data, 1)?,
+                address: u32_at(data, 5)?,
+                length: u32_at(data, 9)?,
+            },
             _ => return None,
-        };
-        (data.len() == length).then_some(reply)
+        })
     }
 }
+
+/// Why bytes are not a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyError {
+    /// Fewer than three bytes, or the first is not [`RESPONSE`].
+    NotAReply,
+    /// The op code is none that is replied to, or what belongs to it is cut or has no meaning.
+    Malformed(u8),
+    /// The result is none the protocol knows; 0B without a known extended code is one, too.
+    UnknownResult {
+        /// The op code.
+        opcode: u8,
+        /// The result byte.
+        result: u8,
+        /// The byte behind it, if there is one.
+        extended: Option<u8>,
+    },
+}
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotAReply => write!(f, "the bytes are no reply of Secure DFU"),
+            Self::Malformed(opcode) => write!(f, "the reply to request {opcode:02X} is malformed"),
+            Self::UnknownResult {
+                opcode,
+                result,
+                extended: None,
+            } => write!(
+                f,
+                "request {opcode:02X} was refused with the unknown result {result:02X}"
+            ),
+            Self::UnknownResult {
+                opcode,
+                result,
+                extended: Some(extended),
+            } => write!(
+                f,
+                "request {opcode:02X} was refused with the unknown result {result:02X} {extended:02X}"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ReplyError {}
 
 /// The bytes of one encoded message, at most [`MAX_REPLY`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -640,6 +691,7 @@ impl Encoded {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
 
     fn refusal(bytes: &[u8]) -> Encoded {
@@ -658,19 +710,22 @@ mod tests {
         );
     }
 
+    // secure-dfu cases 5, 6
     #[test]
-    fn case_5_and_6_unknown_opcodes_are_answered_with_not_supported() {
+    fn unknown_opcodes_are_answered_with_not_supported() {
         assert_eq!(refusal(&[0x05]).as_bytes(), [0x60, 0x05, 0x02]);
         assert_eq!(refusal(&[0xFF]).as_bytes(), [0x60, 0xFF, 0x02]);
     }
 
+    // secure-dfu case 7
     #[test]
-    fn case_7_the_response_opcode_is_no_request() {
+    fn the_response_opcode_is_no_request() {
         assert_eq!(refusal(&[0x60]).as_bytes(), [0x60, 0x60, 0x02]);
     }
 
+    // secure-dfu cases 10, 12
     #[test]
-    fn case_10_and_12_unknown_object_types_are_invalid_objects() {
+    fn unknown_object_types_are_invalid_objects() {
         assert_eq!(refusal(&[0x06, 0x00]).as_bytes(), [0x60, 0x06, 0x05]);
         assert_eq!(
             refusal(&[0x01, 0x03, 0x10, 0, 0, 0]).as_bytes(),
@@ -678,13 +733,15 @@ mod tests {
         );
     }
 
+    // secure-dfu case 13
     #[test]
-    fn case_13_a_short_create_is_an_invalid_parameter() {
+    fn a_short_create_is_an_invalid_parameter() {
         assert_eq!(refusal(&[0x01, 0x01]).as_bytes(), [0x60, 0x01, 0x03]);
     }
 
+    // secure-dfu case 14
     #[test]
-    fn case_14_an_empty_write_has_no_reply() {
+    fn an_empty_write_has_no_reply() {
         assert_eq!(Request::decode(&[]), Err(DecodeError::Empty));
         assert_eq!(DecodeError::Empty.refusal(), None);
     }
@@ -776,9 +833,54 @@ mod tests {
         assert_eq!(reply.encode().as_bytes(), [0x60, 0x04, 0x0B, 0x06]);
         assert_eq!(
             Reply::decode(&[0x60, 0x04, 0x0B]),
-            None,
+            Err(ReplyError::UnknownResult {
+                opcode: op::EXECUTE,
+                result: 0x0B,
+                extended: None
+            }),
             "the library would read past the end"
         );
+    }
+
+    #[test]
+    fn results_no_client_knows_are_errors_that_name_the_byte() {
+        for result in [0x00, 0x06, 0x09, 0x0C, 0xFF] {
+            let error = ReplyError::UnknownResult {
+                opcode: op::CREATE,
+                result,
+                extended: None,
+            };
+            assert_eq!(Reply::decode(&[0x60, 0x01, result]), Err(error));
+        }
+        for extended in [0x00, 0x01, 0x0E, 0xFF] {
+            let error = ReplyError::UnknownResult {
+                opcode: op::EXECUTE,
+                result: 0x0B,
+                extended: Some(extended),
+            };
+            assert_eq!(Reply::decode(&[0x60, 0x04, 0x0B, extended]), Err(error));
+        }
+        assert_eq!(Reply::decode(&[0x61, 0x01, 0x01]), Err(ReplyError::NotAReply));
+        assert_eq!(Reply::decode(&[]), Err(ReplyError::NotAReply));
+        assert_eq!(
+            Reply::decode(&[0x60, 0x0C, 0x01]),
+            Err(ReplyError::Malformed(op::ABORT))
+        );
+    }
+
+    #[test]
+    fn every_result_survives_encoding_and_decoding() {
+        for result in 0..=0xFF {
+            for extended in [None, Some(0x02), Some(0x0A), Some(0x0D)] {
+                if let Some(code) = ResultCode::from_bytes(result, extended) {
+                    let reply = Reply::Refused {
+                        opcode: op::EXECUTE,
+                        code,
+                    };
+                    assert_eq!(Reply::decode(reply.encode().as_bytes()), Ok(reply));
+                }
+            }
+        }
     }
 
     #[test]
@@ -819,7 +921,14 @@ mod tests {
             },
         ];
         for reply in replies {
-            assert_eq!(Reply::decode(reply.encode().as_bytes()), Some(reply));
+            let encoded = reply.encode();
+            assert_eq!(Reply::decode(encoded.as_bytes()), Ok(reply));
+            let longer = [encoded.as_bytes(), &[0xAA, 0xBB]].concat();
+            assert_eq!(Reply::decode(&longer), Ok(reply), "clients read by place");
+            for cut in 0..encoded.as_bytes().len() {
+                let decoded = Reply::decode(&encoded.as_bytes()[..cut]);
+                assert!(decoded.is_err(), "{reply:?} cut to {cut} bytes is {decoded:?}");
+            }
         }
         let longest = replies.iter().map(|reply| reply.encode().as_bytes().len()).max();
         assert_eq!(longest, Some(MAX_REPLY));

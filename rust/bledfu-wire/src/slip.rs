@@ -136,8 +136,9 @@ mod tests {
             .collect()
     }
 
+    // secure-dfu case 93
     #[test]
-    fn case_93_data_with_end_and_escape_survives() {
+    fn data_with_end_and_escape_survives() {
         assert_eq!(
             frames::<8>(&[0x08, 0xDB, 0xDC, 0xDB, 0xDD, 0xC0]),
             [Ok([0x08, 0xC0, 0xDB].to_vec())]
@@ -148,8 +149,9 @@ mod tests {
         );
     }
 
+    // secure-dfu case 94
     #[test]
-    fn case_94_a_bad_escape_drops_its_frame_and_the_next_one_works() {
+    fn a_bad_escape_drops_its_frame_and_the_next_one_works() {
         let got = frames::<8>(&[0xDB, 0x00, 0x11, 0xC0, 0x09, 0x05, 0xC0]);
         assert_eq!(got, [Err(FrameError::BadEscape), Ok([0x09, 0x05].to_vec())]);
     }

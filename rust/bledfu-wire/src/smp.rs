@@ -11,7 +11,7 @@
 //! Numbers are big-endian. An answer repeats version, group, sequence and command of its request; its map is `{}` on
 //! plain success. Errors of the protocol are `{"rc": n}`. Errors of a group are `{"err": {"group": g, "rc": n}}` in
 //! version 2 and `{"rc": n}` with the nearest protocol error in version 1, whose clients cannot read the header of
-//! version 2. Source: Zephyr `smp.c` and `smp_protocol.rst`.
+//! version 2. What a client reads of an answer is [`crate::smp_answer`]. Source: Zephyr `smp.c` and `smp_protocol.rst`.
 
 use crate::cbor::Writer;
 use crate::{image_group, os_group};
@@ -274,6 +274,36 @@ fn decode_request<'a>(header: &Header, frame: &'a [u8]) -> Result<Request<'a>, C
     }
 }
 
+/// Encodes a request as a client sends it into `out` and returns the length of the frame; `None` if it does not fit.
+/// Parameters with no meaning of their own are left out: `image: 0`, `upgrade: false`, `force: false`.
+pub fn encode_request(
+    version: Version,
+    sequence: u8,
+    request: &Request<'_>,
+    out: &mut [u8],
+) -> Option<usize> {
+    let (group, (op, command)) = match request {
+        Request::Os(request) => (OS_GROUP, request.operation()),
+        Request::Image(request) => (IMAGE_GROUP, request.operation()),
+    };
+    let (head, body) = out.split_first_chunk_mut::<HEADER_SIZE>()?;
+    let mut writer = Writer::new(body);
+    match request {
+        Request::Os(request) => request.write(&mut writer),
+        Request::Image(request) => request.write(&mut writer),
+    }
+    let header = Header {
+        version: version as u8,
+        op,
+        length: u16::try_from(writer.finish()?).ok()?,
+        group,
+        sequence,
+        command,
+    };
+    *head = header.encode();
+    Some(header.frame_length())
+}
+
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -394,8 +424,9 @@ mod tests {
         answer(request, &Response::Failed(Failure::Smp(code)))
     }
 
+    // smp case 1
     #[test]
-    fn case_1_an_echo_comes_back() {
+    fn an_echo_comes_back() {
         let asked = hex(ECHO);
         assert_eq!(request(&asked), Ok(Request::Os(os_group::Request::Echo("hi"))));
         assert_eq!(
@@ -404,8 +435,9 @@ mod tests {
         );
     }
 
+    // smp case 2
     #[test]
-    fn case_2_a_request_of_version_1_is_answered_in_version_1() {
+    fn a_request_of_version_1_is_answered_in_version_1() {
         let asked = hex("02 00 00 06 00 00 42 00 | a1 61 64 62 68 69");
         assert_eq!(request(&asked), Ok(Request::Os(os_group::Request::Echo("hi"))));
         assert_eq!(
@@ -414,8 +446,9 @@ mod tests {
         );
     }
 
+    // smp case 3
     #[test]
-    fn case_3_later_versions_are_too_new_and_told_so_in_version_2() {
+    fn later_versions_are_too_new_and_told_so_in_version_2() {
         for first in ["12", "1a"] {
             let mut asked = hex(ECHO);
             asked[0] = hex(first)[0];
@@ -424,8 +457,9 @@ mod tests {
         }
     }
 
+    // smp case 4
     #[test]
-    fn case_4_every_sequence_number_comes_back() {
+    fn every_sequence_number_comes_back() {
         let mut asked = hex(ECHO);
         for sequence in 0..=255 {
             asked[6] = sequence;
@@ -433,8 +467,9 @@ mod tests {
         }
     }
 
+    // smp case 5
     #[test]
-    fn case_5_flags_and_reserved_bits_are_ignored() {
+    fn flags_and_reserved_bits_are_ignored() {
         let mut asked = hex(ECHO);
         asked[0] |= 0b1110_0000;
         asked[1] = 0xFF;
@@ -442,16 +477,18 @@ mod tests {
         assert_eq!(answer(&asked, &Response::Empty)[..2], [0x0B, 0]);
     }
 
+    // smp case 6
     #[test]
-    fn case_6_less_than_a_header_has_no_answer() {
+    fn less_than_a_header_has_no_answer() {
         let asked = hex(ECHO);
         for length in 0..HEADER_SIZE {
             assert_eq!(decode(&asked[..length]), None);
         }
     }
 
+    // smp case 7
     #[test]
-    fn case_7_a_frame_shorter_than_its_header_says_is_corrupt() {
+    fn a_frame_shorter_than_its_header_says_is_corrupt() {
         let asked = hex(ECHO);
         for length in HEADER_SIZE..asked.len() {
             assert_eq!(request(&asked[..length]), Err(Code::Corrupt));
@@ -465,8 +502,9 @@ mod tests {
         assert_eq!(request(&longest), Err(Code::Corrupt));
     }
 
+    // smp cases 8, 9
     #[test]
-    fn case_8_9_a_second_frame_behind_the_first_is_left_to_the_caller() {
+    fn a_second_frame_behind_the_first_is_left_to_the_caller() {
         let both = [hex(ECHO), hex("08 00 00 01 00 01 07 00 | a0")].concat();
         assert_eq!(request(&both), Ok(Request::Os(os_group::Request::Echo("hi"))));
         let second = &both[Header::decode(&both).unwrap().frame_length()..];
@@ -476,8 +514,9 @@ mod tests {
         );
     }
 
+    // smp cases 12, 13
     #[test]
-    fn case_12_13_operations_of_answers_and_unknown_ones_are_not_supported() {
+    fn operations_of_answers_and_unknown_ones_are_not_supported() {
         for operation in [1, 3, 4, 5, 6, 7] {
             for command in 0..=255 {
                 for group in [OS_GROUP, IMAGE_GROUP] {
@@ -489,8 +528,9 @@ mod tests {
         }
     }
 
+    // smp case 14
     #[test]
-    fn case_14_unknown_groups_are_not_supported() {
+    fn unknown_groups_are_not_supported() {
         for group in (2..=200).chain([0x0100, 0xFFFF]) {
             assert_eq!(
                 request(&frame(op::READ, group, 0, &[0xA0])),
@@ -503,8 +543,9 @@ mod tests {
         );
     }
 
+    // smp cases 15, 16
     #[test]
-    fn case_15_16_every_command_takes_the_operations_it_has_and_no_other() {
+    fn every_command_takes_the_operations_it_has_and_no_other() {
         let known = [
             (op::READ, OS_GROUP, 0),
             (op::WRITE, OS_GROUP, 0),
@@ -532,8 +573,9 @@ mod tests {
         }
     }
 
+    // smp case 17
     #[test]
-    fn case_17_an_answer_that_does_not_fit_is_the_error_message_size() {
+    fn an_answer_that_does_not_fit_is_the_error_message_size() {
         let context = decode(&hex(ECHO)).unwrap().context;
         let text = "0123456789";
         let response = Response::Os(os_group::Response::Echo(text));
@@ -553,8 +595,9 @@ mod tests {
         }
     }
 
+    // smp case 17
     #[test]
-    fn case_17_an_answer_longer_than_a_header_can_say_is_the_error_message_size() {
+    fn an_answer_longer_than_a_header_can_say_is_the_error_message_size() {
         let context = decode(&hex(ECHO)).unwrap().context;
         let mut out = vec![0; 70_000];
         // Behind the text's 3 + 3 bytes of head.
@@ -612,8 +655,9 @@ mod tests {
         );
     }
 
+    // smp case 45
     #[test]
-    fn case_45_an_upload_in_two_pieces_and_the_mark_for_a_test() {
+    fn an_upload_in_two_pieces_and_the_mark_for_a_test() {
         let file_sha = hex("9c8fc6ba94d11d78c3368512c344373280e642a61e4e5061b3df9d63b88452de");
         let header = hex(
             "3d b8 f3 96 00 00 00 00 20 00 00 00 20 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00

@@ -4,8 +4,10 @@
 use bledfu_wire::image_group::{self, ImageState, SlotInfo, Upload};
 use bledfu_wire::os_group;
 use bledfu_wire::smp::{
-    self, decode, encode, op, Code, Failure, Header, Request, Response, IMAGE_GROUP, OS_GROUP,
+    self, decode, encode, encode_request, op, Code, Failure, Header, Request, Response, Version, HEADER_SIZE,
+    IMAGE_GROUP, OS_GROUP,
 };
+use bledfu_wire::smp_answer::{Answer, AnswerError, ImageEntry, SlotEntry};
 use bledfu_wire::smp_console;
 use proptest::collection::vec;
 use proptest::option;
@@ -423,6 +425,155 @@ fn check_answer(request: &Header, response: &Response<'_>) {
     }
 }
 
+/// What a client finds in the answer `response`: nothing is lost between the two ends.
+fn check_reading(request: &Header, response: &Response<'_>) {
+    let mut out = [0; 1200];
+    let length = encode(&smp::Context::of(request), response, &mut out);
+    let answer = Answer::decode(&out[..length]).expect("an answer");
+    assert!(answer.is_to(request));
+    let upload = answer.upload().expect("right types");
+    let images = answer.images().expect("right types");
+    match *response {
+        Response::Empty => {
+            assert_eq!(answer.error, None);
+            assert_eq!((upload.offset, upload.matches), (None, None));
+            assert!(images.is_none());
+        }
+        Response::Failed(Failure::Smp(Code::Ok)) => assert_eq!(answer.error, None),
+        Response::Failed(failure) => {
+            let expected = match (request.version, failure) {
+                (0, Failure::Os(error)) => Failure::Smp(error.code()),
+                (0, Failure::Image(error)) => Failure::Smp(error.code()),
+                _ => failure,
+            };
+            let error = answer.error.expect("an error");
+            assert_eq!(error.known(), Some(expected));
+            assert_eq!(error.to_string(), expected.to_string());
+        }
+        Response::Os(os_group::Response::Echo(text)) => assert_eq!(answer.echo(), Ok(Some(text))),
+        Response::Os(os_group::Response::Info(text)) => assert_eq!(answer.info(), Ok(Some(text))),
+        Response::Os(os_group::Response::Bootloader { name }) => {
+            assert_eq!(answer.bootloader(), Ok(Some(name)));
+        }
+        Response::Os(os_group::Response::Mode { mode, no_downgrade }) => {
+            let found = answer.bootloader_mode().expect("right types").expect("a mode");
+            assert_eq!((found.mode, found.no_downgrade), (mode.into(), no_downgrade));
+        }
+        Response::Os(os_group::Response::Parameters { buf_size, buf_count }) => {
+            let found = answer.parameters().expect("right types").expect("parameters");
+            assert_eq!(
+                (found.buf_size, found.buf_count),
+                (buf_size.into(), Some(buf_count.into()))
+            );
+        }
+        Response::Image(image_group::Response::Upload { offset, matches }) => {
+            assert_eq!((upload.offset, upload.matches), (Some(offset.into()), matches));
+        }
+        Response::Image(image_group::Response::State(expected)) => {
+            let found: Result<Vec<_>, _> = images.expect("a list").collect();
+            let expected = expected.iter().map(|image| ImageEntry {
+                image: 0,
+                slot: image.slot.into(),
+                version: image.version,
+                hash: Some(&image.hash),
+                bootable: image.bootable,
+                pending: image.pending,
+                confirmed: image.confirmed,
+                active: image.active,
+                permanent: image.permanent,
+            });
+            assert_eq!(found, Ok(expected.collect()));
+        }
+        Response::Image(image_group::Response::SlotInfo { slots: expected, .. }) => {
+            let found: Result<Vec<_>, _> = answer.slots().expect("right types").expect("a list").collect();
+            let expected = expected.iter().map(|slot| SlotEntry {
+                image: 0,
+                slot: slot.slot.into(),
+                size: Some(slot.size.into()),
+                upload_image_id: slot.upload_image_id,
+            });
+            assert_eq!(found, Ok(expected.collect()));
+        }
+    }
+}
+
+/// One image as a server might describe it.
+#[derive(Clone, Debug)]
+struct Described {
+    image: Option<u32>,
+    slot: u32,
+    version: String,
+    hash: Vec<u8>,
+    flags: [Option<bool>; 5],
+}
+
+const FLAGS: [&str; 5] = ["bootable", "pending", "confirmed", "active", "permanent"];
+
+impl Described {
+    fn item(&self, own: &[(String, Item)], definite: Option<usize>, in_pieces: bool) -> Item {
+        let text = |text: &str| match in_pieces {
+            true => Item::TextInPieces(vec![text.to_owned()]),
+            false => Item::Text(text.to_owned(), 0),
+        };
+        let mut entries: Vec<(&str, Item)> = vec![
+            ("slot", Item::Unsigned(self.slot.into(), 0)),
+            ("version", text(&self.version)),
+            (
+                "hash",
+                match in_pieces {
+                    true => Item::BytesInPieces(vec![self.hash.clone()]),
+                    false => Item::Bytes(self.hash.clone(), 0),
+                },
+            ),
+        ];
+        if let Some(image) = self.image {
+            entries.push(("image", Item::Unsigned(image.into(), 0)));
+        }
+        for (key, flag) in FLAGS.into_iter().zip(self.flags) {
+            if let Some(flag) = flag {
+                entries.push((key, Item::Simple(if flag { &[0xF5] } else { &[0xF4] })));
+            }
+        }
+        let own = own.iter().map(|(key, item)| (key.as_str(), item.clone()));
+        let entries = own.chain(entries);
+        let entries = entries.map(|(key, item)| (Item::Text(key.to_owned(), 0), item));
+        Item::Map(entries.collect(), definite)
+    }
+
+    fn entry(&self) -> ImageEntry<'_> {
+        let [bootable, pending, confirmed, active, permanent] = self.flags.map(Option::unwrap_or_default);
+        ImageEntry {
+            image: self.image.unwrap_or(0),
+            slot: self.slot,
+            version: &self.version,
+            hash: Some(&self.hash),
+            bootable,
+            pending,
+            confirmed,
+            active,
+            permanent,
+        }
+    }
+}
+
+fn any_described() -> impl Strategy<Value = Described> {
+    let flags = prop::array::uniform5(any::<Option<bool>>());
+    (
+        any::<Option<u32>>(),
+        any::<u32>(),
+        ".{0,24}",
+        vec(any::<u8>(), 0..40),
+        flags,
+    )
+        .prop_map(|(image, slot, version, hash, flags)| Described {
+            image,
+            slot,
+            version,
+            hash,
+            flags,
+        })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -430,6 +581,97 @@ proptest! {
     fn a_request_means_the_same_however_it_is_encoded((asked, frame) in any_request()) {
         let message = decode(&frame).expect("a header");
         prop_assert_eq!(message.request, Ok(asked.expected.request()));
+    }
+
+    #[test]
+    fn a_request_arrives_as_it_was_sent((asked, _) in any_request(), sequence in any::<u8>()) {
+        let request = asked.expected.request();
+        let mut out = [0; 1200];
+        for version in [Version::V1, Version::V2] {
+            let length = encode_request(version, sequence, &request, &mut out).expect("it fits");
+            let message = decode(&out[..length]).expect("a header");
+            prop_assert_eq!(message.request, Ok(request));
+            prop_assert_eq!((message.context.version, message.context.sequence), (version, sequence));
+            let header = Header::decode(&out).expect("a header");
+            prop_assert_eq!(header.frame_length(), length);
+            for room in 0..length {
+                prop_assert_eq!(encode_request(version, sequence, &request, &mut vec![0; room]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_fills_its_frame_to_the_last_byte_that_fits(
+        (image, upgrade) in any::<(u32, bool)>(),
+        offset in option::of(any::<u64>()),
+        length in option::of(0..3_000_000_u64),
+        sha in option::of(vec(any::<u8>(), 0..300)),
+        frame_size in prop_oneof![0..400_usize, 400..3_000_usize, 65_500..66_200_usize],
+    ) {
+        let head = Upload { image: image % 3, offset, length, sha: sha.as_deref(), upgrade, data: &[] };
+        let whole = |data: &[u8]| {
+            let request = Request::Image(image_group::Request::Upload(Upload { data, ..head }));
+            let mut out = vec![0; 80_000];
+            encode_request(Version::V2, 0, &request, &mut out)
+        };
+        let room = head.room(frame_size);
+        // A frame is no longer than its header can say.
+        if frame_size > 65_535 + HEADER_SIZE {
+            return Ok(());
+        }
+        let data = vec![0; room + 1];
+        if room > 0 {
+            prop_assert!(whole(&data[..room]).expect("short enough") <= frame_size);
+        }
+        // Above 65,543 bytes there is no frame at all.
+        prop_assert!(whole(&data).is_none_or(|longer| longer > frame_size));
+    }
+
+    #[test]
+    fn a_list_of_images_means_the_same_however_it_is_encoded(
+        described in vec(any_described(), 0..4),
+        own in vec(("[A-Z]{0,6}", any_item()), 0..3),
+        (outer, array, inner) in any::<(bool, bool, bool)>(),
+        in_pieces in any::<bool>(),
+    ) {
+        let definite = |definite: bool| definite.then_some(0);
+        let images = described.iter().map(|image| image.item(&own, definite(inner), in_pieces));
+        let mut entries: Vec<(Item, Item)> = own
+            .iter()
+            .map(|(key, item)| (Item::Text(key.clone(), 0), item.clone()))
+            .collect();
+        let list = Item::Array(images.collect(), definite(array));
+        entries.push((Item::Text("images".to_owned(), 0), list));
+        let mut payload = Vec::new();
+        Item::Map(entries, definite(outer)).encode(&mut payload);
+        let frame = frame(1, op::READ_RESPONSE, IMAGE_GROUP, 0, &payload);
+        let answer = Answer::decode(&frame).expect("an answer");
+        prop_assert_eq!(answer.error, None);
+        let found: Result<Vec<_>, _> = answer.images().expect("a list").expect("a list").collect();
+        prop_assert_eq!(found, Ok(described.iter().map(Described::entry).collect()));
+    }
+
+    #[test]
+    fn any_bytes_are_an_answer_or_an_error(
+        payload in vec(
+            prop_oneof![
+                any::<u8>(),
+                prop::sample::select(&[0xFF, 0xBF, 0xA1, 0x9F, 0x81, 0x66, 0x5F, 0x7F][..]),
+                prop::sample::select(&b"images"[..]),
+            ],
+            0..80,
+        ),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let frame = frame(1, op::READ_RESPONSE, IMAGE_GROUP, 0, &payload);
+        if let Ok(answer) = Answer::decode(&frame[..cut.index(frame.len() + 1)]) {
+            let _ = (answer.echo(), answer.parameters(), answer.info(), answer.bootloader());
+            let _ = (answer.bootloader_mode(), answer.upload());
+            let images = answer.images().ok().flatten().map_or(0, Iterator::count);
+            let slots = answer.slots().ok().flatten().map_or(0, Iterator::count);
+            prop_assert!(images <= payload.len() && slots <= 2 * payload.len());
+        }
+        prop_assert_eq!(Answer::decode(&[]).err(), Some(AnswerError::Short));
     }
 
     #[test]
@@ -505,6 +747,7 @@ proptest! {
         };
         for response in answers(&text, number, flag) {
             check_answer(&request, &response);
+            check_reading(&request, &response);
         }
         let image = ImageState {
             slot: number as u8,
@@ -516,13 +759,17 @@ proptest! {
             active: !flag,
             permanent: flag,
         };
-        check_answer(&request, &Response::Image(image_group::Response::State(&[image, image])));
+        let images = [image, image];
+        let response = Response::Image(image_group::Response::State(&images));
+        check_answer(&request, &response);
+        check_reading(&request, &response);
         let slots = [
             SlotInfo { slot: 0, size: number, upload_image_id: None },
             SlotInfo { slot: 1, size: !number, upload_image_id: flag.then_some(number) },
         ];
         let response = image_group::Response::SlotInfo { slots: &slots, max_image_size: number };
         check_answer(&request, &Response::Image(response));
+        check_reading(&request, &Response::Image(response));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub const BUSY: i32 = -2;
 pub const NOT_CONNECTED: i32 = -3;
 pub const NO_BUFFER: i32 = -4;
 pub const TOO_LONG: i32 = -5;
+pub const NO_CHANNEL: i32 = -6;
 /// Any other errno `e` is `OTHER - e`.
 pub const OTHER: i32 = -100;
 

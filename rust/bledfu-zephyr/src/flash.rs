@@ -160,6 +160,14 @@ impl Area {
         Ok(Self { partition, size })
     }
 
+    /// No area, where an install algorithm has no third one: of no size, so that every access is out of bounds.
+    pub const fn none() -> Self {
+        Self {
+            partition: Partition::Spare,
+            size: 0,
+        }
+    }
+
     /// Size in bytes.
     pub const fn size(&self) -> u32 {
         self.size

@@ -173,12 +173,14 @@ pub enum NotTaken {
     Full = abi::NO_BUFFER,
     /// Too long; it never fits.
     TooLong = abi::TOO_LONG,
+    /// There is no such channel.
+    NoChannel = abi::NO_CHANNEL,
 }
 
 /// What the firmware does when C calls it.
 pub trait Service {
-    /// Bluetooth thread: the peer wrote `bytes` to the control point (0) or to the packet characteristic (1). Copies
-    /// them and returns; never waits.
+    /// Bluetooth thread: the peer wrote `bytes` to the control point (0), to the packet characteristic (1) or to the SMP
+    /// characteristic (2). Copies them and returns; never waits.
     ///
     /// # Errors
     /// [`NotTaken`]; nothing was kept then.

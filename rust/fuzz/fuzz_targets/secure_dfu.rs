@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
                 let encoded = refusal.encode();
                 let encoded = encoded.as_bytes();
                 assert!(encoded.len() <= MAX_REPLY);
-                assert_eq!(Reply::decode(encoded), Some(refusal));
+                assert_eq!(Reply::decode(encoded), Ok(refusal));
             } else {
                 assert!(bytes.is_empty());
             }

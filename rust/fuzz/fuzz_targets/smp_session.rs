@@ -6,7 +6,8 @@
 use bledfu_sim::device::{Board, Device, Setup};
 use bledfu_sim::power::Power;
 use bledfu_transfer::ring::{Channel, Frame};
-use bledfu_transfer::secure_dfu::{Then, Transport};
+use bledfu_transfer::secure_dfu::Transport;
+use bledfu_transfer::service::Step;
 use bledfu_wire::smp::Header;
 use libfuzzer_sys::fuzz_target;
 use minicbor::Encoder;
@@ -97,6 +98,22 @@ impl Bench {
         self.resets = false;
     }
 
+    /// Steps until nothing is left of what was sent; the answers.
+    fn work(&mut self) -> Vec<Vec<u8>> {
+        let mut answers = Vec::new();
+        while !self.device.is_settled() || !self.device.is_inbox_empty() {
+            match self.device.step() {
+                Some(Step::Send { bytes, .. }) => answers.push(bytes.to_vec()),
+                Some(Step::Wait { until_ms }) => {
+                    self.board.power.set_now_ns(until_ms.saturating_mul(1_000_000));
+                }
+                Some(Step::Reset) => self.resets = true,
+                _ => {}
+            }
+        }
+        answers
+    }
+
     /// Sends a frame in fragments of 244 bytes; the answer, if there is one.
     fn send(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
         let mut answers = Vec::new();
@@ -106,10 +123,7 @@ impl Bench {
                 channel: Channel::Smp,
                 bytes,
             });
-            while let Some(reaction) = self.device.work() {
-                answers.extend(reaction.bytes());
-                self.resets |= reaction.then() == Then::Reset;
-            }
+            answers.extend(self.work());
         }
         assert!(answers.len() <= 1, "one answer to one frame");
         let answer = answers.pop()?;
@@ -163,8 +177,9 @@ fuzz_target!(|bytes: &[u8]| {
                 bench.device.link_up(Transport::Ble);
             }
             10 => bench.reset(),
+            // One erase in the background, if there is one to do.
             _ => {
-                let _ = bench.device.idle();
+                let _ = bench.device.step();
             }
         }
         if bench.resets {

@@ -116,6 +116,7 @@ def discovery(context):
     context.notes.append("'%s', MTU %u of 517" % (names[0].decode(), link.mtu))
 
 
+# secure-dfu cases 1, 4
 @scenario()
 def control_point_wants_notifications_on(context):
     """0xFD without, and nothing is processed; the CCCD ends with the link; each characteristic takes its own kind of write."""

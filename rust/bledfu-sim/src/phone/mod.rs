@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The other end: what phones and tools do, as far as a device can see it.
 //!
-//! A phone is straight-line code on a [`DfuLink`] or [`smp::SmpLink`]: it sends, waits for answers, and returns when it is done
-//! or the link is gone. Who implements the link decides what time is: the world runs it in virtual time.
+//! The clients themselves are those of `bledfu-client`; a phone here is a value of their settings. The world runs them in
+//! virtual time; [`secure_dfu::Client`] runs one on any [`DfuLink`].
 
 pub mod secure_dfu;
 pub mod smp;
 
-use bledfu_wire::secure_dfu::{op, ResultCode};
-use bledfu_wire::smp::Failure;
+use bledfu_client::secure_dfu::{request_name, Error as DfuError};
+use bledfu_client::smp::Error as SmpError;
+use bledfu_client::{Progress, Stage};
+use bledfu_wire::secure_dfu::ResultCode;
+use bledfu_wire::smp_answer::ServerError;
 
 /// Times of one session, in ns on the link's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,21 @@ pub struct Session {
     pub received_ns: u64,
     /// The last Execute was answered, or the image marked: everything is verified.
     pub verified_ns: u64,
+}
+
+impl Session {
+    /// Notes how far a client is, which was at `before` when it was looked at last.
+    pub(crate) fn note(&mut self, before: Progress, now: Progress, now_ns: u64) {
+        if now.stage > Stage::Preparing {
+            self.resumed_at = now.resumed_at;
+        }
+        if now.stage >= Stage::Sent && before.stage < Stage::Sent && before.stage > Stage::Preparing {
+            self.received_ns = now_ns;
+        }
+        if now.stage == Stage::Verified && before.stage < Stage::Verified {
+            self.verified_ns = now_ns;
+        }
+    }
 }
 
 /// The link as a client's library sees it.
@@ -62,8 +80,8 @@ pub enum PhoneError {
     /// The link is gone: dropped, or the device lost power.
     #[error("the link was lost")]
     LinkLost,
-    /// The device did not answer within a minute.
-    #[error("the device did not answer {name} within a minute", name = request_name(*.0))]
+    /// The device did not answer for as long as this client waits.
+    #[error("the device did not answer {name} in time", name = request_name(*.0))]
     NoAnswer(u8),
     /// The device refused.
     #[error("the device refused {name}: {code}", name = request_name(*opcode))]
@@ -76,48 +94,57 @@ pub enum PhoneError {
     /// The device answered something else.
     #[error("the device answered {name} with something else", name = request_name(*.0))]
     Unexpected(u8),
-    /// The device did not answer an SMP request for as long as this client waits.
-    #[error("the device did not answer {0} in time")]
-    Silent(&'static str),
-    /// The device refused an SMP request.
-    #[error("the device refused {request}: {failure}")]
-    SmpRefused {
-        /// What was asked.
-        request: &'static str,
-        /// Why.
-        failure: Failure,
-    },
-    /// The device answered an SMP request with what this client does not take.
-    #[error("the device answered {0} with something else")]
-    OddAnswer(&'static str),
-    /// The SHA-256 over what the device has received is another.
-    #[error("the device says that it received other bytes than were sent")]
-    WrongDigest,
-    /// The device asks for the same byte again and again.
-    #[error("the device does not get beyond byte {offset} of the image")]
-    Stuck {
-        /// Which byte.
-        offset: u32,
-    },
-    /// The file has no MCUboot header or no digest behind it.
-    #[error("the file is not an image for MCUboot; sign it with imgtool first")]
-    NotAnImage,
-    /// The device reports other bytes than were sent, three times.
-    #[error("the device holds other bytes than were sent (offset {offset}), three times")]
+    /// The device reports other bytes than were sent, for as often as this client tries.
+    #[error("the device holds other bytes than were sent (offset {offset})")]
     BytesLost {
         /// What the device reported.
         offset: u32,
     },
+    /// Another failure of a Secure DFU client.
+    #[error(transparent)]
+    SecureDfu(DfuError),
+    /// The device refused an SMP request.
+    #[error("the device refused {request}: {error}")]
+    SmpRefused {
+        /// What was asked.
+        request: &'static str,
+        /// Why.
+        error: ServerError,
+    },
+    /// Another failure of an SMP client.
+    #[error(transparent)]
+    Smp(SmpError),
+    /// The file has no MCUboot header or no digest behind it.
+    #[error("the file is not an image for MCUboot; sign it with imgtool first")]
+    NotAnImage,
 }
 
-/// What the specification calls a request.
-fn request_name(opcode: u8) -> &'static str {
-    match opcode {
-        op::CREATE => "Create",
-        op::SET_RECEIPTS => "Set packet receipts",
-        op::CHECKSUM => "Checksum",
-        op::EXECUTE => "Execute",
-        op::SELECT => "Select",
-        _ => "an unexpected request",
+impl PhoneError {
+    /// Whether the user would just try again.
+    pub(crate) fn is_of_the_link(self) -> bool {
+        matches!(self, Self::LinkLost | Self::Smp(SmpError::Silent(_)))
+    }
+}
+
+impl From<DfuError> for PhoneError {
+    fn from(error: DfuError) -> Self {
+        match error {
+            DfuError::LinkLost => Self::LinkLost,
+            DfuError::NoAnswer(opcode) => Self::NoAnswer(opcode),
+            DfuError::Refused { opcode, code } => Self::Refused { opcode, code },
+            DfuError::Unexpected(opcode) => Self::Unexpected(opcode),
+            DfuError::BytesLost { offset } => Self::BytesLost { offset },
+            other => Self::SecureDfu(other),
+        }
+    }
+}
+
+impl From<SmpError> for PhoneError {
+    fn from(error: SmpError) -> Self {
+        match error {
+            SmpError::LinkLost => Self::LinkLost,
+            SmpError::Refused { request, error } => Self::SmpRefused { request, error },
+            other => Self::Smp(other),
+        }
     }
 }

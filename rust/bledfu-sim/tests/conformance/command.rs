@@ -1,40 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cases 17 to 31: the command object.
+//! The command object.
 
 use crate::harness::*;
 use bledfu_transfer::ring::Channel;
 
+// secure-dfu case 17
 #[test]
-fn case_17_a_command_of_no_bytes_is_an_invalid_parameter() {
+fn a_command_of_no_bytes_is_an_invalid_parameter() {
     Peer::new().ask("01 01 00 00 00 00", "60 01 03");
 }
 
+// secure-dfu case 18
 #[test]
-fn case_18_the_longest_command_is_taken() {
+fn the_longest_command_is_taken() {
     Peer::new().ask("01 01 00 02 00 00", "60 01 01");
 }
 
+// secure-dfu case 19
 #[test]
-fn case_19_a_longer_command_does_not_fit() {
+fn a_longer_command_does_not_fit() {
     let mut peer = Peer::new();
     peer.ask("01 01 01 02 00 00", "60 01 04");
     peer.ask("01 01 FF FF FF FF", "60 01 04");
 }
 
+// secure-dfu case 20
 #[test]
-fn case_20_execute_of_nothing_is_an_invalid_object() {
+fn execute_of_nothing_is_an_invalid_object() {
     Peer::new().ask("04", "60 04 05");
 }
 
+// secure-dfu case 21
 #[test]
-fn case_21_execute_right_after_create_is_not_permitted() {
+fn execute_right_after_create_is_not_permitted() {
     let mut peer = Peer::new();
     peer.ask("01 01 8B 00 00 00", "60 01 01");
     peer.ask("04", "60 04 08");
 }
 
+// secure-dfu case 22
 #[test]
-fn case_22_execute_of_a_part_of_the_command_is_not_permitted() {
+fn execute_of_a_part_of_the_command_is_not_permitted() {
     let mut peer = Peer::new();
     peer.ask(&create_command(139), "60 01 01");
     peer.data(&packet_i()[..100]);
@@ -43,8 +49,9 @@ fn case_22_execute_of_a_part_of_the_command_is_not_permitted() {
     peer.ask("03", "60 03 01 64 00 00 00 63 52 C6 15");
 }
 
+// secure-dfu cases 23, 24, 25
 #[test]
-fn case_23_24_25_the_rest_of_the_command_completes_it_and_execute_may_be_repeated() {
+fn the_rest_of_the_command_completes_it_and_execute_may_be_repeated() {
     let mut peer = Peer::new();
     peer.ask(&create_command(139), "60 01 01");
     peer.data(&packet_i()[..100]);
@@ -56,8 +63,9 @@ fn case_23_24_25_the_rest_of_the_command_completes_it_and_execute_may_be_repeate
     peer.ask("06 01", "60 06 01 00 02 00 00 8B 00 00 00 2B F2 BD DA");
 }
 
+// secure-dfu case 26
 #[test]
-fn case_26_a_packet_longer_than_the_object_is_dropped_whole() {
+fn a_packet_longer_than_the_object_is_dropped_whole() {
     let mut peer = Peer::new();
     peer.ask(&create_command(139), "60 01 01");
     let mut longer = packet_i();
@@ -68,8 +76,9 @@ fn case_26_a_packet_longer_than_the_object_is_dropped_whole() {
     peer.ask("04", "60 04 01");
 }
 
+// secure-dfu case 27
 #[test]
-fn case_27_one_byte_more_than_the_object_is_dropped() {
+fn one_byte_more_than_the_object_is_dropped() {
     let mut peer = Peer::new();
     peer.ask(&create_command(139), "60 01 01");
     peer.data(&packet_i());
@@ -78,8 +87,9 @@ fn case_27_one_byte_more_than_the_object_is_dropped() {
     peer.ask("04", "60 04 01");
 }
 
+// secure-dfu case 28
 #[test]
-fn case_28_receipts_may_be_set_before_or_after_create() {
+fn receipts_may_be_set_before_or_after_create() {
     for order in [
         ["02 00 00", "01 01 8B 00 00 00"],
         ["01 01 8B 00 00 00", "02 00 00"],
@@ -94,8 +104,9 @@ fn case_28_receipts_may_be_set_before_or_after_create() {
     }
 }
 
+// secure-dfu case 29
 #[test]
-fn case_29_a_new_command_object_forgets_the_image() {
+fn a_new_command_object_forgets_the_image() {
     let mut peer = Peer::after_first_object();
     peer.ask("06 02", "60 06 01 00 10 00 00 00 10 00 00 95 19 4E 5E");
     peer.ask("01 01 8B 00 00 00", "60 01 01");
@@ -103,8 +114,9 @@ fn case_29_a_new_command_object_forgets_the_image() {
     peer.ask(&create_data(OBJECT), "60 01 08");
 }
 
+// secure-dfu case 30
 #[test]
-fn case_30_a_small_command_object_wipes_everything_as_the_javascript_client_wants() {
+fn a_small_command_object_wipes_everything_as_the_javascript_client_wants() {
     let mut peer = Peer::after_first_object();
     peer.ask("01 01 10 00 00 00", "60 01 01");
     peer.ask("06 01", "60 06 01 00 02 00 00 00 00 00 00 00 00 00 00");
@@ -115,8 +127,9 @@ fn case_30_a_small_command_object_wipes_everything_as_the_javascript_client_want
     );
 }
 
+// secure-dfu case 31
 #[test]
-fn case_31_the_longest_command_in_one_burst_of_packets_of_20_bytes() {
+fn the_longest_command_in_one_burst_of_packets_of_20_bytes() {
     let mut peer = Peer::new();
     let command: Vec<u8> = (0..512_usize).map(|i| (i * 31 % 251) as u8).collect();
     peer.burst(Channel::Control, &hex("01 01 00 02 00 00"));

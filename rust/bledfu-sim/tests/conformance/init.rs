@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cases 32 to 50: what an init packet must be. Each variant is signed again, unless the signature is the matter.
+//! What an init packet must be. Each variant is signed again, unless the signature is the matter.
 
 use crate::harness::*;
 use bledfu_sim::device::{Keys, Setup};
@@ -48,8 +48,9 @@ fn malformed(packet: &[u8]) {
     assert_eq!(peer.send_init(&packet_i()), "60 04 01");
 }
 
+// secure-dfu case 32
 #[test]
-fn case_32_garbage_is_an_invalid_object() {
+fn garbage_is_an_invalid_object() {
     malformed(&[0xFF; 139]);
     malformed(&[0]);
     // A length that goes beyond the packet.
@@ -57,59 +58,67 @@ fn case_32_garbage_is_an_invalid_object() {
     malformed(&hex("12 FF FF FF FF 0F"));
 }
 
+// secure-dfu case 33
 #[test]
-fn case_33_both_a_plain_and_a_signed_command_are_an_invalid_object() {
+fn both_a_plain_and_a_signed_command_are_an_invalid_object() {
     let both = [packet_u(), packet_i()].concat();
     malformed(&both);
     let both = [packet_i(), packet_u()].concat();
     malformed(&both);
 }
 
+// secure-dfu case 34
 #[test]
-fn case_34_an_unsigned_packet_lacks_its_signature() {
+fn an_unsigned_packet_lacks_its_signature() {
     assert_eq!(fields().unsigned(), packet_u());
     refused(&packet_u(), "60 04 0B 08");
 }
 
+// secure-dfu case 35
 #[test]
-fn case_35_one_wrong_bit_of_the_signature_is_an_invalid_object() {
+fn one_wrong_bit_of_the_signature_is_an_invalid_object() {
     let mut packet = packet_i();
     *packet.last_mut().unwrap() ^= 1;
     refused(&packet, "60 04 05");
 }
 
+// secure-dfu case 36
 #[test]
-fn case_36_a_signature_in_big_endian_is_an_invalid_object() {
+fn a_signature_in_big_endian_is_an_invalid_object() {
     let command = fields().init_command();
     let big_endian = package_key().sign(&command);
     refused(&signed_packet(&command, 0, &big_endian), "60 04 05");
     refused(&signed_packet(&command, 0, &[0; 64]), "60 04 05");
 }
 
+// secure-dfu case 37
 #[test]
-fn case_37_another_type_of_signature_is_not_known() {
+fn another_type_of_signature_is_not_known() {
     let command = fields().init_command();
     let right = swap_halves(&package_key().sign(&command));
     assert_eq!(signed_packet(&command, 0, &right), packet_i());
     refused(&signed_packet(&command, 1, &right), "60 04 0B 0B");
 }
 
+// secure-dfu case 38
 #[test]
-fn case_38_a_signature_of_63_bytes_fails() {
+fn a_signature_of_63_bytes_fails() {
     let command = fields().init_command();
     let right = swap_halves(&package_key().sign(&command));
     refused(&signed_packet(&command, 0, &right[..63]), "60 04 0A");
     refused(&signed_packet(&command, 0, &[]), "60 04 0A");
 }
 
+// secure-dfu case 39
 #[test]
-fn case_39_an_unknown_or_absent_firmware_type_is_an_invalid_init_command() {
+fn an_unknown_or_absent_firmware_type_is_an_invalid_init_command() {
     refused(&signed(|init| init.kind = Some(7)), "60 04 0B 04");
     refused(&signed(|init| init.kind = None), "60 04 0B 04");
 }
 
+// secure-dfu case 40
 #[test]
-fn case_40_softdevice_and_bootloader_are_refused_and_the_application_follows_on_the_same_link() {
+fn softdevice_and_bootloader_are_refused_and_the_application_follows_on_the_same_link() {
     for kind in [1, 2, 3, 4] {
         let packet = signed(|init| {
             init.kind = Some(kind);
@@ -120,8 +129,9 @@ fn case_40_softdevice_and_bootloader_are_refused_and_the_application_follows_on_
     }
 }
 
+// secure-dfu case 41
 #[test]
-fn case_41_only_sha256_will_do() {
+fn only_sha256_will_do() {
     let hash = fields().hash.unwrap().1;
     for kind in [0, 1, 2, 4, 9] {
         refused(
@@ -136,14 +146,16 @@ fn case_41_only_sha256_will_do() {
     );
 }
 
+// secure-dfu case 42
 #[test]
-fn case_42_the_hardware_version_must_be_there_and_be_ours() {
+fn the_hardware_version_must_be_there_and_be_ours() {
     refused(&signed(|init| init.hw_version = Some(51)), "60 04 0B 06");
     refused(&signed(|init| init.hw_version = None), "60 04 0B 04");
 }
 
+// secure-dfu case 43
 #[test]
-fn case_43_a_softdevice_is_required_unless_the_policy_says_otherwise() {
+fn a_softdevice_is_required_unless_the_policy_says_otherwise() {
     let packet = signed(|init| init.sd_req = vec![0x100]);
     refused(&packet, "60 04 0B 07");
     for policy in [SoftDevicePolicy::Ignore, SoftDevicePolicy::ActAs(&[0x100])] {
@@ -161,22 +173,25 @@ fn case_43_a_softdevice_is_required_unless_the_policy_says_otherwise() {
     accepted(&signed(|init| init.sd_req = vec![]));
 }
 
+// secure-dfu case 44
 #[test]
-fn case_44_an_older_firmware_is_refused_and_the_same_is_not() {
+fn an_older_firmware_is_refused_and_the_same_is_not() {
     refused(&signed(|init| init.fw_version = Some(0)), "60 04 0B 05");
     refused(&signed(|init| init.fw_version = None), "60 04 0B 04");
     accepted(&signed(|init| init.fw_version = Some(1)));
     accepted(&signed(|init| init.fw_version = Some(u32::MAX)));
 }
 
+// secure-dfu case 45
 #[test]
-fn case_45_an_application_has_a_size() {
+fn an_application_has_a_size() {
     refused(&signed(|init| init.app_size = Some(0)), "60 04 0B 04");
     refused(&signed(|init| init.app_size = None), "60 04 0B 04");
 }
 
+// secure-dfu case 46
 #[test]
-fn case_46_an_application_larger_than_the_slot_does_not_fit() {
+fn an_application_larger_than_the_slot_does_not_fit() {
     let limit = setup().layout().max_image_size();
     for size in [limit + 1, setup().slot_size, 0x8000_0000, u32::MAX] {
         refused(&signed(|init| init.app_size = Some(size)), "60 04 04");
@@ -184,8 +199,9 @@ fn case_46_an_application_larger_than_the_slot_does_not_fit() {
     accepted(&signed(|init| init.app_size = Some(limit)));
 }
 
+// secure-dfu case 47
 #[test]
-fn case_47_a_debug_packet_gets_no_exceptions() {
+fn a_debug_packet_gets_no_exceptions() {
     let packet = signed(|init| {
         init.is_debug = Some(true);
         init.hw_version = Some(51);
@@ -194,15 +210,17 @@ fn case_47_a_debug_packet_gets_no_exceptions() {
     accepted(&signed(|init| init.is_debug = Some(true)));
 }
 
+// secure-dfu case 48
 #[test]
-fn case_48_the_signature_is_looked_at_before_the_hardware_version() {
+fn the_signature_is_looked_at_before_the_hardware_version() {
     let mut packet = signed(|init| init.hw_version = Some(51));
     *packet.last_mut().unwrap() ^= 1;
     refused(&packet, "60 04 05");
 }
 
+// secure-dfu case 49
 #[test]
-fn case_49_the_init_packet_of_the_field_log_is_accepted_with_its_key() {
+fn the_init_packet_of_the_field_log_is_accepted_with_its_key() {
     let packet = include_bytes!("../../../../tests/vectors/case/init-210.dat");
     let key = hex("6978f9c45649dddfdb9f6db57e2b0d8e96c997b6318301e604528eec68f46452\
                    28db6404bc87df52f371555450dfb1e9ca3589bacaedfdb895e75300f123c9f3");
@@ -236,8 +254,9 @@ fn case_49_the_init_packet_of_the_field_log_is_accepted_with_its_key() {
     peer.assert_pending(false);
 }
 
+// secure-dfu case 50
 #[test]
-fn case_50_unknown_fields_are_skipped() {
+fn unknown_fields_are_skipped() {
     // Field 31 as a varint, field 30 as bytes, field 29 as 32 and field 28 as 64 bits.
     let unknown = hex("F8 01 05  F2 01 03 AA BB CC  ED 01 01 02 03 04  E1 01 01 02 03 04 05 06 07 08");
     accepted(&signed(|init| init.unknown = unknown));

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cases 2 to 16: framing, op codes, packet sizes.
+//! Framing, op codes, packet sizes.
 
 use crate::harness::*;
 use bledfu_transfer::secure_dfu::Then;
 
+// secure-dfu case 2
 #[test]
-fn case_2_select_command_on_a_fresh_device_reports_512_and_nothing_received() {
+fn select_command_on_a_fresh_device_reports_512_and_nothing_received() {
     Peer::new().ask("06 01", "60 06 01 00 02 00 00 00 00 00 00 00 00 00 00");
 }
 
+// secure-dfu case 3
 #[test]
-fn case_3_select_data_works_before_the_init_packet() {
+fn select_data_works_before_the_init_packet() {
     Peer::new().ask("06 02", "60 06 01 00 10 00 00 00 00 00 00 00 00 00 00");
 }
 
+// secure-dfu cases 5, 6, 7
 #[test]
-fn case_5_6_7_op_codes_that_do_not_exist_are_not_supported() {
+fn op_codes_that_do_not_exist_are_not_supported() {
     let mut peer = Peer::new();
     peer.ask("05", "60 05 02");
     peer.ask("FF", "60 FF 02");
@@ -27,16 +30,18 @@ fn case_5_6_7_op_codes_that_do_not_exist_are_not_supported() {
     }
 }
 
+// secure-dfu case 8
 #[test]
-fn case_8_op_codes_of_the_serial_transport_are_not_supported_over_bluetooth() {
+fn op_codes_of_the_serial_transport_are_not_supported_over_bluetooth() {
     let mut peer = Peer::new();
     for request in ["00", "07", "09 01", "0A", "0B 00"] {
         peer.ask(request, &format!("60 {} 02", &request[..2]));
     }
 }
 
+// secure-dfu case 9
 #[test]
-fn case_9_a_write_object_request_over_bluetooth_changes_nothing() {
+fn a_write_object_request_over_bluetooth_changes_nothing() {
     let mut peer = Peer::new();
     peer.ask(&create_command(139), "60 01 01");
     peer.data(&packet_i()[..100]);
@@ -45,8 +50,9 @@ fn case_9_a_write_object_request_over_bluetooth_changes_nothing() {
     peer.ask("03", "60 03 01 64 00 00 00 63 52 C6 15");
 }
 
+// secure-dfu cases 10, 11
 #[test]
-fn case_10_11_select_of_an_unknown_type_is_an_invalid_object_and_selects_nothing() {
+fn select_of_an_unknown_type_is_an_invalid_object_and_selects_nothing() {
     let mut peer = Peer::new();
     peer.ask("06 00", "60 06 05");
     peer.ask("06 03", "60 06 05");
@@ -56,16 +62,18 @@ fn case_10_11_select_of_an_unknown_type_is_an_invalid_object_and_selects_nothing
     peer.ask("03", "60 03 01 00 00 00 00 00 00 00 00");
 }
 
+// secure-dfu case 12
 #[test]
-fn case_12_create_of_an_unknown_type_is_an_invalid_object() {
+fn create_of_an_unknown_type_is_an_invalid_object() {
     let mut peer = Peer::new();
     peer.ask("01 03 10 00 00 00", "60 01 05");
     peer.ask("01 00 10 00 00 00", "60 01 05");
     peer.ask("03", "60 03 05");
 }
 
+// secure-dfu case 13
 #[test]
-fn case_13_a_request_of_the_wrong_length_is_an_invalid_parameter_and_does_nothing() {
+fn a_request_of_the_wrong_length_is_an_invalid_parameter_and_does_nothing() {
     let mut peer = Peer::after_first_object();
     peer.ask("01 01", "60 01 03");
     peer.ask("01 01 10 00 00", "60 01 03");
@@ -82,8 +90,9 @@ fn case_13_a_request_of_the_wrong_length_is_an_invalid_parameter_and_does_nothin
     peer.ask("03", "60 03 01 00 10 00 00 95 19 4E 5E");
 }
 
+// secure-dfu case 14
 #[test]
-fn case_14_an_empty_write_has_no_answer_and_changes_nothing() {
+fn an_empty_write_has_no_answer_and_changes_nothing() {
     let mut peer = Peer::after_init(&packet_i());
     peer.ask_nothing("");
     peer.ask("06 01", "60 06 01 00 02 00 00 8B 00 00 00 2B F2 BD DA");
@@ -117,15 +126,17 @@ fn transfer_with_packets_of(payload: usize) {
     peer.install_and_confirm(image);
 }
 
+// secure-dfu case 15
 #[test]
-fn case_15_packets_of_every_usual_mtu_are_taken() {
+fn packets_of_every_usual_mtu_are_taken() {
     // MTU 23, the reference's 185, our preferred 247, and 498; 182 is what AND sends at MTU 185.
     for payload in [20, 180, 182, 244, 495, 512] {
         transfer_with_packets_of(payload);
     }
 }
 
+// secure-dfu case 16
 #[test]
-fn case_16_packets_of_one_byte_are_taken() {
+fn packets_of_one_byte_are_taken() {
     transfer_with_packets_of(1);
 }

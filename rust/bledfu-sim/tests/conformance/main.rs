@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The 95 numbered cases of the project's conformance list for a Secure DFU target, on a whole device: ring, front
-//! end, upload, slot writer, journal, flash.
+//! The numbered cases of `doc/conformance/secure-dfu.md`, on a whole device: ring, front end, upload, slot writer, journal,
+//! flash.
 //!
-//! A test carries the numbers of its cases in its name. What is sent and what comes back is compared byte for byte
-//! with the list. The list's image P is no MCUboot image, so this device refuses it at the very last Execute
-//! (`60 04 0B 0C`); everything before that is shown with P, and the success of the last Execute with a real signed
-//! image of the same 5000 bytes.
-//!
-//! Where the reference bootloader and a *(design)* remark of the list differ, the remark is what counts; the
-//! head of `bledfu-transfer/src/secure_dfu.rs` names these differences.
+//! What is sent and what comes back is compared byte for byte with the page. The page's image P is no MCUboot image, so
+//! this device refuses it at the very last Execute (`60 04 0B 0C`); everything before that is shown with P, and the
+//! success of the last Execute with a real signed image of the same 5000 bytes.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -21,72 +17,8 @@ mod receipts;
 mod resume;
 mod serial;
 
-/// Cases that cannot be shown here, and why.
-const NOT_HERE: &[(u8, &str)] = &[
-    (
-        1,
-        "an ATT error of the GATT server: the write does not reach the target while notifications are off",
-    ),
-    (
-        4,
-        "an ATT error of the GATT server: the packet characteristic has no write with response",
-    ),
-    (
-        84,
-        "buttonless service: a later issue; and an ATT error of its GATT server",
-    ),
-    (85, "buttonless service: a later issue"),
-    (86, "buttonless service: a later issue"),
-    (87, "buttonless service: a later issue"),
-    (88, "buttonless service: a later issue"),
-    (
-        89,
-        "buttonless service: a later issue; and security of its GATT server",
-    ),
-];
-
-const SOURCES: &[&str] = &[
-    include_str!("command.rs"),
-    include_str!("data.rs"),
-    include_str!("init.rs"),
-    include_str!("link.rs"),
-    include_str!("receipts.rs"),
-    include_str!("resume.rs"),
-    include_str!("serial.rs"),
-];
-
-/// The numbers at the head of a test's name: `case_5_6_7_unknown_opcodes` has three.
-fn numbers(name: &str) -> impl Iterator<Item = u8> + '_ {
-    name.split('_').map_while(|word| word.parse().ok())
-}
-
 #[test]
-fn every_case_of_the_list_is_tested_or_has_a_reason() {
-    let mut seen = [false; 96];
-    for (number, reason) in NOT_HERE {
-        assert!(reason.contains(' '), "case {number} needs a reason");
-        assert!(
-            !std::mem::replace(&mut seen[usize::from(*number)], true),
-            "case {number} twice"
-        );
-    }
-    let names = SOURCES.iter().flat_map(|source| {
-        let tests = source.split("#[test]").skip(1);
-        tests.filter_map(|test| Some(test.split_once("fn case_")?.1.split_once('(')?.0))
-    });
-    for name in names {
-        for number in numbers(name) {
-            let listed = NOT_HERE.iter().any(|(other, _)| *other == number);
-            assert!(!listed, "case {number} is tested in case_{name}, so it is here");
-            seen[usize::from(number)] = true;
-        }
-    }
-    let missing: Vec<usize> = (1..=95).filter(|&number| !seen[number]).collect();
-    assert!(missing.is_empty(), "cases without a test: {missing:?}");
-}
-
-#[test]
-fn the_vectors_of_the_list_are_what_it_says() {
+fn the_vectors_of_the_page_are_what_it_says() {
     use bledfu_sim::phone::secure_dfu::crc32;
     use harness::*;
 

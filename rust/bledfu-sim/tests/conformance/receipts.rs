@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cases 68 to 74: packet receipts.
+//! Packet receipts.
 
 use crate::harness::*;
 
@@ -14,8 +14,9 @@ fn with_receipts(every: &str) -> Peer {
     peer
 }
 
+// secure-dfu case 68
 #[test]
-fn case_68_a_receipt_every_12_packets() {
+fn a_receipt_every_12_packets() {
     let p = image_p();
     let mut peer = with_receipts("0C 00");
     assert_eq!(peer.packets(&p[..11 * PACKET], PACKET), [""; 0]);
@@ -24,23 +25,26 @@ fn case_68_a_receipt_every_12_packets() {
     peer.ask("03", FIRST_OBJECT);
 }
 
+// secure-dfu case 69
 #[test]
-fn case_69_the_receipt_that_is_due_with_the_last_packet_of_the_object_is_sent() {
+fn the_receipt_that_is_due_with_the_last_packet_of_the_object_is_sent() {
     let mut peer = with_receipts("11 00");
     assert_eq!(peer.packets(&image_p()[..OBJECT], PACKET), [FIRST_OBJECT]);
     peer.ask("03", FIRST_OBJECT);
 }
 
+// secure-dfu case 70
 #[test]
-fn case_70_receipts_count_packets_not_bytes() {
+fn receipts_count_packets_not_bytes() {
     let mut peer = with_receipts("0C 00");
     let receipts = peer.packets(&image_p()[..OBJECT], 20);
     assert_eq!(receipts.len(), 205 / 12);
     assert_eq!(receipts[0], "60 03 01 F0 00 00 00 45 A9 0C 9A");
 }
 
+// secure-dfu case 71
 #[test]
-fn case_71_a_receipt_for_every_packet_in_order() {
+fn a_receipt_for_every_packet_in_order() {
     let p = image_p();
     let mut peer = with_receipts("01 00");
     let receipts = peer.packets(&p[..OBJECT], PACKET);
@@ -52,8 +56,9 @@ fn case_71_a_receipt_for_every_packet_in_order() {
     assert_eq!(receipts, expected);
 }
 
+// secure-dfu case 72
 #[test]
-fn case_72_create_restarts_the_count() {
+fn create_restarts_the_count() {
     let p = image_p();
     let mut peer = with_receipts("0C 00");
     assert_eq!(peer.packets(&p[..5 * PACKET], PACKET), [""; 0]);
@@ -62,8 +67,9 @@ fn case_72_create_restarts_the_count() {
     assert_eq!(peer.packets(&p[11 * PACKET..12 * PACKET], PACKET), [AFTER_12]);
 }
 
+// secure-dfu case 72
 #[test]
-fn case_72_receipts_are_for_the_init_packet_too_and_count_dropped_packets() {
+fn receipts_are_for_the_init_packet_too_and_count_dropped_packets() {
     let mut peer = Peer::new();
     peer.ask("02 03 00", "60 02 01");
     peer.ask(&create_command(139), "60 01 01");
@@ -74,8 +80,9 @@ fn case_72_receipts_are_for_the_init_packet_too_and_count_dropped_packets() {
     assert_eq!(peer.packets(&[2; 20], 20), ["60 03 01 8B 00 00 00 2B F2 BD DA"]);
 }
 
+// secure-dfu case 73
 #[test]
-fn case_73_no_receipts_unless_they_are_asked_for() {
+fn no_receipts_unless_they_are_asked_for() {
     let p = image_p();
     let mut peer = with_receipts("00 00");
     assert_eq!(peer.packets(&p[..OBJECT], 20), [""; 0]);
@@ -87,8 +94,9 @@ fn case_73_no_receipts_unless_they_are_asked_for() {
     peer.ask("03", FIRST_OBJECT);
 }
 
+// secure-dfu case 74
 #[test]
-fn case_74_a_new_connection_starts_without_receipts() {
+fn a_new_connection_starts_without_receipts() {
     let p = image_p();
     let mut peer = with_receipts("0C 00");
     assert_eq!(peer.packets(&p[..5 * PACKET], PACKET), [""; 0]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cases 90 to 95: the serial transport, SLIP included.
+//! The serial transport, SLIP included.
 
 use crate::harness::*;
 use bledfu_sim::device::Setup;
@@ -72,25 +72,29 @@ impl Line {
     }
 }
 
+// secure-dfu case 90
 #[test]
-fn case_90_a_ping_comes_back_with_its_number() {
+fn a_ping_comes_back_with_its_number() {
     let mut line = Line::new();
     line.ask("09 05 C0", "60 09 01 05 C0");
     line.ask("09 DB DC C0", "60 09 01 DB DC C0");
 }
 
+// secure-dfu case 91
 #[test]
-fn case_91_the_mtu_is_that_of_an_encoded_frame() {
+fn the_mtu_is_that_of_an_encoded_frame() {
     Line::new().ask("07 C0", "60 07 01 83 00 C0");
 }
 
+// secure-dfu case 92
 #[test]
-fn case_92_the_protocol_version_is_1() {
+fn the_protocol_version_is_1() {
     Line::new().ask("00 C0", "60 00 01 01 C0");
 }
 
+// secure-dfu case 92
 #[test]
-fn case_92_hardware_and_firmware_version_are_told() {
+fn hardware_and_firmware_version_are_told() {
     let mut line = Line::new();
     line.ask(
         "0A C0",
@@ -108,16 +112,18 @@ fn case_92_hardware_and_firmware_version_are_told() {
     line.ask("0B 02 C0", "60 0B 01 FF 00 00 00 00 00 00 00 00 00 00 00 00 C0");
 }
 
+// secure-dfu case 93
 #[test]
-fn case_93_data_with_the_bytes_of_the_framing_survives() {
+fn data_with_the_bytes_of_the_framing_survives() {
     let mut line = Line::new();
     line.request(&create_command(2), "60 01 01");
     line.ask("08 DB DC DB DD C0", "");
     line.request("03", &checksum(&[0xC0, 0xDB]));
 }
 
+// secure-dfu case 94
 #[test]
-fn case_94_a_bad_escape_costs_its_frame_only() {
+fn a_bad_escape_costs_its_frame_only() {
     let mut line = Line::new();
     line.ask("DB 00 C0", "");
     line.ask("09 DB 00 05 C0", "");
@@ -163,8 +169,9 @@ fn whole_transfer(line: &mut Line, every: usize, init: &[u8], image: &[u8]) -> S
     show(&line.put(&frame))
 }
 
+// secure-dfu case 95
 #[test]
-fn case_95_a_whole_transfer_in_chunks_of_64_bytes_with_every_answer_within_a_second() {
+fn a_whole_transfer_in_chunks_of_64_bytes_with_every_answer_within_a_second() {
     let image = update_image();
     for times in [Times::Typical, Times::Maximum] {
         for every in [0, 4] {
@@ -187,8 +194,9 @@ fn case_95_a_whole_transfer_in_chunks_of_64_bytes_with_every_answer_within_a_sec
     }
 }
 
+// secure-dfu case 95
 #[test]
-fn case_95_a_slot_full_of_an_old_image_costs_no_answer_its_second() {
+fn a_slot_full_of_an_old_image_costs_no_answer_its_second() {
     let image = update_image();
     for (idles, times) in [
         (true, Times::Typical),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Commands of the operating system, and the state of images: cases 31 to 44, 67 to 70.
+//! Commands of the operating system, and the state of images.
 
+use crate::smp_client::{raw, Value};
 use bledfu_sim::make::{Damage, Entry, ImageSpec};
-use bledfu_sim::smp_client::{raw, Value};
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::Version as ImageVersion;
 use bledfu_swap::BootAction;
@@ -18,8 +18,9 @@ fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(|value| value.as_text())
 }
 
+// smp cases 31, 32
 #[test]
-fn case_31_32_echoes_of_any_text_that_fits() {
+fn echoes_of_any_text_that_fits() {
     let mut manager = Manager::default();
     for sent in ["", "x", "grüße, 世界", &"z".repeat(490)] {
         let answer = manager.os(os_group::Request::Echo(sent));
@@ -29,18 +30,20 @@ fn case_31_32_echoes_of_any_text_that_fits() {
     assert_eq!(text(answer.map.get("r")), Some(""));
 }
 
+// smp case 33
 #[test]
-fn case_33_the_parameters_are_true() {
+fn the_parameters_are_true() {
     let mut manager = Manager::default();
     let answer = manager.os(os_group::Request::Parameters);
     assert_eq!(answer.map.keys(), ["buf_size", "buf_count"]);
     let number = |key| answer.map.get(key).and_then(|value| value.as_uint());
-    assert_eq!(number("buf_size"), Some(BUF_SIZE as u64), "see case 10");
+    assert_eq!(number("buf_size"), Some(BUF_SIZE as u64), "see smp case 10");
     assert!(number("buf_count") >= Some(4), "three requests and an answer");
 }
 
+// smp cases 34, 35, 37
 #[test]
-fn case_34_35_37_what_the_system_is_and_how_it_boots_and_that_it_has_no_clock() {
+fn what_the_system_is_and_how_it_boots_and_that_it_has_no_clock() {
     let mut manager = Manager::default();
     for format in ["", "s", "sv", "a", "ss", "vs"] {
         let answer = manager.os(os_group::Request::Info { format });
@@ -76,8 +79,9 @@ fn case_34_35_37_what_the_system_is_and_how_it_boots_and_that_it_has_no_clock() 
     assert_eq!(manager.failure(&clock), Some(Failure::Smp(Code::NotSupported)));
 }
 
+// smp case 36
 #[test]
-fn case_36_a_reset_is_answered_first_whatever_comes_with_it() {
+fn a_reset_is_answered_first_whatever_comes_with_it() {
     for payload in [
         "a0",
         "",
@@ -98,8 +102,9 @@ fn case_36_a_reset_is_answered_first_whatever_comes_with_it() {
     }
 }
 
+// smp case 38
 #[test]
-fn case_38_a_blank_slot_is_not_listed() {
+fn a_blank_slot_is_not_listed() {
     let mut manager = Manager::default();
     let images = manager.state();
     assert_eq!(images.len(), 1);
@@ -111,8 +116,9 @@ fn case_38_a_blank_slot_is_not_listed() {
     );
 }
 
+// smp case 39
 #[test]
-fn case_39_both_slots_in_order_and_the_build_number_only_if_there_is_one() {
+fn both_slots_in_order_and_the_build_number_only_if_there_is_one() {
     for (build, shown) in [(0, "2.3.4"), (77, "2.3.4.77")] {
         let version = ImageVersion {
             major: 2,
@@ -138,8 +144,9 @@ fn case_39_both_slots_in_order_and_the_build_number_only_if_there_is_one() {
     }
 }
 
+// smp case 40
 #[test]
-fn case_40_a_slot_without_an_image_is_skipped() {
+fn a_slot_without_an_image_is_skipped() {
     let good = update_spec();
     let mut two_hashes = good.clone();
     two_hashes.unprotected.insert(0, Entry::Hash);
@@ -183,7 +190,7 @@ fn in_state(next: SwapType) -> Manager {
 /// Flags of slot 0 and slot 1: active, confirmed, pending, permanent.
 fn flags(manager: &mut Manager) -> String {
     let images = manager.state();
-    let show = |image: &bledfu_sim::smp_client::Image| {
+    let show = |image: &crate::smp_client::Image| {
         [
             (image.active, 'a'),
             (image.confirmed, 'c'),
@@ -201,8 +208,9 @@ fn flags(manager: &mut Manager) -> String {
 /// The hash that is sent, test or confirm, and what must come of it.
 type Row = (Option<Vec<u8>>, bool, Result<&'static str, Error>);
 
+// smp cases 41, 42, 44
 #[test]
-fn case_41_42_44_every_row_of_the_table_of_states() {
+fn every_row_of_the_table_of_states() {
     use Error::{HashNotFound, ImageAlreadyPending, InvalidHash, SettingTestToActiveDenied};
     let (old, new) = (hash_of(factory_image()), hash_of(update_image()));
     let states = [
@@ -273,8 +281,9 @@ fn case_41_42_44_every_row_of_the_table_of_states() {
     }
 }
 
+// smp case 41
 #[test]
-fn case_41_what_is_marked_is_what_boots() {
+fn what_is_marked_is_what_boots() {
     for (confirm, swap_type) in [(false, SwapType::Test), (true, SwapType::Permanent)] {
         let mut manager = in_state(SwapType::None);
         manager.choose(Some(&hash_of(update_image())), confirm);
@@ -308,8 +317,9 @@ fn an_image_whose_signature_is_wrong_is_not_marked() {
     assert_eq!(manager.reset().image.header.version, version(1));
 }
 
+// smp case 43
 #[test]
-fn case_43_after_the_swap_the_new_image_is_confirmed_with_or_without_its_hash() {
+fn after_the_swap_the_new_image_is_confirmed_with_or_without_its_hash() {
     let new = hash_of(update_image());
     for hash in [None, Some(&new[..])] {
         let mut manager = in_state(SwapType::Revert);
@@ -322,8 +332,9 @@ fn case_43_after_the_swap_the_new_image_is_confirmed_with_or_without_its_hash() 
     }
 }
 
+// smp case 67
 #[test]
-fn case_67_erase_empties_the_slot() {
+fn erase_empties_the_slot() {
     for slot in [None, Some(1)] {
         let mut manager = Manager::default();
         manager.upload(update_image(), 1000);
@@ -343,8 +354,9 @@ fn case_67_erase_empties_the_slot() {
     }
 }
 
+// smp case 68
 #[test]
-fn case_68_a_slot_that_is_needed_is_not_erased() {
+fn a_slot_that_is_needed_is_not_erased() {
     for (state, before) in [
         (SwapType::Test, "ac p"),
         (SwapType::Permanent, "ac pP"),
@@ -361,8 +373,9 @@ fn case_68_a_slot_that_is_needed_is_not_erased() {
     manager.refused(Request::Erase { slot: Some(7) }, Error::InvalidSlot);
 }
 
+// smp case 69
 #[test]
-fn case_69_erase_ends_the_upload() {
+fn erase_ends_the_upload() {
     let mut manager = Manager::default();
     let image = update_image();
     manager.begin(image, Some(&sha256(image)), 1000);
@@ -376,8 +389,9 @@ fn case_69_erase_ends_the_upload() {
     manager.try_out(image);
 }
 
+// smp case 70
 #[test]
-fn case_70_slot_info_tells_the_sizes() {
+fn slot_info_tells_the_sizes() {
     let mut manager = Manager::default();
     let answer = manager.image(Request::SlotInfo);
     let Some(Value::Array(images)) = answer.map.get("images") else {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Frames and CBOR: cases 1 to 30.
+//! Frames and CBOR.
 
+use crate::smp_client::raw;
 use bledfu_sim::power::Random;
-use bledfu_sim::smp_client::raw;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_wire::image_group;
 use bledfu_wire::os_group;
@@ -30,8 +30,9 @@ fn smp(code: Code) -> Option<Failure> {
     Some(Failure::Smp(code))
 }
 
+// smp cases 1, 2, 4, 5
 #[test]
-fn case_1_2_4_5_an_echo_comes_back_in_its_version_with_its_sequence_and_without_flags() {
+fn an_echo_comes_back_in_its_version_with_its_sequence_and_without_flags() {
     with_every_fragment(|manager| {
         assert_eq!(manager.exchange(&hex(E1)), hex(E1_ANSWER));
         let (mut request, mut answer) = (hex(E1), hex(E1_ANSWER));
@@ -46,8 +47,9 @@ fn case_1_2_4_5_an_echo_comes_back_in_its_version_with_its_sequence_and_without_
     });
 }
 
+// smp case 3
 #[test]
-fn case_3_versions_that_do_not_exist_are_too_new() {
+fn versions_that_do_not_exist_are_too_new() {
     with_every_fragment(|manager| {
         for version in [2, 3] {
             let mut request = hex(E1);
@@ -58,8 +60,9 @@ fn case_3_versions_that_do_not_exist_are_too_new() {
     });
 }
 
+// smp case 6
 #[test]
-fn case_6_less_than_a_header_is_dropped_and_the_next_frame_works() {
+fn less_than_a_header_is_dropped_and_the_next_frame_works() {
     for length in 0..8 {
         let mut manager = Manager::default();
         let answers = manager.send(&hex(E1)[..length]);
@@ -68,8 +71,9 @@ fn case_6_less_than_a_header_is_dropped_and_the_next_frame_works() {
     }
 }
 
+// smp cases 7, 18
 #[test]
-fn case_7_18_half_a_frame_waits_until_the_link_or_the_patience_ends() {
+fn half_a_frame_waits_until_the_link_or_the_patience_ends() {
     with_every_fragment(|manager| {
         let mut long = hex(E1);
         long[3] = 200;
@@ -82,8 +86,9 @@ fn case_7_18_half_a_frame_waits_until_the_link_or_the_patience_ends() {
     });
 }
 
+// smp case 8
 #[test]
-fn case_8_a_fragment_with_more_than_its_frame_is_dropped() {
+fn a_fragment_with_more_than_its_frame_is_dropped() {
     let mut manager = Manager::default();
     let two = [hex(E1), hex(E1)].concat();
     assert!(manager.send(&two).is_empty());
@@ -103,8 +108,9 @@ fn piece_of(manager: &mut Manager, length: usize) -> (Vec<u8>, usize) {
     (frame(manager, data), data)
 }
 
+// smp cases 10, 11, 17
 #[test]
-fn case_10_11_17_the_longest_frame_is_taken_and_a_longer_one_dropped_and_a_long_answer_refused() {
+fn the_longest_frame_is_taken_and_a_longer_one_dropped_and_a_long_answer_refused() {
     with_every_fragment(|manager| {
         let (frame, data) = piece_of(manager, BUF_SIZE);
         assert_eq!(frame.len(), BUF_SIZE);
@@ -121,8 +127,9 @@ fn case_10_11_17_the_longest_frame_is_taken_and_a_longer_one_dropped_and_a_long_
     });
 }
 
+// smp cases 12, 13, 14, 15, 16
 #[test]
-fn case_12_13_14_15_16_what_the_device_does_not_have_is_not_supported() {
+fn what_the_device_does_not_have_is_not_supported() {
     let mut manager = Manager::default();
     for operation in [1, 3, 4, 5, 6, 7] {
         let frame = raw(Version::V2, 1, operation, 0, 0, &[0xA0]);
@@ -161,8 +168,9 @@ fn case_12_13_14_15_16_what_the_device_does_not_have_is_not_supported() {
     manager.is_alive();
 }
 
+// smp cases 19, 20
 #[test]
-fn case_19_20_no_parameters_are_an_empty_map_in_any_form_or_nothing_at_all() {
+fn no_parameters_are_an_empty_map_in_any_form_or_nothing_at_all() {
     let mut manager = Manager::default();
     for (operation, group, command) in [(op::READ, 0, 6), (op::READ, 1, 0)] {
         let [map, open, nothing] = [&[0xA0][..], &[0xBF, 0xFF], &[]].map(|payload| {
@@ -202,8 +210,9 @@ fn in_an_upload(payload: &str, expected: Result<u64, Code>) {
     );
 }
 
+// smp cases 21, 23, 24, 26, 27, 30
 #[test]
-fn case_21_23_24_26_27_30_bad_cbor_is_invalid_and_leaves_the_upload_alone() {
+fn bad_cbor_is_invalid_and_leaves_the_upload_alone() {
     for payload in [
         "a1 63 6f 66 66",
         "80",
@@ -225,8 +234,9 @@ fn case_21_23_24_26_27_30_bad_cbor_is_invalid_and_leaves_the_upload_alone() {
     in_an_upload(&deep, Err(Code::Invalid));
 }
 
+// smp cases 22, 28, 29
 #[test]
-fn case_22_28_29_what_a_reader_may_skip_is_skipped() {
+fn what_a_reader_may_skip_is_skipped() {
     // At the expected offset without data: nothing changes, and the offset comes back.
     for payload in [
         "a2 61 78 a1 80 c1 fb 40 09 21 fb 54 44 2d 18 63 6f 66 66 19 03 e8",
@@ -239,14 +249,16 @@ fn case_22_28_29_what_a_reader_may_skip_is_skipped() {
     }
 }
 
+// smp case 25
 #[test]
-fn case_25_offsets_far_beyond_the_image_are_answered_with_the_one_wanted() {
+fn offsets_far_beyond_the_image_are_answered_with_the_one_wanted() {
     in_an_upload("a1 63 6f 66 66 1b 00 00 00 01 00 00 00 00", Ok(1000));
     in_an_upload("a1 63 6f 66 66 1b ff ff ff ff ff ff ff ff", Ok(1000));
 }
 
+// smp case 53
 #[test]
-fn case_53_three_frames_at_once_are_answered_in_order() {
+fn three_frames_at_once_are_answered_in_order() {
     let mut manager = Manager::default();
     let image = update_image();
     manager.begin(image, Some(&sha256(image)), 500);
@@ -268,14 +280,15 @@ fn case_53_three_frames_at_once_are_answered_in_order() {
     let answers = manager.peer.answers();
     let got: Vec<(u8, u64)> = answers
         .iter()
-        .map(|answer| bledfu_sim::smp_client::Answer::decode(&hex(answer)).unwrap())
+        .map(|answer| crate::smp_client::Answer::decode(&hex(answer)).unwrap())
         .map(|answer| (answer.header.sequence, answer.offset().unwrap()))
         .collect();
     assert_eq!(got, sequences);
 }
 
+// smp case 75
 #[test]
-fn case_75_ten_thousand_random_frames_get_one_answer_at_most_and_the_device_lives() {
+fn ten_thousand_random_frames_get_one_answer_at_most_and_the_device_lives() {
     let mut manager = Manager::default();
     let mut random = Random::new(75);
     let image = update_image();

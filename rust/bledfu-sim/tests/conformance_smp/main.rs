@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The numbered cases of the project's conformance list for an SMP server, on a whole device: ring, reassembly, front end,
-//! upload, slot writer, journal, trailers, flash.
+//! The numbered cases of `doc/conformance/smp.md`, on a whole device: ring, reassembly, front end, upload, slot writer,
+//! journal, trailers, flash.
 //!
-//! A test carries the numbers of its cases in its name. Answers are read by a parser that is as strict as the strictest client.
-//! Cases about bytes alone are in `bledfu-wire` as well, 71, 72 and 74 in `tests/clients`.
+//! Answers are read by a parser that is as strict as the strictest client. Cases about bytes alone are in `bledfu-wire` as
+//! well, those with real clients in `tests/clients`.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -11,9 +11,10 @@ mod harness;
 mod commands;
 mod frames;
 mod phones;
+mod smp_client;
 mod upload;
 
-use bledfu_sim::smp_client::{encode, Answer, Image};
+use crate::smp_client::{encode, Answer, Image};
 use bledfu_swap::BootReport;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Then;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whole updates by the applications, over the link: case 73.
+//! Whole updates by the applications, over the link.
 
 use bledfu_sim::device::Setup;
 use bledfu_sim::link::LinkParams;
@@ -33,8 +33,9 @@ fn running(world: &World) -> (u8, bool) {
     (device.image().header.version.major, device.is_confirmed())
 }
 
+// smp case 73
 #[test]
-fn case_73_every_application_in_every_mode_with_every_window() {
+fn every_application_in_every_mode_with_every_window() {
     let image = image(40_000);
     for phone in PHONES {
         for mode in [

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Uploads: cases 45 to 66.
+//! Uploads.
 
 use bledfu_sim::device::Setup;
 use bledfu_sim::make::ImageSpec;
@@ -13,7 +13,7 @@ use bledfu_wire::smp::Failure;
 use crate::harness::{factory_image, hex, image_key, setup, sha256, update_image, version, Peer};
 use crate::{first, hash_of, Manager};
 
-fn matched(answer: &bledfu_sim::smp_client::Answer) -> Option<bool> {
+fn matched(answer: &crate::smp_client::Answer) -> Option<bool> {
     answer.map.get("match").and_then(|value| value.as_bool())
 }
 
@@ -22,8 +22,9 @@ fn large_image() -> Vec<u8> {
     ImageSpec::demo(version(3), 50_001, &image_key()).unwrap().build()
 }
 
+// smp case 45
 #[test]
-fn case_45_the_worked_example_is_answered_byte_by_byte() {
+fn the_worked_example_is_answered_byte_by_byte() {
     let mut header = hex(
         "3d b8 f3 96 00 00 00 00 20 00 00 00 20 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00 00 00 00 00",
     );
@@ -57,8 +58,9 @@ fn case_45_the_worked_example_is_answered_byte_by_byte() {
     assert_eq!(manager.state()[1].hash, digest);
 }
 
+// smp case 46
 #[test]
-fn case_46_pieces_of_every_size_are_taken_whole() {
+fn pieces_of_every_size_are_taken_whole() {
     let odd = ImageSpec::demo(version(2), 5003, &image_key()).unwrap().build();
     for image in [update_image(), &odd] {
         for length in [32, 33, 255, 1000, 2392 - 14] {
@@ -76,8 +78,9 @@ fn case_46_pieces_of_every_size_are_taken_whole() {
     assert_eq!(manager.try_out(&odd).image.header.version, version(2));
 }
 
+// smp case 47
 #[test]
-fn case_47_first_pieces_that_lack_something_are_refused_by_name_and_the_slot_stays() {
+fn first_pieces_that_lack_something_are_refused_by_name_and_the_slot_stays() {
     let mut manager = Manager::default();
     let image = update_image();
     let good = Upload {
@@ -163,8 +166,9 @@ fn case_47_first_pieces_that_lack_something_are_refused_by_name_and_the_slot_sta
     );
 }
 
+// smp case 48
 #[test]
-fn case_48_the_same_first_piece_goes_on_and_another_one_begins_anew() {
+fn the_same_first_piece_goes_on_and_another_one_begins_anew() {
     let mut manager = Manager::default();
     let image = update_image();
     let sha = sha256(image);
@@ -198,8 +202,9 @@ fn case_48_the_same_first_piece_goes_on_and_another_one_begins_anew() {
     );
 }
 
+// smp cases 49, 50, 52, 54
 #[test]
-fn case_49_50_52_54_pieces_at_another_offset_are_answered_with_the_one_wanted() {
+fn pieces_at_another_offset_are_answered_with_the_one_wanted() {
     let mut manager = Manager::default();
     let image = update_image();
     assert_eq!(
@@ -223,8 +228,9 @@ fn case_49_50_52_54_pieces_at_another_offset_are_answered_with_the_one_wanted() 
     assert_eq!(matched(&answer), Some(true));
 }
 
+// smp case 51
 #[test]
-fn case_51_more_than_was_announced_ends_the_upload() {
+fn more_than_was_announced_ends_the_upload() {
     let mut manager = Manager::default();
     let image = update_image();
     manager.begin(image, Some(&sha256(image)), 1000);
@@ -243,8 +249,9 @@ fn case_51_more_than_was_announced_ends_the_upload() {
     assert_eq!(manager.piece(image, 4000, 5000).offset(), Some(0));
 }
 
+// smp cases 55, 56
 #[test]
-fn case_55_56_a_finished_upload_stays_finished() {
+fn a_finished_upload_stays_finished() {
     let mut manager = Manager::default();
     let image = update_image();
     let size = image.len() as u64;
@@ -271,8 +278,9 @@ fn case_55_56_a_finished_upload_stays_finished() {
     assert_eq!(manager.try_out(image).image.header.version, version(2));
 }
 
+// smp cases 57, 58, 59
 #[test]
-fn case_57_58_59_match_is_told_only_of_a_whole_sha_and_is_true() {
+fn match_is_told_only_of_a_whole_sha_and_is_true() {
     let image = update_image();
     for (sha, expected) in [
         (None, None),
@@ -300,10 +308,30 @@ fn case_57_58_59_match_is_told_only_of_a_whole_sha_and_is_true() {
     }
 }
 
+// smp case 60
 #[test]
-fn case_60_any_image_number_is_taken() {
+fn image_numbers_0_and_1_are_the_application_and_others_are_refused_before_anything_is_erased() {
     let image = update_image();
-    for number in [0, 1, 3] {
+    for number in [2, 3, 15, u32::MAX] {
+        let mut manager = Manager::default();
+        manager.upload(image, 1000);
+        let held = manager.peer.board.secondary.contents();
+        for offset in [0, 1000] {
+            manager.refused(
+                Request::Upload(Upload {
+                    image: number,
+                    offset: Some(offset),
+                    length: (offset == 0).then_some(image.len() as u64),
+                    data: &image[..1000],
+                    ..Upload::default()
+                }),
+                Error::InvalidSlot,
+            );
+        }
+        manager.peer.idle();
+        assert!(manager.peer.board.secondary.contents() == held);
+    }
+    for number in [0, 1] {
         let mut manager = Manager::default();
         for (from, to) in [(0, 1000), (1000, 3000), (3000, image.len())] {
             let answer = manager.image(Request::Upload(Upload {
@@ -318,8 +346,9 @@ fn case_60_any_image_number_is_taken() {
     }
 }
 
+// smp case 61
 #[test]
-fn case_61_an_upload_survives_a_disconnection_to_the_byte() {
+fn an_upload_survives_a_disconnection_to_the_byte() {
     let mut manager = Manager::default();
     let image = large_image();
     manager.begin(&image, Some(&sha256(&image)), 2000);
@@ -336,8 +365,9 @@ fn case_61_an_upload_survives_a_disconnection_to_the_byte() {
     manager.try_out(&image);
 }
 
+// smp case 62
 #[test]
-fn case_62_an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
+fn an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
     let image = large_image();
     for cut in [3, 40, 90, 150] {
         let mut manager = Manager::default();
@@ -378,8 +408,9 @@ fn case_62_an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
     }
 }
 
+// smp cases 63, 64
 #[test]
-fn case_63_64_nothing_is_uploaded_over_an_image_that_is_needed() {
+fn nothing_is_uploaded_over_an_image_that_is_needed() {
     let image = large_image();
     let mut manager = Manager::default();
     manager.upload(update_image(), 1000);
@@ -399,8 +430,9 @@ fn case_63_64_nothing_is_uploaded_over_an_image_that_is_needed() {
     );
 }
 
+// smp case 65
 #[test]
-fn case_65_flash_that_fails_is_told_by_name_and_ends_the_upload() {
+fn flash_that_fails_is_told_by_name_and_ends_the_upload() {
     let image = large_image();
     // Tried twice, so it has to fail twice; the slot is used, so that there is something to erase.
     let fails = |what: &str| {
@@ -453,8 +485,9 @@ fn case_65_flash_that_fails_is_told_by_name_and_ends_the_upload() {
     assert_eq!(manager.peer.reboot().image.header.version, version(1));
 }
 
+// smp case 66
 #[test]
-fn case_66_an_image_of_the_limit_fits_and_its_trailer_too() {
+fn an_image_of_the_limit_fits_and_its_trailer_too() {
     let limit = setup().layout().max_image_size() as usize;
     let image = ImageSpec::demo(version(4), limit, &image_key()).unwrap().build();
     let mut manager = Manager::default();

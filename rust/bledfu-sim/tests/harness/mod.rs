@@ -19,8 +19,10 @@ use bledfu_sim::phone::{DfuLink, PhoneError};
 use bledfu_sim::power::Power;
 use bledfu_slot::Version;
 use bledfu_swap::BootReport;
+use bledfu_transfer::event::Event;
 use bledfu_transfer::ring::{Channel, Frame, PushError};
 use bledfu_transfer::secure_dfu::{Then, Transport};
+use bledfu_transfer::service::Step;
 use sha2::{Digest, Sha256};
 
 /// Bytes of P, and of the real images that stand in for it where it must be one.
@@ -145,6 +147,16 @@ pub fn update_image() -> &'static [u8] {
     IMAGE.get_or_init(|| update_spec().build())
 }
 
+/// What comes after [`update_image`]: version 3.0.0.
+pub fn next_image() -> &'static [u8] {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        ImageSpec::demo(version(3), P_SIZE, &image_key())
+            .expect("room for TLVs")
+            .build()
+    })
+}
+
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
@@ -203,6 +215,8 @@ pub struct Peer {
     pub idles: bool,
     /// Longest virtual time from a frame to its answer, in ns.
     pub slowest_ns: u64,
+    /// What the product was told since the last reset.
+    pub events: Vec<Event>,
     device: Option<Device>,
     transport: Transport,
     inbox: VecDeque<Vec<u8>>,
@@ -241,6 +255,7 @@ impl Peer {
             payload: PACKET,
             idles: true,
             slowest_ns: 0,
+            events: Vec::new(),
             device: None,
             transport: Transport::Ble,
             inbox: VecDeque::new(),
@@ -279,11 +294,13 @@ impl Peer {
         let transport = self.transport;
         self.then = Then::Continue;
         self.device().link_up(transport);
+        self.settle();
     }
 
     pub fn drop_link(&mut self) {
         self.inbox.clear();
         self.device().link_down();
+        self.settle();
     }
 
     pub fn reconnect(&mut self) {
@@ -302,6 +319,7 @@ impl Peer {
     pub fn restart(&mut self) -> BootReport {
         self.device = None;
         self.inbox.clear();
+        self.events.clear();
         self.board.power.power_on();
         let report = self.board.boot().expect("a device that boots");
         self.device = Some(
@@ -314,7 +332,24 @@ impl Peer {
 
     /// Idle work until there is none.
     pub fn idle(&mut self) {
-        while !self.board.power.is_off() && self.device().idle() {}
+        self.settle();
+        while !self.board.power.is_off() && self.device().step().is_none() {}
+    }
+
+    /// Handles what is in the inbox, without work in the background.
+    fn settle(&mut self) {
+        while self.work_once() {}
+    }
+
+    /// What the device does `ms` later, when nobody has said anything meanwhile.
+    pub fn wait(&mut self, ms: u64) -> Then {
+        self.idle();
+        self.board.power.advance_ns(ms * 1_000_000);
+        self.then = Then::Continue;
+        if self.device().step() == Some(Step::Disconnect) {
+            self.then = Then::Disconnect;
+        }
+        self.then
     }
 
     // ---- requests and packets ----
@@ -322,7 +357,7 @@ impl Peer {
     /// Puts a frame into the ring. When there is no room the link holds it back while the worker goes on.
     pub fn burst(&mut self, channel: Channel, bytes: &[u8]) {
         loop {
-            match self.device().receive(Frame { channel, bytes }) {
+            match self.device().offer(Frame { channel, bytes }) {
                 Ok(()) => return,
                 Err(PushError::Full) => {
                     self.work_once();
@@ -332,28 +367,35 @@ impl Peer {
         }
     }
 
-    /// False when there is no frame to work on.
+    /// One step of the device. False when there is nothing to work on.
     fn work_once(&mut self) -> bool {
         let began = self.board.power.now_ns();
-        let Some(reaction) = self.device().work() else {
+        let device = self.device.as_mut().expect("the device is on");
+        if self.board.power.is_off() || (device.is_settled() && device.is_inbox_empty()) {
             return false;
-        };
-        if self.board.power.is_off() {
-            return true;
         }
-        if let Some(bytes) = reaction.bytes() {
-            self.slowest_ns = self.slowest_ns.max(self.board.power.now_ns() - began);
-            self.inbox.push_back(bytes);
-        }
-        if reaction.then() != Then::Continue {
-            self.then = reaction.then();
+        match device.step() {
+            None => self.slowest_ns = self.slowest_ns.max(self.board.power.now_ns() - began),
+            Some(Step::Send { bytes, .. } | Step::Answer { bytes }) if !self.board.power.is_off() => {
+                self.inbox.push_back(bytes.to_vec());
+            }
+            Some(Step::Tell(event)) => self.events.push(event),
+            Some(Step::Wait { until_ms }) => {
+                let now_ms = self.board.power.now_ns() / 1_000_000;
+                self.board
+                    .power
+                    .advance_ns(until_ms.saturating_sub(now_ms) * 1_000_000);
+            }
+            Some(Step::Disconnect) => self.then = Then::Disconnect,
+            Some(Step::Reset) => self.then = Then::Reset,
+            Some(_) => {}
         }
         true
     }
 
-    /// The worker empties the ring; then it idles.
+    /// The worker empties the inbox; then it idles.
     pub fn work(&mut self) {
-        while self.work_once() {}
+        self.settle();
         if self.idles {
             self.idle();
         }
@@ -372,11 +414,7 @@ impl Peer {
 
     fn send(&mut self, channel: Channel, bytes: &[u8]) {
         self.burst(channel, bytes);
-        // One frame was put into an empty ring: no need to look twice.
-        self.work_once();
-        if self.idles && !self.board.power.is_off() {
-            self.idle();
-        }
+        self.work();
     }
 
     /// The one answer to a request.
@@ -477,12 +515,32 @@ impl Peer {
             .map(drop)
     }
 
-    /// Updates to [`update_image`], resets, confirms: the proof that a device is in order.
+    /// Updates to [`update_image`], or to [`next_image`] if that one runs already, resets, confirms: the proof that a device
+    /// is in order.
     #[track_caller]
     pub fn update_and_confirm(&mut self) {
+        let runs = bledfu_sim::device::image_digest(update_image());
+        let image = match Some(self.device().image().digest) == runs {
+            true => next_image(),
+            false => update_image(),
+        };
         self.reconnect();
-        assert_eq!(self.client(Phone::Nrfutil, 0, &update_package()), Ok(()));
-        self.install_and_confirm(update_image());
+        let sent = self.client(Phone::Nrfutil, 0, &package(&init_for(image), image));
+        assert_eq!(sent, Ok(()));
+        self.install_and_confirm(image);
+    }
+
+    /// The image that was sent ran already: the peer is told that it is done, and nothing happens.
+    #[track_caller]
+    pub fn assert_ran_already(&mut self, image: &[u8]) {
+        assert_eq!(
+            self.then,
+            Then::Disconnect,
+            "after the last answer the link is closed"
+        );
+        self.assert_pending(false);
+        let digest = bledfu_sim::device::image_digest(image);
+        assert_eq!(Some(self.device().image().digest), digest);
     }
 
     /// The staged image is installed, runs and confirms itself.

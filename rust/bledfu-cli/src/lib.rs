@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
+//! The subcommands of `bledfu`. A library only so that tests reach them; programs use `bledfu-sim`.
+//!
+//! | Modules | What |
+//! |---|---|
+//! | [`update`] | one update from phone to confirmation in virtual time |
+//! | [`serve`] | the device in real time, for real clients |
+//! | [`inspect`] | what is in a file and what is wrong with it |
+//! | [`package`] | a package around a signed image |
+//! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
+//! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
+//! | [`args`] | values that several of them take |
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod bench;
+pub mod cut;
+pub mod inspect;
+pub mod install;
+pub mod mcuboot;
+pub mod package;
+pub mod serve;
+pub mod update;

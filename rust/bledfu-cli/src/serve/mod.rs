@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bledfu serve`: the device in real time, with doors for real clients and flashes in files. Killing the process is a
+//! power cut.
+//!
+//! ```text
+//!  client ──► door thread ──► inbox ──► worker: the device's service loop ──► files
+//!         ◄─────────────replies─────────┘     after the last Execute: reset, boot stage, self-test, confirmation
+//! ```
+//! | Module | What |
+//! |---|---|
+//! | [`doors`] | where clients come in |
+//! | [`wire`] | their bytes: SLIP, and Bluetooth writes as frames on a socket |
+//! | [`link`] | the inbox, the peer, and packets of nobody in particular, shared by doors and worker |
+//! | [`folder`] | the files a device lives in |
+
+pub mod doors;
+pub mod folder;
+pub mod link;
+pub mod wire;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bledfu_slot::header::Version;
+use bledfu_slot::trailer::SwapType;
+use bledfu_swap::{BootAction, BootReport};
+use bledfu_transfer::service::Step;
+use clap::{Args, ValueEnum};
+
+use crate::update::DeviceArgs;
+use bledfu_sim::device::{inbox, Board, Device, StartError};
+use bledfu_sim::power::Power;
+use doors::DoorArgs;
+use link::{Link, Packet, WorkerSide};
+
+/// A worker that has nothing to do looks at the clock once a day.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whether flash operations take their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FlashTime {
+    /// Typical times of the data sheets.
+    Real,
+    /// None.
+    None,
+}
+
+/// Options of `bledfu serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Folder of the device: its flashes are kept here. A new device is made in an empty one.
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    #[command(flatten)]
+    doors: DoorArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Flash operations take the time of the data sheet, or none.
+    #[arg(long, value_enum, default_value = "real")]
+    flash_time: FlashTime,
+    /// New images do not confirm themselves: the next reset brings the old one back.
+    #[arg(long)]
+    no_confirm: bool,
+}
+
+/// Runs `bledfu serve`, until the process is told to end.
+///
+/// # Errors
+/// One sentence: why there is no device, or no door.
+pub fn cmd_serve(args: &ServeArgs) -> Result<ExitCode> {
+    args.doors.check()?;
+    let (setup, factory) = args.device.setup()?;
+    let power = Power::new();
+    let board = folder::open(setup, &factory, &args.state, &power)?;
+    power.set_real_time(args.flash_time == FlashTime::Real);
+
+    let link = Arc::new(Link::new(inbox(board.setup.object_size)));
+    let told = link.clone();
+    ctrlc::set_handler(move || {
+        // Asked twice, it does not finish the boot it may be in: that is a power cut, and no harm.
+        if !told.stop() {
+            std::process::exit(1);
+        }
+    })
+    .context("cannot wait for signals")?;
+
+    let mut worker = Worker {
+        board,
+        link,
+        confirms: !args.no_confirm,
+        clock: Instant::now(),
+    };
+    let mut device = worker.power_up(None)?;
+    let doors = args.doors.open(&worker.link)?;
+    say(&format!("serving {}", doors.description));
+    while let Ended::Reset = worker.run(&mut device) {
+        worker.link.down();
+        // A trailer that cannot be read is the boot stage's affair.
+        say(match worker.board.is_pending() {
+            Ok(false) => "resetting",
+            _ => "resetting to install the update",
+        });
+        let before = device.image().header.version;
+        device = worker.power_up(Some(before))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line for who started us; written at once.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody reads it any more: the device goes on.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// After the boot, and once more when a self-test has changed it.
+fn say_running(version: Version, device: &Device) {
+    let state = if device.is_confirmed() {
+        "confirmed"
+    } else {
+        "test"
+    };
+    say(&format!("running {version} ({state})"));
+}
+
+enum Ended {
+    Stop,
+    Reset,
+}
+
+/// The thread that owns the flashes.
+struct Worker {
+    board: Board,
+    link: Arc<Link>,
+    confirms: bool,
+    clock: Instant,
+}
+
+impl Worker {
+    /// Reset: boot stage, application, self-test. `before` is the version that ran, if it is known.
+    fn power_up(&mut self, before: Option<Version>) -> Result<Device, StartError> {
+        let report = self.board.boot()?;
+        if report.action != BootAction::None {
+            say(&format!("boot stage: {}", report.action));
+        }
+        let mut device = self.board.start(&report.image)?;
+        let version = report.image.header.version;
+        // Who reads that it runs may come at once.
+        self.link.up();
+        say_running(version, &device);
+        if self.confirms && !device.is_confirmed() {
+            device.confirm()?;
+            say_running(version, &device);
+        }
+        self.tell_outcome(&report, before, device.is_confirmed());
+        Ok(device)
+    }
+
+    fn tell_outcome(&self, report: &BootReport, before: Option<Version>, confirmed: bool) {
+        let version = report.image.header.version;
+        let BootAction::Installed { swap_type, .. } = report.action else {
+            return;
+        };
+        // A process that has just begun finds the old image where the boot stage put it.
+        let before = before.or_else(|| Some(self.board.secondary_image()?.header.version));
+        let before = before.map_or_else(|| "another version".to_owned(), |before| before.to_string());
+        if swap_type == SwapType::Revert {
+            say(&format!("reverted {before} -> {version}"));
+        } else {
+            let confirmed = if confirmed { "confirmed" } else { "not confirmed" };
+            say(&format!("updated {before} -> {version}, {confirmed}"));
+        }
+    }
+
+    /// The application, up to the next reset: performs the steps of the service.
+    fn run(&mut self, device: &mut Device) -> Ended {
+        let mut side = WorkerSide::new(self.link.clone());
+        let mut packet: Option<(Packet, usize)> = None;
+        loop {
+            if self.link.is_stopping() {
+                return Ended::Stop;
+            }
+            let now_ns = self.clock.elapsed().as_nanos() as u64;
+            self.board.power.set_now_ns(now_ns);
+            if device.is_settled() {
+                // Whatever is left of a packet comes before the next one.
+                packet = packet
+                    .filter(|(packet, at)| *at < packet.bytes.len())
+                    .or_else(|| Some((self.link.next_packet()?, 0)));
+                if let Some((packet, at)) = &mut packet {
+                    *at += device.datagram(&packet.bytes[*at..]);
+                    continue;
+                }
+            }
+            let sent = match device.step_from(&mut side) {
+                None | Some(Step::Hurry | Step::Deliver { .. }) => Ok(()),
+                Some(Step::Send { channel, bytes }) => side.send(channel, bytes),
+                Some(Step::Answer { bytes }) => {
+                    if let Some((packet, _)) = &packet {
+                        packet.origin.send(bytes);
+                    }
+                    Ok(())
+                }
+                Some(Step::Tell(event)) => {
+                    log::debug!("{event:?}");
+                    Ok(())
+                }
+                Some(Step::Wait { until_ms }) => {
+                    let left_ms = until_ms.saturating_sub(now_ns / 1_000_000);
+                    self.link.rest(Duration::from_millis(left_ms).min(LONGEST_REST));
+                    Ok(())
+                }
+                Some(Step::Disconnect) => {
+                    log::info!("the device closes the link");
+                    side.disconnect();
+                    Ok(())
+                }
+                Some(Step::Reset) => return Ended::Reset,
+            };
+            if let Err(error) = sent {
+                log::warn!("the answer was not delivered: {error}");
+                device.not_sent();
+            }
+        }
+    }
+}

@@ -1,0 +1,547 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bledfu update`: the whole way in virtual time, and a report of what it cost.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{bail, Context, Result};
+use bledfu_slot::layout::Algorithm;
+use bledfu_transfer::init_check::SoftDevicePolicy;
+use bledfu_transfer::ring::{smp_ring_size, DEFAULT_RING_SIZE};
+use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use bledfu_sim::demo;
+use bledfu_sim::device::{demo_keys, image_digest, Keys, Setup};
+use bledfu_sim::keys::open_public_key;
+use bledfu_sim::link::LinkParams;
+use bledfu_sim::nor::Stats;
+use bledfu_sim::package::Package;
+use bledfu_sim::parts::{self, Times};
+use bledfu_sim::phone::{secure_dfu, smp};
+use bledfu_sim::power::Tear;
+use bledfu_sim::world::{Boot, Outcome, World, WorldError};
+
+/// The protocols by which an update comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// Nordic's Secure DFU: nRF Connect, nRF DFU, nrfutil.
+    SecureDfu,
+    /// SMP (mcumgr): nRF Connect Device Manager, smpmgr.
+    Smp,
+}
+
+/// The clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Phone {
+    /// Android-DFU-Library; with SMP nRF Connect Device Manager.
+    Android,
+    /// IOS-DFU-Library; with SMP nRF Connect Device Manager.
+    Ios,
+    /// nrfutil, Secure DFU only.
+    Nrfutil,
+    /// smpclient, SMP only.
+    Smpclient,
+}
+
+/// A client and what it is told.
+enum Client {
+    SecureDfu(bledfu_client::secure_dfu::Settings),
+    Smp(smp::Settings),
+}
+
+/// What is installed.
+enum File {
+    Package(Package),
+    Image(Vec<u8>),
+}
+
+impl File {
+    /// Over SMP only an image goes, which a package holds as well.
+    fn read(bytes: Vec<u8>, protocol: Protocol) -> Result<Self> {
+        if protocol == Protocol::Smp && !bytes.starts_with(ZIP_MAGIC) {
+            return Ok(Self::Image(bytes));
+        }
+        // Not judged here: that is the device's part.
+        Ok(Self::Package(Package::read_unchecked(&bytes)?))
+    }
+
+    fn image(&self) -> &[u8] {
+        match self {
+            Self::Package(package) => &package.application.firmware,
+            Self::Image(image) => image,
+        }
+    }
+}
+
+/// What a zip file begins with.
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+
+/// The install algorithms on the command line.
+pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str)).map(|name| {
+        let found = Algorithm::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name);
+        found.unwrap_or(Algorithm::SwapOffset) // the parser lets no other name pass
+    })
+}
+
+/// What `update` and `serve` both can be told about the device.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceArgs {
+    /// External flash part; an unknown name lists the known ones.
+    #[arg(long, default_value = "mx25r6435f")]
+    pub part: String,
+    /// Key that packages are checked with, PEM, public or private [default: the demo key].
+    #[arg(long, value_name = "FILE.pem")]
+    pub public_key: Option<PathBuf>,
+    /// Key that images are checked with, PEM, public or private [default: the demo key].
+    #[arg(long, value_name = "FILE.pem")]
+    pub image_key: Option<PathBuf>,
+    /// Hardware version of the device.
+    #[arg(long, default_value_t = 52)]
+    pub hw_version: u32,
+    /// Firmware version of the factory image, in the sense of the package.
+    #[arg(long, default_value_t = 1)]
+    pub fw_version: u32,
+    /// What to do with a package's SoftDevice requirement: `none` (there is no SoftDevice), `ignore`, or a list of
+    /// firmware ids that pass, such as `0x100,0x123`.
+    #[arg(long, default_value = "none", value_name = "POLICY")]
+    pub sd_policy: String,
+    /// How the boot stage installs.
+    #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
+    pub install: Algorithm,
+    /// Image in the primary slot of a new device [default: the demo image 1.0.0].
+    #[arg(long, value_name = "FILE.bin")]
+    pub primary: Option<PathBuf>,
+}
+
+impl DeviceArgs {
+    /// The device, and its factory image (trusted by its digest, whoever signed it).
+    ///
+    /// # Errors
+    /// One sentence per option that cannot be used.
+    pub fn setup(&self) -> Result<(Setup, Vec<u8>)> {
+        let Some(part) = parts::find(&self.part) else {
+            bail!(
+                "there is no part {:?}; known parts: {}",
+                self.part,
+                parts::external_names().join(", ")
+            );
+        };
+        let factory = match &self.primary {
+            Some(path) => {
+                std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()))?
+            }
+            None => demo::factory_image()?,
+        };
+        let Some(factory_digest) = image_digest(&factory) else {
+            bail!("the image for the primary slot has no MCUboot header; sign it with imgtool first");
+        };
+        let [demo_package, demo_image] = demo_keys()?;
+        let key = |path: &Option<PathBuf>, demo| path.as_deref().map_or(Ok(demo), open_public_key);
+        let keys = Keys::new(
+            key(&self.public_key, demo_package)?,
+            key(&self.image_key, demo_image)?,
+            vec![factory_digest],
+        );
+        let setup = Setup {
+            part,
+            keys,
+            hw_version: self.hw_version,
+            fw_version: self.fw_version,
+            soft_device: parse_sd_policy(&self.sd_policy)?,
+            algorithm: self.install,
+            ..Setup::demo()
+        };
+        if factory.len() > setup.layout().max_image_size() as usize {
+            bail!(
+                "the image for the primary slot has {} bytes, the slot takes {}",
+                factory.len(),
+                setup.layout().max_image_size()
+            );
+        }
+        Ok((setup, factory))
+    }
+}
+
+fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
+    Ok(match text {
+        "none" => SoftDevicePolicy::Absent,
+        "ignore" => SoftDevicePolicy::Ignore,
+        list => {
+            let ids: Result<Vec<u32>, _> = list
+                .split(',')
+                .map(|id| crate::args::parse_u32(id.trim()))
+                .collect();
+            match ids {
+                Ok(ids) => SoftDevicePolicy::ActAs(ids.leak()),
+                Err(_) => bail!("--sd-policy takes none, ignore, or a list of numbers, not {list:?}"),
+            }
+        }
+    })
+}
+
+/// Options of `bledfu update`.
+#[derive(Args, Clone, Debug)]
+pub struct UpdateArgs {
+    /// Package to install; with SMP also a signed image [default: an embedded demo package, 475,384 bytes].
+    pub package: Option<PathBuf>,
+    /// How the update comes.
+    #[arg(long, value_enum, default_value = "secure-dfu")]
+    protocol: Protocol,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Maximum flash times of the data sheet instead of typical ones.
+    #[arg(long)]
+    worst_case: bool,
+    /// The secondary slot still holds an old image: it is erased while the update arrives.
+    #[arg(long)]
+    used_slot: bool,
+    /// ATT MTU in bytes [default: 247; with SMP 498, which its applications ask for].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(23..=515))]
+    mtu: Option<u16>,
+    /// Connection interval in ms, 7.5 to 4000.
+    #[arg(long, default_value_t = 15.0)]
+    interval: f64,
+    /// Packets the phone sends per connection event; the air time may allow fewer.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    packets_per_event: u32,
+    /// Secure DFU: packet receipt after every N packets; 0: none [default: that of the client; iOS has 12].
+    #[arg(long, value_name = "N")]
+    prn: Option<u16>,
+    /// Secure DFU: the phone waits so long before the packets of every object, as applications of 2024 do (400).
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(..=60_000))]
+    object_delay: Option<u32>,
+    /// Secure DFU: how often the phone connects again by itself when the link is lost; its user does it otherwise.
+    #[arg(long, value_name = "N")]
+    retries: Option<u8>,
+    /// SMP: upload requests under way at once, 1 to 25 [default: that of the client].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=25))]
+    window: Option<u8>,
+    /// Whose client the phone runs.
+    #[arg(long, value_enum, default_value = "android")]
+    phone: Phone,
+    /// Largest data object in bytes, a multiple of 4096.
+    #[arg(long, default_value_t = 4096)]
+    object_size: u32,
+    /// The new image does not confirm itself: the next reset brings the old one back.
+    #[arg(long)]
+    no_confirm: bool,
+    /// Drop the link after so many bytes; may be given several times.
+    #[arg(long, value_name = "BYTES")]
+    drop_link_at: Vec<u64>,
+    /// Cut the power in the middle of this flash operation (counted from 0 over both flashes).
+    #[arg(long, value_name = "OPERATION")]
+    cut_at: Option<u64>,
+}
+
+/// Runs `bledfu update`.
+///
+/// # Errors
+/// One sentence: why there was no update.
+pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
+    let client = args.client()?;
+    let file = match &args.package {
+        Some(path) => {
+            let bytes =
+                std::fs::read(path).with_context(|| format!("cannot read the package {}", path.display()))?;
+            File::read(bytes, args.protocol)
+                .with_context(|| format!("cannot use the package {}", path.display()))?
+        }
+        None => File::Package(demo::update_package()?),
+    };
+    let mut world = build_world(args)?;
+
+    let before = running_version(&world);
+    let stats = [world.board.internal.stats(), world.board.external.stats()];
+    let ops = world.board.power.ops();
+    if let Some(at) = args.cut_at {
+        world.board.power.cut_at(
+            ops + at,
+            Tear::Inside {
+                fraction: 0.5,
+                seed: at,
+            },
+        );
+    }
+    world.mishaps.drop_link_at = args.drop_link_at.iter().copied().collect();
+
+    print_plan(args, &world, &client, file.image().len());
+    let bar = progress_bar(file.image().len());
+    let outcome = run(args, &mut world, &client, &file, &mut |at| {
+        bar.set_position(u64::from(at))
+    });
+    bar.finish_and_clear();
+    // The device cannot say more than a code; what is wrong with the package itself, a look at it can.
+    let outcome = outcome.map_err(|error| match &file {
+        File::Package(package) => match package.check() {
+            Ok(()) => anyhow::Error::new(error),
+            Err(problem) => anyhow::anyhow!("{error}: {problem}"),
+        },
+        File::Image(_) => anyhow::Error::new(error),
+    })?;
+    let after = running_version(&world);
+
+    print_stages(&world, file.image().len(), &outcome);
+    let received = [
+        world.board.internal.stats() - stats[0],
+        world.board.external.stats() - stats[1],
+    ];
+    print_flash("external", &received[1]);
+    print_flash("internal", &received[0]);
+    println!(
+        "operations   {} program and erase operations, both flashes",
+        world.board.power.ops() - ops
+    );
+    println!(
+        "ring         at most {} bytes held of {}",
+        world.ring_high_water(),
+        match args.protocol {
+            Protocol::SecureDfu => DEFAULT_RING_SIZE,
+            Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
+        }
+    );
+    println!(
+        "answers      slowest after {:.0} ms",
+        world.slowest_answer_ns as f64 / 1e6
+    );
+    println!();
+    println!("version      {before} -> {after}");
+
+    if args.no_confirm {
+        let boot = world.power_up()?.clone();
+        println!(
+            "not confirmed: after the next reset {} runs again ({})",
+            boot.report.image.header.version,
+            describe(&boot)
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    match running_version(&world).strip_suffix(" (confirmed)") {
+        Some(_) => Ok(ExitCode::SUCCESS),
+        None => bail!("the new image is not confirmed"),
+    }
+}
+
+impl UpdateArgs {
+    fn client(&self) -> Result<Client> {
+        let is_smp = self.protocol == Protocol::Smp;
+        if is_smp && self.prn.is_some_and(|every| every > 0) {
+            bail!("--prn is of Secure DFU; SMP answers every request");
+        }
+        if is_smp && (self.object_delay.is_some() || self.retries.is_some()) {
+            bail!("--object-delay and --retries are of Secure DFU");
+        }
+        if !is_smp && self.window.is_some() {
+            bail!("--window is of SMP; with Secure DFU, --prn says when the phone waits");
+        }
+        let smp = |phone| {
+            let settings = smp::Settings::of(phone);
+            Client::Smp(smp::Settings {
+                mode: if self.no_confirm {
+                    smp::Mode::TestOnly
+                } else {
+                    smp::Mode::TestAndConfirm
+                },
+                window: self.window.map_or(settings.window, usize::from),
+                ..settings
+            })
+        };
+        let dfu = |phone: secure_dfu::Phone| {
+            let settings = phone.settings();
+            Client::SecureDfu(bledfu_client::secure_dfu::Settings {
+                receipts: self.prn.unwrap_or(settings.receipts),
+                object_delay_ms: self.object_delay.unwrap_or(settings.object_delay_ms),
+                retries: self.retries.unwrap_or(settings.retries),
+                ..settings
+            })
+        };
+        Ok(match (self.protocol, self.phone) {
+            (Protocol::SecureDfu, Phone::Android) => dfu(secure_dfu::Phone::Android),
+            (Protocol::SecureDfu, Phone::Ios) => dfu(secure_dfu::Phone::Ios),
+            (Protocol::SecureDfu, Phone::Nrfutil) => dfu(secure_dfu::Phone::Nrfutil),
+            (Protocol::Smp, Phone::Android) => smp(smp::Phone::Android),
+            (Protocol::Smp, Phone::Ios) => smp(smp::Phone::Ios),
+            (Protocol::Smp, Phone::Smpclient) => smp(smp::Phone::Smpclient),
+            (Protocol::SecureDfu, Phone::Smpclient) => bail!("smpclient knows only SMP: --protocol smp"),
+            (Protocol::Smp, Phone::Nrfutil) => bail!("nrfutil knows only Secure DFU"),
+        })
+    }
+
+    /// The default of SMP is what Android's application asks for: two link layer packets, filled to the last byte.
+    fn mtu(&self) -> u16 {
+        self.mtu.unwrap_or(match self.protocol {
+            Protocol::SecureDfu => 247,
+            Protocol::Smp => 498,
+        })
+    }
+}
+
+/// The update, up to the confirmation: over Secure DFU the image's own, over SMP the phone's.
+fn run(
+    args: &UpdateArgs,
+    world: &mut World,
+    client: &Client,
+    file: &File,
+    progress: &mut dyn FnMut(u32),
+) -> Result<Outcome, WorldError> {
+    match (client, file) {
+        (Client::SecureDfu(settings), File::Package(package)) => {
+            let outcome = world.update_with(package, *settings, progress)?;
+            if !args.no_confirm {
+                world.confirm()?;
+            }
+            Ok(outcome)
+        }
+        (Client::SecureDfu(_), File::Image(_)) => unreachable!("only SMP takes an image"),
+        (Client::Smp(settings), file) => world.update_smp(file.image(), *settings, progress),
+    }
+}
+
+fn build_world(args: &UpdateArgs) -> Result<World> {
+    let (setup, factory) = args.device.setup()?;
+    if args.object_size == 0 || !args.object_size.is_multiple_of(parts::SECTOR_SIZE) {
+        bail!(
+            "--object-size must be a multiple of 4096, not {}",
+            args.object_size
+        );
+    }
+    if !(7.5..=4000.0).contains(&args.interval) {
+        bail!("--interval must be 7.5 to 4000 ms, not {}", args.interval);
+    }
+    let link = LinkParams {
+        interval_us: (args.interval * 1000.0) as u32,
+        packets_per_event: args.packets_per_event,
+        mtu: args.mtu(),
+    };
+    let times = if args.worst_case {
+        Times::Maximum
+    } else {
+        Times::Typical
+    };
+    let setup = Setup {
+        times,
+        object_size: args.object_size,
+        ..setup
+    };
+    let mut world = World::new(setup, &factory, link)?;
+    if args.used_slot {
+        world.board.secondary.set_contents(0, &factory)?;
+    } else {
+        // What a device does after it has confirmed its image and nobody is connected.
+        world.settle();
+    }
+    Ok(world)
+}
+
+fn running_version(world: &World) -> String {
+    match world.device() {
+        Some(device) => {
+            let state = if device.is_confirmed() {
+                "confirmed"
+            } else {
+                "test"
+            };
+            format!("{} ({state})", device.image().header.version)
+        }
+        None => "nothing runs".to_owned(),
+    }
+}
+
+fn progress_bar(size: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("receive      {wide_bar} {bytes}/{total_bytes}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(size as u64).with_style(style)
+}
+
+fn print_plan(args: &UpdateArgs, world: &World, client: &Client, size: usize) {
+    let setup = &world.board.setup;
+    let times = if args.worst_case { "maximum" } else { "typical" };
+    let slot = if args.used_slot {
+        "erased while receiving"
+    } else {
+        "erased beforehand"
+    };
+    println!(
+        "device       nRF52840 with {} ({times} times), slots of {} KiB, secondary {slot}",
+        setup.part.name,
+        setup.slot_size / 1024
+    );
+    let flow = match client {
+        Client::SecureDfu(settings) if settings.receipts == 0 => "receipts none".to_owned(),
+        Client::SecureDfu(settings) => format!("receipts every {} packets", settings.receipts),
+        Client::Smp(settings) => format!("SMP window {}", settings.window),
+    };
+    println!(
+        "phone        {:?}: MTU {}, interval {} ms, {} packets per event, {flow}",
+        args.phone,
+        world.link.mtu,
+        args.interval,
+        world.link.exchanges_per_event()
+    );
+    let name = args
+        .package
+        .as_ref()
+        .map_or("the embedded demo".to_owned(), |path| path.display().to_string());
+    println!("package      {name}: {size} bytes");
+    println!();
+}
+
+fn print_stages(world: &World, size: usize, outcome: &Outcome) {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let session = &outcome.session;
+    if session.verified_ns > 0 {
+        let receive = seconds(session.received_ns - session.started_ns);
+        let rate = (size as f64 - f64::from(session.resumed_at)) / receive;
+        let limit = world.link.limit_bytes_per_s();
+        println!(
+            "receive    {receive:8.2} s   {:.1} kB/s (the link carries {:.1} at most: {:.2} of it)",
+            rate / 1000.0,
+            limit / 1000.0,
+            rate / limit
+        );
+        println!(
+            "verify     {:8.2} s",
+            seconds(session.verified_ns - session.received_ns)
+        );
+    }
+    println!(
+        "install    {:8.2} s   {}",
+        seconds(outcome.boot.took_ns),
+        describe(&outcome.boot)
+    );
+    println!(
+        "total      {:8.2} s   since the device was switched on",
+        seconds(world.now_ns())
+    );
+    if session.resumed_at > 0 {
+        println!(
+            "sessions     {} (the last that sent something went on at byte {})",
+            outcome.sessions, session.resumed_at
+        );
+    } else if outcome.sessions > 1 {
+        println!("sessions     {}", outcome.sessions);
+    }
+    println!();
+}
+
+/// What a boot did, in words.
+pub fn describe(boot: &Boot) -> String {
+    boot.report.action.to_string()
+}
+
+fn print_flash(name: &str, stats: &Stats) {
+    println!(
+        "{name}     erases: {} of 4 KiB, {} of 32 KiB, {} of 64 KiB; programs: {} ({} bytes); busy {:.2} s",
+        stats.erases_4k,
+        stats.erases_32k,
+        stats.erases_64k,
+        stats.programs,
+        stats.program_bytes,
+        stats.busy_ns as f64 / 1e9
+    );
+}

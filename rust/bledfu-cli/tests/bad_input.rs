@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the command line says about packages that cannot be used. The sentences themselves are tested in `bledfu-sim`.
+
+use std::process::Command;
+
+use bledfu_sim::package::Package;
+
+/// Path of a file of the vectors.
+fn vector(file: &str) -> String {
+    format!("{}/../../tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs `bledfu update` with a file of the vectors; returns whether it succeeded and what it said.
+fn run_update(file: &str) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_bledfu"))
+        .args(["update", &vector(file)])
+        .env("RUST_BACKTRACE", "1")
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("the program runs");
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn the_command_line_says_one_sentence_and_fails() {
+    let list: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(vector("packages.json")).expect("a file")).expect("a list");
+    for entry in list.as_array().expect("a list") {
+        let file = entry["file"].as_str().expect("a name");
+        if entry["expect"]
+            .as_str()
+            .is_some_and(|expect| expect.ends_with("ok"))
+        {
+            continue;
+        }
+        let (success, said) = run_update(file);
+        assert!(!success, "{file} succeeds");
+        // The device's own log may say more; the tool says one sentence.
+        let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{file}: {said}");
+        assert_eq!(said.lines().last(), errors.first().copied(), "{file}: {said}");
+        assert!(
+            !said.contains("backtrace") && !said.contains("panicked"),
+            "{file}: {said}"
+        );
+        if entry["expect"] == "file" {
+            let sentence = Package::open(vector(file).as_ref()).expect_err(file).to_string();
+            assert!(said.contains(&sentence), "{file}: {said}");
+        }
+    }
+    let (success, said) = run_update("no-such-file.zip");
+    assert!(
+        !success && said.lines().count() == 1 && said.contains("no-such-file.zip"),
+        "{said}"
+    );
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Copy with a kept revert image on the whole device: updates in a row, each into the other place; reverts; power cuts.
+
+use bledfu_cli::inspect::{inspect, Options};
+use bledfu_sim::device::Setup;
+use bledfu_sim::link::LinkParams;
+use bledfu_sim::package::Package;
+use bledfu_sim::phone::secure_dfu::Phone;
+use bledfu_sim::power::Tear;
+use bledfu_sim::world::World;
+use bledfu_slot::layout::Algorithm;
+
+const OLD: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
+const NEW: &[u8] = include_bytes!("../../../tests/vectors/packages/small-2.0.0.zip");
+
+fn world() -> World {
+    let setup = Setup {
+        algorithm: Algorithm::Copy,
+        ..Setup::small(8)
+    };
+    let mut world = World::new(setup, OLD, LinkParams::default()).expect("the factory image boots");
+    world.settle();
+    world
+}
+
+fn package() -> Package {
+    Package::read(NEW).expect("a good vector")
+}
+
+fn version(world: &World) -> (u8, bool) {
+    let device = world.device().expect("the device is on");
+    (device.image().header.version.major, device.is_confirmed())
+}
+
+/// Sends the package and installs it; says whether the first of the two places received it.
+fn install(world: &mut World) -> bool {
+    let (_, layout) = world.board.receiving().expect("the roles");
+    let outcome = world.update(&package(), Phone::Android, 0, &mut |_| ());
+    outcome.expect("an update");
+    layout == world.board.setup.layout()
+}
+
+#[test]
+fn updates_in_a_row_go_to_one_place_and_the_other_in_turn() {
+    let mut world = world();
+    let mut places = Vec::new();
+    for _ in 0..4 {
+        places.push(install(&mut world));
+        world.confirm().expect("a confirmation");
+        assert_eq!(version(&world), (2, true));
+        world.settle();
+    }
+    assert_eq!(places, [true, false, true, false]);
+}
+
+#[test]
+fn an_update_that_is_not_confirmed_is_taken_back_and_the_next_one_arrives() {
+    let mut world = world();
+    for _ in 0..2 {
+        install(&mut world);
+        assert_eq!(version(&world), (2, false));
+        world.power_up().expect("a boot");
+        assert_eq!(version(&world), (1, true));
+        world.settle();
+        world.power_up().expect("a boot");
+        assert_eq!(version(&world), (1, true));
+    }
+    install(&mut world);
+    world.confirm().expect("a confirmation");
+    assert_eq!(version(&world), (2, true));
+}
+
+#[test]
+fn a_second_update_and_its_revert_cut_at_every_operation_can_always_be_finished() {
+    let prepare = || {
+        let mut world = world();
+        install(&mut world);
+        world.power_up().expect("a boot");
+        assert_eq!(version(&world), (1, true));
+        world.settle();
+        world
+    };
+    let run = |world: &mut World, what: &str| {
+        world
+            .update(&package(), Phone::Android, 0, &mut |_| ())
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        world.power_up().unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(version(world), (1, true), "{what}");
+        for _ in 0..3 {
+            world
+                .update(&package(), Phone::Android, 0, &mut |_| ())
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            world.confirm().unwrap_or_else(|error| panic!("{what}: {error}"));
+            if version(world) == (2, true) {
+                return;
+            }
+            assert_eq!(version(world), (1, true), "{what}");
+        }
+        panic!("{what}: the update was never confirmed");
+    };
+    let mut calm = prepare();
+    let before = calm.board.power.ops();
+    run(&mut calm, "no cut");
+    let operations = calm.board.power.ops() - before;
+    assert!(operations > 50);
+    for op in 0..operations {
+        for tear in [
+            Tear::Before,
+            Tear::Inside {
+                fraction: 0.5,
+                seed: op,
+            },
+        ] {
+            let mut world = prepare();
+            world.board.power.cut_at(world.board.power.ops() + op, tear);
+            run(&mut world, &format!("operation {op} of {operations}, {tear:?}"));
+        }
+    }
+}
+
+#[test]
+fn inspect_shows_where_the_running_image_came_from() {
+    let mut world = world();
+    install(&mut world);
+    world.power_up().expect("a boot");
+    let options = Options {
+        algorithm: Algorithm::Copy,
+        max_sectors: Some(32),
+        ..Options::default()
+    };
+    let report = inspect("primary.bin", &world.board.primary.contents(), &options);
+    assert!(
+        report.text.contains("bytes from place 0, test, SHA-256"),
+        "{}",
+        report.text
+    );
+    assert!(
+        report.text.contains("written: the image before is back"),
+        "{}",
+        report.text
+    );
+    let report = inspect("secondary.bin", &world.board.spare.contents(), &options);
+    assert!(
+        report.text.contains("role record            none"),
+        "{}",
+        report.text
+    );
+    let report = inspect("secondary.bin", &world.board.secondary.contents(), &options);
+    assert!(report.text.contains("taken down"), "{}", report.text);
+    assert!(!report.problems.iter().any(|problem| problem.contains("magic")));
+}

@@ -1,0 +1,936 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The client of Nordic's Secure DFU.
+//!
+//! ```text
+//!            Select command ─► [receipts off] Create ─► init packet ─► Checksum ─► Execute
+//!  connected     │ known: Execute at once                                            │
+//!                └───────────────────────────────────────────────────────────────────┤
+//!            Select data ─► [Execute again] ◄────────────────────────────────────────┘
+//!                 │
+//!                 └► Create ─► packets, receipts ─► Checksum ─► Execute ─► next object … ─► the device closes the link
+//! ```
+//! Sources: Android-DFU-Library 2.11 (`SecureDfuImpl`), IOS-DFU-Library (`SecureDFUExecutor`), pc-nrfutil 6
+//! (`dfu_transport_ble.py`); what the Android library really does was seen with it running.
+
+use crate::{Action, Characteristic, Progress, Stage, UpdateClient};
+use bledfu_wire::secure_dfu::{op, Encoded, ObjectType, Reply, Request, ResultCode};
+use core::fmt;
+use crc::{Crc, CRC_32_ISO_HDLC};
+
+/// Times an object is sent before the client gives up.
+const ATTEMPTS: u8 = 3;
+/// Android and iOS wait for ever; the device closes an idle link after 120 s. Above that nothing can come any more.
+const FOR_EVER_MS: u32 = 180_000;
+
+static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+
+/// An init packet and the image it describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'p> {
+    /// The init packet, as it is in the `.dat` file.
+    pub init: &'p [u8],
+    /// The image, as it is in the `.bin` file.
+    pub firmware: &'p [u8],
+}
+
+/// What is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Package<'p> {
+    /// A part for SoftDevice or bootloader, which goes first. A device that refuses it may still take the application.
+    pub system: Option<Part<'p>>,
+    /// The application.
+    pub application: Part<'p>,
+}
+
+impl<'p> Package<'p> {
+    /// A package of an application alone.
+    pub const fn of(application: Part<'p>) -> Self {
+        Self {
+            system: None,
+            application,
+        }
+    }
+}
+
+/// When receipts are switched off for the init packet, which goes in one burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitReceipts {
+    /// Before Create, as Android does.
+    OffBeforeCreate,
+    /// After Create, as iOS does.
+    OffAfterCreate,
+    /// Not at all, as nrfutil does: its receipts are off by default, and counted while the init packet goes.
+    AsSet,
+}
+
+/// What a client makes of a receipt or a checksum that does not fit what it sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossPolicy {
+    /// Android: a receipt with another CRC stops the sending, and the checksum decides. If bytes are missing, receipts are
+    /// set to 1 and the missing tail is sent without Create; its arithmetic only holds for a full object. If the CRC
+    /// differs, the object is created again.
+    SendTail,
+    /// iOS: a receipt with another offset is an error. A checksum is compared at the offset it names, even if that is
+    /// short. If the CRC differs, the object is created again.
+    FailOnReceipt,
+    /// nrfutil: receipts and checksums must name what was sent, else the object is created again.
+    CreateAgain,
+}
+
+/// What differs between the libraries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Packets carry a multiple of so many bytes, 1 to 20.
+    pub packet_alignment: u8,
+    /// A receipt after so many packets; 0: none.
+    pub receipts: u16,
+    /// The receipts are set before anything else in a connection.
+    pub sets_receipts_first: bool,
+    /// Receipts that are off are not switched off once more before the image.
+    pub omits_receipts_off: bool,
+    /// Receipts of the init packet.
+    pub init_receipts: InitReceipts,
+    /// What is done about bytes that got lost.
+    pub on_loss: LossPolicy,
+    /// Pause after the first Create of a data object in a connection, in ms.
+    pub first_object_delay_ms: u32,
+    /// Pause after every Create of a data object, in ms: the *prepare data object delay* of the applications.
+    pub object_delay_ms: u32,
+    /// How long an answer is waited for, in ms.
+    pub answer_timeout_ms: u32,
+    /// *Operation not permitted* as the answer to the Execute that follows a resume is taken for *done already*.
+    pub forgives_resume: bool,
+    /// The same for every Execute of a data object.
+    pub forgives_execute: bool,
+    /// *Invalid object* as the answer to the last Execute: Execute is sent again, and every later answer is ignored.
+    pub repeats_last_execute: bool,
+    /// A link that ends behind the last Execute is a success, answered or not.
+    pub close_is_success: bool,
+    /// Abort is sent when something goes wrong; then the device is to close the link.
+    pub sends_abort: bool,
+    /// Times the client connects again by itself after a lost link.
+    pub retries: u8,
+    /// How long after a lost link it does, in ms; also between two parts of a package.
+    pub reconnect_ms: u32,
+}
+
+impl Settings {
+    /// Android-DFU-Library and nRF DFU for Android, as they are by default.
+    pub const fn android() -> Self {
+        Self {
+            packet_alignment: 1,
+            receipts: 0,
+            sets_receipts_first: false,
+            omits_receipts_off: true,
+            init_receipts: InitReceipts::OffBeforeCreate,
+            on_loss: LossPolicy::SendTail,
+            first_object_delay_ms: 0,
+            object_delay_ms: 0,
+            answer_timeout_ms: FOR_EVER_MS,
+            forgives_resume: true,
+            forgives_execute: false,
+            repeats_last_execute: true,
+            close_is_success: false,
+            sends_abort: false,
+            retries: 0,
+            reconnect_ms: 10,
+        }
+    }
+
+    /// IOS-DFU-Library, as it is by default; nRF DFU for iOS has receipts off.
+    pub const fn ios() -> Self {
+        Self {
+            packet_alignment: 4,
+            receipts: 12,
+            omits_receipts_off: false,
+            init_receipts: InitReceipts::OffAfterCreate,
+            on_loss: LossPolicy::FailOnReceipt,
+            first_object_delay_ms: 400,
+            forgives_execute: true,
+            repeats_last_execute: false,
+            close_is_success: true,
+            sends_abort: true,
+            reconnect_ms: 1_000,
+            ..Self::android()
+        }
+    }
+
+    /// nrfutil over Bluetooth LE.
+    pub const fn nrfutil() -> Self {
+        Self {
+            sets_receipts_first: true,
+            omits_receipts_off: false,
+            init_receipts: InitReceipts::AsSet,
+            on_loss: LossPolicy::CreateAgain,
+            answer_timeout_ms: 20_000,
+            forgives_resume: false,
+            repeats_last_execute: false,
+            reconnect_ms: 3_000,
+            ..Self::android()
+        }
+    }
+
+    /// Bytes of a packet on a link that carries `payload` bytes.
+    const fn packet_size(&self, payload: usize) -> usize {
+        let alignment = match self.packet_alignment {
+            0 => 1,
+            alignment => alignment as usize,
+        };
+        match payload - payload % alignment {
+            0 => 1,
+            size => size,
+        }
+    }
+}
+
+/// Why an update has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The link was lost, and the client does not connect again by itself.
+    LinkLost,
+    /// The device did not answer that request in time.
+    NoAnswer(u8),
+    /// The device did not send a receipt that was due: it counts fewer packets than were sent.
+    NoReceipt {
+        /// Bytes of the image that were sent.
+        sent: u32,
+    },
+    /// The device refused.
+    Refused {
+        /// The request.
+        opcode: u8,
+        /// Why.
+        code: ResultCode,
+    },
+    /// The device answered that request with something else.
+    Unexpected(u8),
+    /// The device holds other bytes than were sent, for as often as the client tries.
+    BytesLost {
+        /// What it reports.
+        offset: u32,
+    },
+    /// Bytes got lost in an object that is not full: Android's arithmetic does not hold there (its error 0x100F).
+    ProgressLost {
+        /// What the device reports.
+        offset: u32,
+    },
+    /// The device did not close the link after the update.
+    LinkStaysOpen,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::LinkLost => write!(f, "the link was lost"),
+            Self::NoAnswer(opcode) => {
+                write!(f, "the device did not answer {} in time", request_name(opcode))
+            }
+            Self::NoReceipt { sent } => {
+                write!(
+                    f,
+                    "the device sent no receipt for the first {sent} bytes of the image"
+                )
+            }
+            Self::Refused { opcode, code } => {
+                write!(f, "the device refused {}: {code}", request_name(opcode))
+            }
+            Self::Unexpected(opcode) => {
+                let name = request_name(opcode);
+                write!(f, "the device answered {name} with something else")
+            }
+            Self::BytesLost { offset } => {
+                write!(f, "the device holds other bytes than were sent (offset {offset})")
+            }
+            Self::ProgressLost { offset } => {
+                write!(
+                    f,
+                    "bytes were lost in the last object (offset {offset}), which this client cannot repair"
+                )
+            }
+            Self::LinkStaysOpen => write!(f, "the device did not close the link after the update"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// What the specification calls a request.
+pub const fn request_name(opcode: u8) -> &'static str {
+    match opcode {
+        op::CREATE => "Create",
+        op::SET_RECEIPTS => "Set packet receipts",
+        op::CHECKSUM => "Checksum",
+        op::EXECUTE => "Execute",
+        op::SELECT => "Select",
+        op::ABORT => "Abort",
+        _ => "an unexpected request",
+    }
+}
+
+/// A request, by what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Receipts { every: u16, then: Then },
+    SelectCommand,
+    CreateCommand,
+    ChecksumCommand,
+    ExecuteCommand,
+    SelectData,
+    ResumeExecute,
+    CreateData,
+    ChecksumData,
+    ExecuteData,
+}
+
+/// What follows once receipts are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Ask(Next),
+    Send(ObjectType),
+}
+
+/// The requests that may follow once receipts are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    SelectCommand,
+    CreateCommand,
+    SelectData,
+    CreateData,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// There is no link.
+    Down { connect_at_ms: u64 },
+    /// This request is to be written.
+    Ask(Step),
+    /// It is written.
+    Await { step: Step, until_ms: u64 },
+    /// The next packet is to be written.
+    Send(ObjectType),
+    /// A receipt is due before the next packet.
+    Receipt { object: ObjectType, until_ms: u64 },
+    /// After Create of a data object.
+    Pause { until_ms: u64 },
+    /// Abort is to be written.
+    Abort(Error),
+    /// The device is to close the link; then this is how it ended.
+    Close {
+        result: Result<(), Error>,
+        until_ms: u64,
+    },
+    /// The client is to close the link, as it has failed.
+    Drop(Error),
+    /// It has ended.
+    Over(Result<(), Error>),
+}
+
+/// The client of one update, over all its connections.
+#[derive(Clone, Debug)]
+pub struct Client<'p> {
+    package: Package<'p>,
+    settings: Settings,
+    phase: Phase,
+    /// The part for SoftDevice or bootloader is being sent.
+    is_system: bool,
+    retries_left: u8,
+    progress: Progress,
+    /// The request that was polled last.
+    request: Encoded,
+
+    // Of the current connection.
+    packet_size: usize,
+    /// The device refused the part before: what it holds of an init packet does not count.
+    is_second_part: bool,
+    receipts: u16,
+    receipts_set: Option<u16>,
+    since_receipt: u16,
+    is_first_object: bool,
+    max_size: u32,
+    has_sent_last_execute: bool,
+    /// The last Execute is repeated, and nothing counts any more but the end of the link.
+    ignored: Option<Error>,
+
+    // Of the current object, in bytes from the beginning of the image or of the init packet.
+    begin: u32,
+    at: u32,
+    end: u32,
+    attempt: u8,
+    /// Its packets may follow without Create.
+    is_open: bool,
+    /// Where the last tail began, and how often in a row it began there.
+    tail: (u32, u8),
+    /// CRC-32 of the image up to the beginning of the current object, and up to some byte behind it.
+    marks: [(u32, u32); 2],
+}
+
+impl<'p> Client<'p> {
+    /// A client that has not connected yet.
+    pub fn new(package: Package<'p>, settings: Settings) -> Self {
+        Self {
+            package,
+            settings,
+            phase: Phase::Down { connect_at_ms: 0 },
+            is_system: package.system.is_some(),
+            retries_left: settings.retries,
+            progress: Progress::default(),
+            request: Encoded::default(),
+            packet_size: 1,
+            is_second_part: false,
+            receipts: settings.receipts,
+            receipts_set: None,
+            since_receipt: 0,
+            is_first_object: true,
+            max_size: 1,
+            has_sent_last_execute: false,
+            ignored: None,
+            begin: 0,
+            at: 0,
+            end: 0,
+            attempt: 1,
+            is_open: false,
+            tail: (0, 0),
+            marks: [(0, 0); 2],
+        }
+    }
+
+    /// The last Execute of the application is answered; only the end of the link is waited for.
+    pub const fn is_executed(&self) -> bool {
+        let is_good = matches!(
+            self.phase,
+            Phase::Close { result: Ok(()), .. } | Phase::Over(Ok(()))
+        );
+        is_good && !self.is_system
+    }
+
+    fn part(&self) -> Part<'p> {
+        match self.package.system {
+            Some(system) if self.is_system => system,
+            _ => self.package.application,
+        }
+    }
+
+    fn bytes(&self, object: ObjectType) -> &'p [u8] {
+        match object {
+            ObjectType::Command => self.part().init,
+            ObjectType::Data => self.part().firmware,
+        }
+    }
+
+    /// Length of the whole init packet or image.
+    fn size(&self, object: ObjectType) -> u32 {
+        u32::try_from(self.bytes(object).len()).unwrap_or(u32::MAX)
+    }
+
+    /// CRC-32 of the first `length` bytes; `None` if there are not so many.
+    fn crc(&mut self, object: ObjectType, length: u32) -> Option<u32> {
+        let bytes = self.bytes(object).get(..length as usize)?;
+        if object == ObjectType::Command {
+            return Some(CRC.checksum(bytes));
+        }
+        let known = self.marks.iter().filter(|(at, _)| *at <= length).max();
+        let (from, crc) = known.copied().unwrap_or_default();
+        // A digest begins with a remainder, from the other end; a CRC is the remainder inverted.
+        let mut digest = CRC.digest_with_initial((!crc).reverse_bits());
+        digest.update(bytes.get(from as usize..)?);
+        let crc = digest.finalize();
+        self.marks[1] = (length, crc);
+        Some(crc)
+    }
+
+    fn begin_connection(&mut self) {
+        self.is_second_part = false;
+        self.receipts = self.settings.receipts;
+        self.receipts_set = None;
+        self.since_receipt = 0;
+        self.is_first_object = true;
+        self.has_sent_last_execute = false;
+        self.tail = (0, 0);
+        self.progress.stage = Stage::Preparing;
+        if self.settings.sets_receipts_first {
+            self.set_receipts(self.receipts, Then::Ask(Next::SelectCommand));
+        } else {
+            self.phase = Phase::Ask(Step::SelectCommand);
+        }
+    }
+
+    fn set_receipts(&mut self, every: u16, then: Then) {
+        if self.receipts_set == Some(every) {
+            self.go_on(then);
+        } else {
+            self.phase = Phase::Ask(Step::Receipts { every, then });
+        }
+    }
+
+    fn go_on(&mut self, then: Then) {
+        self.phase = match then {
+            Then::Send(object) => Phase::Send(object),
+            Then::Ask(Next::SelectCommand) => Phase::Ask(Step::SelectCommand),
+            Then::Ask(Next::CreateCommand) => Phase::Ask(Step::CreateCommand),
+            Then::Ask(Next::SelectData) => Phase::Ask(Step::SelectData),
+            Then::Ask(Next::CreateData) => Phase::Ask(Step::CreateData),
+        };
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.phase = if self.settings.sends_abort {
+            Phase::Abort(error)
+        } else {
+            Phase::Drop(error)
+        };
+    }
+
+    /// What a deadline that has passed changes.
+    fn expire(&mut self, now_ms: u64) {
+        match self.phase {
+            Phase::Await { step, until_ms } if now_ms >= until_ms => {
+                self.fail(Error::NoAnswer(self.request_for(step).opcode()));
+            }
+            Phase::Receipt { until_ms, .. } if now_ms >= until_ms => {
+                self.fail(Error::NoReceipt { sent: self.at });
+            }
+            Phase::Pause { until_ms } if now_ms >= until_ms => self.phase = Phase::Send(ObjectType::Data),
+            Phase::Close { result, until_ms } if now_ms >= until_ms => {
+                self.phase = Phase::Drop(result.err().unwrap_or(Error::LinkStaysOpen));
+            }
+            _ => {}
+        }
+    }
+
+    fn request_for(&self, step: Step) -> Request<'static> {
+        let object = match step {
+            Step::SelectCommand | Step::CreateCommand => ObjectType::Command,
+            _ => ObjectType::Data,
+        };
+        match step {
+            Step::Receipts { every, .. } => Request::SetReceipts { every },
+            Step::SelectCommand | Step::SelectData => Request::Select { object },
+            Step::CreateCommand | Step::CreateData => Request::Create {
+                object,
+                size: self.end.saturating_sub(self.begin),
+            },
+            Step::ChecksumCommand | Step::ChecksumData => Request::Checksum,
+            Step::ExecuteCommand | Step::ResumeExecute | Step::ExecuteData => Request::Execute,
+        }
+    }
+
+    fn write_request(&mut self, step: Step, now_ms: u64) -> Action<'_, Error> {
+        self.request = self.request_for(step).encode();
+        if step == Step::ExecuteData && self.end == self.size(ObjectType::Data) {
+            self.has_sent_last_execute = true;
+            self.progress.stage = Stage::Sent;
+        }
+        self.phase = match self.ignored {
+            Some(error) => Phase::Close {
+                result: Err(error),
+                until_ms: now_ms + u64::from(FOR_EVER_MS),
+            },
+            None => Phase::Await {
+                step,
+                until_ms: now_ms + u64::from(self.settings.answer_timeout_ms),
+            },
+        };
+        Action::Write {
+            to: Characteristic::ControlPoint,
+            bytes: self.request.as_bytes(),
+        }
+    }
+
+    fn write_packet(&mut self, object: ObjectType, now_ms: u64) -> Action<'_, Error> {
+        let rest = self.bytes(object).get(self.at as usize..self.end as usize);
+        let rest = rest.unwrap_or_default();
+        let packet = rest.get(..self.packet_size).unwrap_or(rest);
+        // A packet lies inside an object, whose size has 32 bits.
+        self.at += packet.len() as u32;
+        self.phase = Phase::Send(object);
+        if self.at >= self.end {
+            self.phase = Phase::Ask(checksum_of(object));
+        }
+        if let Some(every @ 1..) = self.receipts_set {
+            self.since_receipt += 1;
+            if self.since_receipt >= every {
+                let until_ms = now_ms + u64::from(self.settings.answer_timeout_ms);
+                self.phase = Phase::Receipt { object, until_ms };
+            }
+        }
+        Action::Write {
+            to: Characteristic::Packet,
+            bytes: packet,
+        }
+    }
+
+    fn replied(&mut self, step: Step, reply: Reply, now_ms: u64) {
+        match (step, reply) {
+            (Step::Receipts { every, then }, Reply::ReceiptsSet) => {
+                self.receipts_set = Some(every);
+                self.since_receipt = 0;
+                self.go_on(then);
+            }
+            (Step::SelectCommand, Reply::Selected { offset, crc, .. }) => self.begin_init(offset, crc),
+            (Step::CreateCommand, Reply::Created) => {
+                self.at = 0;
+                self.since_receipt = 0;
+                if self.settings.init_receipts == InitReceipts::OffAfterCreate {
+                    self.set_receipts(0, Then::Send(ObjectType::Command));
+                } else {
+                    self.phase = Phase::Send(ObjectType::Command);
+                }
+            }
+            (Step::ChecksumCommand, Reply::Checksum { offset, crc }) => self.check_init(offset, crc),
+            (Step::ExecuteCommand, Reply::Executed) => {
+                if self.settings.omits_receipts_off && self.receipts == 0 {
+                    self.phase = Phase::Ask(Step::SelectData);
+                } else {
+                    self.set_receipts(self.receipts, Then::Ask(Next::SelectData));
+                }
+            }
+            (Step::SelectData, Reply::Selected { max_size: 0, .. }) => {
+                self.fail(Error::Unexpected(op::SELECT));
+            }
+            (
+                Step::SelectData,
+                Reply::Selected {
+                    max_size,
+                    offset,
+                    crc,
+                },
+            ) => self.begin_firmware(max_size, offset, crc, now_ms),
+            (Step::ResumeExecute, Reply::Executed) => self.next_object(now_ms),
+            (Step::CreateData, Reply::Created) => {
+                self.since_receipt = 0;
+                let mut delay_ms = self.settings.object_delay_ms;
+                if self.is_first_object {
+                    delay_ms = delay_ms.max(self.settings.first_object_delay_ms);
+                    self.is_first_object = false;
+                }
+                let until_ms = now_ms + u64::from(delay_ms);
+                self.phase = Phase::Pause { until_ms };
+            }
+            (Step::ChecksumData, Reply::Checksum { offset, crc }) => self.check_object(offset, crc),
+            (Step::ExecuteData, Reply::Executed) => self.executed(now_ms),
+            (_, Reply::Refused { code, .. }) => self.refused(step, code, now_ms),
+            _ => self.fail(Error::Unexpected(self.request_for(step).opcode())),
+        }
+    }
+
+    fn refused(&mut self, step: Step, code: ResultCode, now_ms: u64) {
+        let is_forgiven = code == ResultCode::OperationNotPermitted;
+        let error = Error::Refused {
+            opcode: self.request_for(step).opcode(),
+            code,
+        };
+        match step {
+            _ if self.is_system => {
+                // Refused, the phones go on with the application on the same connection.
+                self.is_system = false;
+                self.is_second_part = true;
+                self.phase = Phase::Ask(Step::SelectCommand);
+            }
+            Step::ResumeExecute if is_forgiven && self.settings.forgives_resume => self.next_object(now_ms),
+            Step::ExecuteData if is_forgiven && self.settings.forgives_execute => self.executed(now_ms),
+            Step::ExecuteData
+                if self.has_sent_last_execute
+                    && code == ResultCode::InvalidObject
+                    && self.settings.repeats_last_execute =>
+            {
+                self.ignored = Some(error);
+                self.phase = Phase::Ask(Step::ExecuteData);
+            }
+            _ => self.fail(error),
+        }
+    }
+
+    /// Where to begin with the init packet, of which the device holds `offset` bytes.
+    fn begin_init(&mut self, offset: u32, crc: u32) {
+        let size = self.size(ObjectType::Command);
+        (self.begin, self.at, self.end, self.attempt) = (0, offset, size, 1);
+        let is_known =
+            offset > 0 && !self.is_second_part && self.crc(ObjectType::Command, offset) == Some(crc);
+        let is_silent = self.settings.init_receipts == InitReceipts::AsSet;
+        if is_known && offset == size {
+            self.phase = Phase::Ask(Step::ExecuteCommand);
+        } else if is_known && is_silent {
+            self.phase = Phase::Send(ObjectType::Command);
+        } else if is_known {
+            self.set_receipts(0, Then::Send(ObjectType::Command));
+        } else {
+            self.create_init();
+        }
+    }
+
+    fn create_init(&mut self) {
+        if self.settings.init_receipts == InitReceipts::OffBeforeCreate {
+            self.set_receipts(0, Then::Ask(Next::CreateCommand));
+        } else {
+            self.phase = Phase::Ask(Step::CreateCommand);
+        }
+    }
+
+    fn check_init(&mut self, offset: u32, crc: u32) {
+        let compared_at = match self.settings.on_loss {
+            LossPolicy::SendTail => self.end,
+            LossPolicy::FailOnReceipt => offset,
+            LossPolicy::CreateAgain if offset != self.end => return self.init_again(offset),
+            LossPolicy::CreateAgain => self.end,
+        };
+        if self.crc(ObjectType::Command, compared_at) == Some(crc) {
+            self.phase = Phase::Ask(Step::ExecuteCommand);
+        } else {
+            self.init_again(offset);
+        }
+    }
+
+    fn init_again(&mut self, offset: u32) {
+        if self.attempt >= ATTEMPTS {
+            return self.fail(Error::BytesLost { offset });
+        }
+        self.attempt += 1;
+        self.create_init();
+    }
+
+    /// Where to begin with the image, of which the device holds `offset` bytes.
+    fn begin_firmware(&mut self, max_size: u32, offset: u32, crc: u32, now_ms: u64) {
+        let size = self.size(ObjectType::Data);
+        self.max_size = max_size;
+        self.marks = [(0, 0); 2];
+        let is_known = offset > 0 && self.crc(ObjectType::Data, offset) == Some(crc);
+        self.at = if is_known {
+            offset
+        } else {
+            // The device holds something else: back to the beginning of that object.
+            let last = offset.min(size).saturating_sub(1);
+            last - last % max_size
+        };
+        self.progress = Progress {
+            stage: Stage::Sending,
+            resumed_at: self.at,
+            held: self.at,
+        };
+        let is_at_boundary = self.at.is_multiple_of(max_size);
+        self.is_open = is_known && !is_at_boundary;
+        self.end = self.at;
+        if is_known && self.at == size {
+            // Everything is there, but perhaps not executed.
+            self.phase = Phase::Ask(Step::ExecuteData);
+        } else if is_known && is_at_boundary {
+            // Nobody knows whether the last object was executed before the link broke, so it is executed again.
+            self.phase = Phase::Ask(Step::ResumeExecute);
+        } else {
+            self.next_object(now_ms);
+        }
+    }
+
+    /// The object that holds the next byte.
+    fn next_object(&mut self, now_ms: u64) {
+        let size = self.size(ObjectType::Data);
+        if self.at >= size {
+            return self.all_executed(now_ms);
+        }
+        self.begin = self.at - self.at % self.max_size;
+        self.end = self.begin.saturating_add(self.max_size).min(size);
+        self.attempt = 1;
+        if let Some(crc) = self.crc(ObjectType::Data, self.begin) {
+            self.marks[0] = (self.begin, crc);
+        }
+        if core::mem::take(&mut self.is_open) {
+            self.phase = Phase::Send(ObjectType::Data);
+        } else {
+            self.create_object();
+        }
+    }
+
+    fn create_object(&mut self) {
+        self.at = self.begin;
+        self.phase = Phase::Ask(Step::CreateData);
+    }
+
+    fn check_object(&mut self, offset: u32, crc: u32) {
+        let is_whole = self.at == self.end;
+        let compared_at = match self.settings.on_loss {
+            LossPolicy::SendTail if offset < self.at => return self.send_tail(offset, crc, is_whole),
+            LossPolicy::SendTail => is_whole.then_some(self.end),
+            LossPolicy::FailOnReceipt => Some(offset),
+            LossPolicy::CreateAgain => (offset == self.end).then_some(self.end),
+        };
+        if compared_at.and_then(|at| self.crc(ObjectType::Data, at)) == Some(crc) {
+            self.phase = Phase::Ask(Step::ExecuteData);
+        } else if self.attempt >= ATTEMPTS {
+            self.fail(Error::BytesLost { offset });
+        } else {
+            self.attempt += 1;
+            self.create_object();
+        }
+    }
+
+    /// Some bytes did not arrive: from now on a receipt after every packet.
+    fn send_tail(&mut self, offset: u32, crc: u32, is_whole: bool) {
+        if self.end.saturating_sub(self.begin) < self.max_size || offset < self.begin {
+            return self.fail(Error::ProgressLost { offset });
+        }
+        let is_right = is_whole && self.crc(ObjectType::Data, offset) == Some(crc);
+        self.receipts = 1;
+        let then = if is_right {
+            let times = if self.tail.0 == offset { self.tail.1 + 1 } else { 1 };
+            self.tail = (offset, times);
+            // The library has no such limit, but nothing else ends it.
+            if times > ATTEMPTS {
+                return self.fail(Error::BytesLost { offset });
+            }
+            self.at = offset;
+            Then::Send(ObjectType::Data)
+        } else {
+            if self.attempt >= ATTEMPTS {
+                return self.fail(Error::BytesLost { offset });
+            }
+            self.attempt += 1;
+            self.at = self.begin;
+            Then::Ask(Next::CreateData)
+        };
+        self.phase = Phase::Ask(Step::Receipts { every: 1, then });
+    }
+
+    fn received_receipt(&mut self, object: ObjectType, reply: Reply) {
+        self.since_receipt = 0;
+        let (offset, crc) = match reply {
+            Reply::Checksum { offset, crc } => (offset, crc),
+            Reply::Refused { opcode, code } if opcode == op::CHECKSUM => {
+                return self.fail(Error::Refused { opcode, code });
+            }
+            _ => return self.fail(Error::Unexpected(op::CHECKSUM)),
+        };
+        let is_right = match self.settings.on_loss {
+            LossPolicy::FailOnReceipt if offset != self.at => {
+                return self.fail(Error::BytesLost { offset });
+            }
+            LossPolicy::FailOnReceipt => true,
+            LossPolicy::SendTail => self.crc(object, self.at) == Some(crc),
+            LossPolicy::CreateAgain => offset == self.at && self.crc(object, self.at) == Some(crc),
+        };
+        self.phase = if is_right && self.at < self.end {
+            Phase::Send(object)
+        } else {
+            // All is sent, or the checksum is to say what is missing.
+            Phase::Ask(checksum_of(object))
+        };
+    }
+
+    fn executed(&mut self, now_ms: u64) {
+        self.at = self.end;
+        self.progress.held = self.at;
+        self.next_object(now_ms);
+    }
+
+    fn all_executed(&mut self, now_ms: u64) {
+        if !self.is_system {
+            self.progress.stage = Stage::Verified;
+        }
+        self.phase = Phase::Close {
+            result: Ok(()),
+            until_ms: now_ms + u64::from(FOR_EVER_MS),
+        };
+    }
+
+    /// The link is gone, and the part is done.
+    fn part_done(&mut self, now_ms: u64) {
+        self.phase = if core::mem::take(&mut self.is_system) {
+            Phase::Down {
+                connect_at_ms: now_ms + u64::from(self.settings.reconnect_ms),
+            }
+        } else {
+            Phase::Over(Ok(()))
+        };
+    }
+}
+
+const fn checksum_of(object: ObjectType) -> Step {
+    match object {
+        ObjectType::Command => Step::ChecksumCommand,
+        ObjectType::Data => Step::ChecksumData,
+    }
+}
+
+impl UpdateClient for Client<'_> {
+    type Error = Error;
+
+    fn poll(&mut self, now_ms: u64) -> Action<'_, Error> {
+        self.expire(now_ms);
+        match self.phase {
+            Phase::Down { connect_at_ms } => Action::Connect { at_ms: connect_at_ms },
+            Phase::Ask(step) => self.write_request(step, now_ms),
+            Phase::Await { until_ms, .. }
+            | Phase::Receipt { until_ms, .. }
+            | Phase::Close { until_ms, .. } => Action::Wait { until_ms },
+            Phase::Send(object) => self.write_packet(object, now_ms),
+            Phase::Pause { until_ms } => Action::Pause { until_ms },
+            Phase::Abort(error) => {
+                self.request = Request::Abort.encode();
+                self.phase = Phase::Close {
+                    result: Err(error),
+                    until_ms: now_ms + u64::from(FOR_EVER_MS),
+                };
+                Action::Write {
+                    to: Characteristic::ControlPoint,
+                    bytes: self.request.as_bytes(),
+                }
+            }
+            Phase::Drop(_) => Action::Disconnect,
+            Phase::Over(Ok(())) => Action::Done,
+            Phase::Over(Err(error)) => Action::Failed(error),
+        }
+    }
+
+    fn connected(&mut self, _now_ms: u64, payload: usize) {
+        if let Phase::Down { .. } = self.phase {
+            self.packet_size = self.settings.packet_size(payload);
+            self.begin_connection();
+        }
+    }
+
+    fn disconnected(&mut self, now_ms: u64) {
+        match self.phase {
+            Phase::Down { .. } | Phase::Over(_) => {}
+            Phase::Close { result: Ok(()), .. } => self.part_done(now_ms),
+            Phase::Close {
+                result: Err(error), ..
+            }
+            | Phase::Abort(error)
+            | Phase::Drop(error) => {
+                self.phase = Phase::Over(Err(error));
+            }
+            _ if self.settings.close_is_success && self.has_sent_last_execute => self.part_done(now_ms),
+            _ => match self.retries_left.checked_sub(1) {
+                Some(left) => {
+                    self.retries_left = left;
+                    let connect_at_ms = now_ms + u64::from(self.settings.reconnect_ms);
+                    self.phase = Phase::Down { connect_at_ms };
+                }
+                None => self.phase = Phase::Over(Err(Error::LinkLost)),
+            },
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn received(&mut self, now_ms: u64, bytes: &[u8]) {
+        self.expire(now_ms);
+        match self.phase {
+            Phase::Await { step, .. } => match Reply::decode(bytes) {
+                Ok(reply) if reply.opcode() == self.request_for(step).opcode() => {
+                    self.replied(step, reply, now_ms);
+                }
+                _ => self.fail(Error::Unexpected(self.request_for(step).opcode())),
+            },
+            Phase::Receipt { object, .. } => match Reply::decode(bytes) {
+                Ok(reply) => self.received_receipt(object, reply),
+                Err(_) => self.fail(Error::Unexpected(op::CHECKSUM)),
+            },
+            // Nobody asked.
+            Phase::Ask(_) | Phase::Send(_) | Phase::Pause { .. } => {
+                self.fail(Error::Unexpected(bytes.get(1).copied().unwrap_or_default()));
+            }
+            Phase::Down { .. } | Phase::Abort(_) | Phase::Close { .. } | Phase::Drop(_) | Phase::Over(_) => {}
+        }
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The supply that several chips share, and how an operation ends when it fails.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+
+/// How an operation is interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tear {
+    /// Nothing of it happens.
+    Before,
+    /// About this many percent of it happen, in one of several ways that the seed chooses.
+    Inside {
+        /// 0 to 100.
+        percent: u8,
+        /// Chooses which cells are done, and what the ones on the border hold.
+        seed: u64,
+    },
+    /// Exactly the first bytes of it happen, and the next byte is anything.
+    Prefix {
+        /// How many bytes are done.
+        bytes: usize,
+        /// What the next byte becomes; programming can only clear bits of it.
+        next: u8,
+    },
+}
+
+/// One operation, as the flash saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields are the arguments of the operation
+pub enum Op {
+    Erase { chip: char, sector: u32 },
+    Write { chip: char, offset: u32, bytes: Vec<u8> },
+}
+
+/// The supply of all chips of a device: counts their operations, and fails at one of them.
+#[derive(Debug, Default)]
+pub struct Power {
+    ops: Cell<u64>,
+    cut: Cell<Option<(u64, Tear)>>,
+    off: Cell<bool>,
+    reads: Cell<u64>,
+    bad_read: Cell<Option<u64>>,
+    bad_reads: RefCell<Range<u64>>,
+    bad_ops: RefCell<Range<u64>>,
+    log: RefCell<Option<Vec<Op>>>,
+}
+
+impl Power {
+    /// A supply that is on.
+    #[must_use]
+    pub fn new() -> Rc<Self> {
+        Rc::default()
+    }
+
+    /// Erased sectors and program operations since the last [`on`](Self::on).
+    #[must_use]
+    pub fn ops(&self) -> u64 {
+        self.ops.get()
+    }
+
+    /// Read operations since the last [`on`](Self::on).
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.reads.get()
+    }
+
+    /// Switches on, with no cut and no read error planned, and counts from zero.
+    pub fn on(&self) {
+        self.off.set(false);
+        self.ops.set(0);
+        self.cut.set(None);
+        self.reads.set(0);
+        self.bad_read.set(None);
+        self.bad_reads.replace(0..0);
+        self.bad_ops.replace(0..0);
+    }
+
+    /// Plans a cut at the operation with this number, counted from zero.
+    pub fn cut_at(&self, op: u64, tear: Tear) {
+        self.cut.set(Some((op, tear)));
+    }
+
+    /// Plans an error of the read with this number, counted from zero over all chips. It fails once: the same read
+    /// asked again succeeds.
+    pub fn fail_read_at(&self, read: u64) {
+        self.bad_read.set(Some(read));
+    }
+
+    /// The driver fails the reads with these numbers, counted from zero over all chips; nothing is wrong with the chips.
+    pub fn fail_reads(&self, reads: Range<u64>) {
+        self.bad_reads.replace(reads);
+    }
+
+    /// The driver fails the erases and programs with these numbers, and does nothing.
+    pub fn fail_ops(&self, ops: Range<u64>) {
+        self.bad_ops.replace(ops);
+    }
+
+    /// Whether the next erase or program is one of those; it is counted then.
+    pub(crate) fn op_fails(&self) -> bool {
+        let number = self.ops.get();
+        let fails = self.bad_ops.borrow().contains(&number);
+        if fails {
+            self.ops.set(number + 1);
+        }
+        fails
+    }
+
+    /// True after a cut, until [`on`](Self::on).
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.off.get()
+    }
+
+    /// Records the operations from here on.
+    pub fn record(&self) {
+        *self.log.borrow_mut() = Some(Vec::new());
+    }
+
+    /// What happened since [`record`](Self::record), the interrupted operation included; ends the recording.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<Op> {
+        self.log.borrow_mut().take().unwrap_or_default()
+    }
+
+    /// Starts an operation: `None` = do it all, otherwise how it ends.
+    pub(crate) fn begin(&self, op: impl FnOnce() -> Op) -> Option<Tear> {
+        if let Some(log) = self.log.borrow_mut().as_mut() {
+            log.push(op());
+        }
+        let number = self.ops.get();
+        self.ops.set(number + 1);
+        match self.cut.get() {
+            Some((at, tear)) if at == number => {
+                self.off.set(true);
+                Some(tear)
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts a read; false when this one is to fail.
+    pub(crate) fn begin_read(&self) -> bool {
+        let number = self.reads.get();
+        self.reads.set(number + 1);
+        self.bad_read.get() != Some(number) && !self.bad_reads.borrow().contains(&number)
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a product is told. Events are made where they happen and wait here until the service hands them out.
+
+use bledfu_wire::secure_dfu::ResultCode;
+use bledfu_wire::smp::Failure;
+use heapless::Deque;
+
+/// Most events of one request: the last *Execute* makes two.
+const MAX_EVENTS: usize = 4;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The service takes requests.
+    Ready {
+        /// The running image is confirmed.
+        confirmed: bool,
+        /// Its firmware version, as packages count.
+        fw_version: u32,
+    },
+    /// More of the image is in flash and was read back.
+    Progress {
+        /// Number of the image.
+        image: u8,
+        /// Bytes received.
+        received: u32,
+        /// Bytes to receive.
+        size: u32,
+    },
+    /// The image is complete, verified and marked: the next reset installs it.
+    Staged {
+        /// Number of the image.
+        image: u8,
+        /// Bytes received; 0 when the image was in the slot before the device started.
+        size: u32,
+        /// Firmware version of the package; 0 over SMP, which has none.
+        fw_version: u32,
+    },
+    /// A request was refused.
+    Refused(Refusal),
+    /// The running image was confirmed, or could not be.
+    Confirmed {
+        /// It worked.
+        done: bool,
+    },
+}
+
+/// What the peer was told instead of a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Over Secure DFU.
+    SecureDfu {
+        /// The request.
+        opcode: u8,
+        /// Why.
+        code: ResultCode,
+    },
+    /// Over SMP.
+    Smp(Failure),
+}
+
+/// An image that a peer wants to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// Number of the image.
+    pub image: u8,
+    /// Bytes to receive.
+    pub size: u32,
+    /// Firmware version of the package; 0 over SMP, which has none.
+    pub fw_version: u32,
+}
+
+/// Events that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Events(Deque<Event, MAX_EVENTS>);
+
+impl Events {
+    pub(crate) fn push(&mut self, event: Event) {
+        // A frame of SMP may end several sectors: the last progress says it all.
+        if let (Event::Progress { .. }, Some(last @ Event::Progress { .. })) = (event, self.0.back_mut()) {
+            *last = event;
+            return;
+        }
+        let pushed = self.0.push_back(event);
+        debug_assert!(pushed.is_ok(), "events are taken after each request");
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        self.0.pop_front()
+    }
+}

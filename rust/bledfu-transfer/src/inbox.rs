@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the Bluetooth thread leaves for the worker: frames, lost packets in their place, and word of the link.
+//!
+//! ```text
+//!  Bluetooth thread ── push, link_up, link_down ──► Inbox ──► next ──► worker: Service
+//! ```
+//! On a device it lives behind a spin lock, which is held for one copy of at most one MTU.
+
+use crate::ring::{Channel, Frame, PushError, Ring, MAX_FRAME};
+use crate::secure_dfu::Transport;
+use crate::smp::FRAGMENT_MS;
+
+/// The next thing the worker handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A peer is there.
+    Up(Transport),
+    /// The peer has gone.
+    Down,
+    /// The application confirms its image.
+    Confirm,
+    /// The peer wrote so many bytes.
+    Frame(Channel, usize),
+    /// So many packets were lost here: there was no room.
+    Lost(u32),
+}
+
+/// Where the worker gets its work. An [`Inbox`], or one behind a lock.
+pub trait Inlet {
+    /// Takes the next thing out; the bytes of a frame are copied into `buffer`.
+    fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next>;
+
+    /// The link that the worker knows of has gone, and the worker has not seen it yet.
+    fn is_link_gone(&self) -> bool;
+}
+
+/// Frames and link events, in the order the worker must see them. `B` is the memory of the ring, see
+/// [`ring_size`](crate::ring::ring_size).
+#[derive(Debug)]
+pub struct Inbox<B> {
+    ring: Ring<B>,
+    /// Frames in the ring.
+    waiting: u32,
+    /// Packets that found no room, and how many frames the worker will see before them. None is taken until it has
+    /// seen them, so that the place of the gap is exact.
+    lost: u32,
+    lost_behind: u32,
+    /// When the last SMP fragment came, taken or not.
+    smp_ms: u64,
+    up: Option<Transport>,
+    is_down: bool,
+    confirm: bool,
+}
+
+impl<const N: usize> Inbox<[u8; N]> {
+    /// Nothing waits; the ring has `N` bytes.
+    pub const fn new() -> Self {
+        Self::on(Ring::new())
+    }
+}
+
+impl<const N: usize> Default for Inbox<[u8; N]> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B> Inbox<B> {
+    /// Nothing waits. `ring` is empty.
+    pub const fn on(ring: Ring<B>) -> Self {
+        Self {
+            ring,
+            waiting: 0,
+            lost: 0,
+            lost_behind: 0,
+            smp_ms: 0,
+            up: None,
+            is_down: false,
+            confirm: false,
+        }
+    }
+
+    /// A peer is there.
+    pub fn link_up(&mut self, transport: Transport) {
+        self.up = Some(transport);
+    }
+
+    /// The peer has gone, and what it sent goes with it. The worker always sees it go before the next one comes.
+    pub fn link_down(&mut self) {
+        self.up = None;
+        self.is_down = true;
+        self.ring.clear();
+        (self.waiting, self.lost) = (0, 0);
+    }
+
+    /// The application's self-test passed.
+    pub fn confirm(&mut self) {
+        self.confirm = true;
+    }
+
+    /// Nothing waits.
+    pub const fn is_empty(&self) -> bool {
+        self.up.is_none() && !self.is_down && !self.confirm && self.lost == 0 && self.ring.is_empty()
+    }
+
+    /// Most bytes that were in the ring at once since the start.
+    pub const fn high_water(&self) -> usize {
+        self.ring.high_water()
+    }
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
+    /// Takes a write of a peer that cannot be held back, which is one over Bluetooth: a request that finds no room is refused,
+    /// and that is all; of a packet nobody would know, so it is counted in its place, and nothing is taken behind it before
+    /// the worker has seen that.
+    ///
+    /// # Errors
+    /// [`PushError`]: the write is lost.
+    pub fn push(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), PushError> {
+        let is_packet = frame.channel == Channel::Packet;
+        let pushed = if is_packet && self.lost > 0 {
+            Err(PushError::Full)
+        } else {
+            self.offer(frame, now_ms)
+        };
+        if pushed.is_err() {
+            match frame.channel {
+                Channel::Control => {}
+                Channel::Packet => {
+                    if self.lost == 0 {
+                        self.lost_behind = self.waiting;
+                    }
+                    self.lost = self.lost.saturating_add(1);
+                }
+                Channel::Smp => self.ring.drop_fragment(frame.bytes),
+            }
+        }
+        pushed
+    }
+
+    /// Takes a write of a peer that can be held back (a serial port, TCP): it waits while this says [`PushError::Full`].
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing has changed then. What is too long must be pushed, to be dropped.
+    pub fn offer(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), PushError> {
+        if frame.channel == Channel::Smp {
+            if now_ms.saturating_sub(self.smp_ms) > FRAGMENT_MS {
+                self.ring.smp_paused();
+            }
+            self.smp_ms = now_ms;
+        }
+        self.ring.push(frame)?;
+        self.waiting += 1;
+        Ok(())
+    }
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Inlet for Inbox<B> {
+    fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next> {
+        if core::mem::take(&mut self.is_down) {
+            return Some(Next::Down);
+        }
+        if let Some(transport) = self.up.take() {
+            return Some(Next::Up(transport));
+        }
+        if core::mem::take(&mut self.confirm) {
+            return Some(Next::Confirm);
+        }
+        if self.lost > 0 && self.lost_behind == 0 {
+            return Some(Next::Lost(core::mem::take(&mut self.lost)));
+        }
+        let (channel, length) = self.ring.pop(buffer)?;
+        self.waiting = self.waiting.saturating_sub(1);
+        self.lost_behind = self.lost_behind.saturating_sub(1);
+        Some(Next::Frame(channel, length))
+    }
+
+    fn is_link_gone(&self) -> bool {
+        self.is_down
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    const SIZE: usize = 600;
+
+    fn packet(bytes: &[u8]) -> Frame<'_> {
+        Frame {
+            channel: Channel::Packet,
+            bytes,
+        }
+    }
+
+    fn drain(inbox: &mut Inbox<[u8; SIZE]>) -> Vec<Next> {
+        let mut buffer = [0; MAX_FRAME];
+        std::iter::from_fn(|| inbox.next(&mut buffer)).collect()
+    }
+
+    #[test]
+    fn lost_packets_are_seen_in_their_place_and_nothing_is_taken_behind_them_before() {
+        let mut inbox = Inbox::<[u8; SIZE]>::new();
+        inbox.push(packet(&[1; 300]), 0).unwrap();
+        inbox.push(packet(&[2; 200]), 0).unwrap();
+        assert_eq!(inbox.push(packet(&[3; 200]), 0), Err(PushError::Full));
+        assert_eq!(
+            inbox.push(packet(&[4; 20]), 0),
+            Err(PushError::Full),
+            "behind the gap"
+        );
+        let control = Frame {
+            channel: Channel::Control,
+            bytes: &[3],
+        };
+        inbox.push(control, 0).unwrap();
+        let expected = [
+            Next::Frame(Channel::Packet, 300),
+            Next::Frame(Channel::Packet, 200),
+            Next::Lost(2),
+            Next::Frame(Channel::Control, 1),
+        ];
+        assert_eq!(drain(&mut inbox), expected);
+        inbox.push(packet(&[5; 20]), 0).unwrap();
+        assert_eq!(drain(&mut inbox), [Next::Frame(Channel::Packet, 20)]);
+    }
+
+    #[test]
+    fn a_peer_that_goes_takes_its_frames_with_it_and_is_seen_to_go_before_the_next_one_comes() {
+        let mut inbox = Inbox::<[u8; SIZE]>::new();
+        inbox.link_up(Transport::Ble);
+        inbox.push(packet(&[1; 20]), 0).unwrap();
+        inbox.link_down();
+        assert!(inbox.is_link_gone());
+        inbox.link_up(Transport::Serial { mtu: 129 });
+        inbox.push(packet(&[2; 30]), 0).unwrap();
+        let expected = [
+            Next::Down,
+            Next::Up(Transport::Serial { mtu: 129 }),
+            Next::Frame(Channel::Packet, 30),
+        ];
+        assert_eq!(drain(&mut inbox), expected);
+        assert!(inbox.is_empty() && !inbox.is_link_gone());
+    }
+
+    #[test]
+    fn the_application_confirms_while_frames_wait() {
+        let mut inbox = Inbox::<[u8; SIZE]>::new();
+        inbox.push(packet(&[1; 20]), 0).unwrap();
+        inbox.confirm();
+        assert_eq!(drain(&mut inbox)[0], Next::Confirm);
+    }
+
+    #[test]
+    fn an_offer_that_is_refused_loses_nothing() {
+        let mut inbox = Inbox::<[u8; SIZE]>::new();
+        inbox.offer(packet(&[1; 500]), 0).unwrap();
+        assert_eq!(inbox.offer(packet(&[2; 200]), 0), Err(PushError::Full));
+        assert_eq!(drain(&mut inbox), [Next::Frame(Channel::Packet, 500)]);
+        inbox.offer(packet(&[2; 200]), 0).unwrap();
+        assert_eq!(drain(&mut inbox), [Next::Frame(Channel::Packet, 200)]);
+    }
+}

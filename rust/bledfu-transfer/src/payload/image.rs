@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The payload is the image: every received byte is a byte of the slot.
+
+use bledfu_slot::layout::Layout;
+use bledfu_slot::verify::{Sha256, StreamDigest};
+use bledfu_slot::writer::{SlotWriter, WriteError};
+use embedded_storage::nor_flash::NorFlash;
+
+/// Writes received bytes through into the secondary slot. RAM: as [`SlotWriter`].
+pub struct Image<H: Sha256> {
+    writer: SlotWriter<H>,
+}
+
+impl<H: Sha256> Image<H> {
+    /// A payload that knows nothing of what is in the slot.
+    pub fn new(layout: Layout, digest: H) -> Self {
+        Self {
+            writer: SlotWriter::new(layout, digest),
+        }
+    }
+
+    /// Bytes received, of the file that the peer sends.
+    pub fn received(&self) -> u32 {
+        self.writer.position()
+    }
+
+    /// Received bytes that are in flash, were read back, and will not be taken back.
+    pub fn committed(&self) -> u32 {
+        self.writer.committed()
+    }
+
+    /// Bytes of the image that are in the slot: all of them when the payload is complete.
+    pub fn image_bytes(&self) -> u32 {
+        self.writer.committed()
+    }
+
+    /// The digests over the received bytes in flash.
+    pub fn digest(&self) -> &StreamDigest<H> {
+        self.writer.digest()
+    }
+
+    /// What writes, for everything that is the same for both counts.
+    pub(crate) fn writer(&mut self) -> &mut SlotWriter<H> {
+        &mut self.writer
+    }
+
+    /// Received bytes from here on that can be taken without an erase; see [`SlotWriter::erased_ahead`].
+    pub fn erased_ahead(&self) -> u32 {
+        self.writer.erased_ahead()
+    }
+
+    /// Starts a file of `size` bytes.
+    ///
+    /// # Errors
+    /// As [`SlotWriter::begin`].
+    pub fn begin<E>(&mut self, size: u32, digest: H) -> Result<(), WriteError<E>> {
+        self.writer.begin(size, digest)
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// As [`SlotWriter::accept`].
+    pub fn accept<F: NorFlash>(&mut self, slot: &mut F, bytes: &[u8]) -> Result<(), WriteError<F::Error>> {
+        self.writer.accept(slot, bytes)
+    }
+}

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of check_rules.py: each rule about cases and front ends finds what breaks it, and nothing else."""
+
+import unittest
+
+import check_rules as rules
+
+PAGE = """# Cases
+| # | Sent | Must happen |
+|---|---|---|
+| 1 | one | answered |
+| 2 | two | answered |
+| 3 | three | **Out of scope:** no such thing |
+"""
+TESTS = "tests/all.rs"
+
+
+def faults(tests, page=PAGE, path=TESTS):
+    return rules.case_faults({"smp": page}, {path: tests})
+
+
+class Cases(unittest.TestCase):
+    def test_a_page_whose_cases_are_all_cited_is_right(self):
+        self.assertEqual(faults("// smp case 1\n// smp case 2: two\n"), [])
+        self.assertEqual(faults("// smp cases 1, 2\n"), [])
+        self.assertEqual(faults("check(); // smp cases 1-2\n"), [])
+        self.assertEqual(faults("# smp cases 1, 2\n", path="tests/clients/run.py"), [])
+        self.assertEqual(faults("/* smp cases 1, 2 */\n", path="tests/zephyr/flash/src/main.c"), [])
+
+    def test_a_number_without_a_test_is_found(self):
+        self.assertEqual(faults("// smp case 2\n"), ["no test cites smp case 1"])
+
+    def test_a_number_that_does_not_exist_is_found(self):
+        expected = ["tests/all.rs cites smp case 4, which doc/conformance/smp.md does not have"]
+        self.assertEqual(faults("// smp cases 1, 2, 4\n"), expected)
+        self.assertEqual(faults("// smp cases 1-2, 4\n"), expected)
+
+    def test_a_number_that_does_not_exist_is_found_in_documents_and_in_shipped_code_too(self):
+        pages, tests = {"smp": PAGE}, {TESTS: "// smp cases 1, 2"}
+        for path in ("doc/porting.md", "rust/bledfu-swap/src/boot.rs"):
+            self.assertEqual(len(rules.case_faults(pages, {**tests, path: "see smp case 9"})), 1)
+
+    def test_shipped_code_is_no_test(self):
+        source = "// smp case 1\nfn shipped() {}\n\n#[cfg(test)]\nmod tests {\n    // smp case 2\n}\n"
+        path = "rust/bledfu-slot/src/decide.rs"
+        self.assertEqual(faults(source, path=path), ["no test cites smp case 1"])
+        self.assertEqual(faults("#[cfg(test)]\nextern crate std;\n// smp cases 1, 2\n", path=path).__len__(), 2)
+        self.assertEqual(faults("// smp cases 1, 2", path="rust/bledfu-firmware/src/tests.rs"), [])
+
+    def test_a_case_out_of_scope_needs_no_test_and_may_not_have_one(self):
+        found = faults("// smp cases 1-3\n")
+        self.assertEqual(found, ["smp case 3 has a test, and doc/conformance/smp.md says it is out of scope"])
+
+    def test_a_number_without_the_name_of_its_list_is_found(self):
+        for line in ("// case 7", "// Cases 3 to 5: more", "fn case_7_is_well() {}"):
+            found = faults(f"// smp cases 1, 2\n    {line}\n")
+            self.assertEqual(len(found), 1, line)
+            self.assertIn(line, found[0])
+        self.assertEqual(faults("// smp cases 1, 2\nlet case = 7; // in that case, 7\n"), [])
+
+    def test_numbers_that_are_missing_or_double_are_found(self):
+        for page in (PAGE.replace("| 2 |", "| 1 |"), PAGE.replace("| 2 | two | answered |\n", ""), "# nothing\n"):
+            self.assertIn("doc/conformance/smp.md: the numbers are not 1, 2, 3 and so on", faults("", page))
+
+
+class FrontEnds(unittest.TestCase):
+    CALLS = (
+        "use bledfu_transfer::secure_dfu::SecureDfu;",
+        "use bledfu_transfer::smp::{Config, Smp};",
+        "use crate::smp::{\n    Config,\n    Smp,\n};",
+        "use crate::secure_dfu::*;",
+        "let front = secure_dfu::SecureDfu::new(config);",
+        "struct Device<'k> { front: SecureDfu<'k> }",
+        "let smp = Smp::new(config, 2475);",
+        "fn step(smp: &mut Smp<'_>) {}",
+    )
+    FINE = (
+        "use bledfu_transfer::secure_dfu::{Config, Transport};",
+        "use bledfu_wire::smp::{Header, Request};",
+        "channel: Channel::Smp,",
+        "match protocol { Protocol::SecureDfu => 1, Protocol::Smp => 2 }",
+        "use bledfu_wire::smp::Failure; let failure = Failure::Smp(code);",
+        "// the service calls SecureDfu<'_>::handle",
+        "use bledfu_transfer::service::{Service, Step};",
+    )
+
+    def test_code_that_names_a_front_end_is_found(self):
+        for path in ("rust/bledfu-firmware/src/lib.rs", "rust/size/src/lib.rs", "rust/fuzz/fuzz_targets/smp_session.rs"):
+            for line in self.CALLS:
+                self.assertEqual(len(rules.front_end_faults({path: line})), 1, line)
+
+    def test_protocol_names_channels_and_settings_are_fine(self):
+        for line in self.FINE:
+            self.assertEqual(rules.front_end_faults({"rust/bledfu-sim/src/world.rs": line}), [], line)
+
+    def test_the_service_the_front_ends_and_tests_may_name_them(self):
+        for path in (*rules.MAY_CALL_FRONT_ENDS, "rust/bledfu-transfer/tests/smp.rs"):
+            self.assertEqual(rules.front_end_faults({path: self.CALLS[0]}), [])
+        tests = f"#[cfg(test)]\nmod tests {{\n    {self.CALLS[0]}\n}}\n"
+        self.assertEqual(rules.front_end_faults({"rust/bledfu-transfer/src/upload.rs": tests}), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
