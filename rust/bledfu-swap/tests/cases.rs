@@ -405,7 +405,7 @@ fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
             assert_eq!(
                 device.boot().unwrap().action,
                 BootAction::Dropped { swap_type, reason }
-            ); // case 54: MCUboot leaves it, and it keeps every later request out
+            ); // mcuboot case 54: MCUboot leaves it, and it keeps every later request out
             assert!(device.secondary.bytes == expected && device.runs_old());
             assert_eq!(device.outlook(), Outlook::Nothing);
             assert_eq!(device.boot().unwrap().action, BootAction::None);

@@ -47,11 +47,18 @@ pub struct Inbox<B> {
     lost_behind: u32,
     /// When the last SMP fragment came, taken or not.
     smp_ms: u64,
-    /// No `Option`: its `None` is no zero byte (see [`PushError`]).
-    is_up: bool,
-    transport: Transport,
+    up: Arrived,
     is_down: bool,
     confirm: bool,
+}
+
+/// A peer that came, and that the worker has not seen yet. An `Option` of it would not be all zeros when it is empty, and a
+/// static inbox would have its whole ring in the flash of the device.
+#[derive(Clone, Copy, Debug)]
+enum Arrived {
+    Nobody,
+    OverBle,
+    OverSerial { mtu: u16 },
 }
 
 impl<const N: usize> Inbox<[u8; N]> {
@@ -76,8 +83,7 @@ impl<B> Inbox<B> {
             lost: 0,
             lost_behind: 0,
             smp_ms: 0,
-            is_up: false,
-            transport: Transport::Ble,
+            up: Arrived::Nobody,
             is_down: false,
             confirm: false,
         }
@@ -85,12 +91,15 @@ impl<B> Inbox<B> {
 
     /// A peer is there.
     pub fn link_up(&mut self, transport: Transport) {
-        (self.is_up, self.transport) = (true, transport);
+        self.up = match transport {
+            Transport::Ble => Arrived::OverBle,
+            Transport::Serial { mtu } => Arrived::OverSerial { mtu },
+        };
     }
 
     /// The peer has gone, and what it sent goes with it. The worker always sees it go before the next one comes.
     pub fn link_down(&mut self) {
-        self.is_up = false;
+        self.up = Arrived::Nobody;
         self.is_down = true;
         self.ring.clear();
         (self.waiting, self.lost) = (0, 0);
@@ -103,7 +112,7 @@ impl<B> Inbox<B> {
 
     /// Nothing waits.
     pub const fn is_empty(&self) -> bool {
-        !self.is_up && !self.is_down && !self.confirm && self.lost == 0 && self.ring.is_empty()
+        matches!(self.up, Arrived::Nobody) && !self.is_down && !self.confirm && self.lost == 0 && self.ring.is_empty()
     }
 
     /// Most bytes that were in the ring at once since the start.
@@ -163,8 +172,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inlet for Inbox<B> {
         if core::mem::take(&mut self.is_down) {
             return Some(Next::Down);
         }
-        if core::mem::take(&mut self.is_up) {
-            return Some(Next::Up(self.transport));
+        match core::mem::replace(&mut self.up, Arrived::Nobody) {
+            Arrived::Nobody => {}
+            Arrived::OverBle => return Some(Next::Up(Transport::Ble)),
+            Arrived::OverSerial { mtu } => return Some(Next::Up(Transport::Serial { mtu })),
         }
         if core::mem::take(&mut self.confirm) {
             return Some(Next::Confirm);
