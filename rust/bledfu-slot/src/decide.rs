@@ -482,11 +482,11 @@ mod tests {
     }
 
     use crate::areas::NoFlash;
-    use bledfu_testkit::{Image, Key, Nor, Power, SECTOR};
     use crate::trailer::{
         self, write_copy_done, write_image_ok, write_magic, write_swap_info, write_swap_size,
     };
     use crate::Geometry;
+    use bledfu_testkit::{Image, Key, Nor, Power, SECTOR};
 
     /// The slots of a device that runs an image of 5000 bytes and holds an update of 9000.
     struct Slots {
