@@ -67,6 +67,10 @@ def check_dependencies():
                 wrong.append(f"{name} must not know {dependency['name']} (ARCHITECTURE.md, crate rule)")
     for name in set(packages) - set(MAY_DEPEND_ON) - set(MUST_NOT_DEPEND_ON):
         wrong.append(f"crate {name} has no row in the crate rule")
+    table = (ROOT / "ARCHITECTURE.md").read_text()
+    for name in packages:
+        if f"\n| `{name}` | " not in table:
+            wrong.append(f"crate {name} has no row in the table of ARCHITECTURE.md")
 
 
 def check_packages():

@@ -47,7 +47,7 @@ int32_t bledfu_shim_delivered(uint32_t timeout_ms);
 void bledfu_shim_disconnect(void);
 void bledfu_shim_hurry(void);
 
-/* worker.c; the lock is a spin lock, its key goes back to unlock. */
+/* worker.c; the lock is a spin lock, its key goes back to unlock. A wait of UINT32_MAX has no end but wake. */
 uint32_t bledfu_shim_lock(void);
 void bledfu_shim_unlock(uint32_t key);
 void bledfu_shim_wait(uint32_t timeout_ms);

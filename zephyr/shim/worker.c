@@ -35,7 +35,7 @@ void bledfu_shim_unlock(uint32_t key)
 
 void bledfu_shim_wait(uint32_t timeout_ms)
 {
-	(void)k_sem_take(&work, K_MSEC(timeout_ms));
+	(void)k_sem_take(&work, timeout_ms == UINT32_MAX ? K_FOREVER : K_MSEC(timeout_ms));
 }
 
 void bledfu_shim_wake(void)

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Copy with a kept revert image on the whole device: updates in a row, each into the other place; reverts; power cuts.
 
+use std::path::Path;
+
 use bledfu_cli::inspect::{inspect, Options};
 use bledfu_sim::device::Setup;
+use bledfu_sim::init_packet::InitFields;
+use bledfu_sim::keys::SigningKey;
 use bledfu_sim::link::LinkParams;
+use bledfu_sim::make::ImageSpec;
 use bledfu_sim::package::Package;
 use bledfu_sim::phone::secure_dfu::Phone;
 use bledfu_sim::power::Tear;
 use bledfu_sim::world::World;
 use bledfu_slot::layout::Algorithm;
+use bledfu_slot::Version;
+use sha2::{Digest, Sha256};
 
 const OLD: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
 const NEW: &[u8] = include_bytes!("../../../tests/vectors/packages/small-2.0.0.zip");
@@ -32,10 +39,39 @@ fn version(world: &World) -> (u8, bool) {
     (device.image().header.version.major, device.is_confirmed())
 }
 
+/// The package of version `major`, made for this device.
+fn release(world: &World, major: u8) -> Package {
+    let key = |name: &str| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/keys/");
+        SigningKey::open(&Path::new(path).join(name)).expect("a demo key")
+    };
+    let version = Version {
+        major,
+        minor: 0,
+        revision: 0,
+        build: 0,
+    };
+    let image = ImageSpec::demo(version, 9_000, &key("image.pem"))
+        .expect("room for TLVs")
+        .build();
+    let sha256 = Sha256::digest(&image).into();
+    let fields = InitFields::application(
+        major.into(),
+        world.board.setup.hw_version,
+        &[0],
+        image.len() as u32,
+        &sha256,
+    );
+    let mut package = package();
+    package.application.init = fields.signed(&key("package.pem"));
+    package.application.firmware = image;
+    package
+}
+
 /// Sends the package and installs it; says whether the first of the two places received it.
-fn install(world: &mut World) -> bool {
+fn install(world: &mut World, package: &Package) -> bool {
     let (_, layout) = world.board.receiving().expect("the roles");
-    let outcome = world.update(&package(), Phone::Android, 0, &mut |_| ());
+    let outcome = world.update(package, Phone::Android, 0, &mut |_| ());
     outcome.expect("an update");
     layout == world.board.setup.layout()
 }
@@ -44,10 +80,11 @@ fn install(world: &mut World) -> bool {
 fn updates_in_a_row_go_to_one_place_and_the_other_in_turn() {
     let mut world = world();
     let mut places = Vec::new();
-    for _ in 0..4 {
-        places.push(install(&mut world));
+    for major in 2..6 {
+        let package = release(&world, major);
+        places.push(install(&mut world, &package));
         world.confirm().expect("a confirmation");
-        assert_eq!(version(&world), (2, true));
+        assert_eq!(version(&world), (major, true));
         world.settle();
     }
     assert_eq!(places, [true, false, true, false]);
@@ -57,7 +94,7 @@ fn updates_in_a_row_go_to_one_place_and_the_other_in_turn() {
 fn an_update_that_is_not_confirmed_is_taken_back_and_the_next_one_arrives() {
     let mut world = world();
     for _ in 0..2 {
-        install(&mut world);
+        install(&mut world, &package());
         assert_eq!(version(&world), (2, false));
         world.power_up().expect("a boot");
         assert_eq!(version(&world), (1, true));
@@ -65,7 +102,7 @@ fn an_update_that_is_not_confirmed_is_taken_back_and_the_next_one_arrives() {
         world.power_up().expect("a boot");
         assert_eq!(version(&world), (1, true));
     }
-    install(&mut world);
+    install(&mut world, &package());
     world.confirm().expect("a confirmation");
     assert_eq!(version(&world), (2, true));
 }
@@ -74,7 +111,7 @@ fn an_update_that_is_not_confirmed_is_taken_back_and_the_next_one_arrives() {
 fn a_second_update_and_its_revert_cut_at_every_operation_can_always_be_finished() {
     let prepare = || {
         let mut world = world();
-        install(&mut world);
+        install(&mut world, &package());
         world.power_up().expect("a boot");
         assert_eq!(version(&world), (1, true));
         world.settle();
@@ -121,7 +158,7 @@ fn a_second_update_and_its_revert_cut_at_every_operation_can_always_be_finished(
 #[test]
 fn inspect_shows_where_the_running_image_came_from() {
     let mut world = world();
-    install(&mut world);
+    install(&mut world, &package());
     world.power_up().expect("a boot");
     let options = Options {
         algorithm: Algorithm::Copy,

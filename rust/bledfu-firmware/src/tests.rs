@@ -4,9 +4,9 @@
 use super::*;
 use bledfu_slot::crc32::crc32;
 use bledfu_slot::journal::{Installed, Journal, Versions};
+use bledfu_slot::persistent::Persistent;
 use bledfu_slot::roles::{write_reverted, Place, Record};
 use bledfu_slot::trailer::{write_copy_done, write_image_ok, write_magic, write_swap_info};
-use bledfu_slot::persistent::Persistent;
 use bledfu_slot::verify::{read_info, PublicKey};
 use bledfu_slot::{Algorithm, SwapType};
 use bledfu_transfer::upload::digest_prefix;

@@ -11,6 +11,8 @@
 
 use std::path::Path;
 
+use bledfu_slot::areas::Partitions;
+use bledfu_slot::header::{AddressRange, ImageHeader};
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
 use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
@@ -18,7 +20,6 @@ use bledfu_slot::verify::{
     verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
 };
 use bledfu_swap::{BootConfig, BootReport, Downgrade};
-use bledfu_slot::areas::Partitions;
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
@@ -87,6 +88,20 @@ pub fn image_digest(firmware: &[u8]) -> Option<[u8; 32]> {
     digest.image_digest()
 }
 
+/// Whether the image in `bytes` has a vector table whose reset vector lies in `slot`.
+pub fn is_linked_for(bytes: &[u8], slot: AddressRange) -> bool {
+    let Ok(header) = ImageHeader::parse(bytes) else {
+        return false;
+    };
+    let payload = bytes.get(usize::from(header.header_size)..).unwrap_or_default();
+    match payload {
+        [_, _, _, _, a, b, c, d, ..] => header
+            .check_address(u32::from_le_bytes([*a, *b, *c, *d]), slot)
+            .is_ok(),
+        _ => false,
+    }
+}
+
 /// How a device is built and configured.
 #[derive(Clone, Copy)]
 pub struct Setup {
@@ -110,6 +125,9 @@ pub struct Setup {
     pub soft_device: SoftDevicePolicy<'static>,
     /// Largest data object in bytes.
     pub object_size: u32,
+    /// Only images whose reset vector lies in the primary slot are taken and started, as on a Cortex-M. Images that are no
+    /// programs, like the demo's, have none.
+    pub check_address: bool,
     /// Room for flashes of the real size; small devices for campaigns get only what their slots need.
     pub full_chips: bool,
 }
@@ -128,6 +146,7 @@ impl Setup {
             fw_version: 1,
             soft_device: SoftDevicePolicy::Absent,
             object_size: 4096,
+            check_address: false,
             full_chips: true,
         }
     }
@@ -172,13 +191,21 @@ impl Setup {
         }
     }
 
+    /// Where the processor sees the primary slot.
+    pub const fn address(&self) -> AddressRange {
+        AddressRange {
+            start: PRIMARY_START,
+            size: self.slot_size,
+        }
+    }
+
     /// Which images the device starts.
     pub fn image_policy(&self) -> ImagePolicy<'static> {
         ImagePolicy {
             keys: self.keys.image,
             trusted_digests: self.keys.trusted_digests,
             unsigned: false,
-            address: None,
+            address: self.check_address.then(|| self.address()),
         }
     }
 

@@ -374,10 +374,20 @@ fn a_bad_init_packet_does_not_cost_the_journal_an_interrupted_transfer() {
 /// Sends `firmware` under `init`, which is accepted. The last Execute must answer `code`.
 #[track_caller]
 fn refused_at_the_end(what: &str, init: &[u8], firmware: &[u8], code: &str, sentence: &str) {
+    refused_behind(firmware.len(), what, init, firmware, code, sentence);
+}
+
+/// As [`refused_at_the_end`], by the Execute behind the first `length` bytes.
+#[track_caller]
+fn refused_behind(length: usize, what: &str, init: &[u8], firmware: &[u8], code: &str, sentence: &str) {
     let mut peer = Peer::new();
     let before = Snapshot::of(&peer);
     listen();
-    assert_eq!(peer.transfer(init, firmware), format!("60 04 {code}"), "{what}");
+    assert_eq!(
+        peer.transfer(init, &firmware[..length]),
+        format!("60 04 {code}"),
+        "{what}"
+    );
     assert_said(sentence);
     before.assert_running_image(&peer, what);
     assert_eq!(peer.then, Then::Continue, "{what}: no reset");
@@ -416,14 +426,74 @@ fn images_with_any_damage_are_refused_at_the_end() {
     let spec = ImageSpec::new(version(2), demo_payload(version(2), 5_300, 0), &image_key());
     for damage in Damage::ALL {
         let image = spec.damaged(*damage);
-        refused_at_the_end(
-            &format!("{damage:?}"),
-            &init_for(&image),
-            &image,
-            "0B 0C",
-            NO_IMAGE,
-        );
+        let (length, sentence) = match damage {
+            // The first object says it.
+            Damage::Encrypted => (OBJECT, "encrypted"),
+            Damage::Compressed => (OBJECT, "compressed"),
+            Damage::NotBootable => (OBJECT, "not bootable"),
+            _ => (image.len(), NO_IMAGE),
+        };
+        let what = format!("{damage:?}");
+        refused_behind(length, &what, &init_for(&image), &image, "0B 0C", sentence);
     }
+}
+
+/// A device whose primary slot is at 0xC000, and checks what images are linked for.
+fn addressed() -> Setup {
+    Setup {
+        check_address: true,
+        ..setup()
+    }
+}
+
+/// An image of two objects whose vector table has this reset vector, as a linker makes it for a Cortex-M.
+fn linked(reset_vector: u32, major: u8) -> Vec<u8> {
+    let mut payload = demo_payload(version(major), 5_300, 0);
+    payload[..4].copy_from_slice(&0x2000_8000_u32.to_le_bytes());
+    payload[4..8].copy_from_slice(&reset_vector.to_le_bytes());
+    ImageSpec::new(version(major), payload, &image_key()).build()
+}
+
+// secure-dfu case 99
+#[test]
+fn an_image_linked_for_another_slot_is_refused_by_the_first_bytes_that_show_it() {
+    let factory = linked(0xC201, 1);
+    let network_core = linked(0x0100_9A35, 2);
+    let mut peer = Peer::with_factory(addressed(), &factory);
+    listen();
+    assert_eq!(peer.send_init(&init_for(&network_core)), "60 04 01");
+    peer.object(&network_core, 0, OBJECT);
+    peer.ask("04", "60 04 0B 0C");
+    assert_said("its reset vector");
+    peer.assert_pending(false);
+    // Nothing is left of it, and one for this slot is taken.
+    peer.ask("06 02", &selected(OBJECT, &[]));
+    assert_eq!(peer.reboot().image.header.version, version(1));
+    let good = linked(0xC201, 2);
+    assert_eq!(peer.transfer(&init_for(&good), &good), "60 04 01");
+    peer.install_and_confirm(&good);
+}
+
+#[test]
+fn the_boot_stage_does_not_install_an_image_that_is_linked_for_another_slot() {
+    let factory = linked(0xC201, 1);
+    let network_core = linked(0x0100_9A35, 2);
+    let mut peer = Peer::with_factory(
+        Setup {
+            check_address: false,
+            ..addressed()
+        },
+        &factory,
+    );
+    assert_eq!(peer.transfer(&init_for(&network_core), &network_core), "60 04 01");
+    peer.assert_pending(true);
+    // An application that does not look received it; the boot stage does.
+    peer.board.setup.check_address = true;
+    assert_eq!(peer.reboot().image.header.version, version(1));
+    peer.assert_pending(false);
+    let good = linked(0xC201, 2);
+    assert_eq!(peer.transfer(&init_for(&good), &good), "60 04 01");
+    peer.install_and_confirm(&good);
 }
 
 #[test]

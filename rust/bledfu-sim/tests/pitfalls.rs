@@ -399,6 +399,7 @@ fn a_bit_that_fails_in_flash_is_found_before_the_object_is_executed() {
     assert!(seen[0] > 2 && seen[1] > 2, "{seen:?}");
 }
 
+// secure-dfu case 96
 #[test]
 fn the_same_package_twice_is_fine_and_is_installed_once() {
     let mut peer = Peer::new();
@@ -414,6 +415,7 @@ fn the_same_package_twice_is_fine_and_is_installed_once() {
     peer.update_and_confirm();
 }
 
+// secure-dfu case 96
 #[test]
 fn a_phone_that_missed_the_last_answer_is_told_that_all_is_done_before_and_after_the_reset() {
     let (init, image) = (init_for(update_image()), update_image());
@@ -444,6 +446,7 @@ fn a_phone_that_missed_the_last_answer_is_told_that_all_is_done_before_and_after
     }
 }
 
+// secure-dfu case 98
 #[test]
 fn another_package_of_the_running_version_is_installed() {
     let mut peer = Peer::new();

@@ -311,6 +311,7 @@ fn a_request_without_a_bootable_image_is_cleared_and_nothing_else() {
     }
 }
 
+// mcuboot case 113
 #[test]
 fn an_image_of_the_largest_size_is_swapped_and_one_byte_more_is_refused() {
     for (algorithm, limit) in [(Algorithm::SwapMove, 0xE000), (Algorithm::Overwrite, 0xFFD8)] {
@@ -332,6 +333,7 @@ fn an_image_of_the_largest_size_is_swapped_and_one_byte_more_is_refused() {
     assert!(is_erased(&device.secondary.bytes) && device.runs_old());
 }
 
+// mcuboot case 116
 #[test]
 fn a_primary_image_too_large_to_be_kept_is_not_swapped_away() {
     for algorithm in SWAPS {
@@ -512,6 +514,7 @@ fn an_empty_primary_is_filled_with_a_pending_image() {
     }
 }
 
+// mcuboot case 117
 #[test]
 fn a_corrupt_primary_is_repaired_with_the_image_before() {
     for algorithm in [Algorithm::SwapOffset, Algorithm::SwapMove] {
@@ -768,6 +771,7 @@ fn overwrite_installs_between_flashes_of_different_sectors() {
     assert_eq!(device.boot().unwrap().action, BootAction::None);
 }
 
+// mcuboot case 113
 #[test]
 fn overwrite_touches_no_sector_behind_the_image() {
     // The image ends with its sector, and what stood in both slots before does not.
@@ -789,6 +793,7 @@ fn flashes_that_do_not_fit_the_layout_are_refused() {
     assert_eq!(device.boot(), Err(BootError::Geometry));
 }
 
+// mcuboot case 118
 #[test]
 fn the_watch_is_told_before_every_erase_and_every_kibibyte() {
     let mut device = Device::pending(Algorithm::SwapMove);
@@ -1131,6 +1136,7 @@ fn an_unverified_primary_starts_by_its_header_but_never_after_an_install() {
     assert_ne!(report.action, installed(SwapType::Test));
 }
 
+// mcuboot case 115
 #[test]
 fn an_update_at_the_wrong_place_is_refused_and_erased() {
     let mut device = Device::pending(Algorithm::SwapOffset);

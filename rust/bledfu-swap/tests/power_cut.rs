@@ -518,7 +518,7 @@ fn without_trailers(device: &mut Device) -> (Vec<u8>, Vec<u8>, [Magic; 2], [Flag
     )
 }
 
-// mcuboot case 87
+// mcuboot cases 87, 114
 #[test]
 fn a_swap_using_offset_is_finished_with_either_trailer() {
     // MCUboot 2.2 has no field for TLV sizes, 2.3 has one: begun by one of them, finished by a build for the other.

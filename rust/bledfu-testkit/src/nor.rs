@@ -110,13 +110,10 @@ impl<const W: usize, const E: usize> Nor<W, E> {
 
     fn erase_sector(&mut self, sector: usize) -> Result<(), NorError> {
         self.check_power()?;
-        if self.power.op_fails() {
-            return Err(NorError::Broken);
-        }
         let tear = self.power.begin(|| Op::Erase {
             chip: self.chip,
             sector: sector as u32,
-        });
+        })?;
         let cells = &mut self.bytes[sector * E..(sector + 1) * E];
         match tear {
             None => {
@@ -220,8 +217,8 @@ impl<const W: usize, const E: usize> ReadNorFlash for Nor<W, E> {
             "the read buffer is not word-aligned"
         );
         let end = offset + bytes.len() as u32;
-        let refused = offset < self.refuse_reads.end && self.refuse_reads.start < end;
-        if !self.power.begin_read() || refused {
+        self.power.begin_read()?;
+        if offset < self.refuse_reads.end && self.refuse_reads.start < end {
             return Err(NorError::Broken);
         }
         bytes.copy_from_slice(&self.bytes[offset as usize..end as usize]);
@@ -248,7 +245,7 @@ impl<const W: usize, const E: usize> NorFlash for Nor<W, E> {
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorError> {
         check_write(self, offset, bytes.len()).map_err(NorError::Misuse)?;
         self.check_power()?;
-        if self.refuse_writes.contains(&offset) || self.power.op_fails() {
+        if self.refuse_writes.contains(&offset) {
             return Err(NorError::Broken);
         }
         assert_eq!(
@@ -260,7 +257,7 @@ impl<const W: usize, const E: usize> NorFlash for Nor<W, E> {
             chip: self.chip,
             offset,
             bytes: bytes.to_vec(),
-        });
+        })?;
         self.check_cells(offset, bytes);
         let cells = &mut self.bytes[offset as usize..offset as usize + bytes.len()];
         let program = |cells: &mut [u8], bytes: &[u8]| {
@@ -352,14 +349,28 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_read_fails_once() {
+    fn chosen_reads_fail_and_the_next_ones_do_not() {
         let mut flash = flash();
         flash.load(0, &[1, 2, 3, 4]);
-        flash.power.fail_read_at(1);
+        flash.power.fail_reads(1..2);
         let mut found = Words([0; 4]);
         let results: Vec<_> = (0..3).map(|_| flash.read(0, &mut found.0)).collect();
         assert_eq!(results, [Ok(()), Err(NorError::Broken), Ok(())]);
         assert_eq!((found.0, flash.power.reads()), ([1, 2, 3, 4], 3));
+    }
+
+    #[test]
+    fn chosen_erases_and_programs_fail_and_do_nothing() {
+        let mut flash = flash();
+        flash.power.record();
+        flash.power.fail_ops(0..2);
+        let zeros = Words([0; 4]);
+        assert_eq!(flash.write(0, &zeros.0), Err(NorError::Broken));
+        assert_eq!(flash.erase(0, 4096), Err(NorError::Broken));
+        assert_eq!(flash.bytes[..4], [0xFF; 4]);
+        assert_eq!(flash.write(0, &zeros.0), Ok(()));
+        assert_eq!(flash.erase(0, 4096), Ok(()));
+        assert_eq!((flash.power.ops(), flash.power.recorded().len()), (4, 2));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::nor::NorError;
+
 /// How an operation is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tear {
@@ -41,9 +43,8 @@ pub struct Power {
     cut: Cell<Option<(u64, Tear)>>,
     off: Cell<bool>,
     reads: Cell<u64>,
-    bad_read: Cell<Option<u64>>,
-    bad_reads: RefCell<Range<u64>>,
-    bad_ops: RefCell<Range<u64>>,
+    failing_reads: RefCell<Range<u64>>,
+    failing_ops: RefCell<Range<u64>>,
     log: RefCell<Option<Vec<Op>>>,
 }
 
@@ -66,15 +67,14 @@ impl Power {
         self.reads.get()
     }
 
-    /// Switches on, with no cut and no read error planned, and counts from zero.
+    /// Switches on, with no cut and no failure planned, and counts from zero.
     pub fn on(&self) {
         self.off.set(false);
         self.ops.set(0);
         self.cut.set(None);
         self.reads.set(0);
-        self.bad_read.set(None);
-        self.bad_reads.replace(0..0);
-        self.bad_ops.replace(0..0);
+        self.failing_reads.replace(0..0);
+        self.failing_ops.replace(0..0);
     }
 
     /// Plans a cut at the operation with this number, counted from zero.
@@ -82,30 +82,15 @@ impl Power {
         self.cut.set(Some((op, tear)));
     }
 
-    /// Plans an error of the read with this number, counted from zero over all chips. It fails once: the same read
-    /// asked again succeeds.
-    pub fn fail_read_at(&self, read: u64) {
-        self.bad_read.set(Some(read));
-    }
-
-    /// The driver fails the reads with these numbers, counted from zero over all chips; nothing is wrong with the chips.
+    /// Plans errors of the reads with these numbers, counted from zero over all chips. Nothing is wrong with the chips:
+    /// the same read asked again has another number.
     pub fn fail_reads(&self, reads: Range<u64>) {
-        self.bad_reads.replace(reads);
+        self.failing_reads.replace(reads);
     }
 
-    /// The driver fails the erases and programs with these numbers, and does nothing.
+    /// Plans errors of the erases and programs with these numbers, counted from zero; they do nothing.
     pub fn fail_ops(&self, ops: Range<u64>) {
-        self.bad_ops.replace(ops);
-    }
-
-    /// Whether the next erase or program is one of those; it is counted then.
-    pub(crate) fn op_fails(&self) -> bool {
-        let number = self.ops.get();
-        let fails = self.bad_ops.borrow().contains(&number);
-        if fails {
-            self.ops.set(number + 1);
-        }
-        fails
+        self.failing_ops.replace(ops);
     }
 
     /// True after a cut, until [`on`](Self::on).
@@ -125,26 +110,32 @@ impl Power {
         self.log.borrow_mut().take().unwrap_or_default()
     }
 
-    /// Starts an operation: `None` = do it all, otherwise how it ends.
-    pub(crate) fn begin(&self, op: impl FnOnce() -> Op) -> Option<Tear> {
+    /// Starts an operation, which may be one that fails: `None` = do it all, otherwise how it ends.
+    pub(crate) fn begin(&self, op: impl FnOnce() -> Op) -> Result<Option<Tear>, NorError> {
+        let number = self.ops.get();
+        self.ops.set(number + 1);
+        if self.failing_ops.borrow().contains(&number) {
+            return Err(NorError::Broken);
+        }
         if let Some(log) = self.log.borrow_mut().as_mut() {
             log.push(op());
         }
-        let number = self.ops.get();
-        self.ops.set(number + 1);
-        match self.cut.get() {
+        Ok(match self.cut.get() {
             Some((at, tear)) if at == number => {
                 self.off.set(true);
                 Some(tear)
             }
             _ => None,
-        }
+        })
     }
 
-    /// Counts a read; false when this one is to fail.
-    pub(crate) fn begin_read(&self) -> bool {
+    /// Counts a read, which may be one that fails.
+    pub(crate) fn begin_read(&self) -> Result<(), NorError> {
         let number = self.reads.get();
         self.reads.set(number + 1);
-        self.bad_read.get() != Some(number) && !self.bad_reads.borrow().contains(&number)
+        if self.failing_reads.borrow().contains(&number) {
+            return Err(NorError::Broken);
+        }
+        Ok(())
     }
 }

@@ -20,12 +20,12 @@
 //! - The last Execute is never answered with *invalid object* (05): Android-DFU-Library would repeat it, and then wait for
 //!   an answer until the link is closed.
 
-use bledfu_slot::areas::Areas;
 use crate::event::{Event, Incoming, Refusal};
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
 use crate::note;
 use crate::ring::{Channel, Frame};
 use crate::upload::{Expected, Obstacle, Present, Protocol, TransferError, Upload};
+use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::verify::Crypto;
@@ -55,7 +55,7 @@ pub enum Transport {
 }
 
 /// What the device tells about itself over the serial transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Chip {
     pub part: u32,
@@ -720,6 +720,12 @@ impl<'k> SecureDfu<'k> {
                 return refused(ResultCode::OperationFailed);
             }
             self.object = None;
+            if let Err(reason) = upload.judge_received() {
+                note::error(format_args!("the image is refused: {reason}"));
+                self.command.create(0);
+                upload.close_session();
+                return refused(final_code(TransferError::NotAnImage));
+            }
         }
         // At an object boundary Execute may come again and changes nothing. At the end of the image it verifies,
         // also when the device was reset between the last object and the verdict.

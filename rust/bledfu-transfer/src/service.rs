@@ -20,7 +20,6 @@
 //!
 //! `SMP` is the longest SMP frame in bytes; 0 is a service without SMP, of which no code remains.
 
-use bledfu_slot::areas::Areas;
 use crate::event::Event;
 use crate::inbox::{Inlet, Next};
 use crate::note;
@@ -28,6 +27,7 @@ use crate::ring::{Channel, Frame, MAX_FRAME};
 use crate::secure_dfu::{self, SecureDfu, Then, Transport, INACTIVITY_MS, LAST_ANSWER_MS};
 use crate::smp::{self, Reassembly, Smp, ANSWER_SIZE, ERASE_AHEAD};
 use crate::upload::{Protocol, Upload};
+use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::MAX_SESSION;
 use bledfu_slot::verify::Crypto;
 use bledfu_wire::smp::Header;
@@ -391,6 +391,14 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
 
     /// The last steps. What comes from the peer meanwhile is dropped: nothing counts any more.
     fn end<I: Inlet>(&mut self, inlet: &mut I, now_ms: u64) -> Option<Step<'_>> {
+        if self.ending == Ending::Over {
+            // Before anything is taken out of the inbox: the next peer wants answers.
+            note::info(format_args!(
+                "the product resets when it likes; then the update is installed"
+            ));
+            self.ending = Ending::None;
+            return None;
+        }
         if let Some(next) = inlet.next(&mut self.buffer) {
             match next {
                 Next::Up(_) | Next::Confirm => self.take(next, now_ms),
@@ -423,13 +431,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                 self.ending = Ending::Over;
                 return Some(Step::Reset);
             }
-            Ending::Over => {
-                note::info(format_args!(
-                    "the product resets when it likes; then the update is installed"
-                ));
-                self.ending = Ending::None;
-            }
-            Ending::None => {}
+            Ending::Over | Ending::None => {}
         }
         None
     }

@@ -17,12 +17,12 @@
 //! - A slot is marked only when signature and digest of its image are good ([`Error::InvalidTlv`] if not).
 //! - Erase answers when the slot holds no image any more; the rest of it is erased while nothing else happens.
 
-use bledfu_slot::areas::Areas;
 use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
-use crate::upload::{Protocol, TransferError, Upload};
-use bledfu_slot::header::{ImageHeader, IMAGE_MAGIC};
+use crate::upload::{Obstacle, Protocol, TransferError, Upload};
+use bledfu_slot::areas::Areas;
+use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Algorithm;
 use bledfu_slot::trailer::SwapType;
@@ -67,7 +67,7 @@ pub struct System<'k> {
 }
 
 /// Settings of the server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Config<'k> {
     /// Told on request.
     pub system: System<'k>,
@@ -495,6 +495,9 @@ impl<'k> Smp<'k> {
         let Ok(sha) = Vec::from_slice(piece.sha.unwrap_or_default()) else {
             return refused(Error::InvalidHash);
         };
+        let mut start = ImageStart::new();
+        start.update(piece.data);
+        upload.judge(&start).map_err(unfit)?;
         if let Some(session) = self.open_session(upload) {
             let at = upload.progress().offset;
             // Where nothing is held, the piece itself is what is wanted.
@@ -503,7 +506,7 @@ impl<'k> Smp<'k> {
                 return Ok(wanted(at, session.matches));
             }
         }
-        check_slot(upload, now_ms)?;
+        refuse_for(upload.obstacle(Protocol::Smp, now_ms))?;
         let Some(length) = u32::try_from(length)
             .ok()
             .filter(|&length| length <= upload.limit())
@@ -560,6 +563,11 @@ impl<'k> Smp<'k> {
                 _ => Error::FlashWriteFailed,
             }));
         }
+        if let Err(reason) = upload.judge_received() {
+            self.session = None;
+            upload.close_session();
+            return Err(unfit(reason));
+        }
         if let Some(session) = &mut self.session {
             session.matches = verdict(upload, session);
         }
@@ -589,7 +597,7 @@ impl<'k> Smp<'k> {
         if slot == Some(0) {
             return Err(Failure::Image(Error::NoFreeSlot));
         }
-        check_slot(upload, now_ms)?;
+        refuse_for(upload.slot_obstacle(Protocol::Smp, now_ms))?;
         self.session = None;
         upload
             .erase()
@@ -611,15 +619,25 @@ impl<'k> Smp<'k> {
     }
 }
 
-/// Refuses when something stands in the way of a new image.
-fn check_slot<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, now_ms: u64) -> Result<(), Failure> {
-    match upload.obstacle(Protocol::Smp, now_ms) {
+/// Refuses when something stands in the way.
+fn refuse_for(obstacle: Option<Obstacle>) -> Result<(), Failure> {
+    match obstacle {
         None => Ok(()),
         Some(obstacle) => {
             note::warn(format_args!("{obstacle}"));
             Err(Failure::Image(Error::NoFreeSlot))
         }
     }
+}
+
+/// The answer to a piece of an image that can never run here.
+fn unfit(reason: HeaderError) -> Failure {
+    note::warn(format_args!("the image is refused: {reason}"));
+    Failure::Image(match reason {
+        HeaderError::WrongSlot { .. } => Error::InvalidFlashAddress,
+        HeaderError::WrongAddress { .. } | HeaderError::RamLoad => Error::InvalidImageVectorTable,
+        _ => Error::InvalidImageHeader,
+    })
 }
 
 /// The answer to a piece: the next byte wanted.

@@ -26,6 +26,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::decide::{self, outlook, Outlook};
 use bledfu_slot::flash::Aligned;
+use bledfu_slot::header::{HeaderError, ImageStart};
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::persistent::Persistent;
@@ -338,20 +339,27 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         )
     }
 
-    /// Why no new image can be received now by `protocol`, if there is a reason. A request that the boot stage can never carry
-    /// out is none: the new image takes its place.
+    /// Why `protocol` may not touch the secondary slot now, if there is a reason. A request that the boot stage can never carry
+    /// out is none: it is worth nothing.
     #[inline(never)]
-    pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
+    pub fn slot_obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
         if self.is_staged() {
             return Some(Obstacle::Staged);
         }
         match self.outlook() {
-            Outlook::Revert => return Some(Obstacle::OnTrial),
-            Outlook::Install(_) => return Some(Obstacle::Staged),
-            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => {}
+            Outlook::Revert => Some(Obstacle::OnTrial),
+            Outlook::Install(_) => Some(Obstacle::Staged),
+            _ if !self.is_free_for(protocol, now_ms) => Some(Obstacle::OtherTransfer),
+            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => None,
         }
-        if !self.is_free_for(protocol, now_ms) {
-            return Some(Obstacle::OtherTransfer);
+    }
+
+    /// Why no new image can be received now by `protocol`, if there is a reason.
+    #[inline(never)]
+    pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
+        let obstacle = self.slot_obstacle(protocol, now_ms);
+        if obstacle.is_some() {
+            return obstacle;
         }
         let layout = self.setup.layout;
         // A primary slot that cannot be read is for the boot stage to judge.
@@ -655,6 +663,34 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// Bytes behind the last one received that are erased already, or need no erase.
     pub fn erased_ahead(&self) -> u32 {
         self.payload.erased_ahead()
+    }
+
+    /// Whether an image that begins like `start` is one for another slot, or of a kind that no image of this device is. That
+    /// is worth to be said before the rest of it is sent; whether it is an image at all is judged at its end.
+    ///
+    /// # Errors
+    /// The first rule that is broken, as far as the bytes say.
+    pub fn judge(&self, start: &ImageStart) -> Result<(), HeaderError> {
+        let slot_size = self.setup.layout.secondary().slot_size;
+        match start.check(slot_size, self.setup.image_policy.address) {
+            Err(
+                reason @ (HeaderError::Encrypted
+                | HeaderError::Compressed
+                | HeaderError::NotBootable
+                | HeaderError::RamLoad
+                | HeaderError::WrongSlot { .. }
+                | HeaderError::WrongAddress { .. }),
+            ) => Err(reason),
+            _ => Ok(()),
+        }
+    }
+
+    /// [`Upload::judge`] of what is in the slot so far.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn judge_received(&self) -> Result<(), HeaderError> {
+        self.judge(self.payload.digest().start())
     }
 
     /// SHA-256 of the file, as far as it was read back from the slot.

@@ -400,14 +400,18 @@ impl fmt::Display for Error {
             Self::InvalidPageOffset => "not a page of the flash (image 19)",
             Self::InvalidOffset => "the offset is missing (image 20)",
             Self::InvalidLength => "the length is missing (image 21)",
-            Self::InvalidImageHeader => "the first piece is shorter than the header of an image (image 22)",
+            Self::InvalidImageHeader => {
+                "the header of the image is cut, or of a kind that this device cannot start (image 22)"
+            }
             Self::InvalidImageHeaderMagic => "the file does not begin as an image for MCUboot (image 23)",
             Self::InvalidHash => "the hash has the wrong length (image 24)",
             Self::InvalidFlashAddress => "the image is made for another address (image 25)",
             Self::VersionGetFailed => "the version of the running image is not known (image 26)",
             Self::CurrentVersionIsNewer => "the running image is not older (image 27)",
             Self::ImageAlreadyPending => "an image is already pending (image 28)",
-            Self::InvalidImageVectorTable => "the vector table of the image makes no sense (image 29)",
+            Self::InvalidImageVectorTable => {
+                "the image is linked for another slot: its reset vector lies outside this one (image 29)"
+            }
             Self::InvalidImageTooLarge => "the image does not fit into the slot (image 30)",
             Self::InvalidImageDataOverrun => "more data than announced (image 31)",
             Self::ConfirmationDenied => "this image may not be confirmed (image 32)",

@@ -43,7 +43,7 @@ OPTIONS = {"swap-offset": "SWAP_OFFSET", "swap-move": "SWAP_MOVE", "swap-scratch
 # enum bledfu_boot_action, MCUboot's swap types, enum bledfu_boot_reason
 NOTHING, INSTALLED, REPAIRED, REJECTED, NO_IMAGE = 0, 1, 3, 4, 7
 TEST, REVERT = 2, 4
-DAMAGED, SIGNATURE = 4, 5
+DAMAGED, SIGNATURE, WRONG_ADDRESS = 4, 5, 8
 
 
 class Images:
@@ -54,9 +54,9 @@ class Images:
         symbols = subprocess.run(["arm-none-eabi-nm", "-S", elf], capture_output=True, text=True, check=True).stdout.splitlines()
         self.stack, self.stack_size = next(line.split()[:2] for line in symbols if line.endswith(" z_main_stack"))
 
-    def __call__(self, name, version, key="image.pem", confirms=False, damaged=False, receives=None):
-        """`receives`: the place in flash, and where in flash the update comes from."""
-        arguments = (name, version, key, confirms, receives)
+    def __call__(self, name, version, key="image.pem", confirms=False, damaged=False, receives=None, base=FLASH):
+        """`receives`: the place in flash, and where in flash the update comes from. `base`: the slot it is linked for."""
+        arguments = (name, version, key, confirms, receives, base)
         if arguments not in self.made:
             plain, signed = self.folder / f"{len(self.made)}.bin", self.folder / f"{len(self.made)}.signed.bin"
             elf = plain.with_suffix(".elf")
@@ -67,7 +67,7 @@ class Images:
                 place, comes_from = (FLASH + at for at in receives)
                 defines += [f"-DPLACE={place:#x}", f"-DPLACE_SIZE={SLOT:#x}", f"-DUPDATE_FROM={comes_from:#x}", f"-DUPDATE_SIZE={LATER_SIZE:#x}"]
             subprocess.run([GCC, "-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-nostdlib", "-Wall", "-Werror", *defines,
-                            f"-Wl,--section-start=.vectors={FLASH + HEADER:#x},-Ttext={FLASH + HEADER + 0x100:#x},-e,reset",
+                            f"-Wl,--section-start=.vectors={base + HEADER:#x},-Ttext={base + HEADER + 0x100:#x},-e,reset",
                             "-Wl,--build-id=none,-z,noexecstack", HERE / "image.c", "-o", elf], check=True)
             subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", elf, plain], check=True)
             subprocess.run([sys.executable, "-m", "imgtool.main", "sign", "--key", KEYS / key, "--version", version, "--align", "4",
@@ -110,6 +110,8 @@ def scenarios(algorithm, image):
     yield case("refuses an image of another key", old, image("new", "2.0.0", key="other-image.pem"),
                [("old", REJECTED, TEST, SIGNATURE), quiet])
     yield case("refuses a damaged image", old, image("new", "2.0.0", damaged=True), [("old", REJECTED, TEST, DAMAGED), quiet])
+    yield case("refuses an image that is linked for the other slot", old, image("new", "2.0.0", base=FLASH + SLOT),
+               [("old", REJECTED, TEST, WRONG_ADDRESS), quiet])
     yield case("repairs a damaged primary slot", image("old", "1.0.0", damaged=True), new, [("new", REPAIRED, 1, 0)], requested=False)
     yield case("starts nothing when there is nothing", b"", None, [(None, NO_IMAGE, 0, None)])
     if algorithm == "copy":

@@ -14,6 +14,7 @@ from harness import Failure, Output, Server
 HERE = os.path.dirname(os.path.abspath(__file__))
 KEY = os.path.join(harness.VECTORS, "keys", "image.pem")
 SIM_SLOT_SIZE, SIM_PRIMARY_AT, SIM_SECONDARY_AT, SIM_REVERT_AT = 0xE8000, 0xC000, 0, 0xEA000
+CHECK_ADDRESS = "--check-address"
 MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 PAGE = 4096
 START_TIMEOUT = 30
@@ -82,6 +83,14 @@ class Device:
             raise Failure("bledfu inspect finds something wrong in the %s:\n%s" % (name, inspection.text))
         return inspection
 
+    def said(self, word):
+        """The device's log has that word."""
+        return any(word in line.lower() for line in self.lines())
+
+    def boots_after_cut(self, version):
+        """Power again after a cut behind a staged image: the boot stage installs it, the application starts and confirms it."""
+        raise NotImplementedError
+
     def expect_nothing_staged(self):
         self._inspect("secondary.bin", self.secondary()).expect({
             "in the secondary slot": "nothing is asked for", "magic": "unset"})
@@ -143,9 +152,33 @@ class ZephyrDevice(Device):
         if self.process.poll() is None and not self.starts_over:
             self.process.kill()
 
+    def lines(self):
+        return self.log + (self.output.lines if self.output else [])
+
     def tail(self, count=30):
-        lines = self.log + (self.output.lines if self.output else [])
-        return "\n".join("      | " + line for line in lines[-count:])
+        return "\n".join("      | " + line for line in self.lines()[-count:])
+
+    @property
+    def checks_address(self):
+        return self.tools.checks_address
+
+    @property
+    def primary_address(self):
+        return self.tools.layout.primary[0]
+
+    def use_factory_image(self, image):
+        """Before the first start."""
+        self.running = image
+        with open(self.flash, "r+b") as flash:
+            flash.seek(self.primary_address)
+            flash.write(image)
+
+    def pad_primary(self):
+        """Before the first start: the trailer that `imgtool sign --pad` makes."""
+        at, size = self.tools.layout.primary
+        with open(self.flash, "r+b") as flash:
+            flash.seek(at + size - len(MAGIC))
+            flash.write(MAGIC)
 
     def _slot(self, place):
         at, size = place
@@ -190,6 +223,26 @@ class ZephyrDevice(Device):
         self.central.find()
         if self.confirms:
             self.confirms(permanent)
+        self._wait_confirmed(image, version)
+        return "staged, installed, runs %s, confirmed" % version
+
+    def boots_after_cut(self, version):
+        self.reset_and_boot(version, "test")
+        if self.confirms:
+            self.confirms(False)
+        with open(harness.image("small-%s.signed.bin" % version), "rb") as file:
+            self.running = file.read()
+        self._wait_confirmed(self.running, version)
+
+    def expect_runs_and_nothing_staged(self, image, version):
+        """However the device went on behind the answer: the boot stage has nothing to do."""
+        if self.central.wait_until_reset(self.lives, 3):
+            self.reset_and_boot(version, "confirmed")
+        self._wait_confirmed(image, version)
+        if self._slot(self._place()).endswith(MAGIC):
+            raise Failure("the boot stage is asked for something again")
+
+    def _wait_confirmed(self, image, version):
         primary = self._slot(self.tools.layout.primary)
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         while self._holds("primary", primary, image)["image_ok"] != "set":
@@ -197,7 +250,6 @@ class ZephyrDevice(Device):
                 raise Failure("%s runs, but is not confirmed after %u s" % (version, CONFIRM_TIMEOUT))
             time.sleep(0.2)
             primary = self._slot(self.tools.layout.primary)
-        return "staged, installed, runs %s, confirmed" % version
 
     def _check_kept(self, place):
         """With copy, the two places take turns, and the one that was not received into holds the image before."""
@@ -259,12 +311,14 @@ class BridgeDevice(Device):
 
     def __init__(self, tools, folder, central):
         super().__init__(tools, folder, central)
-        self.server = Server(tools.bledfu, folder, ["gatt"])
+        self.server = Server(tools.bledfu, folder, ["gatt"], ["--mtu", "498"])
         self.process = None                 # the bridge
+        self.seen = 0                       # lines of the device before its last reset
 
     def start(self):
         self.server.start()
         self.server.set_mark()
+        self.seen = len(self.server.output.lines)
         host, port = self.server.gatt_address
         self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "bridge.py"), "--gatt-tcp", "%s:%u" % (host, port),
                                         "--bt-dev", "127.0.0.1:%u" % self.central.radio.port],
@@ -285,9 +339,40 @@ class BridgeDevice(Device):
 
     def wait_for_reset(self):
         self._came()
+        # Its door is open until the reset: who comes before is sent away.
+        self.server.output.wait(r"^running ", START_TIMEOUT, start=self.seen)
+        self.seen = len(self.server.output.lines)
+
+    @property
+    def checks_address(self):
+        return CHECK_ADDRESS in subprocess.run([self.tools.bledfu, "serve", "--help"], stdin=subprocess.DEVNULL,
+                                               stdout=subprocess.PIPE, text=True).stdout
+
+    primary_address = SIM_PRIMARY_AT
+
+    def use_factory_image(self, image):
+        """Before the first start; what looks at reset vectors starts no other."""
+        path = self._save("factory.bin", image)
+        self.server.command[self.server.command.index("--primary") + 1] = path
+        self.server.command.append(CHECK_ADDRESS)
+
+    def lines(self):
+        return self.server.log + (self.server.output.lines if self.server.output else [])
 
     def tail(self, count=30):
         return self.server.tail(count)
+
+    def boots_after_cut(self, version):
+        self.start()
+        self.server.mark = 0
+        self.server.wait_confirmed(version)
+        self.central.find()
+
+    def expect_runs_and_nothing_staged(self, image, version):
+        self._came()                        # the bridge takes the end of the link for a reset
+        self.central.find()
+        self._holds("primary", self._slot("internal.bin", SIM_PRIMARY_AT), image).expect({"image_ok": "set"})
+        self.expect_nothing_staged()
 
     def _slot(self, file_name, at):
         with open(os.path.join(self.server.state, file_name), "rb") as file:
@@ -297,13 +382,14 @@ class BridgeDevice(Device):
     def secondary(self):
         return self._slot("external.bin", SIM_SECONDARY_AT)
 
-    def check_update(self, image, version):
+    def check_update(self, image, version, permanent=False):
         """Its reset includes the boot stage, so the image is in the primary slot now."""
         self.wait_for_reset()
         self.server.wait_confirmed(version)
         self.central.find()
         self._holds("primary", self._slot("internal.bin", SIM_PRIMARY_AT), image).expect({
-            "magic": "good", "image_ok": "set", "copy_done": "set", "swap_info": "0x02 (test, image 0)"})
+            "magic": "good", "image_ok": "set", "copy_done": "set",
+            "swap_info": "0x03 (permanent, image 0)" if permanent else "0x02 (test, image 0)"})
         return "installed, runs %s, confirmed" % version
 
 

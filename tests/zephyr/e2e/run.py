@@ -88,7 +88,8 @@ class Tools:
         self.imgtool = [sys.executable, "-m", "imgtool.main"]
         self.layout = Layout.of_build(exe) if exe else None
         options = build_options(exe) if exe else {}
-        self.has_smp = "CONFIG_BLEDFU_SMP" in options
+        self.has_smp = not exe or "CONFIG_BLEDFU_SMP" in options
+        self.checks_address = "CONFIG_BLEDFU_CHECK_IMAGE_ADDRESS" in options
         # Of the tests' own application (smp/): it does not confirm its image.
         self.client_confirms = "CONFIG_CLIENT_CONFIRMS" in options
         self.has_slow_flash = "CONFIG_FLASH_SIMULATOR_SIMULATE_TIMING" in options

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a phone does with the device, and what must come of it."""
 
+import os
 import struct
 import time
 
+import made
 from bumble import core, gatt
 from central import SERVICE, BluetoothPhone
 from gatt import CREATE, Disconnected, Refused, Wrong, crc32, load
@@ -23,7 +25,7 @@ def scenario(*variants):
     """Registers a function once, or once per variant (a tuple of arguments)."""
     def register(function):
         for variant in variants or [()]:
-            name = function.__name__ + "".join("_%s" % part for part in variant)
+            name = (function.__name__ + "".join("_%s" % part for part in variant)).replace(" ", "-")
             SCENARIOS.append((name, function, variant))
         return function
     return register
@@ -64,6 +66,11 @@ class Context:
 
     def phone(self, name, **options):
         return BluetoothPhone(self.central, package(name), **options)
+
+    def phone_with(self, image, **options):
+        """A phone with a package of this image."""
+        path = made.package(os.path.join(self.device.folder, "made.zip"), image)
+        return BluetoothPhone(self.central, path, **options)
 
     def update(self, name, **options):
         """One whole update, and everything that must hold at its end."""
@@ -214,11 +221,13 @@ def demo_image(context, prn):
 
 @scenario()
 def updates_in_a_row(context):
-    """The second replaces what the first left, and its last object is a whole one; then the same once more."""
+    """The second replaces what the first left, and its last object is a whole one; of the same once more nothing need be sent."""
     context.device.start()
     context.update("small-2.0.0")
     context.update("small-3.0.0")
-    context.update("small-3.0.0")
+    phone = context.phone("small-3.0.0")
+    expect_told_that_all_is_there(phone)
+    context.device.expect_runs_and_nothing_staged(phone.image, "3.0.0")
 
 
 @scenario()
@@ -313,6 +322,17 @@ def power_cut_in_an_object(context):
         pass
     context.device.start()
     resumes(context, "medium-2.3.4", offset)
+
+
+@scenario()
+def power_cut_in_the_first_object(context):
+    """An init packet and no object: the next phone starts from the beginning, and its update is whole."""
+    context.device.start()
+    send_until(context, context.phone("medium-2.3.4"), 0, 5)
+    context.device.power_cut()
+    context.device.start()
+    phone = context.update("medium-2.3.4")
+    expect(phone.trace.data_bytes == len(phone.image), "%u bytes sent of %u" % (phone.trace.data_bytes, len(phone.image)))
 
 
 @scenario((0,), (3,))
@@ -452,13 +472,15 @@ def refused(context, name):
     except Refused as answer:
         if phone.trace.final_execute_sent:
             stage = "final"
+            # Android's library sends Execute once more after an 05, and hears no answer from then on.
+            expect(answer.result != 5, "the last Execute is answered 05")
         result = "%02X" % answer.result + (" %02X" % answer.extended if answer.extended is not None else "")
         return "%s %s" % (stage, result), phone, link
     raise Failure("the device took %s" % name)
 
 
 @scenario(*[(name,) for name in ("wrong-signature", "unsigned", "wrong-hardware", "damaged-init", "over-limit",
-                                 "wrong-hash", "wrong-image-key", "no-image")])
+                                 "wrong-hash", "wrong-image-key", "no-image", "boot-validation-wrong")])
 def refuses(context, name):
     """With the right code; nothing is staged, the link stays, and a good package goes through it."""
     if name == "over-limit" and context.device.is_a_host and context.tools.layout.algorithm == "copy":
@@ -476,4 +498,140 @@ def refuses(context, name):
     link.silent(0.3)
     link.close()
     context.notes.append(code)
+    context.update("small-2.0.0")
+
+
+def refused_in_the_first_object(context, image, word):
+    """The device refuses the image by its first bytes, and its log has `word`; the link stays."""
+    phone = context.phone_with(image)
+    link = phone.connect()
+    phone.send_init_packet()
+    try:
+        phone.create(0, min(OBJECT_SIZE, len(phone.image)))
+        for _, data in phone.packets(0, min(OBJECT_SIZE, len(phone.image))):
+            link.packet(data)
+        link.request(EXECUTE)
+    except Refused as answer:
+        last = len(phone.image) <= OBJECT_SIZE
+        expect(not last or answer.result != 5, "the last Execute is answered 05")
+        context.notes.append(str(answer))
+    else:
+        raise Failure("the first object was taken")
+    expect(context.device.said(word), "the device does not say '%s'" % word)
+    context.device.expect_nothing_staged()
+    return link
+
+
+@scenario(*[(kind, size) for kind in made.KINDS for size in ("small-2.0.0", "tiny")])
+def refuses_kind(context, kind, size):
+    """An image that its first 32 bytes say cannot be started: refused at the first object, also if that is the last one."""
+    context.device.start()
+    image = load(package("small-2.0.0"))[1]
+    link = refused_in_the_first_object(context, made.with_flag(image if size != "tiny" else image[:2048], kind), kind)
+    link.close()
+    context.update("small-2.0.0")
+
+
+@scenario((0x1000,), (0xF4000,), (0x01000000,))
+def refuses_reset_vector(context, address):
+    """A program for another place (a network core's, say): refused at the first object; one for this slot is taken."""
+    if not context.device.checks_address:
+        raise Skipped("the device does not look at the reset vector")
+    start = context.device.primary_address + 0x300
+    factory, right, wrong = (made.with_vectors(context.tools, context.device.folder, version, reset)
+                             for version, reset in (("1.0.0", start), ("2.0.0", start), ("2.0.0", address)))
+    context.device.use_factory_image(factory)
+    context.device.start()
+    link = refused_in_the_first_object(context, wrong, "reset vector")
+    link.close()
+    phone = context.phone_with(right)
+    phone.update()
+    context.finished(phone, "small-2.0.0")
+
+
+# ---- the last answer was lost
+
+def expect_told_that_all_is_there(phone):
+    """The phone comes back with its package, has nothing to send, and Execute succeeds."""
+    link = phone.connect()
+    phone.send_init_packet()
+    _, offset, crc = link.select(DATA)
+    expect((offset, crc) == (len(phone.image), crc32(phone.image)), "the device says it holds %u of %u bytes" % (offset, len(phone.image)))
+    link.request(EXECUTE)
+    link.wait_for_disconnection()
+    expect(not phone.trace.problems, "; ".join(phone.trace.problems[:4]))
+    expect(link.reason == CLOSED_BY_PEER, "the link ended with reason 0x%02x, not 0x13" % link.reason)
+
+
+def send_all_but_hear_no_answer(context, name):
+    """The power goes with the answer to the last Execute."""
+    def on_frame(trace):
+        if trace.final_execute_answered and not context.device.is_off:
+            context.device.power_cut()
+    phone = context.phone(name, on_frame=on_frame)
+    try:
+        phone.update()
+    except Disconnected:
+        pass
+    expect(context.device.is_off, "the last Execute was not answered")
+    return phone
+
+
+@scenario()
+def last_answer_lost_and_installed(context):
+    """The phone comes back when the image runs already: nothing is sent, and nothing is installed twice."""
+    context.device.start()
+    send_all_but_hear_no_answer(context, "small-2.0.0")
+    context.device.boots_after_cut("2.0.0")
+    phone = context.phone("small-2.0.0")
+    expect_told_that_all_is_there(phone)
+    context.device.expect_runs_and_nothing_staged(phone.image, "2.0.0")
+    context.update("small-3.0.0")
+
+
+@scenario()
+def last_answer_lost_and_staged(context):
+    """The phone comes back before a boot stage has looked: nothing is sent, and the image is installed once."""
+    if not context.device.is_a_host:
+        raise Skipped("every start of bledfu serve is one of its boot stage")
+    context.device.start()
+    send_all_but_hear_no_answer(context, "small-2.0.0")
+    context.device.start()
+    phone = context.phone("small-2.0.0")
+    expect_told_that_all_is_there(phone)
+    context.notes.append(context.device.check_update(phone.image, "2.0.0"))
+
+
+@scenario()
+def another_package_when_one_is_staged(context):
+    """Nobody is told that another package is there; it replaces the staged one, or is refused until the boot stage has looked."""
+    if not context.device.is_a_host:
+        raise Skipped("every start of bledfu serve is one of its boot stage")
+    context.device.start()
+    send_all_but_hear_no_answer(context, "small-2.0.0")
+    context.device.start()
+    phone = context.phone("small-3.0.0")
+    link = phone.connect()
+    try:
+        phone.send_init_packet()
+        expect(link.select(DATA)[1] == 0, "another image is said to be there")
+        link.close()
+    except Refused as answer:               # not before the boot stage has looked
+        link.close()
+        context.notes.append(str(answer))
+        context.device.check_staged(load(package("small-2.0.0"))[1])
+        context.device.power_cut()
+        context.device.boots_after_cut("2.0.0")
+    context.update("small-3.0.0")
+
+
+# ---- a primary slot with a trailer from the factory
+
+@scenario()
+def padded_factory_image(context):
+    """Made with `imgtool --pad`: magic, and neither image_ok nor copy_done. It runs for good, and an update goes through."""
+    if not context.device.is_a_host:
+        raise Skipped("bledfu serve makes its own factory image")
+    context.device.pad_primary()
+    context.device.start()
     context.update("small-2.0.0")

@@ -94,13 +94,17 @@ def check(message, answer):
         raise Wrong("smpclient's models refuse %s: %s" % (body, error)) from None
 
 
-def chunk(image, offset, size, sequence, sha=True):
-    """The request with the image's bytes from `offset` on that fills a frame of `size` bytes."""
+def chunk(image, offset, size, sequence, sha=True, number=None):
+    """The request with the image's bytes from `offset` on that fills a frame of `size` bytes. `sha`: its own, another, or none;
+    `number`: for which image of the device.
+    """
     fields = {"off": offset}
     if offset == 0:
         fields["len"] = len(image)
         if sha:
-            fields["sha"] = hashlib.sha256(image).digest()
+            fields["sha"] = hashlib.sha256(image).digest() if sha is True else sha
+        if number is not None:
+            fields["image"] = number
     # A text of no bytes has a head of one byte, one of up to 255 and of up to 65535 bytes one of two and three.
     room = size - len(images.ImageUploadWriteRequest(data=b"", **fields).BYTES)
     room -= 0 if room < 24 else 1 if room <= 256 else 2
@@ -216,8 +220,8 @@ class SmpChannel:
 class SmpPhone:
     """One phone with one image. `window` is the number of chunks that may be without an answer."""
 
-    def __init__(self, central, image, mtu=498, window=3, sha=True):
-        self.central, self.image, self.mtu, self.window, self.sha = central, image, mtu, window, sha
+    def __init__(self, central, image, mtu=498, window=3, sha=True, number=None):
+        self.central, self.image, self.mtu, self.window, self.sha, self.number = central, image, mtu, window, sha, number
         self.link = self.channel = None
         self.buf_size = self.buf_count = None
         self.resumed_at = None              # offset of the answer to the first chunk, if that chunk was not taken
@@ -270,7 +274,7 @@ class SmpPhone:
                     raise Failure("the chunk at %u was sent %u times for nothing" % (following, CHUNK_TRIES))
                 self.repeated += tries[following] > 1
                 sequence = channel.next_sequence()
-                message = chunk(self.image, following, self.buf_size, sequence, self.sha)
+                message = chunk(self.image, following, self.buf_size, sequence, self.sha, self.number)
                 end = following + len(message.data)
                 if end < length and len(message.BYTES) != self.buf_size:
                     raise Failure("a chunk is %u bytes, not %u" % (len(message.BYTES), self.buf_size))
@@ -307,7 +311,8 @@ class SmpPhone:
             if behind_at is not None and not waiting:
                 following, behind_at = held, None
         self.seconds_of_data = time.monotonic() - begin
-        if stop_at is None and self.match is not (True if self.sha else None):
+        wanted = None if not self.sha else self.sha is True or self.sha == hashlib.sha256(self.image).digest()
+        if stop_at is None and self.match is not wanted:
             raise Failure("match is %s at the end of the upload" % self.match)
         return held
 

@@ -7,6 +7,7 @@ import struct
 import time
 
 import cbor2
+import made
 import scenarios
 from bumble import core, gatt
 from central import SMP, SMP_SERVICE
@@ -154,7 +155,7 @@ def smp_as_android_looks(context):
     expect((phone.buf_size, phone.buf_count) == (2475, 4), "parameters %u and %u" % (phone.buf_size, phone.buf_count))
     channel.request(os_group.MCUMgrParametersReadRequest)
     output = channel.request(os_group.OSApplicationInfoReadRequest, format="sv").output
-    expect("Zephyr" in output, "the application calls itself " + output)
+    expect(("Zephyr" if context.device.is_a_host else "bledfu") in output, "the application calls itself " + output)
     expect(channel.exchange(frame_of(READ, 128, 0, {})) == NOT_SUPPORTED, "group 128 is there")
     expect(channel.request(os_group.BootloaderInformationReadRequest).bootloader == "MCUboot", "another boot stage")
     told = refusal(channel.request, os_group.BootloaderInformationReadRequest, query="active_b0_slot")
@@ -330,6 +331,25 @@ def smp_reset_half_way(context):
     resumes(context, held)
 
 
+@scenario(("cut",), ("reset",))
+def smp_stopped_before_the_first_sector(context, how):
+    """The device has taken a chunk and committed nothing when it dies: the same file starts again, and again."""
+    context.device.start()
+    for _ in range(2):
+        phone = phone_with(context, "medium-2.3.4", window=1)
+        phone.connect()
+        held = phone.upload(stop_at=1)
+        expect(0 < held < OBJECT_SIZE, "one chunk is %u bytes" % held)
+        if how == "cut":
+            context.device.power_cut()
+        else:
+            reset(context, phone)
+            context.device.wait_for_reset()
+        if context.device.is_off:
+            context.device.start()
+    update(context, "medium-2.3.4")
+
+
 def resumes(context, held):
     again = phone_with(context, "medium-2.3.4")
     again.connect()
@@ -375,6 +395,21 @@ def smp_same_file_again(context):
         phone.upload()
         expect((phone.resumed_at, phone.sent) == (len(phone.image), 1), "resumed at %s with %u chunks" % (phone.resumed_at, phone.sent))
     finish(context, phone, "small-2.0.0")
+
+
+@scenario()
+def smp_digest_that_failed(context):
+    """The bytes are not those of the announced SHA-256 (`match` is false): that upload is over, and the same name starts again."""
+    context.device.start()
+    wrong = hashlib.sha256(b"another file").digest()
+    for _ in range(2):
+        phone = phone_with(context, "small-2.0.0", sha=wrong)
+        phone.connect()
+        phone.upload()
+        expect(phone.resumed_at is None, "resumed at %s of what did not match" % phone.resumed_at)
+        phone.link.close()
+    context.device.expect_nothing_staged()
+    update(context, "small-2.0.0")
 
 
 # ---- more than the device can hold
@@ -605,3 +640,114 @@ def smp_chunks_out_of_order(context):
     told = check(last, channel.receive())
     expect((told.off, told.match) == (len(phone.image), True), "the last chunk once more: %s" % told)
     finish(context, phone, "medium-2.3.4")
+
+
+@scenario(*[(kind,) for kind in made.KINDS])
+def smp_refuses_kind(context, kind):
+    """An image that its first 32 bytes say cannot be started: the first chunk is refused, and nothing is erased for it."""
+    context.device.start()
+    phone = phone_with(context, "medium-2.3.4")
+    phone.connect()
+    held = phone.upload(stop_at=10_000)
+    while phone.channel.receive(0.3) is not None:
+        pass
+    other = phone_with_link(phone, made.with_flag(phone.image, kind))
+    group, code = refusal(other.upload)
+    expect((group, other.sent) == (IMAGE, 1), "error %s/%u behind chunk %u" % (group, code, other.sent))
+    expect(context.device.said(kind), "the device does not say '%s'" % kind)
+    context.notes.append("error %u" % code)
+    phone.upload()
+    expect(phone.resumed_at >= held, "the upload that was under way resumed at %s" % phone.resumed_at)
+    finish(context, phone, "medium-2.3.4")
+
+
+@scenario((0x1000,), (0xF4000,), (0x01000000,))
+def smp_refuses_reset_vector(context, address):
+    """A program for another place (a network core's, say) is refused at the first chunk, one for this slot is taken."""
+    if not context.device.checks_address:
+        raise Skipped("the device does not look at the reset vector")
+    start = context.device.primary_address + 0x300
+    factory, right, wrong = (made.with_vectors(context.tools, context.device.folder, version, reset)
+                             for version, reset in (("1.0.0", start), ("2.0.0", start), ("2.0.0", address)))
+    context.device.use_factory_image(factory)
+    context.device.start()
+    phone = SmpPhone(context.central, wrong)
+    phone.connect()
+    group, code = refusal(phone.upload)
+    expect((group, phone.sent) == (IMAGE, 1), "error %s/%u behind chunk %u" % (group, code, phone.sent))
+    expect(context.device.said("reset vector"), "the device does not say 'reset vector'")
+    phone = phone_with_link(phone, right)
+    phone.upload()
+    finish(context, phone, "small-2.0.0")
+
+
+# ---- which image
+
+@scenario()
+def smp_image_numbers(context):
+    """1 is what some tools send to a device with one image, and goes on working; from 2 on nothing is erased for it."""
+    context.device.start()
+    phone = phone_with(context, "medium-2.3.4", number=1)
+    channel = phone.connect()
+    held = phone.upload(stop_at=20_000)
+    while channel.receive(0.3) is not None:
+        pass
+    before = context.device.secondary()
+    for number in (2, 3, 7, 255, 1 << 16, 1 << 32):
+        for name in ("small-2.0.0", "medium-2.3.4"):
+            other = phone_with_link(phone, image_of(name))
+            told = channel.exchange(frame_of(WRITE, IMAGE, 1, {"image": number, "off": 0, "len": len(other.image),
+                                                               "sha": hashlib.sha256(other.image).digest(), "data": other.image[:400]}))
+            expect("err" in told or "rc" in told, "a piece of image %u: %s" % (number, told))
+    expect(context.device.secondary() == before, "something was written for a refused image")
+    phone.upload()
+    expect(phone.resumed_at is not None and phone.resumed_at >= held, "the upload of image 1 resumed at %s" % phone.resumed_at)
+    finish(context, phone, "medium-2.3.4")
+
+
+@scenario()
+def smp_confirm_with_an_empty_hash(context):
+    """It means the running image, as in Zephyr; a test of no image is refused."""
+    context.device.start()
+    phone = phone_with(context, "small-2.0.0")
+    channel = phone.connect()
+
+    def confirm_running():
+        told = channel.exchange(frame_of(WRITE, IMAGE, 0, {"hash": b"", "confirm": True}))
+        expect("images" in told, "confirm with an empty hash: %s" % told)
+        return [(image["slot"], image["active"], image["confirmed"]) for image in told["images"]]
+
+    expect(confirm_running() == [(0, True, True)], "the running image is not confirmed")
+    phone.upload()
+    told = channel.exchange(frame_of(WRITE, IMAGE, 0, {"hash": b""}))
+    expect("err" in told or "rc" in told, "a test of no image: %s" % told)
+    context.device.expect_nothing_staged()
+    expect(confirm_running()[0] == (0, True, True), "the running image is not confirmed")
+    context.device.expect_nothing_staged()
+    if not context.tools.client_confirms:
+        finish(context, phone, "small-2.0.0")
+        return
+    channel.set_state(phone.digest)
+    reset(context, phone)
+    context.device.reset_and_boot("2.0.0", "test")
+    channel = phone.connect()
+    expect_flags(channel.images(), "active", "confirmed")
+    expect(confirm_running()[0] == (0, True, True), "the image on trial is not confirmed")
+    reset(context, phone)
+    context.device.reset_and_boot("2.0.0", "confirmed")
+
+
+@scenario()
+def smp_padded_factory_image(context):
+    """Made with `imgtool --pad`: magic, and neither image_ok nor copy_done. Confirm really confirms it, and an update goes through."""
+    if not context.device.is_a_host:
+        raise Skipped("bledfu serve makes its own factory image")
+    context.device.pad_primary()
+    context.device.start()
+    phone = phone_with(context, "small-2.0.0")
+    channel = phone.connect()
+    channel.set_state(confirm=True)
+    expect_flags(channel.images(), "active confirmed")
+    channel.erase()
+    phone.upload()
+    finish(context, phone, "small-2.0.0")

@@ -194,11 +194,9 @@ impl Link {
 
     /// Worker: waits up to `patience` for something to happen.
     pub fn rest(&self, patience: Duration) {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), patience, |state| {
-                !state.stopping && state.inbox.is_empty() && state.packets.is_empty()
-            });
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, |state| {
+            !state.stopping && state.inbox.is_empty() && state.packets.is_empty()
+        });
         drop(waited);
     }
 
@@ -328,7 +326,11 @@ impl WorkerSide {
     /// Disconnects the peer, and not one that came after it.
     pub fn disconnect(&self) {
         let mut state = self.link.lock();
-        if self.peer.as_ref().is_some_and(|peer| state.is_connected(peer.number)) {
+        if self
+            .peer
+            .as_ref()
+            .is_some_and(|peer| state.is_connected(peer.number))
+        {
             state.end_peer();
             self.link.changed.notify_all();
         }

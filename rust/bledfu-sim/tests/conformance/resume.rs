@@ -421,6 +421,7 @@ fn progress_is_not_believed_when_the_slot_does_not_hold_it() {
     peer.install_and_confirm(image);
 }
 
+// secure-dfu case 97
 #[test]
 fn an_unconfirmed_image_keeps_the_way_back_whatever_the_peer_and_the_journal_say() {
     let image = update_image();

@@ -321,7 +321,7 @@ fn an_image_whose_signature_is_wrong_is_not_marked() {
 #[test]
 fn after_the_swap_the_new_image_is_confirmed_with_or_without_its_hash() {
     let new = hash_of(update_image());
-    for hash in [None, Some(&new[..])] {
+    for hash in [None, Some(&[][..]), Some(&new[..])] {
         let mut manager = in_state(SwapType::Revert);
         assert_eq!(flags(&mut manager), "a c");
         let answer = manager.choose(hash, true);

@@ -81,7 +81,7 @@ fn half_a_frame_waits_until_the_link_or_the_patience_ends() {
         manager.peer.reconnect();
         assert_eq!(manager.exchange(&hex(E1)), hex(E1_ANSWER));
         assert!(manager.send(&long).is_empty());
-        manager.peer.board.power.advance_ns(6_000_000_000);
+        manager.peer.board.power.advance_ns(2_100_000_000);
         assert_eq!(manager.exchange(&hex(E1)), hex(E1_ANSWER));
     });
 }

@@ -2,7 +2,7 @@
 //! Uploads.
 
 use bledfu_sim::device::Setup;
-use bledfu_sim::make::ImageSpec;
+use bledfu_sim::make::{demo_payload, Damage, ImageSpec};
 use bledfu_sim::nor::Fault;
 use bledfu_sim::parts::Times;
 use bledfu_sim::power::Tear;
@@ -308,6 +308,22 @@ fn match_is_told_only_of_a_whole_sha_and_is_true() {
     }
 }
 
+// smp case 58
+#[test]
+fn an_upload_whose_digest_was_wrong_is_over_and_the_next_begins_anew() {
+    let image = update_image();
+    let wrong = [1; 32];
+    let mut manager = Manager::default();
+    manager.begin(image, Some(&wrong), 1000);
+    manager.piece(image, 1000, 3000);
+    assert_eq!(matched(&manager.piece(image, 3000, image.len())), Some(false));
+    assert_eq!(manager.piece(image, 3000, image.len()).offset(), Some(0));
+    assert_eq!(manager.begin(image, Some(&wrong), 1000).offset(), Some(1000));
+    manager.peer.reconnect();
+    assert_eq!(matched(&manager.upload(image, 1000)), Some(true));
+    assert_eq!(manager.try_out(image).image.header.version, version(2));
+}
+
 // smp case 60
 #[test]
 fn image_numbers_0_and_1_are_the_application_and_others_are_refused_before_anything_is_erased() {
@@ -346,7 +362,7 @@ fn image_numbers_0_and_1_are_the_application_and_others_are_refused_before_anyth
     }
 }
 
-// smp case 61
+// smp cases 61, 76
 #[test]
 fn an_upload_survives_a_disconnection_to_the_byte() {
     let mut manager = Manager::default();
@@ -361,6 +377,13 @@ fn an_upload_survives_a_disconnection_to_the_byte() {
     assert_eq!(
         manager.begin(&image, Some(&sha256(&image)), 2000).offset(),
         Some(at as u64)
+    );
+    manager.peer.reconnect();
+    let next = at + 1000;
+    assert_eq!(
+        manager.piece(&image, at, next).offset(),
+        Some(next as u64),
+        "without a first piece"
     );
     manager.try_out(&image);
 }
@@ -404,6 +427,27 @@ fn an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
         );
         assert!(resumed <= at);
         assert_eq!(matched(&manager.upload(&image, 1000)), Some(true));
+        assert_eq!(manager.try_out(&image).image.header.version, version(3));
+    }
+}
+
+// smp case 62
+#[test]
+fn an_upload_that_a_reset_ends_before_its_first_whole_sector_begins_anew() {
+    let image = large_image();
+    let sha = sha256(&image);
+    for sent in [32, 1000, 4095] {
+        let mut manager = Manager::default();
+        for first in (0..sent).step_by(1000) {
+            let end = (first + 1000).min(sent);
+            match first {
+                0 => manager.begin(&image, Some(&sha), end),
+                _ => manager.piece(&image, first, end),
+            };
+        }
+        manager.peer.reboot();
+        let answer = manager.begin(&image, Some(&sha), 1000);
+        assert_eq!(answer.offset(), Some(1000), "{sent} bytes were sent");
         assert_eq!(manager.try_out(&image).image.header.version, version(3));
     }
 }
@@ -585,4 +629,70 @@ fn fragments_of_an_upload_may_come_while_secure_dfu_is_asked_for_something() {
     assert_eq!(answers.len(), 2, "{answers:?}");
     assert!(answers[0].starts_with("60 06 01"));
     assert!(answers[1].starts_with("0B 00"));
+}
+
+/// A program as a linker makes it for a Cortex-M, with this reset vector.
+fn linked(reset_vector: u32, major: u8) -> ImageSpec {
+    let mut payload = demo_payload(version(major), 5_300, 0);
+    payload[4..8].copy_from_slice(&reset_vector.to_le_bytes());
+    ImageSpec::new(version(major), payload, &image_key())
+}
+
+// smp case 77
+#[test]
+fn an_image_of_a_kind_that_cannot_run_here_is_refused_at_the_first_piece_and_nothing_is_erased() {
+    let spec = ImageSpec::new(version(2), demo_payload(version(2), 5_300, 0), &image_key());
+    for damage in [Damage::Encrypted, Damage::Compressed, Damage::NotBootable] {
+        let image = spec.damaged(damage);
+        let mut manager = Manager::default();
+        // An unused slot is cleared when nothing else happens.
+        manager.peer.idles = false;
+        manager.peer.dirty_slot();
+        let kept = manager.peer.board.secondary.contents();
+        // Its first 32 bytes say it.
+        manager.refused(first(&image, None, 32), Error::InvalidImageHeader);
+        assert!(manager.peer.board.secondary.contents() == kept, "{damage:?}");
+    }
+}
+
+// smp case 78
+#[test]
+fn an_image_linked_for_another_slot_is_refused_by_the_piece_that_shows_it() {
+    let (factory, network_core) = (linked(0xC201, 1).build(), linked(0x0100_9A35, 2).build());
+    let addressed = Setup {
+        check_address: true,
+        ..setup()
+    };
+    let device = || Manager::on(Peer::with_factory(addressed, &factory));
+    // The vector table is behind a header of 0x200 bytes: in the first piece,
+    let mut manager = device();
+    manager.refused(first(&network_core, None, 1000), Error::InvalidImageVectorTable);
+    // or in a later one, which ends the upload.
+    let mut manager = device();
+    manager.begin(&network_core, None, 100);
+    let failure = manager.piece(&network_core, 100, 1000).failure;
+    assert_eq!(failure, Some(Failure::Image(Error::InvalidImageVectorTable)));
+    assert_eq!(
+        manager.piece(&network_core, 1000, 2000).offset(),
+        Some(0),
+        "it is over"
+    );
+    let good = linked(0xC201, 2).build();
+    assert_eq!(matched(&manager.upload(&good, 1000)), Some(true));
+    assert_eq!(manager.choose(Some(&hash_of(&good)), false).failure, None);
+    assert_eq!(manager.reset().image.header.version, version(2));
+}
+
+#[test]
+fn an_image_too_large_to_be_swapped_away_is_said_before_an_upload_and_erase_works() {
+    let setup = setup();
+    let limit = setup.layout().max_image_size() as usize;
+    let large = ImageSpec::demo(version(1), limit + 16, &image_key())
+        .unwrap()
+        .build();
+    let mut manager = Manager::on(Peer::with_factory(setup, &large));
+    crate::harness::listen();
+    manager.refused(first(update_image(), None, 1000), Error::NoFreeSlot);
+    crate::harness::assert_said("program a smaller one");
+    assert_eq!(manager.image(Request::Erase { slot: None }).failure, None);
 }

@@ -408,7 +408,19 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 
 ZTEST(update, test_what_is_staged_stays_when_the_phone_comes_again)
 {
+	static const uint8_t execute[] = {OP_EXECUTE};
+	struct position position;
+	struct answer answer;
+
 	zassert_not_equal(phone_sends_package(&update), SUCCESS);
+	/* The answer to its last Execute may be lost: it is told that all is there, and may execute. */
+	position = phone_selects(DATA);
+	zassert_equal(position.offset, update.image_length);
+	zassert_equal(position.crc, crc32_ieee(update.image, update.image_length));
+	answer = phone_asks(execute, sizeof(execute));
+	zassert_equal(phone_result(&answer, OP_EXECUTE), SUCCESS);
+	zassert_ok(k_sem_take(&resetting, K_SECONDS(30)), "the device does not want to reset");
+	zassert_equal(events[BLEDFU_EVENT_STARTED], 0);
 	expect_bytes(secondary, 0, update.image, update.image_length);
 	expect_bytes(secondary, MAGIC_AT(secondary->fa_size), magic, sizeof(magic));
 }
