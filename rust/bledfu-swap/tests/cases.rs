@@ -1250,3 +1250,30 @@ fn a_job_in_scratch_is_taken_up_for_the_image_whose_number_it_names() {
         assert_eq!(taken_up, resumed, "{number}: {action:?}");
     }
 }
+
+#[test]
+fn a_refused_image_is_erased_in_a_slot_of_large_sectors() {
+    const LARGE: usize = 128 * 1024;
+    let power = Power::new();
+    let mut primary = Nor::<8, LARGE>::with_erase_size('p', 2, &power);
+    let mut secondary = Nor::<8, LARGE>::with_erase_size('s', 3, &power);
+    let slot = |sectors| Geometry::of::<Nor<8, LARGE>>(sectors * LARGE as u32);
+    let layout = Layout::new(Algorithm::Overwrite, slot(2), slot(3), 8, 16).unwrap();
+    let running = Image::bare(0x200, 6000, 1).sign(KEY).bytes();
+    primary.load(0, &running);
+    secondary.bytes.fill(0x5A);
+    let mut broken = Image::bare(0x200, 6000, 2).sign(KEY).bytes();
+    broken[0x300] ^= 1;
+    secondary.load(0, &broken);
+    secondary.bytes[layout.secondary_trailer().image_ok() as usize] = 0xFF;
+    secondary.load(layout.secondary_trailer().magic() as usize, &magic_bytes(8));
+    let keys = [PublicKey::new(KEY.public())];
+    let config = config(layout, signed_by(&keys));
+    let report = boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).unwrap();
+    assert!(
+        matches!(report.action, BootAction::Rejected { .. }),
+        "{:?}",
+        report.action
+    );
+    assert!(is_erased(&secondary.bytes) && primary.bytes.starts_with(&running));
+}
