@@ -173,7 +173,7 @@ impl Setup {
     }
 
     /// The same on another processor, whose flash is `internal`, written in units of `write_unit` bytes. A driver of external
-    /// flash moves at most words. The slots keep their number of pages.
+    /// flash moves at most words. Slots keep their size; those of a [small](Setup::small) device their number of pages.
     #[must_use]
     pub fn on(self, internal: &'static Part, write_unit: u32) -> Self {
         let pages = self.slot_size / self.sector_size();
@@ -183,8 +183,12 @@ impl Setup {
             external_write_unit: write_unit.min(4),
             ..self
         };
+        let slot_size = match self.full_chips {
+            true => self.slot_size.next_multiple_of(on.external_sector_size()),
+            false => pages * on.sector_size(),
+        };
         Self {
-            slot_size: pages * on.sector_size(),
+            slot_size,
             object_size: on.object_size.max(on.external_sector_size()),
             ..on
         }
@@ -377,7 +381,7 @@ pub trait WithUnits {
 
 /// A part cannot be written in these units.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {part} is not written in units of {unit} bytes here; {} fits", fits.join(" or "))]
+#[error("the {part} is not written in units of {unit} bytes here, but in units of {}", fits.join(", "))]
 pub struct UnitsError {
     /// Name of the part.
     pub part: &'static str,

@@ -189,7 +189,7 @@ fn a_unit_that_the_part_cannot_write_is_refused_by_what_fits() {
     );
     assert_eq!(
         error.to_string(),
-        "the nrf54l15 is not written in units of 8 bytes here; 16 or 32 fits"
+        "the nrf54l15 is not written in units of 8 bytes here, but in units of 16, 32"
     );
     assert!(Setup::demo().on(&NRF54L15, 24).check_units().is_err());
     // The types of an nRF52840 cannot be used for it.
