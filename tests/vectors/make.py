@@ -365,8 +365,8 @@ def make(maker):
                   sd_id="0x00", note="phones go on with the application on the same connection")
 
     # -- packages a target refuses after the last byte, or on the way
-    maker.package("wrong-image-key", "final 05 or 0B 0C", other_key, application_version=2, note="the image is signed with keys/other-image.pem")
-    maker.package("no-image", "final 05 or 0B 0C", no_image, application_version=2, note="no MCUboot image in it")
+    maker.package("wrong-image-key", "final 0B 0C", other_key, application_version=2, note="the image is signed with keys/other-image.pem")
+    maker.package("no-image", "final 0B 0C", no_image, application_version=2, note="no MCUboot image in it")
 
     with open(twin, "rb") as file:
         twin_bytes = file.read()
