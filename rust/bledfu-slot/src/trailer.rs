@@ -227,6 +227,24 @@ impl Trailer {
     }
 }
 
+/// What the job is for that the trailer of the primary slot [holds](Trailer::holds_job), [`SwapType::None`] if there is none.
+/// With swap using offset it may be in either of the two trailers that MCUboot writes.
+///
+/// # Errors
+/// The flash's error.
+pub fn stored_job<F: ReadNorFlash>(flash: &mut F, layout: &Layout) -> Result<SwapType, F::Error> {
+    for layout in [layout.with_tlv_sizes(), layout.without_tlv_sizes()] {
+        let trailer = Trailer::read(flash, &layout.primary_trailer())?;
+        if trailer.holds_job(&layout) {
+            return Ok(trailer.swap_type());
+        }
+        if layout.algorithm() != Algorithm::SwapOffset {
+            break;
+        }
+    }
+    Ok(SwapType::None)
+}
+
 /// Why a request or a confirmation was refused.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -373,10 +391,23 @@ pub const fn can_repair(layout: &TrailerLayout) -> bool {
     layout.write_size() <= 4
 }
 
-/// Finishes a flag whose write was torn, by writing it once more; true if it then reads as set.
+/// Whether a flag is torn and can be finished: a torn write only lacks cleared bits, so the same write completes it. Not a flag
+/// that no torn write leaves, nor where [nothing can be written twice](can_repair).
 ///
-/// A torn write only lacks cleared bits, so the same write completes it. Nothing is done where that is [not
-/// possible](can_repair).
+/// # Errors
+/// The flash's error.
+pub fn is_mendable<F: ReadNorFlash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    offset: u32,
+) -> Result<bool, F::Error> {
+    let mut value = [0];
+    read_bytes(flash, offset, &mut value)?;
+    Ok(Flag::parse(value[0]) == Flag::Bad && value[0] & FLAG_SET == FLAG_SET && can_repair(layout))
+}
+
+/// Finishes a flag whose write was torn, by writing it once more; true if it then reads as set. Nothing is done if that is
+/// [not possible](is_mendable).
 ///
 /// # Errors
 /// The flash's error.
@@ -385,12 +416,11 @@ pub fn repair_flag<F: NorFlash>(
     layout: &TrailerLayout,
     offset: u32,
 ) -> Result<bool, F::Error> {
+    if is_mendable(flash, layout, offset)? {
+        program_padded(flash, offset, &[FLAG_SET], layout.write_size())?;
+    }
     let mut value = [0];
     read_bytes(flash, offset, &mut value)?;
-    if Flag::parse(value[0]) == Flag::Bad && value[0] & FLAG_SET == FLAG_SET && can_repair(layout) {
-        program_padded(flash, offset, &[FLAG_SET], layout.write_size())?;
-        read_bytes(flash, offset, &mut value)?;
-    }
     Ok(Flag::parse(value[0]) == Flag::Set)
 }
 
@@ -455,7 +485,7 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
     match (trailer.magic, trailer.image_ok) {
         (Magic::Bad, _) => Err(TrailerError::BadMagic),
         (Magic::Unset, _) | (Magic::Good, Flag::Set) => Ok(()),
-        (Magic::Good, _) if trailer.holds_job(slots) => Ok(()),
+        (Magic::Good, _) if stored_job(flash, slots)? != SwapType::None => Ok(()),
         (Magic::Good, Flag::Unset) => Ok(write_image_ok(flash, &layout)?),
         // Torn before: the image stays in any case, see `is_confirmed`.
         (Magic::Good, Flag::Bad) if !can_repair(&layout) => Ok(()),

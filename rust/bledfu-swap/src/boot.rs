@@ -10,6 +10,7 @@
 //! * If a test image is found invalid after its installation, the revert that the next reset would bring is done at once.
 //! * An invalid primary that nothing can be reverted to is repaired with a valid image of another slot, if there is one.
 
+use bledfu_slot::decide::interrupted;
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{read_header, read_info};
@@ -501,13 +502,19 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         return action;
     };
     let requested = secondary.magic == Magic::Good;
-    let stale = primary.holds_job(&layout);
+    let idle = action == BootAction::None;
+    // Cannot be read: not known to be stale.
+    let job = match interrupted(&layout, slots.primary, slots.spare) {
+        Ok(job) if idle => job,
+        _ => SwapType::None,
+    };
+    let stale = job != SwapType::None;
     let (swap_type, reason) = match action {
         BootAction::Skipped {
             swap_type,
             reason: reason @ (SkipReason::PrimaryTooLarge | SkipReason::NotKept),
         } => (swap_type, reason),
-        BootAction::None if stale => (primary.swap_type(), SkipReason::StaleJob),
+        BootAction::None if stale => (job, SkipReason::StaleJob),
         BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
         _ => return action,
     };
@@ -516,8 +523,8 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
             (slots.watch)(Progress::Erase);
             erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
         }
-        // A job that is none, or a revert that would be tried for ever.
-        if stale || swap_type == SwapType::Revert {
+        // A job that is none, or a revert that would be tried for ever; without a magic there is neither.
+        if (stale || swap_type == SwapType::Revert) && primary.magic == Magic::Good {
             close(slots.primary, &layout).map_err(SwapError::Primary)?;
         }
         A::forget(slots)
