@@ -1257,7 +1257,9 @@ mod tests {
             unsigned: false,
             address: None,
         };
-        let slot = Slot::new(layout).verify(&mut area, &policy, &SoftCrypto).unwrap();
+        let slot = Slot::new(&layout)
+            .verify(&mut area, &policy, &SoftCrypto)
+            .unwrap();
         request_test(&mut area, &slot).unwrap();
         let report = inspect("slot1.bin", &area.contents(), &with_image_key());
         assert_eq!(report.problems, Vec::<String>::new(), "{}", report.text);

@@ -845,7 +845,7 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
     secondary.load(0, &new.bytes());
     let keys = [PublicKey::new(KEY.public())];
     let config = config(layout, signed_by(&keys));
-    let slot = bledfu_slot::Slot::new(layout)
+    let slot = bledfu_slot::Slot::new(&layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
         .unwrap();
     trailer::request_test(&mut secondary, &slot).unwrap();
@@ -909,7 +909,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
     secondary.load(0, &new);
     let keys = [PublicKey::new(KEY.public())];
     let config = config(layout, signed_by(&keys));
-    let slot = bledfu_slot::Slot::new(layout)
+    let slot = bledfu_slot::Slot::new(&layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
         .unwrap();
     trailer::request_test(&mut secondary, &slot).unwrap();
