@@ -366,7 +366,7 @@ def make(maker):
 
     # -- packages a target refuses after the last byte, or on the way
     maker.package("wrong-image-key", "final 0B 0C", other_key, application_version=2, note="the image is signed with keys/other-image.pem")
-    maker.package("no-image", "object 0B 0C", no_image, application_version=2, note="no MCUboot image in it")
+    maker.package("no-image", "final 0B 0C", no_image, application_version=2, note="no MCUboot image in it")
 
     with open(twin, "rb") as file:
         twin_bytes = file.read()

@@ -320,7 +320,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
     /// Image `index` arrives and is requested, as an application does it.
     fn request(&mut self, index: usize, permanent: bool) {
         let image = self.images[index].clone();
-        let slot = Slot::new(self.layout);
+        let slot = Slot::new(&self.layout);
         let place = &mut self.secondary;
         place.cells.fill(0xFF);
         place.load(self.layout.upload_offset(), &image);

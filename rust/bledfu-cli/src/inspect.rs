@@ -1154,45 +1154,55 @@ mod tests {
 
     #[test]
     fn an_image_for_another_slot_or_processor_is_named_when_the_address_of_the_slot_is_given() {
-        let at = |slot_address, slot_size| Options {
-            slot_address,
-            slot_size,
-            ..with_image_key()
+        let report = |name: &str, slot_address, slot_size| {
+            let file = vectors().join(format!("vectored/{name}-2.0.0.signed.bin"));
+            let options = Options {
+                slot_address,
+                slot_size,
+                ..Options::default()
+            };
+            inspect("app.bin", &std::fs::read(file).unwrap(), &options)
         };
-        let network_core = spec().with_vector_table(0x2100_2000, 0x0100_8401).build();
-        let report = inspect("app.bin", &network_core, &with_image_key());
-        assert_eq!(report.verdict(), "nothing wrong found");
-        assert_eq!(
-            value(&report, "vector table"),
-            "stack pointer 0x21002000, reset vector 0x01008401"
-        );
-        let report = inspect("app.bin", &network_core, &at(Some(0xC000), Some(0xE8000)));
-        assert_eq!(
-            report.verdict(),
-            "wrong: the image is linked for another slot: its reset vector 0x01008401 lies outside 0x0000c000-0x000f4000"
-        );
-        assert_eq!(value(&report, "boot stage would"), "refuse the image");
-
-        let good = spec().with_vector_table(0x2004_0000, 0xC201).build();
-        for size in [None, Some(0xE8000)] {
-            let report = inspect("app.bin", &good, &at(Some(0xC000), size));
-            assert_eq!(report.verdict(), "nothing wrong found");
-            assert_eq!(value(&report, "boot stage would"), "accept the image");
+        let outside =
+            "wrong: the image is linked for another slot: its reset vector 0x01008a01 lies outside 0x0000c000-0x000f4000";
+        let elsewhere =
+            "wrong: the image is linked for the slot at 0x000f4000, not for the one at 0x0000c000";
+        let good = "nothing wrong found";
+        for (name, verdict) in [
+            ("application", good),
+            ("last-word", good),
+            ("rom-fixed", good),
+            ("network-core", outside),
+            ("rom-fixed-elsewhere", elsewhere),
+            (
+                "ram-load",
+                "wrong: images that are loaded into RAM are not supported",
+            ),
+        ] {
+            assert_eq!(report(name, None, None).verdict(), good, "{name}");
+            let report = report(name, Some(0xC000), Some(0xE8000));
+            assert_eq!(report.verdict(), verdict, "{name}");
+            let word = if verdict == good { "accept" } else { "refuse" };
+            assert_eq!(
+                value(&report, "boot stage would"),
+                format!("{word} the image"),
+                "{name}"
+            );
         }
-        let report = inspect("app.bin", &good, &at(Some(0x10_0000), Some(0xE8000)));
-        assert!(report.verdict().contains("linked for another slot"));
-
-        // It names its slot itself.
-        let mut fixed = spec().with_vector_table(0x2004_0000, 0xC201);
-        (fixed.flags, fixed.load_addr) = (flags::ROM_FIXED, 0x10_0000);
-        let report = inspect("app.bin", &fixed.build(), &at(Some(0xC000), None));
+        // Without the size of the slot, the image itself is where its reset vector must be.
+        assert_eq!(report("application", Some(0xC000), None).verdict(), good);
+        let network_core = report("network-core", None, None);
         assert_eq!(
-            report.verdict(),
-            "wrong: the image is linked for the slot at 0x00100000, not for the one at 0x0000c000"
+            value(&network_core, "vector table"),
+            "stack pointer 0x20040000, reset vector 0x01008a01"
         );
-        // Text is no vector table.
-        let report = inspect("app.bin", &spec().build(), &with_image_key());
-        assert!(!report.text.contains("vector table"));
+        // Text, and what is encrypted, is no vector table.
+        for text in [
+            report("encrypted-128", None, None).text,
+            inspect("app.bin", &spec().build(), &with_image_key()).text,
+        ] {
+            assert!(!text.contains("vector table"), "{text}");
+        }
     }
 
     #[test]
@@ -1247,7 +1257,9 @@ mod tests {
             unsigned: false,
             address: None,
         };
-        let slot = Slot::new(layout).verify(&mut area, &policy, &SoftCrypto).unwrap();
+        let slot = Slot::new(&layout)
+            .verify(&mut area, &policy, &SoftCrypto)
+            .unwrap();
         request_test(&mut area, &slot).unwrap();
         let report = inspect("slot1.bin", &area.contents(), &with_image_key());
         assert_eq!(report.problems, Vec::<String>::new(), "{}", report.text);

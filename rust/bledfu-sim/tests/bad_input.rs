@@ -631,7 +631,7 @@ fn every_package_of_the_vectors_gets_the_answer_its_list_says() {
                 continue;
             }
             "create" => op::CREATE,
-            "init" | "object" | "final" => op::EXECUTE,
+            "init" | "final" => op::EXECUTE,
             other => panic!("{file}: {other}"),
         };
         let refused = |code: &ResultCode| came == Err(PhoneError::Refused { opcode, code: *code });

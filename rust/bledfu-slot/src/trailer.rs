@@ -430,7 +430,7 @@ pub fn repair_flag<F: NorFlash>(
 /// As [`request_test`].
 pub fn request<F: NorFlash>(
     flash: &mut F,
-    slot: &Slot<Verified>,
+    slot: &Slot<'_, Verified>,
     swap_type: SwapType,
 ) -> Result<(), TrailerError<F::Error>> {
     let layout = slot.layout().secondary_trailer();
@@ -453,7 +453,10 @@ pub fn request<F: NorFlash>(
 ///
 /// # Errors
 /// [`TrailerError::BadMagic`] if the trailer was not erased before the upload, or the flash's error.
-pub fn request_test<F: NorFlash>(flash: &mut F, slot: &Slot<Verified>) -> Result<(), TrailerError<F::Error>> {
+pub fn request_test<F: NorFlash>(
+    flash: &mut F,
+    slot: &Slot<'_, Verified>,
+) -> Result<(), TrailerError<F::Error>> {
     request(flash, slot, SwapType::Test)
 }
 
@@ -464,7 +467,7 @@ pub fn request_test<F: NorFlash>(flash: &mut F, slot: &Slot<Verified>) -> Result
 /// As [`request_test`].
 pub fn request_permanent<F: NorFlash>(
     flash: &mut F,
-    slot: &Slot<Verified>,
+    slot: &Slot<'_, Verified>,
 ) -> Result<(), TrailerError<F::Error>> {
     request(flash, slot, SwapType::Permanent)
 }
@@ -520,7 +523,7 @@ mod tests {
         Nor::new('s', SLOT as usize / SECTOR, &Power::new())
     }
 
-    fn verified<const W: usize>(flash: &mut Nor<W>, layout: Layout) -> Slot<Verified> {
+    fn verified<'l, const W: usize>(flash: &mut Nor<W>, layout: &'l Layout) -> Slot<'l, Verified> {
         flash.load(0, &Image::bare(0x200, 100, 1).sign(Key(1)).bytes());
         let keys = [PublicKey::new(Key(1).public())];
         let policy = ImagePolicy {
@@ -547,7 +550,7 @@ mod tests {
     #[test]
     fn a_test_request_has_the_bytes_of_mcuboot() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         request_test(&mut flash, &slot).unwrap();
         let mut expected = std::vec![(0xFFD8, 2)];
         expected.extend(magic_at_end(8));
@@ -557,7 +560,7 @@ mod tests {
     #[test]
     fn a_permanent_request_has_the_bytes_of_mcuboot() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         request_permanent(&mut flash, &slot).unwrap();
         let mut expected = std::vec![(0xFFD8, 3), (0xFFE8, 1)];
         expected.extend(magic_at_end(8));
@@ -621,7 +624,7 @@ mod tests {
     #[test]
     fn a_permanent_request_after_a_test_request_changes_nothing() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         request_test(&mut flash, &slot).unwrap();
         let before = flash.bytes.clone();
         request_permanent(&mut flash, &slot).unwrap();
@@ -631,7 +634,7 @@ mod tests {
     #[test]
     fn a_damaged_magic_blocks_requests_until_the_trailer_is_erased() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         flash.load(0xFFF0, &[0x76]);
         let before = flash.bytes.clone();
         assert_eq!(request_test(&mut flash, &slot), Err(TrailerError::BadMagic)); // mcuboot case 52
@@ -643,7 +646,7 @@ mod tests {
     #[test]
     fn a_permanent_request_cut_behind_its_magic_is_a_test() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         flash.power.cut_at(1, Tear::Before);
         assert!(request_permanent(&mut flash, &slot).is_err());
         flash.power.on();
@@ -805,7 +808,7 @@ mod tests {
     #[test]
     fn a_request_names_its_image_and_a_job_of_another_one_is_none() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8).with_image_number(2));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         request_test(&mut flash, &slot).unwrap();
         assert_eq!(flash.bytes[0xFFD8], 0x22);
         let trailer = layout.primary_trailer();

@@ -909,8 +909,7 @@ fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
             erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
         }
     } else {
-        erase_slot(slots.secondary, layout.secondary().slot_size, slots.watch)
-            .map_err(SwapError::Secondary)?;
+        erase_slot(slots.secondary, layout.secondary(), slots.watch).map_err(SwapError::Secondary)?;
     }
     if committed {
         close(slots.primary, &layout).map_err(SwapError::Primary)?;

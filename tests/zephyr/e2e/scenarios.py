@@ -470,8 +470,6 @@ def refused(context, name):
         stage = "create"
         phone.send_image()
     except Refused as answer:
-        if stage == "create" and answer.op == EXECUTE:
-            stage = "object"
         if phone.trace.final_execute_sent:
             stage = "final"
             # Android's library sends Execute once more after an 05, and hears no answer from then on.
@@ -494,7 +492,7 @@ def refuses(context, name):
     expect(code in ["%s %s" % (stage, one) for one in codes.split(" or ")], "answered %s, expected %s" % (code, expected))
     _, offset, crc = link.select(COMMAND)
     expect(stage != "init" or name == "damaged-init" or (offset, crc) == (0, 0), "the refused init packet is still there")
-    if stage in ("object", "final"):
+    if stage == "final":
         expect(link.select(DATA)[1:] == (0, 0), "the refused image is still there")
     context.device.expect_nothing_staged()
     link.silent(0.3)
