@@ -24,6 +24,7 @@
 
 use crate::flash::MAX_WRITE_SIZE;
 use crate::roles::Place;
+use crate::writer::PAGE;
 
 /// Size of the magic at the very end of a slot, in bytes.
 pub const MAGIC_SIZE: u32 = 16;
@@ -461,6 +462,14 @@ impl Layout {
             (_, None) if !algorithm.has_spare() => None,
             _ => return Err(LayoutError::Spare),
         };
+        // What is received is written in whole pages, and an object may end with any sector.
+        let received_in = match (algorithm, spare) {
+            (Algorithm::Copy, Some(area)) => smaller(secondary.sector_size, area.sector_size),
+            _ => secondary.sector_size,
+        };
+        if (received_in as usize) < PAGE {
+            return Err(LayoutError::SectorSize);
+        }
         let (n, m) = (primary.sectors(), secondary.sectors());
         match algorithm {
             Algorithm::SwapOffset | Algorithm::SwapMove => {
@@ -975,6 +984,11 @@ mod tests {
         assert_eq!(pair(Overwrite, tiny, g, 128), Err(LayoutError::SectorSize));
         let odd = Geometry { sector_size: 0, ..g };
         assert_eq!(pair(Overwrite, odd, g, 128), Err(LayoutError::SectorSize));
+        // What is received is written in pages of 256 bytes.
+        let small = |sector_size| Geometry { sector_size, ..g };
+        assert_eq!(pair(Overwrite, g, small(128), 1024), Err(LayoutError::SectorSize));
+        assert!(pair(Overwrite, g, small(256), 1024).is_ok());
+        assert!(pair(Overwrite, small(128), g, 1024).is_ok());
         assert_eq!(
             Layout::new(SwapMove, g, g, 64, 128).map(|_| ()),
             Err(LayoutError::MaxAlign)
