@@ -60,6 +60,9 @@ unpublished=$(cd rust && cargo metadata --locked --no-deps --format-version 1 | 
 # shellcheck disable=SC2086
 (cd rust && cargo package --locked --workspace $unpublished --allow-dirty)
 
+step 'a whole update in memory'
+(cd rust && cargo run --quiet --package bledfu-transfer --example in_memory)
+
 step 'update: cd rust && cargo run --release -- update'
 # shellcheck disable=SC2016
 update() {

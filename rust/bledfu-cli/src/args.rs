@@ -1,5 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Values that several subcommands take.
+//! Options and values that several subcommands take.
+
+use std::path::PathBuf;
+
+use anyhow::{bail, Context, Result};
+use bledfu_sim::demo;
+use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
+use bledfu_sim::keys::open_public_key;
+use bledfu_sim::parts;
+use bledfu_slot::layout::Algorithm;
+use bledfu_transfer::init_check::SoftDevicePolicy;
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use clap::Args;
 
 /// A number as the tools take it: decimal, or hexadecimal behind 0x.
 ///
@@ -13,6 +25,116 @@ pub fn parse_u32(text: &str) -> Result<u32, String> {
         None => text.parse().ok(),
     };
     parsed.ok_or_else(|| format!("{text} is not a number from 0 to 0xFFFFFFFF"))
+}
+
+/// The install algorithms on the command line.
+pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str)).map(|name| {
+        let found = Algorithm::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name);
+        found.unwrap_or(Algorithm::SwapOffset) // the parser lets no other name pass
+    })
+}
+
+/// What `update` and `serve` both can be told about the device.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceArgs {
+    /// External flash part; an unknown name lists the known ones.
+    #[arg(long, default_value = "mx25r6435f")]
+    pub part: String,
+    /// Key that packages are checked with, PEM, public or private [default: the demo key].
+    #[arg(long, value_name = "FILE.pem")]
+    pub public_key: Option<PathBuf>,
+    /// Key that images are checked with, PEM, public or private [default: the demo key].
+    #[arg(long, value_name = "FILE.pem")]
+    pub image_key: Option<PathBuf>,
+    /// Hardware version of the device.
+    #[arg(long, default_value_t = 52)]
+    pub hw_version: u32,
+    /// Firmware version of the factory image, in the sense of the package.
+    #[arg(long, default_value_t = 1)]
+    pub fw_version: u32,
+    /// What to do with a package's SoftDevice requirement: `none` (there is no SoftDevice), `ignore`, or a list of
+    /// firmware ids that pass, such as `0x100,0x123`.
+    #[arg(long, default_value = "none", value_name = "POLICY")]
+    pub sd_policy: String,
+    /// How the boot stage installs.
+    #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
+    pub install: Algorithm,
+    /// Image in the primary slot of a new device [default: the demo image 1.0.0].
+    #[arg(long, value_name = "FILE.bin")]
+    pub primary: Option<PathBuf>,
+    /// Whether images for another slot or processor, whose reset vector lies outside the primary slot, are refused: on or off
+    /// [default: on if the image in the primary slot has its reset vector there; that of the demo has none].
+    #[arg(long, value_name = "on|off", value_parser = BoolishValueParser::new())]
+    pub check_address: Option<bool>,
+}
+
+impl DeviceArgs {
+    /// The device, and its factory image (trusted by its digest, whoever signed it).
+    ///
+    /// # Errors
+    /// One sentence per option that cannot be used.
+    pub fn setup(&self) -> Result<(Setup, Vec<u8>)> {
+        let Some(part) = parts::find(&self.part) else {
+            bail!(
+                "there is no part {:?}; known parts: {}",
+                self.part,
+                parts::external_names().join(", ")
+            );
+        };
+        let factory = match &self.primary {
+            Some(path) => {
+                std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()))?
+            }
+            None => demo::factory_image()?,
+        };
+        let Some(factory_digest) = image_digest(&factory) else {
+            bail!("the image for the primary slot has no MCUboot header; sign it with imgtool first");
+        };
+        let [demo_package, demo_image] = demo_keys()?;
+        let key = |path: &Option<PathBuf>, demo| path.as_deref().map_or(Ok(demo), open_public_key);
+        let keys = Keys::new(
+            key(&self.public_key, demo_package)?,
+            key(&self.image_key, demo_image)?,
+            vec![factory_digest],
+        );
+        let mut setup = Setup {
+            part,
+            keys,
+            hw_version: self.hw_version,
+            fw_version: self.fw_version,
+            soft_device: parse_sd_policy(&self.sd_policy)?,
+            algorithm: self.install,
+            ..Setup::demo()
+        };
+        setup.check_address = self
+            .check_address
+            .unwrap_or_else(|| is_linked_for(&factory, setup.address()));
+        if factory.len() > setup.layout().max_image_size() as usize {
+            bail!(
+                "the image for the primary slot has {} bytes, the slot takes {}",
+                factory.len(),
+                setup.layout().max_image_size()
+            );
+        }
+        Ok((setup, factory))
+    }
+}
+
+fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
+    Ok(match text {
+        "none" => SoftDevicePolicy::Absent,
+        "ignore" => SoftDevicePolicy::Ignore,
+        list => {
+            let ids: Result<Vec<u32>, _> = list.split(',').map(|id| parse_u32(id.trim())).collect();
+            match ids {
+                Ok(ids) => SoftDevicePolicy::ActAs(ids.leak()),
+                Err(_) => bail!("--sd-policy takes none, ignore, or a list of numbers, not {list:?}"),
+            }
+        }
+    })
 }
 
 #[cfg(test)]

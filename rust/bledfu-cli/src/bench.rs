@@ -4,16 +4,15 @@
 use std::process::ExitCode;
 
 use anyhow::{bail, Context};
-use bledfu_slot::trailer::request_test;
-use bledfu_slot::{Algorithm, Slot, SoftCrypto};
-use bledfu_swap::BootAction;
-use clap::Args;
-
 use bledfu_sim::demo;
 use bledfu_sim::device::{Board, Setup};
 use bledfu_sim::nor::Stats;
 use bledfu_sim::parts::{self, SECTOR_SIZE};
 use bledfu_sim::power::Power;
+use bledfu_slot::trailer::request_test;
+use bledfu_slot::{Algorithm, Slot, SoftCrypto};
+use bledfu_swap::BootAction;
+use clap::Args;
 
 /// `bledfu bench`.
 #[derive(Args, Clone, Debug)]

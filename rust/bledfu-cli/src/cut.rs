@@ -12,6 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bledfu_sim::keys::SigningKey;
+use bledfu_sim::make::ImageSpec;
+use bledfu_sim::nor::TORN_ERASE_BORDER;
+use bledfu_sim::plain::Plain;
+use bledfu_sim::power::{OpInfo, OpKind, Power, Random, Tear};
 use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, TrailerLayout, Version};
@@ -20,13 +25,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
+use crate::args::algorithm_parser;
 use crate::mcuboot::Trace;
-use crate::update::algorithm_parser;
-use bledfu_sim::keys::SigningKey;
-use bledfu_sim::make::ImageSpec;
-use bledfu_sim::nor::TORN_ERASE_BORDER;
-use bledfu_sim::plain::Plain;
-use bledfu_sim::power::{OpInfo, OpKind, Power, Random, Tear};
 
 /// `bledfu cut`.
 #[derive(Args, Clone, Debug)]

@@ -9,13 +9,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use bledfu_sim::init_packet::BootValidation;
+use bledfu_sim::keys::open_public_key;
+use bledfu_sim::package::{read_parts, Package, Part, PartKind};
+use bledfu_sim::phone::secure_dfu::crc32;
 use bledfu_slot::header::flags;
 use bledfu_slot::roles::{self, Record};
 use bledfu_slot::tlv::{types, SliceFlash, Tlv, TlvReadError, TlvWalker};
 use bledfu_slot::{
-    is_erased, verify_image, Algorithm, Crypto, Flag, Geometry, HeaderError, ImageHeader, ImagePolicy,
-    Layout, Magic, PublicKey, Signature, SignatureCheck, SoftCrypto, SwapType, Trailer, TrailerLayout,
-    VerifyError,
+    is_erased, verify_image, AddressRange, Algorithm, Crypto, Flag, Geometry, HeaderError, ImageHeader,
+    ImagePolicy, Layout, Magic, PublicKey, Signature, SignatureCheck, SoftCrypto, SwapType, Trailer,
+    TrailerLayout, VerifyError,
 };
 use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, InitPacket, HASH_SHA256, MAX_INIT_PACKET,
@@ -25,12 +29,7 @@ use clap::Args;
 use embedded_storage::nor_flash::NorFlashErrorKind;
 use sha2::{Digest, Sha256};
 
-use crate::args::parse_u32;
-use crate::update::algorithm_parser;
-use bledfu_sim::init_packet::BootValidation;
-use bledfu_sim::keys::open_public_key;
-use bledfu_sim::package::{read_parts, Package, Part, PartKind};
-use bledfu_sim::phone::secure_dfu::crc32;
+use crate::args::{algorithm_parser, parse_u32};
 
 /// Sector size of every slot there is.
 const SECTOR: u32 = 4096;
@@ -52,6 +51,10 @@ pub struct InspectArgs {
     /// Size of the slot; default: that of the file, if it is a multiple of 4096.
     #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
     pub slot_size: Option<u32>,
+    /// Address at which the processor sees the slot that the image is for (0xc000 in the simulator): an image that is linked for
+    /// another slot, or for another processor, is wrong then.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_u32)]
+    pub slot_address: Option<u32>,
     /// Write size of the flash that holds the swap records.
     #[arg(long, value_name = "BYTES", default_value = "4", value_parser = parse_u32)]
     pub align: u32,
@@ -75,6 +78,8 @@ pub struct Options {
     pub image_key: Option<PublicKey>,
     /// Size of the slot, if it is known.
     pub slot_size: Option<u32>,
+    /// Address of the slot the image is for, if it is known.
+    pub slot_address: Option<u32>,
     /// Write size.
     pub align: u32,
     /// Spacing of the trailer's fields.
@@ -91,6 +96,7 @@ impl Default for Options {
             public_key: None,
             image_key: None,
             slot_size: None,
+            slot_address: None,
             align: 4,
             max_align: 8,
             max_sectors: None,
@@ -154,6 +160,7 @@ pub fn cmd_inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         public_key: key(&args.public_key)?,
         image_key: key(&args.image_key)?,
         slot_size: args.slot_size,
+        slot_address: args.slot_address,
         align: args.align,
         max_align: args.max_align,
         max_sectors: args.max_sectors,
@@ -552,7 +559,13 @@ fn image_or_slot(report: &mut Report, name: &str, bytes: &[u8], options: &Option
     let what = match (is_slot, &parsed) {
         (true, _) => "slot",
         (false, Err(HeaderError::BadMagic)) => "no MCUboot image",
-        (false, _) => "MCUboot image",
+        (false, Ok(header)) => match header.check_kind() {
+            Err(HeaderError::Encrypted) => "encrypted MCUboot image",
+            Err(HeaderError::Compressed) => "compressed MCUboot image",
+            Err(HeaderError::NotBootable) => "MCUboot image that is not to be started",
+            _ => "MCUboot image",
+        },
+        (false, Err(_)) => "MCUboot image",
     };
     heading(report, name, what, bytes);
     match parsed {
@@ -603,6 +616,13 @@ fn image(
     if unknown != 0 {
         report.problem(format!("the header has unknown flags {unknown:#x}"));
     }
+    // Said by the first 32 bytes, whatever else is wrong.
+    if let Err(error) = header.check_kind() {
+        report.problem(error);
+    }
+    if let Some(table) = vector_table(bytes, header) {
+        report.field("vector table", table);
+    }
     if let Some(total) = total {
         report.field("image in all", format!("{total} bytes"));
     }
@@ -641,7 +661,10 @@ fn image(
         keys: &keys,
         trusted_digests: &trusted,
         unsigned: false,
-        address: None,
+        address: options.slot_address.map(|start| AddressRange {
+            start,
+            size: options.slot_size.unwrap_or(len),
+        }),
     };
     let room = options.slot_size.unwrap_or(len).max(len);
     let limit = match layout(room, options) {
@@ -663,6 +686,28 @@ fn image(
             report.problem(verify_sentence(error));
         }
     }
+}
+
+/// The first two words of the payload, as a Cortex-M reads them; `None` if it does not read them so.
+fn vector_table(bytes: &[u8], header: &ImageHeader) -> Option<String> {
+    let payload = bytes.get(usize::from(header.header_size)..)?;
+    let (stack_pointer, rest) = payload.split_first_chunk()?;
+    let (stack_pointer, reset_vector) = (
+        u32::from_le_bytes(*stack_pointer),
+        u32::from_le_bytes(*rest.first_chunk()?),
+    );
+    if is_encrypted(header) || header.check_kind() == Err(HeaderError::Compressed) {
+        return None;
+    }
+    // RAM of every Cortex-M is in this part of its memory map, and an address of code has its lowest bit set.
+    let is_table = (0x2000_0000..0x4000_0000).contains(&stack_pointer)
+        && stack_pointer.is_multiple_of(4)
+        && reset_vector % 2 == 1;
+    is_table.then(|| format!("stack pointer {stack_pointer:#010x}, reset vector {reset_vector:#010x}"))
+}
+
+fn is_encrypted(header: &ImageHeader) -> bool {
+    header.flags & (flags::ENCRYPTED_AES128 | flags::ENCRYPTED_AES256) != 0
 }
 
 /// Reading a file that was taken into memory only fails behind its end.
@@ -695,7 +740,7 @@ fn tlvs(report: &mut Report, bytes: &[u8], len: u32, header: &ImageHeader, diges
                 let value = bytes
                     .get(start..start + usize::from(tlv.length))
                     .unwrap_or_default();
-                print_tlv(report, &tlv, value, digest);
+                print_tlv(report, header, &tlv, value, digest);
             }
             Err(error) => {
                 report.problem(sentence(error));
@@ -705,7 +750,7 @@ fn tlvs(report: &mut Report, bytes: &[u8], len: u32, header: &ImageHeader, diges
     }
 }
 
-fn print_tlv(report: &mut Report, tlv: &Tlv, value: &[u8], digest: &[u8; 32]) {
+fn print_tlv(report: &mut Report, header: &ImageHeader, tlv: &Tlv, value: &[u8], digest: &[u8; 32]) {
     let protected = if tlv.protected { ", protected" } else { "" };
     report.field(
         format_args!("TLV {:#04x} {}", tlv.kind, tlv_name(tlv.kind)),
@@ -719,6 +764,9 @@ fn print_tlv(report: &mut Report, tlv: &Tlv, value: &[u8], digest: &[u8; 32]) {
     match tlv.kind {
         types::SHA256 if value.len() != 32 => {
             report.problem(VerifyError::<NorFlashErrorKind>::HashLength);
+        }
+        types::SHA256 if is_encrypted(header) => {
+            report.field("", "not checked: it is that of the image before it was encrypted");
         }
         types::SHA256 if value != digest => {
             report.problem(VerifyError::<NorFlashErrorKind>::HashMismatch);
@@ -1032,6 +1080,101 @@ mod tests {
             assert!(!report.problems.is_empty(), "{damage:?}\n{}", report.text);
             assert!(report.verdict().starts_with("wrong: "));
         }
+    }
+
+    #[test]
+    fn an_image_of_another_kind_is_named_by_its_first_32_bytes() {
+        let kinds = [
+            (
+                flags::ENCRYPTED_AES128,
+                "encrypted MCUboot image",
+                "encrypted images are not supported",
+            ),
+            (
+                flags::ENCRYPTED_AES256,
+                "encrypted MCUboot image",
+                "encrypted images are not supported",
+            ),
+            (
+                flags::COMPRESSED_LZMA2 | flags::COMPRESSED_ARM_THUMB,
+                "compressed MCUboot image",
+                "compressed images are not supported",
+            ),
+            (
+                flags::NON_BOOTABLE,
+                "MCUboot image that is not to be started",
+                "the image is marked as not bootable",
+            ),
+        ];
+        for (bits, name, problem) in kinds {
+            let mut image = spec();
+            image.flags = bits;
+            let mut image = image.build();
+            let report = inspect("app.bin", &image, &with_image_key());
+            assert!(
+                report.text.starts_with(&format!("app.bin: {name}\n")),
+                "{}",
+                report.text
+            );
+            assert_eq!(report.verdict(), format!("wrong: {problem}"));
+            // The digest of an encrypted image is that of what was encrypted.
+            if bits & (flags::ENCRYPTED_AES128 | flags::ENCRYPTED_AES256) != 0 {
+                image[0x300] ^= 1;
+                let report = inspect("app.bin", &image, &with_image_key());
+                assert_eq!(report.verdict(), format!("wrong: {problem}"));
+            }
+            // Nothing behind the header is needed.
+            let report = inspect("app.bin", &image[..32], &with_image_key());
+            assert_eq!(
+                report.problems.first().map(String::as_str),
+                Some(problem),
+                "{}",
+                report.text
+            );
+        }
+    }
+
+    #[test]
+    fn an_image_for_another_slot_or_processor_is_named_when_the_address_of_the_slot_is_given() {
+        let at = |slot_address, slot_size| Options {
+            slot_address,
+            slot_size,
+            ..with_image_key()
+        };
+        let network_core = spec().with_vector_table(0x2100_2000, 0x0100_8401).build();
+        let report = inspect("app.bin", &network_core, &with_image_key());
+        assert_eq!(report.verdict(), "nothing wrong found");
+        assert_eq!(
+            value(&report, "vector table"),
+            "stack pointer 0x21002000, reset vector 0x01008401"
+        );
+        let report = inspect("app.bin", &network_core, &at(Some(0xC000), Some(0xE8000)));
+        assert_eq!(
+            report.verdict(),
+            "wrong: the image is linked for another slot: its reset vector 0x01008401 lies outside 0x0000c000-0x000f4000"
+        );
+        assert_eq!(value(&report, "boot stage would"), "refuse the image");
+
+        let good = spec().with_vector_table(0x2004_0000, 0xC201).build();
+        for size in [None, Some(0xE8000)] {
+            let report = inspect("app.bin", &good, &at(Some(0xC000), size));
+            assert_eq!(report.verdict(), "nothing wrong found");
+            assert_eq!(value(&report, "boot stage would"), "accept the image");
+        }
+        let report = inspect("app.bin", &good, &at(Some(0x10_0000), Some(0xE8000)));
+        assert!(report.verdict().contains("linked for another slot"));
+
+        // It names its slot itself.
+        let mut fixed = spec().with_vector_table(0x2004_0000, 0xC201);
+        (fixed.flags, fixed.load_addr) = (flags::ROM_FIXED, 0x10_0000);
+        let report = inspect("app.bin", &fixed.build(), &at(Some(0xC000), None));
+        assert_eq!(
+            report.verdict(),
+            "wrong: the image is linked for the slot at 0x00100000, not for the one at 0x0000c000"
+        );
+        // Text is no vector table.
+        let report = inspect("app.bin", &spec().build(), &with_image_key());
+        assert!(!report.text.contains("vector table"));
     }
 
     #[test]

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{bail, Context};
-use bledfu_slot::trailer::{confirm, request_permanent, request_test};
-use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, PublicKey, Slot, SoftCrypto};
-use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
-use clap::{Args, ValueEnum};
-
-use crate::args::parse_u32;
-use crate::update::algorithm_parser;
 use bledfu_sim::keys::open_public_key;
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{Power, Tear};
+use bledfu_slot::trailer::{confirm, request_permanent, request_test};
+use bledfu_slot::{AddressRange, Algorithm, Geometry, ImagePolicy, Layout, PublicKey, Slot, SoftCrypto};
+use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
+use clap::{Args, ValueEnum};
+
+use crate::args::{algorithm_parser, parse_u32};
 
 /// `bledfu install`.
 #[derive(Args, Clone, Debug)]
@@ -55,6 +54,9 @@ pub struct InstallArgs {
     /// Key that images are checked with, PEM, public or private; without one their SHA-256 is all that counts.
     #[arg(long, value_name = "PEM")]
     pub key: Vec<PathBuf>,
+    /// Address at which the processor sees the primary slot: images that are linked for another one are refused then.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_u32)]
+    pub slot_address: Option<u32>,
     /// Request the image in the secondary slot first, as the application does.
     #[arg(long, value_enum)]
     pub pending: Option<Pending>,
@@ -189,7 +191,10 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
         keys: &keys,
         trusted_digests: &[],
         unsigned: keys.is_empty(),
-        address: None,
+        address: args.slot_address.map(|start| AddressRange {
+            start,
+            size: layout.primary().slot_size,
+        }),
     };
 
     if let Some(pending) = args.pending {

@@ -13,7 +13,7 @@
 //! | [`package`] | a package around a signed image |
 //! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
 //! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
-//! | [`args`] | values that several of them take |
+//! | [`args`] | options and values that several of them take |
 #![forbid(unsafe_code)]
 
 pub mod args;

@@ -13,14 +13,14 @@
 
 use std::fmt;
 
+use bledfu_sim::nor::torn_erase;
+use bledfu_sim::plain::Plain;
+use bledfu_sim::power::{Power, Tear};
 use bledfu_slot::tlv::SliceFlash;
 use bledfu_slot::verify::read_info;
 use bledfu_slot::{Algorithm, Geometry, Layout};
 
 use crate::cut::{boot_trusting, edges, FIELD};
-use bledfu_sim::nor::torn_erase;
-use bledfu_sim::plain::Plain;
-use bledfu_sim::power::{Power, Tear};
 
 /// The images 1, 2 and 3 of the traces.
 const IMAGES: [&[u8]; 3] = [

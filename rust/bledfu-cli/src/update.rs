@@ -5,17 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{bail, Context, Result};
-use bledfu_slot::layout::Algorithm;
-use bledfu_transfer::init_check::SoftDevicePolicy;
-use bledfu_transfer::ring::{smp_ring_size, DEFAULT_RING_SIZE};
-use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-
 use bledfu_sim::demo;
-use bledfu_sim::device::{demo_keys, image_digest, Keys, Setup};
-use bledfu_sim::keys::open_public_key;
+use bledfu_sim::device::Setup;
 use bledfu_sim::link::LinkParams;
 use bledfu_sim::nor::Stats;
 use bledfu_sim::package::Package;
@@ -23,6 +14,13 @@ use bledfu_sim::parts::{self, Times};
 use bledfu_sim::phone::{secure_dfu, smp};
 use bledfu_sim::power::Tear;
 use bledfu_sim::world::{Boot, Outcome, World, WorldError};
+use bledfu_slot::{HeaderError, ImageStart};
+use bledfu_transfer::ring::{smp_ring_size, DEFAULT_RING_SIZE};
+use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::DeviceArgs;
 
 /// The protocols by which an update comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,6 +66,29 @@ impl File {
         Ok(Self::Package(Package::read_unchecked(&bytes)?))
     }
 
+    /// What is wrong with the file itself.
+    fn problem(&self, setup: &Setup) -> Option<String> {
+        if let Self::Package(package) = self {
+            if let Err(error) = package.check() {
+                return Some(error.to_string());
+            }
+        }
+        let mut start = ImageStart::new();
+        start.update(self.image());
+        let error = start.check(setup.slot_size, setup.image_policy().address).err()?;
+        // For the rest, the code of the device says it all.
+        matches!(
+            error,
+            HeaderError::Encrypted
+                | HeaderError::Compressed
+                | HeaderError::NotBootable
+                | HeaderError::RamLoad
+                | HeaderError::WrongAddress { .. }
+                | HeaderError::WrongSlot { .. }
+        )
+        .then(|| error.to_string())
+    }
+
     fn image(&self) -> &[u8] {
         match self {
             Self::Package(package) => &package.application.firmware,
@@ -78,112 +99,6 @@ impl File {
 
 /// What a zip file begins with.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
-
-/// The install algorithms on the command line.
-pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
-    PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str)).map(|name| {
-        let found = Algorithm::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == name);
-        found.unwrap_or(Algorithm::SwapOffset) // the parser lets no other name pass
-    })
-}
-
-/// What `update` and `serve` both can be told about the device.
-#[derive(Args, Clone, Debug)]
-pub struct DeviceArgs {
-    /// External flash part; an unknown name lists the known ones.
-    #[arg(long, default_value = "mx25r6435f")]
-    pub part: String,
-    /// Key that packages are checked with, PEM, public or private [default: the demo key].
-    #[arg(long, value_name = "FILE.pem")]
-    pub public_key: Option<PathBuf>,
-    /// Key that images are checked with, PEM, public or private [default: the demo key].
-    #[arg(long, value_name = "FILE.pem")]
-    pub image_key: Option<PathBuf>,
-    /// Hardware version of the device.
-    #[arg(long, default_value_t = 52)]
-    pub hw_version: u32,
-    /// Firmware version of the factory image, in the sense of the package.
-    #[arg(long, default_value_t = 1)]
-    pub fw_version: u32,
-    /// What to do with a package's SoftDevice requirement: `none` (there is no SoftDevice), `ignore`, or a list of
-    /// firmware ids that pass, such as `0x100,0x123`.
-    #[arg(long, default_value = "none", value_name = "POLICY")]
-    pub sd_policy: String,
-    /// How the boot stage installs.
-    #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
-    pub install: Algorithm,
-    /// Image in the primary slot of a new device [default: the demo image 1.0.0].
-    #[arg(long, value_name = "FILE.bin")]
-    pub primary: Option<PathBuf>,
-}
-
-impl DeviceArgs {
-    /// The device, and its factory image (trusted by its digest, whoever signed it).
-    ///
-    /// # Errors
-    /// One sentence per option that cannot be used.
-    pub fn setup(&self) -> Result<(Setup, Vec<u8>)> {
-        let Some(part) = parts::find(&self.part) else {
-            bail!(
-                "there is no part {:?}; known parts: {}",
-                self.part,
-                parts::external_names().join(", ")
-            );
-        };
-        let factory = match &self.primary {
-            Some(path) => {
-                std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()))?
-            }
-            None => demo::factory_image()?,
-        };
-        let Some(factory_digest) = image_digest(&factory) else {
-            bail!("the image for the primary slot has no MCUboot header; sign it with imgtool first");
-        };
-        let [demo_package, demo_image] = demo_keys()?;
-        let key = |path: &Option<PathBuf>, demo| path.as_deref().map_or(Ok(demo), open_public_key);
-        let keys = Keys::new(
-            key(&self.public_key, demo_package)?,
-            key(&self.image_key, demo_image)?,
-            vec![factory_digest],
-        );
-        let setup = Setup {
-            part,
-            keys,
-            hw_version: self.hw_version,
-            fw_version: self.fw_version,
-            soft_device: parse_sd_policy(&self.sd_policy)?,
-            algorithm: self.install,
-            ..Setup::demo()
-        };
-        if factory.len() > setup.layout().max_image_size() as usize {
-            bail!(
-                "the image for the primary slot has {} bytes, the slot takes {}",
-                factory.len(),
-                setup.layout().max_image_size()
-            );
-        }
-        Ok((setup, factory))
-    }
-}
-
-fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
-    Ok(match text {
-        "none" => SoftDevicePolicy::Absent,
-        "ignore" => SoftDevicePolicy::Ignore,
-        list => {
-            let ids: Result<Vec<u32>, _> = list
-                .split(',')
-                .map(|id| crate::args::parse_u32(id.trim()))
-                .collect();
-            match ids {
-                Ok(ids) => SoftDevicePolicy::ActAs(ids.leak()),
-                Err(_) => bail!("--sd-policy takes none, ignore, or a list of numbers, not {list:?}"),
-            }
-        }
-    })
-}
 
 /// Options of `bledfu update`.
 #[derive(Args, Clone, Debug)]
@@ -277,12 +192,9 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
     });
     bar.finish_and_clear();
     // The device cannot say more than a code; what is wrong with the package itself, a look at it can.
-    let outcome = outcome.map_err(|error| match &file {
-        File::Package(package) => match package.check() {
-            Ok(()) => anyhow::Error::new(error),
-            Err(problem) => anyhow::anyhow!("{error}: {problem}"),
-        },
-        File::Image(_) => anyhow::Error::new(error),
+    let outcome = outcome.map_err(|error| match file.problem(&world.board.setup) {
+        Some(problem) => anyhow::anyhow!("{error}: {problem}"),
+        None => anyhow::Error::new(error),
     })?;
     let after = running_version(&world);
 

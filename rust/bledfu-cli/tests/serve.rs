@@ -9,11 +9,16 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{channel, Receiver};
 use std::time::{Duration, Instant};
 
+use bledfu_sim::keys::SigningKey;
+use bledfu_sim::make::ImageSpec;
 use bledfu_sim::package::Package;
 use bledfu_sim::phone::secure_dfu::{Client, Phone, Session};
 use bledfu_sim::phone::{DfuLink, PhoneError};
+use bledfu_slot::Version;
 use bledfu_wire::secure_dfu::{op, ExtendedCode, ResultCode};
-use bledfu_wire::slip;
+use bledfu_wire::smp::{self, Failure};
+use bledfu_wire::smp_answer::Answer;
+use bledfu_wire::{image_group, slip};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tempfile::TempDir;
 
@@ -668,6 +673,67 @@ fn smp_over_udp_asks_for_a_reset_and_is_there_again_after_it() {
     server.line("running 1.0.0 (confirmed)");
     socket.send(ECHO).unwrap();
     assert_eq!(datagram(&socket, PATIENCE).as_deref(), Some(ECHOED));
+}
+
+/// What the first piece of an upload of `image` is refused with.
+fn first_piece(socket: &UdpSocket, image: &[u8]) -> Option<Failure> {
+    let piece = image_group::Upload {
+        offset: Some(0),
+        length: Some(image.len() as u64),
+        data: &image[..600],
+        ..Default::default()
+    };
+    let request = smp::Request::Image(image_group::Request::Upload(piece));
+    let mut frame = [0; 1024];
+    let length = smp::encode_request(smp::Version::V2, 7, &request, &mut frame).unwrap();
+    socket.send(&frame[..length]).unwrap();
+    let answer = datagram(socket, PATIENCE).unwrap();
+    let error = Answer::decode(&answer).unwrap().error?;
+    Some(error.known().expect("an error of the image group"))
+}
+
+#[test]
+fn a_device_whose_image_has_an_address_takes_no_image_for_another_one_also_after_a_restart() {
+    let key = SigningKey::open(&vector("keys/image.pem")).unwrap();
+    let image = |major, reset_vector| {
+        let (minor, revision, build) = (0, 0, 0);
+        let version = Version {
+            major,
+            minor,
+            revision,
+            build,
+        };
+        let spec = ImageSpec::demo(version, 20_000, &key).unwrap();
+        spec.with_vector_table(0x2004_0000, reset_vector).build()
+    };
+    let primary = tempfile::tempdir().unwrap();
+    let primary = primary.path().join("primary.bin");
+    std::fs::write(&primary, image(1, 0xC201)).unwrap();
+    let mut options = vec![
+        "--smp-udp".to_owned(),
+        "127.0.0.1:0".to_owned(),
+        "--primary".to_owned(),
+        primary.display().to_string(),
+    ];
+    let mut server = Server::in_folder(tempfile::tempdir().unwrap(), options.clone());
+    let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
+    for is_restarted in [false, true] {
+        if is_restarted {
+            // The image of the folder counts, not the one that a new folder would get.
+            options.truncate(2);
+            server.options = options.clone();
+            server.restart();
+        }
+        let socket = socket();
+        socket.connect(server.address("smp-udp")).unwrap();
+        assert_eq!(
+            first_piece(&socket, &image(2, 0x0100_8401)),
+            Some(Failure::Image(image_group::Error::InvalidImageVectorTable)),
+            "restarted: {is_restarted}"
+        );
+        let good = image(2, 0xC201);
+        assert_eq!(first_piece(&socket, &good), None, "restarted: {is_restarted}");
+    }
 }
 
 /// Whether something can be read within so many seconds.

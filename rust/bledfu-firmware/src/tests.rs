@@ -111,6 +111,11 @@ fn a_request_that_finds_the_ring_full_is_refused_and_taken_after_the_worker_ran(
     assert_eq!(Firmware::push(0, &[3]), Err(NotTaken::Full));
     assert_eq!(Firmware::push(0, &[0; 513]), Err(NotTaken::TooLong));
     assert_eq!(Firmware::push(3, &[3]), Err(NotTaken::NoChannel));
+    assert_eq!(
+        Firmware::push(2, &[3]),
+        Err(NotTaken::NoChannel),
+        "no SMP in this build"
+    );
     settle(&mut device);
     write(0, &[3]);
     settle(&mut device);

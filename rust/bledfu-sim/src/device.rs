@@ -12,7 +12,7 @@
 use std::path::Path;
 
 use bledfu_slot::areas::Partitions;
-use bledfu_slot::header::AddressRange;
+use bledfu_slot::header::{AddressRange, ImageHeader};
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
 use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
@@ -86,6 +86,20 @@ pub fn image_digest(firmware: &[u8]) -> Option<[u8; 32]> {
     let mut digest = StreamDigest::new(SoftCrypto.sha256());
     digest.update(firmware);
     digest.image_digest()
+}
+
+/// Whether the image in `bytes` has a vector table whose reset vector lies in `slot`.
+pub fn is_linked_for(bytes: &[u8], slot: AddressRange) -> bool {
+    let Ok(header) = ImageHeader::parse(bytes) else {
+        return false;
+    };
+    let payload = bytes.get(usize::from(header.header_size)..).unwrap_or_default();
+    match payload {
+        [_, _, _, _, a, b, c, d, ..] => header
+            .check_address(u32::from_le_bytes([*a, *b, *c, *d]), slot)
+            .is_ok(),
+        _ => false,
+    }
 }
 
 /// How a device is built and configured.
@@ -177,16 +191,21 @@ impl Setup {
         }
     }
 
+    /// Where the processor sees the primary slot.
+    pub const fn address(&self) -> AddressRange {
+        AddressRange {
+            start: PRIMARY_START,
+            size: self.slot_size,
+        }
+    }
+
     /// Which images the device starts.
     pub fn image_policy(&self) -> ImagePolicy<'static> {
         ImagePolicy {
             keys: self.keys.image,
             trusted_digests: self.keys.trusted_digests,
             unsigned: false,
-            address: self.check_address.then_some(AddressRange {
-                start: PRIMARY_START,
-                size: self.slot_size,
-            }),
+            address: self.check_address.then(|| self.address()),
         }
     }
 

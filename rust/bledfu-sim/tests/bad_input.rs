@@ -454,6 +454,7 @@ fn linked(reset_vector: u32, major: u8) -> Vec<u8> {
     ImageSpec::new(version(major), payload, &image_key()).build()
 }
 
+// secure-dfu case 99
 #[test]
 fn an_image_linked_for_another_slot_is_refused_by_the_first_bytes_that_show_it() {
     let factory = linked(0xC201, 1);

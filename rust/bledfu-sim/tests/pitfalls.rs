@@ -119,13 +119,13 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         13,
         "the last answer is lost because the link is closed too early",
-        "The target asks for the reset together with its answer; whoever runs it delivers the answer, waits LAST_ANSWER_MS, and closes the link then.",
+        "The service's steps are: send, deliver, wait LAST_ANSWER_MS, close the link, reset.",
         &["the_link_is_closed_after_the_last_answer_was_delivered_and_not_before"],
     ),
     pitfall(
         14,
         "the device resets without closing the link",
-        "There is no way from the target to a reset but Then::Reset, whose first half is to close the link.",
+        "The service asks for the reset only behind `Step::Disconnect`.",
         &[
             "the_link_is_closed_after_the_last_answer_was_delivered_and_not_before",
             "abort_closes_the_link_within_a_second",

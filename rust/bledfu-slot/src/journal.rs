@@ -11,6 +11,8 @@
 //! key 1  progress   session u32 │ offset u32 │ crc u32                    (crc = CRC-32 of image[..offset])
 //! key 2  versions   base fw u32 │ base digest 8 bytes │ staged fw u32 │ staged digest 8 bytes
 //! ```
+//! The high half of the key is the number of the image that the record is for, 0 for the application.
+//!
 //! `session` in the progress record is the CRC-32 of the init packet it belongs to, so that progress of an older
 //! session is never taken for that of a newer one, whatever was cut between the two writes.
 //!
@@ -28,6 +30,7 @@ use sequential_storage::Error as StorageError;
 
 use crate::crc32::crc32;
 use crate::flash::Aligned;
+use crate::layout::MAX_IMAGE_NUMBER;
 
 /// Longest init packet in bytes the journal keeps.
 pub const MAX_SESSION: usize = 512;
@@ -145,12 +148,29 @@ pub fn session_id(init_packet: &[u8]) -> u32 {
 #[derive(Debug)]
 pub struct Journal<J> {
     flash: J,
+    /// Of the image whose records these are.
+    number: u8,
 }
 
 impl<J: NorFlash> Journal<J> {
     /// A journal on the whole of `flash`.
     pub const fn new(flash: J) -> Self {
-        Self { flash }
+        Self { flash, number: 0 }
+    }
+
+    /// The records of another image of the device than the application, 1 to 15; they lie in the same area and do not mix. A
+    /// larger number is taken for the largest.
+    #[must_use]
+    pub fn of_image(self, number: u8) -> Self {
+        Self {
+            number: number.min(MAX_IMAGE_NUMBER),
+            ..self
+        }
+    }
+
+    /// The key of a kind of record of this image.
+    fn key(&self, kind: u8) -> u8 {
+        kind | self.number << 4
     }
 
     /// Opens a session: from now on progress belongs to this init packet.
@@ -239,11 +259,13 @@ impl<J: NorFlash> Journal<J> {
     /// The value of a record; empty when there is none. One copy of the storage's code for all kinds of records.
     #[inline(never)]
     fn fetch<'b>(&mut self, buffer: &'b mut Aligned<BUFFER>, key: u8) -> Result<&'b [u8], JournalError> {
+        let key = self.key(key);
         run(Self::map(&mut self.flash)?.fetch_item(&mut buffer.0, &key)).map(Option::unwrap_or_default)
     }
 
     #[inline(never)]
     fn store(&mut self, buffer: &mut Aligned<BUFFER>, key: u8, value: &[u8]) -> Result<(), JournalError> {
+        let key = self.key(key);
         run(Self::map(&mut self.flash)?.store_item(&mut buffer.0, &key, &value))
     }
 
@@ -466,5 +488,57 @@ mod tests {
                 Some((b"after the cut".to_vec(), Progress::default()))
             );
         }
+    }
+
+    #[test]
+    fn uploads_of_two_images_keep_separate_progress() {
+        let mut flash = flash();
+        let at = |offset| Progress { offset, crc: 7 };
+        let mut application = Journal::new(&mut flash);
+        application.begin(b"application").unwrap();
+        application
+            .progress(session_id(b"application"), at(4096))
+            .unwrap();
+        let mut network = Journal::new(&mut flash).of_image(1);
+        assert_eq!(open(&mut network), None);
+        network.begin(b"network").unwrap();
+        network.progress(session_id(b"network"), at(8192)).unwrap();
+        let mut application = Journal::new(&mut flash);
+        assert_eq!(open(&mut application), Some((b"application".to_vec(), at(4096))));
+        application.close().unwrap();
+        let mut network = Journal::new(&mut flash).of_image(1);
+        assert_eq!(open(&mut network), Some((b"network".to_vec(), at(8192))));
+    }
+
+    fn comes_back_with_write_units_of<const W: usize>() {
+        let mut flash = Nor::<W>::new('j', 2, &Power::new());
+        flash.program_once = W > 4;
+        let init: Vec<u8> = (0..141).collect();
+        let mut journal = Journal::new(&mut flash);
+        for round in 1..=400u32 {
+            journal.begin(&init).unwrap();
+            let progress = Progress {
+                offset: round * 4096,
+                crc: round,
+            };
+            journal.progress(session_id(&init), progress).unwrap();
+            let mut out = [0; MAX_SESSION];
+            assert_eq!(
+                journal.session(&mut out),
+                Ok(Some((141, progress))),
+                "W={W} {round}"
+            );
+        }
+        journal.close().unwrap();
+        assert_eq!(journal.session(&mut [0; MAX_SESSION]), Ok(None));
+    }
+
+    #[test]
+    fn records_come_back_with_every_write_unit() {
+        comes_back_with_write_units_of::<1>();
+        comes_back_with_write_units_of::<2>();
+        comes_back_with_write_units_of::<8>();
+        comes_back_with_write_units_of::<16>();
+        comes_back_with_write_units_of::<32>();
     }
 }

@@ -28,6 +28,9 @@ use crate::roles::Place;
 /// Size of the magic at the very end of a slot, in bytes.
 pub const MAGIC_SIZE: u32 = 16;
 
+/// The largest number of an image: it is stored in four bits.
+pub const MAX_IMAGE_NUMBER: u8 = 15;
+
 /// Info fields that every trailer has.
 const LEAST_INFO_FIELDS: u32 = 4;
 
@@ -198,6 +201,7 @@ pub struct TrailerLayout {
     max_align: u32,
     max_sectors: u32,
     info_fields: u32,
+    image_number: u8,
 }
 
 impl TrailerLayout {
@@ -257,6 +261,7 @@ impl TrailerLayout {
             max_align,
             max_sectors,
             info_fields: algorithm.info_fields(),
+            image_number: 0,
         })
     }
 
@@ -271,11 +276,21 @@ impl TrailerLayout {
             max_align,
             max_sectors: 1,
             info_fields: LEAST_INFO_FIELDS,
+            image_number: 0,
         }
     }
 
     const fn with_info_fields(self, info_fields: u32) -> Self {
         Self { info_fields, ..self }
+    }
+
+    const fn with_image_number(self, image_number: u8) -> Self {
+        Self { image_number, ..self }
+    }
+
+    /// Number of the image that the slot is for, 0 to 15: it is written beside each swap type.
+    pub const fn image_number(&self) -> u8 {
+        self.image_number
     }
 
     /// Size of the slot.
@@ -525,6 +540,32 @@ impl Layout {
             secondary_trailer: self.secondary_trailer.with_info_fields(count),
             ..self
         }
+    }
+
+    /// The layout of another image of the device than the application, 1 to [`MAX_IMAGE_NUMBER`]; [`new`](Self::new) is for
+    /// number 0. Each image has slots of its own; only a scratch area may be shared, and a job in it is taken up for the image
+    /// whose number it names. A larger number is taken for the largest.
+    #[must_use]
+    pub const fn with_image_number(self, number: u8) -> Self {
+        let number = if number > MAX_IMAGE_NUMBER {
+            MAX_IMAGE_NUMBER
+        } else {
+            number
+        };
+        Self {
+            primary_trailer: self.primary_trailer.with_image_number(number),
+            secondary_trailer: self.secondary_trailer.with_image_number(number),
+            spare_trailer: match self.spare_trailer {
+                Some(trailer) => Some(trailer.with_image_number(number)),
+                None => None,
+            },
+            ..self
+        }
+    }
+
+    /// Number of the image that the slots are for.
+    pub const fn image_number(&self) -> u8 {
+        self.primary_trailer.image_number
     }
 
     /// The place that this layout has for its secondary slot.
@@ -938,5 +979,34 @@ mod tests {
             Layout::new(SwapMove, g, g, 64, 128).map(|_| ()),
             Err(LayoutError::MaxAlign)
         );
+    }
+
+    #[test]
+    fn the_image_number_is_carried_by_every_trailer_and_moves_no_field() {
+        for algorithm in Algorithm::ALL {
+            let spare = algorithm.has_spare().then_some(geometry(0x10000, 4));
+            let slot = geometry(0x10000, 4);
+            let layout = Layout::with_spare(algorithm, slot, slot, spare, 8, 128).unwrap();
+            assert_eq!(layout.image_number(), 0);
+            for number in [0, 1, 15] {
+                let numbered = layout.with_image_number(number);
+                assert_eq!(numbered.image_number(), number);
+                let trailers = [
+                    Some(numbered.primary_trailer()),
+                    Some(numbered.secondary_trailer()),
+                    numbered.spare_trailer(),
+                ];
+                assert!(trailers
+                    .iter()
+                    .flatten()
+                    .all(|trailer| trailer.image_number() == number));
+                assert_eq!(numbered.max_image_size(), layout.max_image_size());
+                // Neither changed roles nor the older trailer lose it.
+                let other = numbered.with_incoming(Place::Second).without_tlv_sizes();
+                assert_eq!(other.image_number(), number);
+                assert_eq!(numbered.with_image_number(0), layout);
+            }
+            assert_eq!(layout.with_image_number(16).image_number(), 15);
+        }
     }
 }

@@ -16,6 +16,7 @@
 //! | [`tlv`] | the TLV areas behind the payload |
 //! | [`verify`] | whether an image may be started; [`Slot<Verified>`](verify::Slot) is the proof |
 //! | [`trailer`] | the trailer: requests, confirmation, swap state |
+//! | [`transform`] | what happens to bytes between an area outside and the primary slot |
 //! | [`roles`] | copy: which external place takes the next update, which holds the copy of the running image |
 //! | [`writer`] | storing an arriving image |
 //! | [`journal`] | how far an upload got |
@@ -44,12 +45,14 @@ pub mod crc32;
 pub mod decide;
 pub mod flash;
 pub mod header;
+#[cfg(feature = "journal")]
 pub mod journal;
 pub mod layout;
 pub mod persistent;
 pub mod roles;
 pub mod tlv;
 pub mod trailer;
+pub mod transform;
 pub mod verify;
 pub mod writer;
 
@@ -59,9 +62,11 @@ pub use flash::{is_erased, read_bytes, Aligned};
 pub use header::{AddressRange, HeaderError, ImageHeader, ImageStart, Version};
 pub use layout::{Algorithm, Geometry, Layout, LayoutError, TrailerLayout};
 pub use trailer::{confirm, request_permanent, request_test, Flag, Magic, SwapType, Trailer, TrailerError};
+pub use transform::{Direction, Plain, Transform};
 #[cfg(feature = "soft-crypto")]
 pub use verify::SoftCrypto;
 pub use verify::{
-    verify_image, verify_image_with_digest, Crypto, Digest, HashAlgorithm, ImageInfo, ImagePolicy, Key,
-    PublicKey, Sha256, Signature, SignatureCheck, Slot, StreamDigest, Verified, VerifyError, Written,
+    verify_image, verify_image_through, verify_image_with_digest, Crypto, Digest, HashAlgorithm, ImageInfo,
+    ImagePolicy, Key, PublicKey, Sha256, Signature, SignatureCheck, Slot, StreamDigest, Verified,
+    VerifyError, Written,
 };

@@ -3,7 +3,8 @@
 //!
 //! When a driver gives up waiting, nobody knows what the array did: nothing, all of it, or a part. In the case this
 //! project starts from, the answer to that was to wait for ever. Here it is: look, and if it was not done do it once
-//! more. Erase and program of the same bytes may be repeated on NOR flash without harm.
+//! more. Erase and program of the same bytes may be repeated on NOR flash without harm; where write units are wide, a program
+//! may be repeated only if nothing of it was done.
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
@@ -57,12 +58,24 @@ impl<F: NorFlash> NorFlash for Persistent<F> {
         if is_final(&error) {
             return Err(error);
         }
-        let done = holds(&mut self.0, offset, bytes)?;
-        if done || self.0.write(offset, bytes).is_ok() || holds(&mut self.0, offset, bytes)? {
+        if holds(&mut self.0, offset, bytes)? {
+            return Ok(());
+        }
+        let end = offset.saturating_add(bytes.len() as u32);
+        if !programs_again::<F>() && !blank(&mut self.0, offset, end)? {
+            return Err(error);
+        }
+        if self.0.write(offset, bytes).is_ok() || holds(&mut self.0, offset, bytes)? {
             return Ok(());
         }
         Err(error)
     }
+}
+
+/// Whether what was programmed may be programmed once more with the same bytes. Parts with write units above four bytes usually
+/// keep an error code per unit that does not survive that.
+pub(crate) const fn programs_again<F: NorFlash>() -> bool {
+    F::WRITE_SIZE <= 4
 }
 
 /// A call that broke the rules will break them again.
@@ -105,4 +118,45 @@ fn holds<F: ReadNorFlash>(flash: &mut F, offset: u32, bytes: &[u8]) -> Result<bo
         at += expected.len() as u32;
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bledfu_testkit::{Nor, Power};
+
+    const BYTES: Aligned<32> = Aligned([0x5A; 32]);
+
+    fn lost_before_it_was_done<const W: usize>() {
+        let mut flash = Persistent(Nor::<W>::new('s', 1, &Power::new()));
+        flash.0.program_once = true;
+        flash.0.power.fail_ops(0..1);
+        assert_eq!(flash.write(64, &BYTES.0), Ok(()));
+        assert_eq!(flash.0.bytes[64..96], BYTES.0);
+        // For good.
+        flash.0.power.fail_ops(0..9);
+        assert!(flash.write(128, &BYTES.0).is_err());
+    }
+
+    #[test]
+    fn a_program_that_was_not_done_is_done_once_more_with_every_write_unit() {
+        lost_before_it_was_done::<1>();
+        lost_before_it_was_done::<4>();
+        lost_before_it_was_done::<8>();
+        lost_before_it_was_done::<32>();
+    }
+
+    #[test]
+    fn a_wide_unit_that_was_touched_is_not_programmed_again() {
+        let mut flash = Persistent(Nor::<8>::new('s', 1, &Power::new()));
+        flash.0.program_once = true;
+        flash.0.bytes[64..72].fill(0x5B); // what a torn program may leave
+        flash.0.power.fail_ops(0..1);
+        assert!(flash.write(64, &BYTES.0).is_err());
+        let mut narrow = Persistent(Nor::<4>::new('s', 1, &Power::new()));
+        narrow.0.bytes[64..72].fill(0x5B);
+        narrow.0.power.fail_ops(0..1);
+        narrow.0.lenient = true;
+        assert_eq!(narrow.write(64, &BYTES.0), Ok(()));
+    }
 }

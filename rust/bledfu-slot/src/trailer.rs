@@ -214,14 +214,15 @@ impl Trailer {
         next_boot(layout.algorithm(), &settled, &Self::ERASED) != SwapType::Revert
     }
 
-    /// For the trailer of the primary slot or of a scratch area: an install was written down here and has not ended. It is
-    /// not said that the boot stage will take it up; that depends on the images.
+    /// For the trailer of the primary slot or of a scratch area: an install of this image was written down here and has not
+    /// ended. It is not said that the boot stage will take it up; that depends on the images.
     pub fn holds_job(&self, layout: &Layout) -> bool {
         // Overwrite only begins anew after a cut, from the request.
         layout.algorithm() != Algorithm::Overwrite
             && self.magic == Magic::Good
             && self.copy_done == Flag::Unset
             && self.swap_type() != SwapType::None
+            && self.image_number() == layout.image_number()
             && (1..=layout.max_image_size()).contains(&self.swap_size)
     }
 }
@@ -301,7 +302,7 @@ pub fn write_copy_done<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Re
     program_padded(flash, layout.copy_done(), &[FLAG_SET], layout.write_size())
 }
 
-/// Writes the swap type, with image number 0.
+/// Writes the swap type, with the number of the image that the slot is for.
 ///
 /// # Errors
 /// The flash's error.
@@ -310,7 +311,8 @@ pub fn write_swap_info<F: NorFlash>(
     layout: &TrailerLayout,
     swap_type: SwapType,
 ) -> Result<(), F::Error> {
-    program_padded(flash, layout.swap_info(), &[swap_type as u8], layout.write_size())
+    let swap_info = swap_type as u8 | layout.image_number() << 4;
+    program_padded(flash, layout.swap_info(), &[swap_info], layout.write_size())
 }
 
 /// Writes the number of bytes to be swapped.
@@ -768,5 +770,22 @@ mod tests {
             };
             assert_eq!((trailer.swap_type(), trailer.image_number()), (kind, number));
         }
+    }
+
+    #[test]
+    fn a_request_names_its_image_and_a_job_of_another_one_is_none() {
+        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8).with_image_number(2));
+        let slot = verified(&mut flash, layout);
+        request_test(&mut flash, &slot).unwrap();
+        assert_eq!(flash.bytes[0xFFD8], 0x22);
+        let trailer = layout.primary_trailer();
+        let mut flash = self::flash::<4>();
+        write_swap_info(&mut flash, &trailer, SwapType::Test).unwrap();
+        write_swap_size(&mut flash, &trailer, 9000).unwrap();
+        write_magic(&mut flash, &trailer).unwrap();
+        let trailer = Trailer::read(&mut flash, &trailer).unwrap();
+        assert_eq!((trailer.swap_type(), trailer.image_number()), (SwapType::Test, 2));
+        assert!(trailer.holds_job(&layout));
+        assert!(!trailer.holds_job(&layout.with_image_number(0)));
     }
 }

@@ -13,6 +13,7 @@ use crate::flash::{read_bytes, Aligned};
 use crate::header::{AddressRange, HeaderError, ImageHeader, ImageStart};
 use crate::layout::Layout;
 use crate::tlv::{types, Tlv, TlvError, TlvReadError, TlvWalker};
+use crate::transform::{Direction, Plain, Transform};
 
 /// Bytes hashed per read; a multiple of every `READ_SIZE`.
 const HASH_CHUNK: usize = 512;
@@ -438,26 +439,21 @@ fn read_frame<F: ReadNorFlash>(
     Ok((header, tlvs))
 }
 
-/// [`read_frame`] of an image that is to run in the primary slot.
+/// Whether the image at `start` is linked for the primary slot, if the policy says where that is.
 #[inline(never)]
-fn read_frame_for<F: ReadNorFlash>(
+fn check_address<F: ReadNorFlash, T: Transform>(
     flash: &mut F,
     start: u32,
-    slot_size: u32,
-    limit: u32,
-    policy: &ImagePolicy<'_>,
-) -> Result<(ImageHeader, TlvWalker), VerifyError<F::Error>> {
-    let (header, tlvs) = read_frame(flash, start, slot_size, limit)?;
-    if let Some(range) = policy.address {
-        let mut vector = [0; 4];
-        // Behind the stack pointer. Cannot overflow: `read_frame` bounded the sum by the slot.
-        let at = start
-            .saturating_add(u32::from(header.header_size))
-            .saturating_add(4);
-        read_bytes(flash, at, &mut vector).map_err(VerifyError::Flash)?;
-        header.check_address(u32::from_le_bytes(vector), range)?;
-    }
-    Ok((header, tlvs))
+    header: &ImageHeader,
+    slot: AddressRange,
+    transform: &T,
+) -> Result<(), VerifyError<F::Error>> {
+    let mut vector = [0; 4];
+    // Behind the stack pointer. Cannot overflow: `read_frame` bounded the sum by the slot.
+    let offset = u32::from(header.header_size) + 4;
+    read_bytes(flash, start.saturating_add(offset), &mut vector).map_err(VerifyError::Flash)?;
+    transform.apply(Direction::Inward, offset, &mut vector);
+    Ok(header.check_address(u32::from_le_bytes(vector), slot)?)
 }
 
 /// Total size of the image at `start` by its header and TLV areas, in bytes; nothing is hashed.
@@ -484,19 +480,38 @@ pub fn verify_image<F: ReadNorFlash, C: Crypto>(
     policy: &ImagePolicy<'_>,
     crypto: &C,
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
-    let (header, tlvs) = read_frame_for(flash, start, slot_size, limit, policy)?;
+    verify_image_through(flash, start, (slot_size, limit), policy, crypto, &Plain)
+}
+
+/// [`verify_image`] for an image in an area outside, which has another form there.
+///
+/// # Errors
+/// As [`verify_image`].
+pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
+    flash: &mut F,
+    start: u32,
+    (slot_size, limit): (u32, u32),
+    policy: &ImagePolicy<'_>,
+    crypto: &C,
+    transform: &T,
+) -> Result<ImageInfo, VerifyError<F::Error>> {
+    let (header, tlvs) = read_frame(flash, start, slot_size, limit)?;
+    if let Some(slot) = policy.address {
+        check_address(flash, start, &header, slot, transform)?;
+    }
     let mut hash = crypto.sha256();
     let mut chunk = Aligned([0; HASH_CHUNK]);
-    let mut at = start;
-    // Cannot overflow: `read_frame` bounded the sum by the slot.
-    let end = start.saturating_add(header.hashed_size()?);
-    while at < end {
-        let length = (end - at).min(HASH_CHUNK as u32);
+    let mut done = 0;
+    let end = header.hashed_size()?;
+    while done < end {
+        let length = (end - done).min(HASH_CHUNK as u32);
         if let Some(part) = chunk.0.get_mut(..length as usize) {
-            read_bytes(flash, at, part).map_err(VerifyError::Flash)?;
+            // Cannot overflow: `read_frame` bounded the sum by the slot.
+            read_bytes(flash, start.saturating_add(done), part).map_err(VerifyError::Flash)?;
+            transform.apply(Direction::Inward, done, part);
             hash.update(part);
         }
-        at += length;
+        done += length;
     }
     judge(flash, header, tlvs, policy, crypto, hash.finish())
 }
@@ -514,7 +529,10 @@ pub fn verify_image_with_digest<F: ReadNorFlash, C: Crypto>(
     crypto: &C,
     digest: &Digest,
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
-    let (header, tlvs) = read_frame_for(flash, start, slot_size, limit, policy)?;
+    let (header, tlvs) = read_frame(flash, start, slot_size, limit)?;
+    if let Some(slot) = policy.address {
+        check_address(flash, start, &header, slot, &Plain)?;
+    }
     judge(flash, header, tlvs, policy, crypto, *digest)
 }
 

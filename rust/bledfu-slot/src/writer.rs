@@ -21,7 +21,7 @@ use embedded_storage::nor_flash::NorFlash;
 
 use crate::flash::{read_bytes, Aligned};
 use crate::layout::{round_up, Layout};
-use crate::persistent::blank;
+use crate::persistent::{blank, programs_again};
 use crate::trailer::erase_trailer;
 use crate::verify::{Sha256, StreamDigest};
 
@@ -394,9 +394,9 @@ impl<H: Sha256> SlotWriter<H> {
         let mut back = Aligned([0; PAGE]);
         let back = back.0.get_mut(..length).ok_or(WriteError::OutOfBounds)?;
 
-        // What counts is what reads back. A page that differs may be programmed once more with the same bytes: a bit
-        // that was not cleared yet is cleared then.
-        for _ in 0..2 {
+        // What counts is what reads back. A page that differs may be programmed once more with the same bytes, unless its
+        // write units are too wide for that: a bit that was not cleared yet is cleared then.
+        for _ in 0..=u8::from(programs_again::<F>()) {
             flash.write(start, bytes).map_err(WriteError::Flash)?;
             read_bytes(flash, start, back).map_err(WriteError::Flash)?;
             if back == bytes {
@@ -647,5 +647,40 @@ mod tests {
             before,
             "an update into a clear slot erases nothing"
         );
+    }
+
+    fn writes_with_units_of<const W: usize>() {
+        let power = Power::new();
+        let mut flash = Nor::<W>::new('s', SECTORS, &power);
+        // A flash with error correction takes each unit once.
+        flash.program_once = true;
+        let slot = Geometry::of::<Nor<W>>((SECTORS * SECTOR) as u32);
+        let layout = Layout::new(Algorithm::SwapOffset, slot, slot, (W as u32).max(8), 32).unwrap();
+        for size in [1, W - 1, W, W + 1, 300, SECTOR, SECTOR + 1, 2 * SECTOR + 333] {
+            let image = image(size);
+            let mut writer = Writer::new(layout, SoftCrypto.sha256());
+            writer.begin::<()>(size as u32, SoftCrypto.sha256()).unwrap();
+            for object in image.chunks(SECTOR) {
+                writer.prepare(&mut flash, object.len() as u32).unwrap();
+                for packet in object.chunks(244) {
+                    writer.accept(&mut flash, packet).unwrap();
+                }
+                writer.flush(&mut flash).unwrap();
+                writer.commit();
+            }
+            assert_eq!(flash.bytes[SECTOR..SECTOR + size], image, "W={W} {size}");
+            assert_eq!(writer.digest().file_digest(), sha256(&image));
+            flash.bytes[SECTOR..].fill(0xFF);
+        }
+    }
+
+    #[test]
+    fn images_of_any_size_are_written_with_every_write_unit() {
+        writes_with_units_of::<1>();
+        writes_with_units_of::<2>();
+        writes_with_units_of::<4>();
+        writes_with_units_of::<8>();
+        writes_with_units_of::<16>();
+        writes_with_units_of::<32>();
     }
 }

@@ -14,8 +14,8 @@ use bledfu_slot::persistent::Persistent;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{read_header, read_info};
 use bledfu_slot::{
-    verify_image, Algorithm as AlgorithmName, Crypto, Flag, HeaderError, ImageInfo, ImagePolicy, Layout,
-    Magic, SwapType, Trailer, VerifyError,
+    verify_image_through, Algorithm as AlgorithmName, Crypto, Direction, Flag, HeaderError, ImageInfo,
+    ImagePolicy, Layout, Magic, Plain, SwapType, Trailer, Transform, VerifyError,
 };
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
@@ -26,7 +26,7 @@ use crate::by_overwrite::ByOverwrite;
 use crate::by_scratch::ByScratch;
 use crate::job::{self, has_header};
 use crate::steps::{
-    erase_slot, is_equal, replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError,
+    erase_slot, is_equal, replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through,
 };
 
 /// What a boot needs to know about the device.
@@ -348,13 +348,28 @@ pub fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     crypto: &C,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
-    boot_unless::<A, _, _, _, C>(None, (primary, secondary, spare), config, crypto, watch)
+    boot_through::<A, _, _, _, Plain, C>((primary, secondary, spare), &Plain, config, crypto, watch)
+}
+
+/// [`boot_by`] for images that have another form outside than in the primary slot.
+///
+/// # Errors
+/// As [`boot_by`].
+pub fn boot_through<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Crypto>(
+    areas: (&mut P, &mut S, &mut X),
+    transform: &T,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<BootReport, BootError> {
+    boot_unless::<A, _, _, _, T, C>(None, areas, transform, config, crypto, watch)
 }
 
 /// [`boot_by`], which only starts what is in the primary slot if one of the other areas could not be read.
-pub(crate) fn boot_unless<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
+pub(crate) fn boot_unless<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Crypto>(
     unreadable: Option<NorFlashErrorKind>,
     (primary, secondary, spare): (&mut P, &mut S, &mut X),
+    transform: &T,
     config: &BootConfig<'_>,
     crypto: &C,
     watch: &mut dyn FnMut(Progress),
@@ -370,14 +385,15 @@ pub(crate) fn boot_unless<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C
         secondary: &mut secondary,
         spare: &mut spare,
         layout,
+        transform,
         watch,
         failed_records: 0,
     };
-    run::<A, _, _, _, C>(&mut slots, config, crypto, unreadable)
+    run::<A, _, _, _, T, C>(&mut slots, config, crypto, unreadable)
 }
 
-fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
-    slots: &mut Slots<'_, P, S, X>,
+fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
     unreadable: Option<NorFlashErrorKind>,
@@ -390,10 +406,18 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
         let found = Trailer::read(slots.secondary, &slots.layout.secondary_trailer());
         let found = unreadable.map_or(found, Err);
         let outcome = match &found {
-            Ok(secondary) => act::<A, P, S, X, C>(slots, config, crypto, &primary, secondary),
+            Ok(secondary) => act::<A, P, S, X, T, C>(slots, config, crypto, &primary, secondary),
             // What is asked for is not known, which is not the same as nothing. The primary alone may ask for a revert.
             Err(kind) => Ok(BootAction::Skipped {
-                swap_type: decided::<A>(&slots.layout, &primary, &Trailer::ERASED),
+                swap_type: match primary.settled(&layout) {
+                    Trailer {
+                        magic: Magic::Good,
+                        copy_done: Flag::Set,
+                        image_ok: Flag::Unset,
+                        ..
+                    } if A::REVERTS => SwapType::Revert,
+                    _ => SwapType::None,
+                },
                 reason: SkipReason::SecondaryUnreadable(*kind),
             }),
         };
@@ -408,7 +432,7 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
         let (image, action) = match check_primary(slots, config, crypto, quick) {
             Ok(image) => (
                 image,
-                drop_impossible::<A, P, S, X>(slots, action, &primary, found.ok()),
+                drop_impossible::<A, P, S, X, T>(slots, action, &primary, found.ok()),
             ),
             Err(reason) => {
                 if let Err((_, error)) = outcome {
@@ -433,7 +457,7 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
                     undone = true;
                     continue;
                 }
-                let repaired = repair::<A, P, S, X, C>(slots, config, crypto).map_err(BootError::Flash)?;
+                let repaired = repair::<A, P, S, X, T, C>(slots, config, crypto).map_err(BootError::Flash)?;
                 match (repaired, found) {
                     (Some(image), _) => (image, BootAction::Repaired),
                     (None, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
@@ -466,8 +490,8 @@ fn silent(
 
 /// Takes down what no boot can carry out, beside a primary that is valid: it would be asked for again on every boot, and keep
 /// every update out. Nothing is lost if that fails; the next boot tries again.
-fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     action: BootAction,
     primary: &Trailer,
     secondary: Option<Trailer>,
@@ -505,19 +529,27 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash>(
 }
 
 /// Checks the image at `start` of one of the areas, with the watch fed.
-fn verify_at<F: Flash, C: Crypto>(
+fn verify_at<F: Flash, C: Crypto, T: Transform>(
     flash: &mut F,
+    transform: &T,
     watch: &mut dyn FnMut(Progress),
     (start, slot_size, limit): (u32, u32, u32),
     config: &BootConfig<'_>,
     crypto: &C,
 ) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
     let mut flash = Watched { flash, watch };
-    verify_image(&mut flash, start, slot_size, limit, &config.policy, crypto)
+    verify_image_through(
+        &mut flash,
+        start,
+        (slot_size, limit),
+        &config.policy,
+        crypto,
+        transform,
+    )
 }
 
-fn check_primary<P: Flash, S: Flash, X: Flash, C: Crypto>(
-    slots: &mut Slots<'_, P, S, X>,
+fn check_primary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
     quick: bool,
@@ -527,11 +559,18 @@ fn check_primary<P: Flash, S: Flash, X: Flash, C: Crypto>(
     if quick {
         return read_info(slots.primary, 0, size)?.ok_or(VerifyError::NoHash);
     }
-    verify_at(slots.primary, slots.watch, (0, size, size), config, crypto)
+    verify_at(
+        slots.primary,
+        &Plain,
+        slots.watch,
+        (0, size, size),
+        config,
+        crypto,
+    )
 }
 
-fn verify_secondary<P: Flash, S: Flash, X: Flash, C: Crypto>(
-    slots: &mut Slots<'_, P, S, X>,
+fn verify_secondary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
     start: u32,
     config: &BootConfig<'_>,
     crypto: &C,
@@ -541,14 +580,21 @@ fn verify_secondary<P: Flash, S: Flash, X: Flash, C: Crypto>(
         slots.layout.secondary().slot_size,
         slots.layout.max_image_size(),
     );
-    verify_at(slots.secondary, slots.watch, bounds, config, crypto)
+    verify_at(
+        slots.secondary,
+        slots.transform,
+        slots.watch,
+        bounds,
+        config,
+        crypto,
+    )
 }
 
 /// Replaces an invalid primary with the first valid image found elsewhere: the copy of it that an algorithm keeps, an
 /// update, the image before. The copy is taken page by page from a source that nothing touches, so it may be cut and begun
 /// again as often as it takes. `None` if there is no valid image.
-fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
-    slots: &mut Slots<'_, P, S, X>,
+fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
 ) -> Result<Option<ImageInfo>, SwapError> {
@@ -556,12 +602,13 @@ fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
     let sector = layout.primary().sector_size;
     if let (true, Some(area)) = (A::KEEPS_COPY, layout.spare()) {
         let bounds = (0, area.slot_size, layout.max_image_size());
-        let kept = verify_at(slots.spare, slots.watch, bounds, config, crypto);
+        let kept = verify_at(slots.spare, slots.transform, slots.watch, bounds, config, crypto);
         if let Some(info) = known(kept, SwapError::Spare)? {
             replace(
                 At(slots.spare, 0, SwapError::Spare),
                 At(slots.primary, 0, SwapError::Primary),
                 (info.total_size, sector),
+                Through(slots.transform, Direction::Inward, 0),
                 slots.watch,
             )?;
             let image = known(check_primary(slots, config, crypto, false), SwapError::Primary)?;
@@ -586,6 +633,7 @@ fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             At(slots.secondary, *start, SwapError::Secondary),
             At(slots.primary, 0, SwapError::Primary),
             (info.total_size, sector),
+            Through(slots.transform, Direction::Inward, 0),
             slots.watch,
         )?;
         let image = known(check_primary(slots, config, crypto, false), SwapError::Primary)?;
@@ -617,8 +665,8 @@ fn known<T>(
 }
 
 /// Sees to it that a valid image in the primary slot has a valid copy in the third area. `Some` = it has none, and why.
-fn keep_copy<P: Flash, S: Flash, X: Flash, C: Crypto>(
-    slots: &mut Slots<'_, P, S, X>,
+fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
 ) -> Result<Option<SkipReason>, SwapError> {
@@ -631,11 +679,12 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, C: Crypto>(
         return Ok(None); // nothing to keep
     };
     // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
-    let is_kept = |slots: &mut Slots<'_, P, S, X>| {
+    let is_kept = |slots: &mut Slots<'_, P, S, X, T>| {
         is_equal(
             (slots.primary, 0, SwapError::Primary),
             (slots.spare, 0, SwapError::Spare),
             running.total_size,
+            Through(slots.transform, Direction::Outward, 0),
         )
     };
     // A copy that cannot be read may be gone; it is made again, of an image that is known to be good.
@@ -662,6 +711,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, C: Crypto>(
         At(slots.primary, 0, SwapError::Primary),
         At(slots.spare, 0, SwapError::Spare),
         (running.total_size, area.sector_size),
+        Through(slots.transform, Direction::Outward, 0),
         slots.watch,
     )?;
     Ok(match is_kept(slots)? {
@@ -699,8 +749,8 @@ fn check_downgrade<F: Flash>(
 }
 
 /// Everything but the verification of the primary. An error names what was being done.
-fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
-    slots: &mut Slots<'_, P, S, X>,
+fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
     primary: &Trailer,
@@ -727,7 +777,10 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
             });
         }
         Status::Committed(job) => (job.swap_type, Some(job)),
-        Status::Idle => (decided::<A>(&slots.layout, primary, secondary), None),
+        Status::Idle => match A::decide(&primary.settled(&slots.layout.primary_trailer()), secondary) {
+            SwapType::Revert if !A::REVERTS => (SwapType::None, None),
+            decided => (decided, None),
+        },
     };
     if swap_type == SwapType::None {
         return clear_orphan(slots, secondary).map_err(|error| (swap_type, error));
@@ -737,11 +790,11 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
     if !A::BOOTSTRAPS && !has_header(slots.primary, 0).map_err(|kind| failed(SwapError::Primary(kind)))? {
         return skipped(SkipReason::PrimaryEmpty);
     }
-    let checked = check_update::<A, P, S, X, C>(slots, config, crypto, swap_type, committed.is_some());
+    let checked = check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, committed.is_some());
     let update = match checked.map_err(failed)? {
         Ok(update) => update,
         Err(reason) => {
-            reject::<A, P, S, X>(slots, swap_type, committed.is_some(), reason).map_err(failed)?;
+            reject::<A, P, S, X, T>(slots, swap_type, committed.is_some(), reason).map_err(failed)?;
             return Ok(BootAction::Rejected { swap_type, reason });
         }
     };
@@ -774,17 +827,9 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
     })
 }
 
-/// What the trailers ask for.
-fn decided<A: Algorithm>(layout: &Layout, primary: &Trailer, secondary: &Trailer) -> SwapType {
-    match A::decide(&primary.settled(&layout.primary_trailer()), secondary) {
-        SwapType::Revert if !A::REVERTS => SwapType::None,
-        decided => decided,
-    }
-}
-
 /// Is there an image to install, and may it be? The outer error is one that says nothing about that.
-fn check_update<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
-    slots: &mut Slots<'_, P, S, X>,
+fn check_update<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
     swap_type: SwapType,
@@ -810,8 +855,8 @@ fn check_update<A: Algorithm, P: Flash, S: Flash, X: Flash, C: Crypto>(
 }
 
 /// Takes away a trailer that stands over an erased header.
-fn clear_orphan<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     secondary: &Trailer,
 ) -> Result<BootAction, SwapError> {
     let start = slots.layout.upload_offset();
@@ -832,8 +877,8 @@ fn clear_orphan<P: Flash, S: Flash, X: Flash>(
 }
 
 /// Takes a refused image away: its trailer if there is no image at all, else the whole slot.
-fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     swap_type: SwapType,
     committed: bool,
     reason: VerifyError<NorFlashErrorKind>,

@@ -47,13 +47,16 @@
 use bledfu_slot::roles::{self, Record};
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
 use bledfu_slot::verify::read_info;
-use bledfu_slot::{Algorithm as AlgorithmName, Crypto, Flag, Magic, SwapType, Trailer, VerifyError};
+use bledfu_slot::{
+    Algorithm as AlgorithmName, Crypto, Direction, Flag, Magic, Plain, SwapType, Trailer, Transform,
+    VerifyError,
+};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
 use crate::boot::{boot_unless, fit, BootConfig, BootError, BootReport, Steady};
 use crate::decide::decide;
 use crate::job;
-use crate::steps::{replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
+use crate::steps::{replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through};
 
 /// Copy with a kept revert image. [`boot`] finds out the roles of the places first.
 pub struct ByCopy;
@@ -67,6 +70,20 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     primary: &mut P,
     first: &mut S,
     second: &mut X,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<BootReport, BootError> {
+    boot_through((primary, first, second), &Plain, config, crypto, watch)
+}
+
+/// [`boot`] for images that have another form outside than in the primary slot.
+///
+/// # Errors
+/// As [`boot`].
+pub fn boot_through<P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Crypto>(
+    (primary, first, second): (&mut P, &mut S, &mut X),
+    transform: &T,
     config: &BootConfig<'_>,
     crypto: &C,
     watch: &mut dyn FnMut(Progress),
@@ -86,14 +103,14 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     let with_roles = layout.with_incoming(incoming);
     if with_roles == layout {
         let areas = (primary, first, second);
-        return boot_unless::<ByCopy, _, _, _, C>(unreadable, areas, config, crypto, watch);
+        return boot_unless::<ByCopy, _, _, _, T, C>(unreadable, areas, transform, config, crypto, watch);
     }
     let config = BootConfig {
         layout: with_roles,
         ..*config
     };
     let areas = (primary, second, first);
-    boot_unless::<ByCopy, _, _, _, C>(unreadable, areas, &config, crypto, watch)
+    boot_unless::<ByCopy, _, _, _, T, C>(unreadable, areas, transform, &config, crypto, watch)
 }
 
 impl Algorithm for ByCopy {
@@ -102,8 +119,8 @@ impl Algorithm for ByCopy {
     const REVERTS: bool = true;
     const BOOTSTRAPS: bool = true;
 
-    fn find<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn find<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError> {
@@ -155,8 +172,8 @@ impl Algorithm for ByCopy {
         secondary
     }
 
-    fn install<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
     ) -> Result<(), SwapError> {
         let layout = slots.layout.primary_trailer();
@@ -171,6 +188,7 @@ impl Algorithm for ByCopy {
             At(slots.secondary, 0, SwapError::Secondary),
             At(slots.primary, 0, SwapError::Primary),
             (job.size, layout.sector_size()),
+            Through(slots.transform, Direction::Inward, 0),
             slots.watch,
         )?;
         if reverts {
@@ -181,8 +199,8 @@ impl Algorithm for ByCopy {
         job::finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
     }
 
-    fn repaired<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn repaired<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         from_spare: bool,
     ) -> Result<(), SwapError> {
         let layout = slots.layout.primary_trailer();
@@ -199,8 +217,8 @@ impl Algorithm for ByCopy {
 }
 
 /// The record in a primary trailer with its magic, if it can be one of this device.
-fn record<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn record<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     primary: &Trailer,
 ) -> Result<Option<Record>, SwapError> {
     if primary.magic != Magic::Good {
@@ -212,14 +230,16 @@ fn record<P: Flash, S: Flash, X: Flash>(
 }
 
 /// Whether the request in the secondary is whole. One that is not, is what is left of the request that made the job.
-fn request_is_whole<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Result<bool, SwapError> {
+fn request_is_whole<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<bool, SwapError> {
     job::is_whole(slots.secondary, &slots.layout.secondary_trailer()).map_err(SwapError::Secondary)
 }
 
 /// Whether the primary holds the image with this digest, to the last page. A request for it that differs from the record was
 /// not made by anybody then: it is left of a torn erase, in step 3.
-fn primary_is<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn primary_is<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     digest: &[u8; 32],
 ) -> Result<bool, SwapError> {
     match read_info(slots.primary, 0, slots.layout.primary().slot_size) {
@@ -230,8 +250,8 @@ fn primary_is<P: Flash, S: Flash, X: Flash>(
 }
 
 /// What the image in the secondary says of itself.
-fn digest_of<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn digest_of<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<Option<[u8; 32]>, SwapError> {
     match read_info(slots.secondary, 0, slots.layout.secondary().slot_size) {
         Ok(info) => Ok(info.map(|info| info.digest)),
@@ -241,7 +261,10 @@ fn digest_of<P: Flash, S: Flash, X: Flash>(
 }
 
 /// Step 1.
-fn begin<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>, job: &Job) -> Result<(), SwapError> {
+fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    job: &Job,
+) -> Result<(), SwapError> {
     let layout = slots.layout.primary_trailer();
     // It was verified, so it has a digest unless its flash has changed its mind.
     let digest = digest_of(slots)?.ok_or(SwapError::Secondary(NorFlashErrorKind::Other))?;
@@ -267,7 +290,9 @@ fn begin<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>, job: &Job
 }
 
 /// Steps 6 and 7: the image before is back for good.
-fn end_revert<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Result<(), SwapError> {
+fn end_revert<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<(), SwapError> {
     let layout = slots.layout.primary_trailer();
     let flash = &mut *slots.primary;
     let mut write = || {

@@ -43,12 +43,14 @@ use bledfu_slot::layout::TrailerLayout;
 use bledfu_slot::trailer::{
     can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
 };
-use bledfu_slot::{Algorithm as AlgorithmName, Flag, Magic, SwapType, Trailer};
+use bledfu_slot::{Algorithm as AlgorithmName, Direction, Flag, Magic, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::job::{self, has_header};
 use crate::status::records_until;
-use crate::steps::{copy, copy_within, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
+use crate::steps::{
+    copy, copy_within, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through,
+};
 
 /// Swap using move.
 pub struct ByMove;
@@ -91,8 +93,8 @@ fn units_done<F: Flash>(
 }
 
 /// True if both headers are where a job with `done` of its units recorded has them.
-fn headers_in_place<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn headers_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     count: u32,
     done: u32,
 ) -> Result<bool, SwapError> {
@@ -118,8 +120,8 @@ impl Algorithm for ByMove {
     const REVERTS: bool = true;
     const BOOTSTRAPS: bool = false;
 
-    fn find<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn find<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError> {
@@ -134,7 +136,7 @@ impl Algorithm for ByMove {
         let job = Job { done, ..job };
         if done == 0 {
             let image_ok = job.swap_type != SwapType::Test;
-            return job::untouched::<Self, _, _, _>(slots, job, primary, secondary, image_ok);
+            return job::untouched::<Self, _, _, _, _>(slots, job, primary, secondary, image_ok);
         }
         let torn = primary.copy_done == Flag::Bad;
         if secondary.magic == Magic::Good
@@ -150,8 +152,8 @@ impl Algorithm for ByMove {
         primary.max(secondary)
     }
 
-    fn install<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
     ) -> Result<(), SwapError> {
         let layout = slots.layout.primary_trailer();
@@ -176,8 +178,8 @@ impl Algorithm for ByMove {
 }
 
 /// Step 1: from here on the secondary asks for its own installation.
-fn prepare_revert<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn prepare_revert<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
 ) -> Result<(), NorFlashErrorKind> {
     let layout = slots.layout.secondary_trailer();
@@ -189,8 +191,8 @@ fn prepare_revert<P: Flash, S: Flash, X: Flash>(
 }
 
 /// Step 2: the job, with the magic that makes it count last.
-fn commit<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn commit<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
 ) -> Result<(), NorFlashErrorKind> {
     let layout = slots.layout.primary_trailer();
@@ -205,8 +207,8 @@ fn commit<P: Flash, S: Flash, X: Flash>(
 }
 
 /// Steps 4 and 5: one sector erased and copied. Returns the state number for its record.
-fn do_unit<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     unit: u32,
     count: u32,
 ) -> Result<u8, SwapError> {
@@ -214,6 +216,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
     let Slots {
         primary,
         secondary,
+        transform,
         watch,
         ..
     } = slots;
@@ -237,6 +240,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
             At(*secondary, at, SwapError::Secondary),
             At(*primary, at, SwapError::Primary),
             size,
+            Through(*transform, Direction::Inward, at),
             &mut tick,
         )?;
         Ok(1)
@@ -246,6 +250,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
             At(*primary, at + size, SwapError::Primary),
             At(*secondary, at, SwapError::Secondary),
             size,
+            Through(*transform, Direction::Outward, at),
             &mut tick,
         )?;
         Ok(2)

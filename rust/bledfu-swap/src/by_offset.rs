@@ -50,13 +50,15 @@ use bledfu_slot::trailer::{
     can_repair, erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
     write_swap_size, write_tlv_sizes,
 };
-use bledfu_slot::{Algorithm as AlgorithmName, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout};
+use bledfu_slot::{
+    Algorithm as AlgorithmName, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform,
+};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::decide;
 use crate::job::{self, has_header, hashed_size};
 use crate::status::records_until;
-use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
+use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through};
 
 /// Swap using offset.
 pub struct ByOffset;
@@ -106,8 +108,8 @@ fn headers(layout: &Layout, job: &Job) -> [Place; 2] {
     [goes, comes]
 }
 
-fn headers_in_place<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn headers_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
 ) -> Result<bool, SwapError> {
     for place in headers(&slots.layout, job) {
@@ -124,8 +126,8 @@ fn headers_in_place<P: Flash, S: Flash, X: Flash>(
 
 /// Sectors that the image which goes and the one which comes occupy. One that cannot be told is as long as it may be: that
 /// costs time, never data.
-fn used_sectors<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn used_sectors<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
 ) -> Result<[u32; 2], SwapError> {
     let trailer = slots.layout.primary_trailer();
@@ -164,8 +166,8 @@ impl Algorithm for ByOffset {
         }
     }
 
-    fn find<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn find<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError> {
@@ -179,7 +181,7 @@ impl Algorithm for ByOffset {
         let job = Job { done, ..job };
         if done == 0 {
             let image_ok = job.swap_type == SwapType::Permanent;
-            return job::untouched::<Self, _, _, _>(slots, job, primary, secondary, image_ok);
+            return job::untouched::<Self, _, _, _, _>(slots, job, primary, secondary, image_ok);
         }
         let torn = primary.copy_done == Flag::Bad;
         if done > last
@@ -196,8 +198,8 @@ impl Algorithm for ByOffset {
         primary.max(secondary)
     }
 
-    fn install<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
     ) -> Result<(), SwapError> {
         let layout = slots.layout.primary_trailer();
@@ -233,7 +235,9 @@ impl Algorithm for ByOffset {
 }
 
 /// The job that the primary trailer holds, whichever of the two trailers that is: from then on it is the one of `slots`.
-fn stored<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Result<Option<Job>, SwapError> {
+fn stored<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<Option<Job>, SwapError> {
     for layout in [slots.layout.with_tlv_sizes(), slots.layout.without_tlv_sizes()] {
         let trailer = Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
         if let Some(job) = job::stored(&trailer, &layout) {
@@ -245,8 +249,8 @@ fn stored<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Resul
 }
 
 /// Sizes of the unprotected TLV areas of the image that goes and the one that comes, while both are whole.
-fn tlv_sizes<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn tlv_sizes<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     swap_type: SwapType,
 ) -> Result<[u16; 2], SwapError> {
     fn of<F: Flash>(flash: &mut F, start: u32, slot_size: u32) -> Result<u16, NorFlashErrorKind> {
@@ -266,8 +270,8 @@ fn tlv_sizes<P: Flash, S: Flash, X: Flash>(
 }
 
 /// Step 1: from here on the secondary asks for the revert. Nothing to do if it does already.
-fn prepare_revert<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn prepare_revert<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
     tlvs: [u16; 2],
 ) -> Result<(), NorFlashErrorKind> {
@@ -298,8 +302,8 @@ fn write_job<F: Flash>(
 }
 
 /// Step 4: one sector erased and copied, unless the image does not reach it. Returns the state number for its record.
-fn do_unit<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     unit: u32,
     job: &Job,
     [goes, comes]: [u32; 2],
@@ -309,6 +313,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
     let Slots {
         primary,
         secondary,
+        transform,
         watch,
         ..
     } = slots;
@@ -331,6 +336,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
                 At(*primary, at, in_primary),
                 At(*secondary, free, in_secondary),
                 size,
+                Through(*transform, Direction::Outward, at),
                 &mut tick,
             )?;
         }
@@ -342,6 +348,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
             At(*secondary, next, in_secondary),
             At(*primary, at, in_primary),
             size,
+            Through(*transform, Direction::Inward, at),
             &mut tick,
         )?;
     }

@@ -29,9 +29,9 @@
 //! that another boot stage left due is not carried out, since its only trace is in the trailer that step 2 erases.
 
 use bledfu_slot::trailer::write_magic;
-use bledfu_slot::{Algorithm as AlgorithmName, Trailer};
+use bledfu_slot::{Algorithm as AlgorithmName, Direction, Trailer, Transform};
 
-use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
+use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through};
 
 /// Overwrite only.
 pub struct ByOverwrite;
@@ -41,8 +41,8 @@ impl Algorithm for ByOverwrite {
     const REVERTS: bool = false;
     const BOOTSTRAPS: bool = true;
 
-    fn find<P: Flash, S: Flash, X: Flash>(
-        _: &mut Slots<'_, P, S, X>,
+    fn find<P: Flash, S: Flash, X: Flash, T: Transform>(
+        _: &mut Slots<'_, P, S, X, T>,
         _: &Trailer,
         _: &Trailer,
     ) -> Result<Status, SwapError> {
@@ -53,8 +53,8 @@ impl Algorithm for ByOverwrite {
         secondary
     }
 
-    fn install<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
     ) -> Result<(), SwapError> {
         let layout = slots.layout;
@@ -65,6 +65,7 @@ impl Algorithm for ByOverwrite {
         let Slots {
             primary,
             secondary,
+            transform,
             watch,
             ..
         } = slots;
@@ -101,6 +102,7 @@ impl Algorithm for ByOverwrite {
                 At(*secondary, done, SwapError::Secondary),
                 At(*primary, done, SwapError::Primary),
                 part,
+                Through(*transform, Direction::Inward, done),
                 &mut tick,
             )?;
             done += part;

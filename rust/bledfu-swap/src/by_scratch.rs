@@ -60,7 +60,7 @@
 //! * **The second unit** erases the secondary trailer. A magic that outlives its flags in it does not count: there is a
 //!   record by then.
 //! * **Inside step 5** a torn `copy_done` is written again, as with swap using move.
-//! * **Stale or foreign trailers.** A job is taken up only with a stored swap type, image number 0, a size within the
+//! * **Stale or foreign trailers.** A job is taken up only with a stored swap type, the number of this image, a size within the
 //!   layout, no more records than it has units, and the header of the image that comes where those records say.
 //!
 //! # Other differences from MCUboot
@@ -73,13 +73,17 @@ use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::trailer::{
     can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
 };
-use bledfu_slot::{Algorithm as AlgorithmName, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout};
+use bledfu_slot::{
+    Algorithm as AlgorithmName, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform,
+};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::decide;
 use crate::job::{self, has_header, hashed_size};
 use crate::status::{read_record, record_bytes, records_until, write_record, ERASED_RECORD};
-use crate::steps::{copy, is_equal, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError};
+use crate::steps::{
+    copy, is_equal, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through, AS_THEY_ARE,
+};
 
 /// Swap using scratch.
 pub struct ByScratch;
@@ -160,8 +164,8 @@ fn is_written<F: Flash>(flash: &mut F, offset: u32) -> Result<bool, NorFlashErro
 }
 
 /// Whether the header of the image that comes is where a job with `done` units recorded has it.
-fn header_in_place<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn header_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
     done: u32,
 ) -> Result<bool, SwapError> {
@@ -187,8 +191,8 @@ fn recorded_in_primary<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorF
 
 /// Whether the first three records in the primary are what is written there, and not what a torn erase left. MCUboot copies
 /// the first two as they are in scratch: torn, if they were torn there.
-fn first_records_whole<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn first_records_whole<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
 ) -> Result<bool, SwapError> {
     let unit = plan.primary.status_unit();
@@ -226,8 +230,8 @@ fn scratch_records_torn<F: Flash>(flash: &mut F, plan: &Plan) -> Result<bool, No
 }
 
 /// Whether the secondary holds what the primary has in the first region, as it does after the second unit.
-fn first_region_moved<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn first_region_moved<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
 ) -> Result<bool, SwapError> {
     let Region { start, length, .. } = plan.region(0);
@@ -235,12 +239,13 @@ fn first_region_moved<P: Flash, S: Flash, X: Flash>(
         (slots.primary, start, SwapError::Primary),
         (slots.secondary, start, SwapError::Secondary),
         length,
+        Through(slots.transform, Direction::Outward, start),
     )
 }
 
 /// Whether the records say what a job can have come to; the trailers are those found.
-fn plausible<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn plausible<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
     done: u32,
     secondary: &Trailer,
@@ -252,8 +257,8 @@ fn plausible<P: Flash, S: Flash, X: Flash>(
 
 /// Whether a record 0 in scratch may be left of a torn erase: the image in the secondary, if it is one, has bytes in the
 /// first region that are neither those in scratch nor those in the primary.
-fn doubtful<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn doubtful<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
 ) -> Result<bool, SwapError> {
     let size = job::size_of(slots.secondary, 0, plan.secondary.slot_size()).map_err(SwapError::Secondary)?;
@@ -270,12 +275,14 @@ fn doubtful<P: Flash, S: Flash, X: Flash>(
         (slots.spare, 0, SwapError::Spare),
         (slots.secondary, start, secondary),
         length,
+        AS_THEY_ARE,
     )?;
     Ok(!in_scratch
         && !is_equal(
             (slots.primary, start, SwapError::Primary),
             (slots.secondary, start, secondary),
             length,
+            Through(slots.transform, Direction::Outward, start),
         )?)
 }
 
@@ -284,14 +291,14 @@ impl Algorithm for ByScratch {
     const REVERTS: bool = true;
     const BOOTSTRAPS: bool = true;
 
-    fn find<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn find<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError> {
         let layout = slots.layout;
         let job_in = |trailer: &Trailer| {
-            let job = job::stored(trailer, &layout).filter(|_| trailer.image_number() == 0)?;
+            let job = job::stored(trailer, &layout)?;
             Some((job, Plan::new(&layout, job.size)?))
         };
         let in_primary = job_in(primary);
@@ -345,7 +352,7 @@ impl Algorithm for ByScratch {
             if !plan.kept_in_scratch()
                 && recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)? == 0
             {
-                let status = job::untouched::<Self, _, _, _>(slots, job, primary, secondary, image_ok)?;
+                let status = job::untouched::<Self, _, _, _, _>(slots, job, primary, secondary, image_ok)?;
                 if status != Status::Idle {
                     return Ok(status);
                 }
@@ -359,7 +366,7 @@ impl Algorithm for ByScratch {
                 && (primary.image_ok != Flag::Set || primary.copy_done == Flag::Unset)
                 && has_header(slots.secondary, 0).map_err(SwapError::Secondary)?
             {
-                return job::untouched::<Self, _, _, _>(slots, job, &scratch, secondary, false);
+                return job::untouched::<Self, _, _, _, _>(slots, job, &scratch, secondary, false);
             }
         }
         Ok(Status::Idle)
@@ -369,7 +376,9 @@ impl Algorithm for ByScratch {
         primary.max(secondary)
     }
 
-    fn forget<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>) -> Result<(), SwapError> {
+    fn forget<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
+    ) -> Result<(), SwapError> {
         let Some(spare) = slots.layout.spare_trailer() else {
             return Ok(());
         };
@@ -381,8 +390,8 @@ impl Algorithm for ByScratch {
         Ok(())
     }
 
-    fn install<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
     ) -> Result<(), SwapError> {
         let Some(plan) = Plan::new(&slots.layout, job.size) else {
@@ -421,8 +430,8 @@ impl Algorithm for ByScratch {
     }
 }
 
-fn erase_scratch<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn erase_scratch<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
 ) -> Result<(), SwapError> {
     let bounds = (0, plan.scratch.slot_size(), plan.scratch.sector_size());
@@ -474,8 +483,8 @@ fn move_job<F: Flash>(flash: &mut F, plan: &Plan, job: &Job) -> Result<(), NorFl
 }
 
 /// Step 4 or 4': one region copied to its next place, and the record of it.
-fn do_unit<P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     unit: u32,
     plan: &Plan,
     job: &Job,
@@ -489,9 +498,11 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
         primary,
         secondary,
         spare,
+        transform,
         watch,
         ..
     } = slots;
+    let outward = |at| Through(*transform, Direction::Outward, at);
     let mut tick = || watch(Progress::Install { step: unit, steps });
     let area = plan.scratch.slot_size();
     match state {
@@ -503,6 +514,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
                 At(*secondary, start, SwapError::Secondary),
                 At(*spare, 0, SwapError::Spare),
                 length,
+                AS_THEY_ARE,
                 &mut tick,
             )?;
         }
@@ -521,9 +533,11 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
                 At(*primary, start, SwapError::Primary),
                 At(*secondary, start, SwapError::Secondary),
                 length - tail,
+                outward(start),
                 &mut tick,
             )?;
-            copy_tail(*primary, *secondary, start + length - tail, tail, &plan.secondary)?;
+            let at = start + length - tail;
+            copy_tail(*primary, *secondary, (at, tail), &plan.secondary, outward(at))?;
         }
         _ => {
             let mut erased = end;
@@ -538,6 +552,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
                 At(*spare, 0, SwapError::Spare),
                 At(*primary, start, SwapError::Primary),
                 length,
+                Through(*transform, Direction::Inward, start),
                 &mut tick,
             )?;
             if in_scratch {
@@ -557,12 +572,12 @@ fn do_unit<P: Flash, S: Flash, X: Flash>(
 }
 
 /// The last bytes of a region, less than a write unit of the secondary.
-fn copy_tail<P: Flash, S: Flash>(
+fn copy_tail<P: Flash, S: Flash, T: Transform>(
     primary: &mut P,
     secondary: &mut S,
-    at: u32,
-    length: u32,
+    (at, length): (u32, u32),
     layout: &TrailerLayout,
+    through: Through<'_, T>,
 ) -> Result<(), SwapError> {
     let mut bytes = Aligned::<MAX_WRITE_SIZE>::erased();
     let bytes = bytes.0.get_mut(..length as usize).unwrap_or_default();
@@ -570,5 +585,6 @@ fn copy_tail<P: Flash, S: Flash>(
         return Ok(());
     }
     read_bytes(primary, at, bytes).map_err(SwapError::Primary)?;
+    through.apply(0, bytes);
     program_padded(secondary, at, bytes, layout.write_size()).map_err(SwapError::Secondary)
 }

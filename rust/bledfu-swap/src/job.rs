@@ -5,7 +5,7 @@ use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::layout::TrailerLayout;
 use bledfu_slot::trailer::{repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{image_size, read_header};
-use bledfu_slot::{Flag, Layout, Magic, SwapType, Trailer, VerifyError};
+use bledfu_slot::{Flag, Layout, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::status::write_record;
@@ -17,6 +17,7 @@ pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
     let sane = primary.magic == Magic::Good
         && primary.copy_done != Flag::Set
         && swap_type != SwapType::None
+        && primary.image_number() == layout.image_number()
         && size != 0
         && size <= layout.max_image_size();
     sane.then_some(Job {
@@ -32,8 +33,8 @@ pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
 ///
 /// # Errors
 /// The secondary slot could not be read.
-pub fn untouched<A: Algorithm, P: Flash, S: Flash, X: Flash>(
-    slots: &mut Slots<'_, P, S, X>,
+pub fn untouched<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
     job: Job,
     primary: &Trailer,
     secondary: &Trailer,
@@ -110,7 +111,11 @@ pub fn hashed_size<F: Flash>(flash: &mut F, offset: u32) -> Result<Option<u32>, 
 ///
 /// Without its record a unit would only be done again; if the flash refuses the record, going on is the better way to a
 /// bootable image (MCUboot does the same), and that image is verified.
-pub fn record<P: Flash, S: Flash, X: Flash>(slots: &mut Slots<'_, P, S, X>, index: u32, state: u8) {
+pub fn record<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    index: u32,
+    state: u8,
+) {
     if write_record(slots.primary, &slots.layout.primary_trailer(), index, state).is_err() {
         slots.failed_records = slots.failed_records.saturating_add(1);
     }

@@ -44,5 +44,7 @@ pub mod status;
 pub mod steps;
 
 pub use bledfu_slot::decide::{self, decide};
-pub use boot::{boot, boot_by, BootAction, BootConfig, BootError, BootReport, Downgrade, SkipReason};
+pub use boot::{
+    boot, boot_by, boot_through, BootAction, BootConfig, BootError, BootReport, Downgrade, SkipReason,
+};
 pub use steps::{NoFlash, Progress, SwapError};

@@ -2,7 +2,7 @@
 //! What every install algorithm has in common: the slots, copying, progress, and the questions it must answer.
 
 use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
-use bledfu_slot::{Algorithm as AlgorithmName, Layout, SwapType, Trailer};
+use bledfu_slot::{Algorithm as AlgorithmName, Direction, Layout, Plain, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
 use crate::decide::decide;
@@ -67,7 +67,7 @@ impl core::fmt::Display for SwapError {
 impl core::error::Error for SwapError {}
 
 /// The slots during one boot.
-pub struct Slots<'a, P, S, X> {
+pub struct Slots<'a, P, S, X, T> {
     /// The slot images run from.
     pub primary: &'a mut P,
     /// The slot updates arrive in.
@@ -76,6 +76,8 @@ pub struct Slots<'a, P, S, X> {
     pub spare: &'a mut X,
     /// Where things are in them.
     pub layout: Layout,
+    /// What happens to bytes between the primary slot and the other areas.
+    pub transform: &'a T,
     /// Who is told that work goes on.
     pub watch: &'a mut dyn FnMut(Progress),
     /// Status records that could not be written; work goes on without them, and the result is verified anyway.
@@ -137,8 +139,8 @@ pub trait Algorithm {
     ///
     /// # Errors
     /// The flash that could not be read.
-    fn find<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn find<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError>;
@@ -150,8 +152,8 @@ pub trait Algorithm {
     ///
     /// # Errors
     /// The flash that failed; the job can be taken up again.
-    fn install<P: Flash, S: Flash, X: Flash>(
-        slots: &mut Slots<'_, P, S, X>,
+    fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
     ) -> Result<(), SwapError>;
 
@@ -159,7 +161,9 @@ pub trait Algorithm {
     ///
     /// # Errors
     /// The flash that failed.
-    fn forget<P: Flash, S: Flash, X: Flash>(_: &mut Slots<'_, P, S, X>) -> Result<(), SwapError> {
+    fn forget<P: Flash, S: Flash, X: Flash, T: Transform>(
+        _: &mut Slots<'_, P, S, X, T>,
+    ) -> Result<(), SwapError> {
         Ok(())
     }
 
@@ -167,7 +171,10 @@ pub trait Algorithm {
     ///
     /// # Errors
     /// The flash that failed.
-    fn repaired<P: Flash, S: Flash, X: Flash>(_: &mut Slots<'_, P, S, X>, _: bool) -> Result<(), SwapError> {
+    fn repaired<P: Flash, S: Flash, X: Flash, T: Transform>(
+        _: &mut Slots<'_, P, S, X, T>,
+        _: bool,
+    ) -> Result<(), SwapError> {
         Ok(())
     }
 }
@@ -175,11 +182,34 @@ pub trait Algorithm {
 /// A place in a flash, and what to call an error there.
 pub struct At<'a, F>(pub &'a mut F, pub u32, pub fn(NorFlashErrorKind) -> SwapError);
 
+/// What bytes pass through on their way: the hook, the direction, and the offset in the image at which they begin.
+pub struct Through<'a, T>(pub &'a T, pub Direction, pub u32);
+
+// Derived, they would ask the same of `T`.
+impl<T> Clone for Through<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Through<'_, T> {}
+
+/// The way of bytes that stay as they are: between two areas outside.
+pub const AS_THEY_ARE: Through<'static, Plain> = Through(&Plain, Direction::Inward, 0);
+
+impl<T: Transform> Through<'_, T> {
+    /// Changes the bytes at `done` of what is moved.
+    pub(crate) fn apply(&self, done: u32, bytes: &mut [u8]) {
+        self.0.apply(self.1, self.2 + done, bytes);
+    }
+}
+
 /// Copies `length` bytes into erased flash; all-erased kibibytes are left as they are, which is the same contents.
-pub fn copy<A: Flash, B: Flash>(
+pub fn copy<A: Flash, B: Flash, T: Transform>(
     At(source, from, source_error): At<'_, A>,
     At(target, to, target_error): At<'_, B>,
     length: u32,
+    through: Through<'_, T>,
     watch: &mut dyn FnMut(),
 ) -> Result<(), SwapError> {
     let mut buffer = Aligned([0; COPY_SIZE as usize]);
@@ -188,13 +218,14 @@ pub fn copy<A: Flash, B: Flash>(
         watch();
         let bytes = chunk(&mut buffer, length - done);
         read_bytes(source, from + done, bytes).map_err(source_error)?;
+        through.apply(done, bytes);
         program(target, to + done, bytes).map_err(target_error)?;
         done += COPY_SIZE;
     }
     Ok(())
 }
 
-/// [`copy`] within one flash.
+/// [`copy`] within one flash, where an image has one form.
 pub fn copy_within<F: Flash>(
     flash: &mut F,
     from: u32,
@@ -230,10 +261,11 @@ fn program<F: Flash>(flash: &mut F, offset: u32, bytes: &[u8]) -> Result<(), Nor
 
 /// Makes `length` bytes of the target equal to those of the source, sector by sector of the target, lowest first; sectors
 /// that are equal already are left alone, so it can be cut and begun again.
-pub fn replace<A: Flash, B: Flash>(
+pub fn replace<A: Flash, B: Flash, T: Transform>(
     At(source, from, source_error): At<'_, A>,
     At(target, to, target_error): At<'_, B>,
     (length, sector): (u32, u32),
+    Through(transform, direction, offset): Through<'_, T>,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<(), SwapError> {
     let steps = length.div_ceil(sector);
@@ -242,10 +274,12 @@ pub fn replace<A: Flash, B: Flash>(
         let part = sector.min(length - at);
         let mut tick = || watch(Progress::Install { step, steps });
         tick();
+        let through = Through(transform, direction, offset + at);
         if is_equal(
             (source, from + at, source_error),
             (target, to + at, target_error),
             part,
+            through,
         )? {
             continue;
         }
@@ -255,6 +289,7 @@ pub fn replace<A: Flash, B: Flash>(
             At(target, to + at, target_error),
             // Whole write units: behind every image there is its slot's trailer, so these bytes exist.
             part.next_multiple_of(MAX_WRITE_SIZE as u32),
+            through,
             &mut tick,
         )?;
     }
@@ -263,10 +298,12 @@ pub fn replace<A: Flash, B: Flash>(
 
 type Place<'a, F> = (&'a mut F, u32, fn(NorFlashErrorKind) -> SwapError);
 
-pub(crate) fn is_equal<A: Flash, B: Flash>(
+/// Whether the second place holds what a copy of the first one would have there.
+pub(crate) fn is_equal<A: Flash, B: Flash, T: Transform>(
     (a, from, a_error): Place<'_, A>,
     (b, to, b_error): Place<'_, B>,
     length: u32,
+    through: Through<'_, T>,
 ) -> Result<bool, SwapError> {
     let mut one = Aligned([0; COMPARE_SIZE as usize]);
     let mut two = Aligned([0; COMPARE_SIZE as usize]);
@@ -278,6 +315,7 @@ pub(crate) fn is_equal<A: Flash, B: Flash>(
             two.0.get_mut(..size).unwrap_or_default(),
         );
         read_bytes(a, from + done, x).map_err(a_error)?;
+        through.apply(done, x);
         read_bytes(b, to + done, y).map_err(b_error)?;
         if x != y {
             return Ok(false);

@@ -101,6 +101,20 @@ impl Device {
         )
     }
 
+    /// A copy of everything in flash, with a supply of its own.
+    fn copy(&self) -> Self {
+        let power = Power::new();
+        Self {
+            primary: self.primary.fork(&power),
+            secondary: self.secondary.fork(&power),
+            spare: self.spare.fork(&power),
+            old: self.old.clone(),
+            new: self.new.clone(),
+            power,
+            ..*self
+        }
+    }
+
     fn flashes(&self) -> [Vec<u8>; 2] {
         [self.primary.bytes.clone(), self.secondary.bytes.clone()]
     }
@@ -405,7 +419,7 @@ fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
             assert_eq!(
                 device.boot().unwrap().action,
                 BootAction::Dropped { swap_type, reason }
-            ); // case 54: MCUboot leaves it, and it keeps every later request out
+            ); // mcuboot case 54: MCUboot leaves it, and it keeps every later request out
             assert!(device.secondary.bytes == expected && device.runs_old());
             assert_eq!(device.outlook(), Outlook::Nothing);
             assert_eq!(device.boot().unwrap().action, BootAction::None);
@@ -1200,5 +1214,39 @@ fn cryptography_that_is_not_available_erases_and_refuses_nothing() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_job_in_scratch_is_taken_up_for_the_image_whose_number_it_names() {
+    for (number, resumed) in [(0, true), (1, false)] {
+        // Cut with the job in scratch alone: the images reach into the trailer sector.
+        let mut device = Device::new(Algorithm::SwapScratch);
+        let large = Image::of_total(device.layout.max_image_size() - 8, 3, KEY).bytes();
+        device.upload(&large);
+        let mut whole = device.copy();
+        whole.boot().unwrap();
+        let ops = whole.power.ops();
+        let spare = device.layout.spare_trailer().unwrap();
+        let cut = (0..ops).find_map(|op| {
+            let mut device = device.copy();
+            device.power.cut_at(op, Tear::Before);
+            assert!(device.boot().is_err());
+            device.power.on();
+            let scratch = Trailer::read(&mut device.spare, &spare).unwrap();
+            let moved = device.secondary.bytes[..SECTOR] != large[..SECTOR]
+                || is_erased(&device.secondary.bytes[SLOT - 16..]);
+            (scratch.magic == Magic::Good && moved).then_some(device)
+        });
+        let mut cut = cut.unwrap();
+        cut.layout = cut.layout.with_image_number(number);
+        let action = cut.boot().map(|report| report.action);
+        let swap_type = SwapType::Test;
+        let taken_up = action
+            == Ok(BootAction::Installed {
+                swap_type,
+                resumed: true,
+            });
+        assert_eq!(taken_up, resumed, "{number}: {action:?}");
     }
 }

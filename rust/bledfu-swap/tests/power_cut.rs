@@ -198,7 +198,7 @@ fn normalise_records(device: &mut Device) {
     }
 }
 
-/// A record that the driver refused is missing for good (case 101).
+/// A record that the driver refused is missing for good (mcuboot case 101).
 fn keep_records_of(device: &mut Device, ends: &Ends, reverted: bool) {
     let expected = if reverted { &ends.reverted } else { &ends.as_told };
     let trailer = device.layout.primary_trailer();

@@ -720,8 +720,10 @@ fn an_image_that_is_too_large_to_be_kept_is_not_replaced() {
     let report = device.boot().unwrap();
     let reason = SkipReason::PrimaryTooLarge;
     let swap_type = SwapType::Test;
-    assert_eq!(report.action, BootAction::Skipped { swap_type, reason });
+    assert_eq!(report.action, BootAction::Dropped { swap_type, reason });
     assert_eq!(device.running(), 0);
+    assert!(device.holds(Place::First, 1), "the update is left");
+    assert_eq!(device.boot().unwrap().action, BootAction::None);
 }
 
 #[test]

@@ -47,9 +47,18 @@ pub struct Inbox<B> {
     lost_behind: u32,
     /// When the last SMP fragment came, taken or not.
     smp_ms: u64,
-    up: Option<Transport>,
+    up: Arrived,
     is_down: bool,
     confirm: bool,
+}
+
+/// A peer that came, and that the worker has not seen yet. An `Option` of it would not be all zeros when it is empty, and a
+/// static inbox would have its whole ring in the flash of the device.
+#[derive(Clone, Copy, Debug)]
+enum Arrived {
+    Nobody,
+    OverBle,
+    OverSerial { mtu: u16 },
 }
 
 impl<const N: usize> Inbox<[u8; N]> {
@@ -74,7 +83,7 @@ impl<B> Inbox<B> {
             lost: 0,
             lost_behind: 0,
             smp_ms: 0,
-            up: None,
+            up: Arrived::Nobody,
             is_down: false,
             confirm: false,
         }
@@ -82,12 +91,15 @@ impl<B> Inbox<B> {
 
     /// A peer is there.
     pub fn link_up(&mut self, transport: Transport) {
-        self.up = Some(transport);
+        self.up = match transport {
+            Transport::Ble => Arrived::OverBle,
+            Transport::Serial { mtu } => Arrived::OverSerial { mtu },
+        };
     }
 
     /// The peer has gone, and what it sent goes with it. The worker always sees it go before the next one comes.
     pub fn link_down(&mut self) {
-        self.up = None;
+        self.up = Arrived::Nobody;
         self.is_down = true;
         self.ring.clear();
         (self.waiting, self.lost) = (0, 0);
@@ -100,7 +112,7 @@ impl<B> Inbox<B> {
 
     /// Nothing waits.
     pub const fn is_empty(&self) -> bool {
-        self.up.is_none() && !self.is_down && !self.confirm && self.lost == 0 && self.ring.is_empty()
+        matches!(self.up, Arrived::Nobody) && !self.is_down && !self.confirm && self.lost == 0 && self.ring.is_empty()
     }
 
     /// Most bytes that were in the ring at once since the start.
@@ -160,8 +172,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inlet for Inbox<B> {
         if core::mem::take(&mut self.is_down) {
             return Some(Next::Down);
         }
-        if let Some(transport) = self.up.take() {
-            return Some(Next::Up(transport));
+        match core::mem::replace(&mut self.up, Arrived::Nobody) {
+            Arrived::Nobody => {}
+            Arrived::OverBle => return Some(Next::Up(Transport::Ble)),
+            Arrived::OverSerial { mtu } => return Some(Next::Up(Transport::Serial { mtu })),
         }
         if core::mem::take(&mut self.confirm) {
             return Some(Next::Confirm);

@@ -100,16 +100,24 @@ impl core::error::Error for PushError {}
 struct SmpGate {
     run: FragmentRun,
     /// Why the frame whose fragments come now was dropped, and the rest of it will be.
-    shut: Option<PushError>,
+    shut: Shut,
     /// Bytes set aside for the rest of the frame whose fragments come now.
     reserved: usize,
+}
+
+/// An `Option` of a [`PushError`] that is all zeros when it is none: a ring in a static takes no flash then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shut {
+    Not,
+    Full,
+    TooLong,
 }
 
 impl SmpGate {
     const fn new() -> Self {
         Self {
             run: FragmentRun::new(),
-            shut: None,
+            shut: Shut::Not,
             reserved: 0,
         }
     }
@@ -121,18 +129,18 @@ impl SmpGate {
             // As if all fragments were like the first one.
             self.reserved = with_headers(length.max(fragment.len()), fragment.len().max(1));
             self.shut = match self.reserved {
-                needed if needed > size => Some(PushError::TooLong),
-                needed if needed > room => Some(PushError::Full),
-                _ => None,
+                needed if needed > size => Shut::TooLong,
+                needed if needed > room => Shut::Full,
+                _ => Shut::Not,
             };
         }
         let cost = with_header(fragment.len());
-        if self.shut.is_none() && cost > room {
-            self.shut = Some(PushError::Full);
+        if self.shut == Shut::Not && cost > room {
+            self.shut = Shut::Full;
         }
         self.reserved = match self.shut {
-            None => self.reserved.saturating_sub(cost),
-            Some(_) => 0,
+            Shut::Not => self.reserved.saturating_sub(cost),
+            Shut::Full | Shut::TooLong => 0,
         };
         self
     }
@@ -222,10 +230,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
         };
         if frame.channel == Channel::Smp {
             let gate = self.smp.after(frame.bytes, room, self.size());
-            if let Some(error) = gate.shut {
-                return Err(error);
+            match gate.shut {
+                Shut::Not => self.smp = gate,
+                Shut::Full => return Err(PushError::Full),
+                Shut::TooLong => return Err(PushError::TooLong),
             }
-            self.smp = gate;
         } else if with_header(length) > room.saturating_sub(self.smp.reserved) {
             return Err(PushError::Full);
         }
@@ -244,7 +253,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
     pub fn drop_fragment(&mut self, fragment: &[u8]) {
         let gate = self.smp.after(fragment, self.size() - self.used, self.size());
         self.smp = SmpGate {
-            shut: gate.shut.or(Some(PushError::Full)),
+            shut: match gate.shut {
+                Shut::Not => Shut::Full,
+                shut => shut,
+            },
             reserved: 0,
             ..gate
         };

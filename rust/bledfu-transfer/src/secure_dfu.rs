@@ -55,7 +55,7 @@ pub enum Transport {
 }
 
 /// What the device tells about itself over the serial transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Chip {
     pub part: u32,

@@ -20,7 +20,7 @@
 use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
-use crate::upload::{Protocol, TransferError, Upload};
+use crate::upload::{Obstacle, Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
@@ -67,7 +67,7 @@ pub struct System<'k> {
 }
 
 /// Settings of the server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Config<'k> {
     /// Told on request.
     pub system: System<'k>,
@@ -506,7 +506,7 @@ impl<'k> Smp<'k> {
                 return Ok(wanted(at, session.matches));
             }
         }
-        check_slot(upload, now_ms)?;
+        refuse_for(upload.obstacle(Protocol::Smp, now_ms))?;
         let Some(length) = u32::try_from(length)
             .ok()
             .filter(|&length| length <= upload.limit())
@@ -597,7 +597,7 @@ impl<'k> Smp<'k> {
         if slot == Some(0) {
             return Err(Failure::Image(Error::NoFreeSlot));
         }
-        check_slot(upload, now_ms)?;
+        refuse_for(upload.slot_obstacle(Protocol::Smp, now_ms))?;
         self.session = None;
         upload
             .erase()
@@ -619,9 +619,9 @@ impl<'k> Smp<'k> {
     }
 }
 
-/// Refuses when something stands in the way of a new image.
-fn check_slot<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, now_ms: u64) -> Result<(), Failure> {
-    match upload.obstacle(Protocol::Smp, now_ms) {
+/// Refuses when something stands in the way.
+fn refuse_for(obstacle: Option<Obstacle>) -> Result<(), Failure> {
+    match obstacle {
         None => Ok(()),
         Some(obstacle) => {
             note::warn(format_args!("{obstacle}"));

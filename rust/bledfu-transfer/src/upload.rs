@@ -339,20 +339,27 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         )
     }
 
-    /// Why no new image can be received now by `protocol`, if there is a reason. A request that the boot stage can never carry
-    /// out is none: the new image takes its place.
+    /// Why `protocol` may not touch the secondary slot now, if there is a reason. A request that the boot stage can never carry
+    /// out is none: it is worth nothing.
     #[inline(never)]
-    pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
+    pub fn slot_obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
         if self.is_staged() {
             return Some(Obstacle::Staged);
         }
         match self.outlook() {
-            Outlook::Revert => return Some(Obstacle::OnTrial),
-            Outlook::Install(_) => return Some(Obstacle::Staged),
-            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => {}
+            Outlook::Revert => Some(Obstacle::OnTrial),
+            Outlook::Install(_) => Some(Obstacle::Staged),
+            _ if !self.is_free_for(protocol, now_ms) => Some(Obstacle::OtherTransfer),
+            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => None,
         }
-        if !self.is_free_for(protocol, now_ms) {
-            return Some(Obstacle::OtherTransfer);
+    }
+
+    /// Why no new image can be received now by `protocol`, if there is a reason.
+    #[inline(never)]
+    pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
+        let obstacle = self.slot_obstacle(protocol, now_ms);
+        if obstacle.is_some() {
+            return obstacle;
         }
         let layout = self.setup.layout;
         // A primary slot that cannot be read is for the boot stage to judge.

@@ -12,7 +12,6 @@
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
-
 use bledfu_sim::device::{image_digest, Board, Setup};
 use bledfu_sim::power::Power;
 

@@ -25,15 +25,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use bledfu_sim::device::{inbox, is_linked_for, Board, Device, StartError};
+use bledfu_sim::power::Power;
 use bledfu_slot::header::Version;
 use bledfu_slot::trailer::SwapType;
 use bledfu_swap::{BootAction, BootReport};
 use bledfu_transfer::service::Step;
 use clap::{Args, ValueEnum};
 
-use crate::update::DeviceArgs;
-use bledfu_sim::device::{inbox, Board, Device, StartError};
-use bledfu_sim::power::Power;
+use crate::args::DeviceArgs;
 use doors::DoorArgs;
 use link::{Link, Packet, WorkerSide};
 
@@ -75,7 +75,11 @@ pub fn cmd_serve(args: &ServeArgs) -> Result<ExitCode> {
     args.doors.check()?;
     let (setup, factory) = args.device.setup()?;
     let power = Power::new();
-    let board = folder::open(setup, &factory, &args.state, &power)?;
+    let mut board = folder::open(setup, &factory, &args.state, &power)?;
+    if args.device.check_address.is_none() {
+        // The folder may hold a device with another factory image.
+        board.setup.check_address = is_linked_for(&board.primary.contents(), board.setup.address());
+    }
     power.set_real_time(args.flash_time == FlashTime::Real);
 
     let link = Arc::new(Link::new(inbox(board.setup.object_size)));

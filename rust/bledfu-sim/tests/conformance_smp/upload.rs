@@ -2,7 +2,7 @@
 //! Uploads.
 
 use bledfu_sim::device::Setup;
-use bledfu_sim::make::ImageSpec;
+use bledfu_sim::make::{demo_payload, Damage, ImageSpec};
 use bledfu_sim::nor::Fault;
 use bledfu_sim::parts::Times;
 use bledfu_sim::power::Tear;
@@ -629,4 +629,70 @@ fn fragments_of_an_upload_may_come_while_secure_dfu_is_asked_for_something() {
     assert_eq!(answers.len(), 2, "{answers:?}");
     assert!(answers[0].starts_with("60 06 01"));
     assert!(answers[1].starts_with("0B 00"));
+}
+
+/// A program as a linker makes it for a Cortex-M, with this reset vector.
+fn linked(reset_vector: u32, major: u8) -> ImageSpec {
+    let mut payload = demo_payload(version(major), 5_300, 0);
+    payload[4..8].copy_from_slice(&reset_vector.to_le_bytes());
+    ImageSpec::new(version(major), payload, &image_key())
+}
+
+// smp case 77
+#[test]
+fn an_image_of_a_kind_that_cannot_run_here_is_refused_at_the_first_piece_and_nothing_is_erased() {
+    let spec = ImageSpec::new(version(2), demo_payload(version(2), 5_300, 0), &image_key());
+    for damage in [Damage::Encrypted, Damage::Compressed, Damage::NotBootable] {
+        let image = spec.damaged(damage);
+        let mut manager = Manager::default();
+        // An unused slot is cleared when nothing else happens.
+        manager.peer.idles = false;
+        manager.peer.dirty_slot();
+        let kept = manager.peer.board.secondary.contents();
+        // Its first 32 bytes say it.
+        manager.refused(first(&image, None, 32), Error::InvalidImageHeader);
+        assert!(manager.peer.board.secondary.contents() == kept, "{damage:?}");
+    }
+}
+
+// smp case 78
+#[test]
+fn an_image_linked_for_another_slot_is_refused_by_the_piece_that_shows_it() {
+    let (factory, network_core) = (linked(0xC201, 1).build(), linked(0x0100_9A35, 2).build());
+    let addressed = Setup {
+        check_address: true,
+        ..setup()
+    };
+    let device = || Manager::on(Peer::with_factory(addressed, &factory));
+    // The vector table is behind a header of 0x200 bytes: in the first piece,
+    let mut manager = device();
+    manager.refused(first(&network_core, None, 1000), Error::InvalidImageVectorTable);
+    // or in a later one, which ends the upload.
+    let mut manager = device();
+    manager.begin(&network_core, None, 100);
+    let failure = manager.piece(&network_core, 100, 1000).failure;
+    assert_eq!(failure, Some(Failure::Image(Error::InvalidImageVectorTable)));
+    assert_eq!(
+        manager.piece(&network_core, 1000, 2000).offset(),
+        Some(0),
+        "it is over"
+    );
+    let good = linked(0xC201, 2).build();
+    assert_eq!(matched(&manager.upload(&good, 1000)), Some(true));
+    assert_eq!(manager.choose(Some(&hash_of(&good)), false).failure, None);
+    assert_eq!(manager.reset().image.header.version, version(2));
+}
+
+#[test]
+fn an_image_too_large_to_be_swapped_away_is_said_before_an_upload_and_erase_works() {
+    let setup = setup();
+    let limit = setup.layout().max_image_size() as usize;
+    let large = ImageSpec::demo(version(1), limit + 16, &image_key())
+        .unwrap()
+        .build();
+    let mut manager = Manager::on(Peer::with_factory(setup, &large));
+    crate::harness::listen();
+    manager.refused(first(update_image(), None, 1000), Error::NoFreeSlot);
+    crate::harness::assert_said("program a smaller one");
+    assert_eq!(manager.image(Request::Erase { slot: None }).failure, None);
 }
