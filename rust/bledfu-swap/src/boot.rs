@@ -459,7 +459,11 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 }
                 let repaired = repair::<A, P, S, X, T, C>(slots, config, crypto).map_err(BootError::Flash)?;
                 match (repaired, found) {
-                    (Some(image), _) => (image, BootAction::Repaired),
+                    (Some(image), _) => {
+                        // The image is good in any case; what is left to do, the next boot does.
+                        let _ = end_repair::<A, P, S, X, T>(slots);
+                        (image, BootAction::Repaired)
+                    }
                     (None, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
                     (None, _) => return Err(BootError::NoValidImage { reason, action }),
                 }
@@ -526,6 +530,21 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         Ok(()) => BootAction::Dropped { swap_type, reason },
         Err(_) => action,
     }
+}
+
+/// Behind a repair no job goes on. Nor is there an image to go back to, unless the one on trial was repaired with its own copy:
+/// what the trailers still ask for is taken down, for it would keep every update out until the next boot.
+fn end_repair<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<(), SwapError> {
+    let layout = slots.layout;
+    let trailer = layout.primary_trailer();
+    let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
+    if primary.holds_job(&layout) || (reverts && A::REVERTS && !A::KEEPS_COPY) {
+        close(slots.primary, &layout).map_err(SwapError::Primary)?;
+    }
+    A::forget(slots)
 }
 
 /// Checks the image at `start` of one of the areas, with the watch fed.
@@ -891,22 +910,23 @@ fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     ) {
         (slots.watch)(Progress::Erase);
         erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
-        if swap_type == SwapType::Revert && !committed {
-            // There is nothing to go back to: stop asking for it on every boot. The trailer of copy also says where the copy
-            // of the running image is; with swap using scratch that image may reach into the trailer sector.
-            let trailer = layout.primary_trailer();
-            if A::KEEPS_COPY || running == 0 || running > trailer.first_sector() {
-                return close(slots.primary, &layout).map_err(SwapError::Primary);
-            }
-            (slots.watch)(Progress::Erase);
-            erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
-        }
     } else {
         erase_slot(slots.secondary, layout.secondary().slot_size, slots.watch)
             .map_err(SwapError::Secondary)?;
     }
     if committed {
-        close(slots.primary, &layout).map_err(SwapError::Primary)?;
+        return close(slots.primary, &layout).map_err(SwapError::Primary);
+    }
+    if swap_type == SwapType::Revert {
+        // There is nothing to go back to: stop asking for it, or the next update would be taken for the image before. The
+        // trailer of copy also says where the copy of the running image is; with swap using scratch that image may reach
+        // into the trailer sector.
+        let trailer = layout.primary_trailer();
+        if A::KEEPS_COPY || running == 0 || running > trailer.first_sector() {
+            return close(slots.primary, &layout).map_err(SwapError::Primary);
+        }
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ use bledfu_slot::read_bytes;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{
     read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature, SignatureCheck, Slot, Verified,
+    VerifyError,
 };
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
@@ -444,16 +445,20 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         read_info(&mut self.primary(), 0, size).ok().flatten()
     }
 
-    /// What the image in the secondary slot says of itself, wherever in it it starts; `None` when there is none. Nothing
-    /// of it is checked.
+    /// What the image in the secondary slot says of itself; `None` when there is none. Nothing of it is checked. `outlook` is what
+    /// [`Upload::outlook`] says.
+    ///
+    /// Swap using offset leaves the image before at the start of the slot, and stores an update one sector behind. The image
+    /// before is one only as long as it is the way back: later it cannot be asked for, and a client that met it in a list
+    /// would not send it (Zephyr `boot_get_image_start_offset`).
     #[inline(never)]
-    pub fn secondary_image(&mut self) -> Option<ImageInfo> {
+    pub fn secondary_image(&mut self, outlook: Outlook) -> Option<ImageInfo> {
         let size = self.setup.layout.secondary().slot_size;
-        let start = self.setup.layout.upload_offset();
-        // Swap using offset stores an update from the second sector on, and leaves the image before at the first.
-        [start, 0]
-            .iter()
-            .find_map(|&start| read_info(&mut self.secondary(), start, size).ok().flatten())
+        let start = match outlook {
+            Outlook::Revert => 0,
+            _ => self.setup.layout.upload_offset(),
+        };
+        read_info(&mut self.secondary(), start, size).ok().flatten()
     }
 
     /// Bytes received, and their CRC-32, which is kept for Secure DFU only.
@@ -530,6 +535,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.slot_kept = true;
         self.crc = crc32();
         let crc = &mut self.crc;
+        // Both protocols commit whole sectors, and the end. From anywhere else no client could go on.
+        let is_boundary = stored.offset == size
+            || stored
+                .offset
+                .is_multiple_of(self.setup.layout.secondary().sector_size);
         let has_crc = owner == Protocol::SecureDfu;
         let read = self.payload.writer().resume(
             &mut Persistent(self.areas.all().secondary),
@@ -542,7 +552,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
                 }
             },
         );
-        if read.is_err() || self.record() != stored {
+        if !is_boundary || read.is_err() || self.record() != stored {
             note::warn(format_args!(
                 "the slot does not hold the {} bytes the journal knows of: from the start",
                 stored.offset
@@ -785,7 +795,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
         .map_err(|error| {
             note::error(format_args!("the image is refused: {error}"));
-            TransferError::NotAnImage
+            match error {
+                // Nothing is said about the image.
+                VerifyError::Flash(_) | VerifyError::Unavailable => TransferError::NotMarked,
+                _ => TransferError::NotAnImage,
+            }
         })?;
         // Only an init packet has a firmware version: the count stays where it is.
         let fw_version = self.running_version();

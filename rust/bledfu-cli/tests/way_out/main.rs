@@ -160,13 +160,12 @@ enum Fate {
     Updated(usize),
 }
 
-/// What a refusal may say: what ends it.
-const ENDS: [&str; 4] = [
-    "a reset installs it",
-    "confirm it, or reset to go back",
-    "may be taken over 10 s after",
-    "program a smaller one",
-];
+/// What a refusal may say: a reset ends it.
+const RESETS: [&str; 2] = ["a reset installs it", "confirm it, or reset to go back"];
+/// The same once more ends it.
+const AGAIN: &str = "send it again";
+/// Only a programmer ends it.
+const NEVER: &str = "program a smaller one";
 
 /// The property. `bench` is a device that is off.
 fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
@@ -187,48 +186,65 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
     // Products confirm at the start, or when a phone says so, or never.
     let confirms = dice.once_in(3);
     let mut told = format!("boot 1: {}", first.action);
-    for tried in 0..3 {
+    let mut boots = 0;
+    let mut was_again = false;
+    let mut was_sent = None;
+    loop {
         if confirms {
             // Beside a damaged magic it cannot, and need not: nothing will take the image back.
             let _ = confirm(bench);
         }
         let running = bench.running();
-        let mut which = dice.below(SMALL);
-        if updates()[which].digest == running {
-            which = (which + 1) % SMALL;
-        }
+        let (which, way) = was_sent.take().unwrap_or_else(|| {
+            let which = dice.below(SMALL);
+            let is_running = updates()[which].digest == running;
+            ((which + usize::from(is_running)) % SMALL, Way::any(dice))
+        });
         let update = &updates()[which];
-        let way = Way::any(dice);
         let can_take = can_take(bench);
         said();
         let result = attempt(bench, update, way, None);
         let lines = said();
+        let says = |end: &str| lines.iter().any(|line| line.contains(end));
         told = format!("{told}; {} of image {}: ", way.name(), which + 1);
         let error = match result {
             Ok(()) if !can_take => return Err(format!("{told}succeeds, and cannot")),
             Ok(()) => {
                 check_updated(bench, update).map_err(|error| format!("{told}{error}"))?;
-                return Ok(Fate::Updated(tried));
+                return Ok(Fate::Updated(boots));
             }
             Err(Stopped::Failed(error)) => error,
             Err(stopped) => return Err(format!("{told}{stopped}")),
         };
         told = format!("{told}{error} ({})", lines.join(", "));
-        if !lines.iter().any(|line| ENDS.iter().any(|end| line.contains(end))) {
-            return Err(format!("{told}: nothing says what ends it"));
-        }
-        if !can_take {
+        if !can_take && says(NEVER) {
             return check_settles(bench)
                 .map(|()| Fate::Never)
                 .map_err(|error| format!("{told}; {error}"));
         }
+        if says(AGAIN) && !was_again {
+            // What the device held was another file than its session said. Nobody could know that before the end.
+            was_again = true;
+            was_sent = Some((which, way));
+            continue;
+        }
+        if !RESETS.iter().any(|end| says(end)) {
+            return Err(format!("{told}: nothing says what ends it"));
+        }
+        if boots == 2 {
+            return Err(format!("{told}: no way out in three boots"));
+        }
         let next = bench.boot().map_err(|error| format!("{told}; {error}"))?;
+        boots += 1;
         told = format!("{told}; next boot: {}", next.action);
-        if !matches!(next.action, BootAction::Installed { .. }) {
+        // An image whose digest is wrong is found out only then.
+        if !matches!(
+            next.action,
+            BootAction::Installed { .. } | BootAction::Rejected { .. }
+        ) {
             return Err(format!("{told}: it was refused for nothing"));
         }
     }
-    Err(format!("{told}: no way out in three boots"))
 }
 
 /// Whether an image of the sizes that are sent here can be installed: the boot stage has found an image to start, the flash
