@@ -357,12 +357,21 @@ impl<H: Sha256> SlotWriter<H> {
         if !blank(flash, from, to).map_err(WriteError::Flash)? {
             erase_trailer(flash, &trailer).map_err(WriteError::Flash)?;
         }
-        // Swap using offset leaves the image before in front of where an update starts: it must not be taken for one.
+        self.clear_head(flash)?;
+        self.trailer_erased = true;
+        Ok(())
+    }
+
+    /// Swap using offset leaves the image before in front of where an update starts: it is erased, for the boot stage would refuse
+    /// an update behind it.
+    ///
+    /// # Errors
+    /// [`WriteError::Flash`].
+    pub fn clear_head<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), WriteError<F::Error>> {
         let head = self.layout.upload_offset();
         if !blank(flash, 0, head).map_err(WriteError::Flash)? {
             flash.erase(0, head).map_err(WriteError::Flash)?;
         }
-        self.trailer_erased = true;
         Ok(())
     }
 

@@ -505,7 +505,10 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         return action;
     };
     let requested = secondary.magic == Magic::Good;
-    let stale = primary.holds_job(&layout);
+    // As they are now: the job of what was refused is closed already.
+    let Ok(stale) = has_stale_job::<A, P, S, X, T>(slots) else {
+        return action;
+    };
     let (swap_type, reason) = match action {
         BootAction::Skipped {
             swap_type,
@@ -513,6 +516,11 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         } => (swap_type, reason),
         BootAction::None if stale => (primary.swap_type(), SkipReason::StaleJob),
         BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
+        BootAction::Rejected { .. } | BootAction::TrailerCleared if stale => {
+            // That is said; the job behind it goes as well.
+            let _ = end_job::<A, P, S, X, T>(slots);
+            return action;
+        }
         _ => return action,
     };
     let mut take_down = || {
@@ -522,7 +530,7 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         }
         // A job that is none, or a revert that would be tried for ever.
         if stale || swap_type == SwapType::Revert {
-            close(slots.primary, &layout).map_err(SwapError::Primary)?;
+            return end_job::<A, P, S, X, T>(slots);
         }
         A::forget(slots)
     };
@@ -530,6 +538,29 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         Ok(()) => BootAction::Dropped { swap_type, reason },
         Err(_) => action,
     }
+}
+
+/// Whether a trailer holds a job, as [outlook](bledfu_slot::decide::outlook) sees it. Where nothing is underway, it is one of
+/// other images.
+fn has_stale_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<bool, SwapError> {
+    let layout = slots.layout;
+    let primary = Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
+    Ok(primary.holds_job(&layout) || A::holds_job(slots)?)
+}
+
+/// Closes the job in the primary trailer, and forgets the one elsewhere.
+fn end_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<(), SwapError> {
+    let layout = slots.layout;
+    let primary = Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
+    // Without a magic nothing in that trailer counts, and nothing must begin to.
+    if primary.magic == Magic::Good {
+        close(slots.primary, &layout).map_err(SwapError::Primary)?;
+    }
+    A::forget(slots)
 }
 
 /// Behind a repair no job goes on. Nor is there an image to go back to, unless the one on trial was repaired with its own copy:
@@ -541,10 +572,10 @@ fn end_repair<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     let trailer = layout.primary_trailer();
     let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
     let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
-    if primary.holds_job(&layout) || (reverts && A::REVERTS && !A::KEEPS_COPY) {
-        close(slots.primary, &layout).map_err(SwapError::Primary)?;
+    if (reverts && A::REVERTS && !A::KEEPS_COPY) || has_stale_job::<A, P, S, X, T>(slots)? {
+        end_job::<A, P, S, X, T>(slots)?;
     }
-    A::forget(slots)
+    Ok(())
 }
 
 /// Checks the image at `start` of one of the areas, with the watch fed.

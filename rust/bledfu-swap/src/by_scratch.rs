@@ -376,6 +376,16 @@ impl Algorithm for ByScratch {
         primary.max(secondary)
     }
 
+    fn holds_job<P: Flash, S: Flash, X: Flash, T: Transform>(
+        slots: &mut Slots<'_, P, S, X, T>,
+    ) -> Result<bool, SwapError> {
+        let Some(spare) = slots.layout.spare_trailer() else {
+            return Ok(false);
+        };
+        let scratch = Trailer::read(slots.spare, &spare).map_err(SwapError::Spare)?;
+        Ok(scratch.holds_job(&slots.layout))
+    }
+
     fn forget<P: Flash, S: Flash, X: Flash, T: Transform>(
         slots: &mut Slots<'_, P, S, X, T>,
     ) -> Result<(), SwapError> {

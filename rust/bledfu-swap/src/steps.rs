@@ -157,6 +157,16 @@ pub trait Algorithm {
         job: &Job,
     ) -> Result<(), SwapError>;
 
+    /// Whether an area other than the primary slot holds a job.
+    ///
+    /// # Errors
+    /// The flash that failed.
+    fn holds_job<P: Flash, S: Flash, X: Flash, T: Transform>(
+        _: &mut Slots<'_, P, S, X, T>,
+    ) -> Result<bool, SwapError> {
+        Ok(false)
+    }
+
     /// Takes away what this algorithm keeps of a job outside the primary slot; nothing of it is needed.
     ///
     /// # Errors

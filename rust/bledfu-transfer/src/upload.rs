@@ -535,11 +535,6 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.slot_kept = true;
         self.crc = crc32();
         let crc = &mut self.crc;
-        // Both protocols commit whole sectors, and the end. From anywhere else no client could go on.
-        let is_boundary = stored.offset == size
-            || stored
-                .offset
-                .is_multiple_of(self.setup.layout.secondary().sector_size);
         let has_crc = owner == Protocol::SecureDfu;
         let read = self.payload.writer().resume(
             &mut Persistent(self.areas.all().secondary),
@@ -552,7 +547,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
                 }
             },
         );
-        if !is_boundary || read.is_err() || self.record() != stored {
+        if read.is_err() || self.record() != stored {
             note::warn(format_args!(
                 "the slot does not hold the {} bytes the journal knows of: from the start",
                 stored.offset
@@ -579,6 +574,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         size: u32,
     ) -> Result<(), TransferError> {
         self.fed_ms = Some(now_ms);
+        self.end_trial();
         let session = bledfu_slot::journal::session_id(init);
         // Progress first: with the session first, a cut in between would pair the new session with progress of
         // an older transfer of the very same packet.
@@ -816,6 +812,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// [`TransferError::Erase`]; the transfer is dropped all the same.
     #[inline(never)]
     pub fn erase(&mut self) -> Result<(), TransferError> {
+        self.end_trial();
         self.state = State::Idle;
         self.close();
         let sector = self.sector_size();
@@ -829,6 +826,17 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             note::error(format_args!("{error}"));
             TransferError::Erase
         })
+    }
+
+    /// A running image on trial whose way back is gone stays, as the next boot would find. With the trial left open that boot would
+    /// take what is received now for the image before.
+    fn end_trial(&mut self) {
+        if !self.setup.running.confirmed && matches!(self.outlook(), Outlook::Impossible(_)) {
+            note::warn(format_args!(
+                "there is no image to go back to: the running one is confirmed"
+            ));
+            drop(self.confirm());
+        }
     }
 
     /// Forgets the transfer also in the journal.
@@ -899,7 +907,13 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         swap_type: SwapType,
     ) -> Result<(), TransferError> {
         self.record_versions(fw_version, slot.info());
-        self.payload.writer().forget_erased();
+        // What is there of another session, or was not received by this device, may have an older image in front of it.
+        let (mut flash, writer) = self.slot_and_writer();
+        writer.clear_head(&mut flash).map_err(|error| {
+            note::error(format_args!("{error}"));
+            TransferError::NotMarked
+        })?;
+        writer.forget_erased();
         self.mark(slot, swap_type).map_err(|error| {
             note::error(format_args!("{error}"));
             TransferError::NotMarked

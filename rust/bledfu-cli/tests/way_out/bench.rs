@@ -224,6 +224,9 @@ impl Bench {
             }
             None | Some(Step::Tell(_) | Step::Hurry | Step::Deliver { .. }) => Did::Something,
         };
+        if let Did::Said(bytes) = &did {
+            trace("from the device", bytes);
+        }
         if matches!(did, Did::Closed) {
             self.hang_up();
         }
@@ -289,6 +292,7 @@ impl Bench {
                         Characteristic::Smp => Channel::Smp,
                     };
                     let bytes = bytes.to_vec();
+                    trace("to the device", &bytes);
                     while self.device().offer(Frame {
                         channel,
                         bytes: &bytes,
@@ -351,7 +355,9 @@ impl Bench {
         let mut frame = [0; 2475];
         self.sequence = self.sequence.wrapping_add(1);
         let length = smp::encode_request(smp::Version::V2, self.sequence, request, &mut frame);
-        for bytes in frame[..length.expect("a request that fits")].chunks(PAYLOAD) {
+        let frame = &frame[..length.expect("a request that fits")];
+        trace("to the device", frame);
+        for bytes in frame.chunks(PAYLOAD) {
             let channel = Channel::Smp;
             let pushed = self.device().offer(Frame { channel, bytes });
             assert_eq!(pushed, Ok(()), "room for one request");
@@ -367,7 +373,10 @@ impl Bench {
                     let answer =
                         Answer::decode(&bytes).map_err(|error| Stopped::Failed(error.to_string()))?;
                     return match answer.error {
-                        Some(error) => Err(Stopped::Failed(format!("{request:.60?}: {error}"))),
+                        Some(error) => {
+                            let command = answer.header.command;
+                            Err(Stopped::Failed(format!("command {command} of SMP: {error}")))
+                        }
                         None => Ok(read(&answer)),
                     };
                 }
@@ -386,6 +395,17 @@ impl Bench {
     }
 }
 
+/// Shows what goes over the link when one device alone is made.
+fn trace(what: &str, bytes: &[u8]) {
+    if std::env::var_os("WAY_OUT_DEVICE").is_some() {
+        println!(
+            "{what}: {} bytes {:02x?}",
+            bytes.len(),
+            &bytes[..bytes.len().min(20)]
+        );
+    }
+}
+
 // ---- what the device says in its log ----
 
 thread_local! {
@@ -401,6 +421,7 @@ impl log::Log for Recorder {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
+            trace(&record.args().to_string(), &[]);
             LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
         }
     }
@@ -418,5 +439,7 @@ pub fn listen() {
 
 /// What they said since the last call.
 pub fn said() -> Vec<String> {
-    LINES.with_borrow_mut(std::mem::take)
+    let mut lines = LINES.with_borrow_mut(std::mem::take);
+    lines.dedup();
+    lines
 }
