@@ -550,14 +550,15 @@ fn has_stale_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(primary.holds_job(&layout) || A::holds_job(slots)?)
 }
 
-/// Closes the job in the primary trailer, and forgets the one elsewhere.
+/// Closes the job in the primary trailer, or the revert that it asks for, and forgets the job elsewhere.
 fn end_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<(), SwapError> {
     let layout = slots.layout;
-    let primary = Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
-    // Without a magic nothing in that trailer counts, and nothing must begin to.
-    if primary.magic == Magic::Good {
+    let trailer = layout.primary_trailer();
+    let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
+    if reverts || primary.holds_job(&layout) {
         close(slots.primary, &layout).map_err(SwapError::Primary)?;
     }
     A::forget(slots)
@@ -962,19 +963,24 @@ fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(())
 }
 
-/// Closes a job that cannot be done: the image in the primary slot stays for good.
+/// Closes a job that cannot be done: the image in the primary slot stays for good. Both marks are tried, whatever the flash says,
+/// and what counts is what reads back: beside bytes that are not erased a driver may call a write failed that was done.
 fn close<F: Flash>(flash: &mut F, layout: &Layout) -> Result<(), NorFlashErrorKind> {
+    let slots = layout;
     let layout = layout.primary_trailer();
     let trailer = Trailer::read(flash, &layout)?;
-    match trailer.image_ok {
-        Flag::Set => {}
-        Flag::Unset => write_image_ok(flash, &layout)?,
-        Flag::Bad => {
-            repair_flag(flash, &layout, layout.image_ok())?;
-        }
-    }
-    if trailer.copy_done == Flag::Unset {
-        write_copy_done(flash, &layout)?;
+    let marked = match trailer.image_ok {
+        Flag::Set => Ok(()),
+        Flag::Unset => write_image_ok(flash, &layout),
+        Flag::Bad => repair_flag(flash, &layout, layout.image_ok()).map(drop),
+    };
+    let done = match trailer.copy_done {
+        Flag::Unset => write_copy_done(flash, &layout),
+        _ => Ok(()),
+    };
+    let trailer = Trailer::read(flash, &layout)?;
+    if trailer.holds_job(slots) || !trailer.is_confirmed(slots) {
+        marked.and(done)?;
     }
     Ok(())
 }

@@ -770,6 +770,8 @@ fn write_state<A: Areas, C: Crypto>(
             refused(Error::ImageAlreadyPending)
         }
         (false, confirm, _) => {
+            // The next boot would only take the request down.
+            refuse_for(upload.lasting_obstacle())?;
             let swap_type = if confirm {
                 SwapType::Permanent
             } else {

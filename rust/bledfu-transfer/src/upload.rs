@@ -362,6 +362,12 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         if obstacle.is_some() {
             return obstacle;
         }
+        self.lasting_obstacle()
+    }
+
+    /// Why no image at all can be installed over the one that runs, if there is a reason.
+    #[inline(never)]
+    pub fn lasting_obstacle(&mut self) -> Option<Obstacle> {
         let layout = self.setup.layout;
         // A primary slot that cannot be read is for the boot stage to judge.
         let reason = decide::obstacle(&layout, &mut self.primary()).ok().flatten();

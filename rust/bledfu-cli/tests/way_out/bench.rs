@@ -10,7 +10,7 @@ use bledfu_sim::init_packet::InitFields;
 use bledfu_sim::keys::SigningKey;
 use bledfu_sim::make::ImageSpec;
 use bledfu_sim::power::Power;
-use bledfu_slot::{Algorithm, Version};
+use bledfu_slot::{Algorithm, Trailer, Version};
 use bledfu_swap::BootReport;
 use bledfu_transfer::ring::{Channel, Frame, PushError};
 use bledfu_transfer::secure_dfu::Transport;
@@ -186,8 +186,40 @@ impl Bench {
         self.board.power.power_on();
         let report = self.board.boot()?;
         self.device = Some(self.board.start(&report.image)?);
+        self.show();
         self.boots.push(report);
         Ok(report)
+    }
+
+    /// Shows what the trailers say, when one device alone is made.
+    pub fn show(&self) {
+        if !is_traced() {
+            return;
+        }
+        let layout = self.board.setup.layout();
+        let areas = [
+            ("primary", &self.board.primary, Some(layout.primary_trailer())),
+            (
+                "secondary",
+                &self.board.secondary,
+                Some(layout.secondary_trailer()),
+            ),
+            ("spare", &self.board.spare, layout.spare_trailer()),
+        ];
+        for (name, area, trailer) in areas {
+            if let Some(trailer) = trailer {
+                let found = Trailer::read(&mut area.clone(), &trailer);
+                trace(&format!("{name} {found:?}"), &area.contents());
+            }
+        }
+        if let Ok((mut receiving, layout)) = self.board.receiving() {
+            let (mut primary, mut spare) = (self.board.primary.clone(), self.board.spare.clone());
+            let outlook = bledfu_slot::outlook(&layout, &mut primary, &mut receiving, &mut spare);
+            trace(
+                &format!("outlook {outlook:?}, incoming {:?}", layout.incoming()),
+                &[],
+            );
+        }
     }
 
     pub fn device(&mut self) -> &mut Device {
@@ -396,8 +428,13 @@ impl Bench {
 }
 
 /// Shows what goes over the link when one device alone is made.
+fn is_traced() -> bool {
+    static IS_ON: OnceLock<bool> = OnceLock::new();
+    *IS_ON.get_or_init(|| std::env::var_os("WAY_OUT_DEVICE").is_some())
+}
+
 fn trace(what: &str, bytes: &[u8]) {
-    if std::env::var_os("WAY_OUT_DEVICE").is_some() {
+    if is_traced() {
         println!(
             "{what}: {} bytes {:02x?}",
             bytes.len(),
