@@ -141,6 +141,14 @@ impl<H: Sha256> SlotWriter<H> {
         if offset > image_size || (offset != image_size && !offset.is_multiple_of(sector)) {
             return Err(WriteError::OutOfBounds);
         }
+        let trailer = self.layout.secondary_trailer();
+        let start = trailer.slot_size() - trailer.trailer_size();
+        let is_clear = blank(flash, start, trailer.slot_size()).map_err(WriteError::Flash)?
+            && blank(flash, 0, self.layout.upload_offset()).map_err(WriteError::Flash)?;
+        // Somebody else was at the trailer. It goes before the next byte, unless bytes that are there already would go with it.
+        if !is_clear && offset != image_size && self.slot_offset(offset) > trailer.first_sector() {
+            return Err(WriteError::OutOfBounds);
+        }
         self.begin(image_size, digest)?;
         let mut page = Aligned([0; PAGE]);
         while self.accepted < offset {
@@ -154,7 +162,7 @@ impl<H: Sha256> SlotWriter<H> {
         self.committed = self.digest.clone();
         self.erased_to = round_up(offset, sector);
         self.distrust_blank_below = self.erased_to.saturating_add(2 * sector);
-        self.trailer_erased = offset > 0;
+        self.trailer_erased = offset > 0 && is_clear;
         Ok(())
     }
 

@@ -729,6 +729,15 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     let Some(running) = known(running, SwapError::Primary)?.flatten() else {
         return Ok(None); // nothing to keep
     };
+    // A request there would ask for the copy, now or behind the install.
+    let take_request_down = |slots: &mut Slots<'_, P, S, X, T>| {
+        let found = Trailer::read(slots.spare, &trailer)?;
+        if found.magic == Magic::Good {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.spare, &trailer)?;
+        }
+        Ok(())
+    };
     // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
     let is_kept = |slots: &mut Slots<'_, P, S, X, T>| {
         is_equal(
@@ -740,6 +749,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     };
     // A copy that cannot be read may be gone; it is made again, of an image that is known to be good.
     if running.total_size <= layout.max_image_size() && matches!(is_kept(slots), Ok(true)) {
+        take_request_down(slots).map_err(SwapError::Spare)?;
         return Ok(None);
     }
     let valid = check_primary(slots, config, crypto, false);
@@ -749,15 +759,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     if running.total_size > layout.max_image_size() {
         return Ok(Some(SkipReason::PrimaryTooLarge));
     }
-    // A request there would ask for the copy.
-    if Trailer::read(slots.spare, &trailer)
-        .map_err(SwapError::Spare)?
-        .magic
-        == Magic::Good
-    {
-        (slots.watch)(Progress::Erase);
-        erase_trailer(slots.spare, &trailer).map_err(SwapError::Spare)?;
-    }
+    take_request_down(slots).map_err(SwapError::Spare)?;
     replace(
         At(slots.primary, 0, SwapError::Primary),
         At(slots.spare, 0, SwapError::Spare),

@@ -509,6 +509,15 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         if !self.setup.running.confirmed {
             return None;
         }
+        // Nor must it touch what the next boot installs.
+        if self.outlook().needs_secondary() {
+            return None;
+        }
+        if let Some(obstacle) = self.lasting_obstacle() {
+            note::warn(format_args!("{obstacle}"));
+            self.abandon_session();
+            return None;
+        }
         match self.journal().session(init) {
             Ok(session) => session,
             Err(error) => {
@@ -1005,7 +1014,11 @@ fn requests(trailer: &Trailer, swap_type: SwapType) -> bool {
     } else {
         Flag::Unset
     };
-    trailer.magic == Magic::Good && trailer.swap_type() == swap_type && trailer.image_ok == image_ok
+    // Swap using offset takes the other flag for a request to go back.
+    trailer.magic == Magic::Good
+        && trailer.swap_type() == swap_type
+        && trailer.image_ok == image_ok
+        && trailer.copy_done == Flag::Unset
 }
 
 /// The first bytes of a digest, by which an image is recognised.
