@@ -57,8 +57,11 @@ step 'tests: cd rust && cargo test'
 step 'packages: what goes to a registry builds from what goes there'
 unpublished=$(cd rust && cargo metadata --locked --no-deps --format-version 1 | python3 -c \
     'import json, sys; print(*("--exclude " + p["name"] for p in json.load(sys.stdin)["packages"] if p["publish"] == []))')
+# A folder of its own each time: cargo never looks again at a package of a version that it has unpacked and built before.
+packages=$(mktemp -d)
 # shellcheck disable=SC2086
-(cd rust && cargo package --locked --workspace $unpublished --allow-dirty)
+(cd rust && cargo package --locked --workspace $unpublished --allow-dirty --target-dir "$packages")
+rm -rf "$packages"
 
 step 'a whole update in memory'
 (cd rust && cargo run --quiet --package bledfu-transfer --example in_memory)

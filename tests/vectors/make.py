@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,10 @@ SLOT_SIZE = 0xE8000
 MAX_SECTORS = 256
 SECTOR_SIZE = 0x1000
 IMAGE_LIMIT = SLOT_SIZE - 2 * SECTOR_SIZE
+
+# Where the processor sees the primary slot of an nRF52840, and the flash of the network core of an nRF5340.
+SLOT_ADDRESS = 0xC000
+NETWORK_CORE_ADDRESS = 0x01000000
 
 # The image of the case: 116 objects of 4096 bytes and one of 248.
 CASE_SIZE = 475384
@@ -69,7 +74,7 @@ class Maker:
 
     # ---- images
 
-    def sign(self, target, payload, version, key="image", fits=lambda size: True, options=()):
+    def sign(self, target, payload, version, key="image", fits=lambda size: True, options=(), verifies=True):
         """Signs until the size of the signed image suits: a DER signature has 70 to 72 bytes, by chance."""
         source = os.path.join(self.work, "payload.bin")
         with open(source, "wb") as file:
@@ -84,7 +89,7 @@ class Maker:
         else:
             sys.exit("imgtool never made %s of a suitable size" % target)
         public = self.path("keys", key + ".pem")
-        if "--pad" not in options and "Image was correctly validated" not in self.run("imgtool", "verify", "-k", public, target):
+        if verifies and "--pad" not in options and "Image was correctly validated" not in self.run("imgtool", "verify", "-k", public, target):
             sys.exit("imgtool does not verify " + target)
         return target
 
@@ -266,6 +271,12 @@ def payload(title, size):
     return "".join(lines).encode()[:size]
 
 
+def vectored(title, size, reset_vector):
+    """A payload that begins as code for a Cortex-M does: stack pointer, reset vector; then lines of text."""
+    table = struct.pack("<II", 0x20040000, reset_vector)
+    return table + payload(title, size)[len(table):]
+
+
 def payload_size(image_size, signature=71):
     return image_size - HEADER_SIZE - TLV_SIZE_WITHOUT_SIGNATURE - signature
 
@@ -313,6 +324,8 @@ def make(maker):
     maker.sign(maker.path("images", "padded-confirmed-1.2.3.bin"), bytes(range(64)), "1.2.3+4",
                options=("--slot-size", "0x4000", "--max-sectors", "4", "--pad", "--confirm"))
 
+    vectored_images(maker)
+
     no_image = os.path.join(maker.work, "no-image.bin")
     with open(no_image, "wb") as file:
         file.write(payload("this is no image", 9000))
@@ -352,8 +365,8 @@ def make(maker):
                   sd_id="0x00", note="phones go on with the application on the same connection")
 
     # -- packages a target refuses after the last byte, or on the way
-    maker.package("wrong-image-key", "final 05 or 0B 0C", other_key, application_version=2, note="the image is signed with keys/other-image.pem")
-    maker.package("no-image", "final 05 or 0B 0C", no_image, application_version=2, note="no MCUboot image in it")
+    maker.package("wrong-image-key", "final 0B 0C", other_key, application_version=2, note="the image is signed with keys/other-image.pem")
+    maker.package("no-image", "final 0B 0C", no_image, application_version=2, note="no MCUboot image in it")
 
     with open(twin, "rb") as file:
         twin_bytes = file.read()
@@ -406,6 +419,39 @@ def make(maker):
     with open(maker.path("packages.json"), "w") as file:
         json.dump(maker.packages, file, indent=2)
         file.write("\n")
+
+
+def vectored_images(maker):
+    """Images with the start of a vector table, for the slots of an nRF52840 and an nRF5340; and kinds no device here takes."""
+    folder = "vectored"
+    shutil.rmtree(maker.path(folder), ignore_errors=True)
+    # Handlers 0x100 bytes into the payload; bit 0 says Thumb.
+    inside = SLOT_ADDRESS + HEADER_SIZE + 0x100 + 1
+
+    def image(name, version, reset_vector, *options, verifies=True):
+        content = vectored("bledfu %s" % name, payload_size(5000), reset_vector)
+        maker.sign(maker.path(folder, name + ".signed.bin"), content, version, options=options, verifies=verifies)
+
+    image("application-1.0.0", "1.0.0", inside)
+    image("application-2.0.0", "2.0.0", inside)
+    image("application-3.0.0", "3.0.0", inside)
+    image("network-core-2.0.0", "2.0.0", NETWORK_CORE_ADDRESS + HEADER_SIZE + 0x8800 + 1)
+    image("second-slot-2.0.0", "2.0.0", inside + SLOT_SIZE)
+    image("last-word-2.0.0", "2.0.0", SLOT_ADDRESS + SLOT_SIZE - 1)
+    image("rom-fixed-2.0.0", "2.0.0", inside, "--rom-fixed", hex(SLOT_ADDRESS))
+    image("rom-fixed-elsewhere-2.0.0", "2.0.0", inside, "--rom-fixed", hex(SLOT_ADDRESS + SLOT_SIZE))
+    image("ram-load-2.0.0", "2.0.0", 0x20010000 + HEADER_SIZE + 0x100 + 1, "--load-addr", "0x20010000")
+    image("non-bootable-2.0.0", "2.0.0", inside, "--non-bootable")
+    image("compressed-2.0.0", "2.0.0", inside, "--compression", "lzma2")
+    image("compressed-thumb-2.0.0", "2.0.0", inside, "--compression", "lzma2armthumb")
+    # Nobody here can decrypt it: the private half is thrown away.
+    key = os.path.join(maker.work, "encryption.pem")
+    public = os.path.join(maker.work, "encryption.pub.pem")
+    maker.run("imgtool", "keygen", "-k", key, "-t", "ecdsa-p256")
+    with open(public, "w") as file:
+        file.write(maker.run("imgtool", "getpub", "-k", key, "-e", "pem"))
+    for size in ("128", "256"):
+        image("encrypted-%s-2.0.0" % size, "2.0.0", inside, "--encrypt", public, "--encrypt-keylen", size, verifies=False)
 
 
 def init_cases(maker, small_2, odd):
@@ -461,6 +507,9 @@ def check(maker):
         if "padded" in name:
             continue
         maker.run("imgtool", "verify", "-k", maker.path("keys", "image.pem"), maker.path("images", name))
+    for name in sorted(os.listdir(maker.path("vectored"))):
+        if "encrypted" not in name:
+            maker.run("imgtool", "verify", "-k", maker.path("keys", "image.pem"), maker.path("vectored", name))
     print("%u init packets compared, %u differ; the images verify" % (len(maker.cases), wrong))
     return wrong
 
@@ -469,11 +518,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tools", required=True, help="folder with nrfutil and imgtool")
     parser.add_argument("--check", action="store_true", help="compare only, change nothing")
+    parser.add_argument("--vectored", action="store_true", help="make only the images of vectored/")
     args = parser.parse_args()
     maker = Maker(args.tools, HERE)
     try:
         if args.check:
             return 1 if check(maker) else 0
+        if args.vectored:
+            vectored_images(maker)
+            return 0
         make(maker)
         size = sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(HERE) for name in names)
         print("%u packages, %u init packets, %u KiB in all" % (len(maker.packages), len(maker.cases), size // 1024))

@@ -7,7 +7,7 @@ use anyhow::{bail, Context, Result};
 use bledfu_sim::demo;
 use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
 use bledfu_sim::keys::open_public_key;
-use bledfu_sim::parts;
+use bledfu_sim::parts::{self, Part};
 use bledfu_slot::layout::Algorithm;
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
@@ -40,6 +40,12 @@ pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
 /// What `update` and `serve` both can be told about the device.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArgs {
+    /// The processor's flash; an unknown name lists the known ones.
+    #[arg(long, default_value = parts::NRF52840.name, value_name = "PART")]
+    pub internal: String,
+    /// Write unit of the processor's flash: 1, 2, 4, 8, 16 or 32 bytes [default: that of the part].
+    #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
+    pub write_unit: Option<u32>,
     /// External flash part; an unknown name lists the known ones.
     #[arg(long, default_value = "mx25r6435f")]
     pub part: String,
@@ -77,13 +83,8 @@ impl DeviceArgs {
     /// # Errors
     /// One sentence per option that cannot be used.
     pub fn setup(&self) -> Result<(Setup, Vec<u8>)> {
-        let Some(part) = parts::find(&self.part) else {
-            bail!(
-                "there is no part {:?}; known parts: {}",
-                self.part,
-                parts::external_names().join(", ")
-            );
-        };
+        let part = find_part(&self.part, false)?;
+        let internal = find_part(&self.internal, true)?;
         let factory = match &self.primary {
             Some(path) => {
                 std::fs::read(path).with_context(|| format!("cannot read the image {}", path.display()))?
@@ -107,8 +108,9 @@ impl DeviceArgs {
             fw_version: self.fw_version,
             soft_device: parse_sd_policy(&self.sd_policy)?,
             algorithm: self.install,
-            ..Setup::demo()
+            ..Setup::demo().on(internal, self.write_unit.unwrap_or(internal.write_size))
         };
+        setup.check_units().context("the option --write-unit")?;
         setup.check_address = self
             .check_address
             .unwrap_or_else(|| is_linked_for(&factory, setup.address()));
@@ -120,6 +122,21 @@ impl DeviceArgs {
             );
         }
         Ok((setup, factory))
+    }
+}
+
+/// The external part or the internal flash of that name.
+///
+/// # Errors
+/// A sentence that lists the known names.
+pub fn find_part(name: &str, internal: bool) -> Result<&'static Part> {
+    let (what, known) = match internal {
+        true => ("internal flash", parts::internal_names()),
+        false => ("part", parts::external_names()),
+    };
+    match parts::find(name).filter(|part| part.internal == internal) {
+        Some(part) => Ok(part),
+        None => bail!("there is no {what} {name:?}; known are: {}", known.join(", ")),
     }
 }
 

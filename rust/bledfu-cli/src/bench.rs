@@ -74,7 +74,7 @@ pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
     board.secondary.set_contents(layout.upload_offset(), &image)?;
     let policy = board.setup.image_policy();
     let mut secondary = board.secondary.clone();
-    let slot = Slot::new(layout).verify(&mut secondary, &policy, &SoftCrypto)?;
+    let slot = Slot::new(&layout).verify(&mut secondary, &policy, &SoftCrypto)?;
     request_test(&mut secondary, &slot)?;
 
     let (internal, external, start) = (board.internal.stats(), board.external.stats(), power.now_ns());

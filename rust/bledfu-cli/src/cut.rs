@@ -15,6 +15,7 @@ use std::time::Duration;
 use bledfu_sim::keys::SigningKey;
 use bledfu_sim::make::ImageSpec;
 use bledfu_sim::nor::TORN_ERASE_BORDER;
+use bledfu_sim::parts::Rewrite;
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{OpInfo, OpKind, Power, Random, Tear};
 use bledfu_slot::roles::{self, Place};
@@ -82,6 +83,10 @@ struct Shape {
     secondary: (u32, u32),
     spare: (u32, u32),
     write_size: u32,
+    /// Write unit of the external flash.
+    outside: u32,
+    /// What the internal flash does with a unit that is written twice.
+    rewrite: Rewrite,
     max_align: u32,
     max_sectors: u32,
 }
@@ -96,6 +101,8 @@ const fn shape(name: &'static str, primary: u32, secondary: u32) -> Shape {
         secondary: (secondary, SECTOR),
         spare: (0, SECTOR),
         write_size: 4,
+        outside: 4,
+        rewrite: Rewrite::ClearsBits,
         max_align: 8,
         max_sectors: 128,
     }
@@ -104,10 +111,45 @@ const fn shape(name: &'static str, primary: u32, secondary: u32) -> Shape {
 const fn aligned(name: &'static str, write_size: u32, max_align: u32, max_sectors: u32) -> Shape {
     Shape {
         write_size,
+        outside: write_size,
         max_align,
         max_sectors,
         ..shape(name, 10, 10)
     }
+}
+
+/// Internal memories of other makers, beside NOR flash that is written in words and reports pages as large as theirs.
+const OTHERS: [Shape; 3] = [
+    Shape {
+        rewrite: Rewrite::Refused,
+        outside: 4,
+        ..aligned("8 inside, error codes", 8, 8, 64)
+    },
+    Shape {
+        rewrite: Rewrite::Replaces,
+        outside: 4,
+        ..aligned("16 inside, RRAM", 16, 16, 64)
+    },
+    Shape {
+        rewrite: Rewrite::Refused,
+        outside: 4,
+        primary: (5, 2 * SECTOR),
+        secondary: (5, 2 * SECTOR),
+        spare: (0, 2 * SECTOR),
+        ..aligned("16 in 8 KiB, error codes", 16, 16, 64)
+    },
+];
+
+/// [`OTHERS`], with the third area that the algorithm has.
+fn others(algorithm: Algorithm) -> impl Iterator<Item = Shape> {
+    OTHERS.into_iter().map(move |shape| Shape {
+        spare: match algorithm {
+            Algorithm::SwapScratch => (1, shape.primary.1),
+            Algorithm::Copy => shape.secondary,
+            _ => shape.spare,
+        },
+        ..shape
+    })
 }
 
 /// The large device: an nRF52840 with an external flash.
@@ -195,12 +237,13 @@ fn sizes(algorithm: Algorithm) -> &'static [[u32; 2]] {
 
 /// A device with an old image that runs, and a new one that is requested.
 #[derive(Clone)]
-struct Device<const W: usize> {
+struct Device<const W: usize, const X: usize> {
     layout: Layout,
     power: Power,
     primary: Plain<W>,
-    secondary: Plain<W>,
-    spare: Plain<W>,
+    secondary: Plain<X>,
+    /// Inside or outside.
+    spare: Plain<1>,
     /// Images count by their digests: a campaign cannot check a million signatures.
     digests: [[u8; 32]; 2],
     images: Rc<[Vec<u8>; 2]>,
@@ -211,27 +254,31 @@ struct Device<const W: usize> {
 /// Why a device is lost, or not where it should be.
 type Verdict = Result<(), String>;
 
-impl<const W: usize> Device<W> {
+impl<const W: usize, const X: usize> Device<W, X> {
     /// `None` if the shape cannot hold these images.
     fn new(algorithm: Algorithm, shape: &Shape, sizes: [u32; 2], story: Story) -> Option<Self> {
         let power = Power::new();
-        let geometry = |(sectors, sector_size): (u32, u32)| Geometry {
+        let geometry = |(sectors, sector_size): (u32, u32), write_size| Geometry {
             slot_size: sectors * sector_size,
             sector_size,
-            write_size: shape.write_size,
+            write_size,
         };
-        let spare = algorithm.has_spare().then_some(geometry(shape.spare));
+        let spare_memory = match algorithm {
+            Algorithm::SwapScratch => (shape.write_size, shape.rewrite),
+            _ => (shape.outside, Rewrite::ClearsBits),
+        };
+        let spare = geometry(shape.spare, spare_memory.0);
         let layout = Layout::with_spare(
             algorithm,
-            geometry(shape.primary),
-            geometry(shape.secondary),
-            spare,
+            geometry(shape.primary, shape.write_size),
+            geometry(shape.secondary, shape.outside),
+            algorithm.has_spare().then_some(spare),
             shape.max_align,
             shape.max_sectors,
         )
         .ok()?;
-        let slot =
-            |name, (sectors, sector): (u32, u32)| Plain::erased(name, sectors * sector, sector, &power);
+        let size = |(sectors, sector): (u32, u32)| sectors * sector;
+        let (inside, outside, third) = (shape.primary, shape.secondary, shape.spare);
         let key = SigningKey::from_scalar(&[7; 32])?;
         let image = |major, size: u32| {
             let version = Version {
@@ -246,9 +293,11 @@ impl<const W: usize> Device<W> {
         let images = Rc::new(specs.each_ref().map(ImageSpec::build));
         let mut device = Self {
             layout,
-            primary: slot("primary", shape.primary),
-            secondary: slot("secondary", shape.secondary),
-            spare: slot("third", shape.spare),
+            primary: Plain::erased("primary", size(inside), inside.1, &power)
+                .of_memory(shape.write_size, shape.rewrite),
+            secondary: Plain::erased("secondary", size(outside), outside.1, &power),
+            spare: Plain::erased("third", size(third), third.1, &power)
+                .of_memory(spare_memory.0, spare_memory.1),
             power,
             digests: specs.map(|spec| Sha256::digest(spec.hashed_bytes()).into()),
             images,
@@ -271,7 +320,7 @@ impl<const W: usize> Device<W> {
     /// Image `index` arrives and is requested, as an application does it.
     fn request(&mut self, index: usize, permanent: bool) {
         let image = self.images[index].clone();
-        let slot = Slot::new(self.layout);
+        let slot = Slot::new(&self.layout);
         let place = &mut self.secondary;
         place.cells.fill(0xFF);
         place.load(self.layout.upload_offset(), &image);
@@ -296,7 +345,7 @@ impl<const W: usize> Device<W> {
         boot_trusting(
             &digests,
             layout,
-            [&mut self.primary, &mut self.secondary, &mut self.spare],
+            (&mut self.primary, &mut self.secondary, &mut self.spare),
         )
     }
 
@@ -358,11 +407,11 @@ impl<const W: usize> Device<W> {
         }
         let places = (&mut self.secondary, &mut self.spare);
         let kept = match roles::incoming(&mut self.primary, places.0, places.1, &self.layout) {
-            Ok(Place::First) => &self.spare,
-            Ok(Place::Second) => &self.secondary,
+            Ok(Place::First) => &self.spare.cells,
+            Ok(Place::Second) => &self.secondary.cells,
             Err(_) => return false,
         };
-        kept.cells.starts_with(&self.images[running])
+        kept.starts_with(&self.images[running])
     }
 
     /// The image in the primary slot is complete, and not confirmed.
@@ -403,10 +452,10 @@ const fn reverts(layout: &Layout) -> bool {
 }
 
 /// One boot on primary, secondary and third area, for which images count by their digests.
-pub(crate) fn boot_trusting<const W: usize>(
+pub(crate) fn boot_trusting<const P: usize, const S: usize, const X: usize>(
     digests: &[[u8; 32]],
     layout: Layout,
-    [primary, secondary, spare]: [&mut Plain<W>; 3],
+    (primary, secondary, spare): (&mut Plain<P>, &mut Plain<S>, &mut Plain<X>),
 ) -> Result<BootReport, BootError> {
     let config = BootConfig {
         layout,
@@ -499,20 +548,40 @@ struct Job {
     thorough: bool,
 }
 
+/// Calls a method of a [`Job`] with the write units of its device.
+macro_rules! with_units {
+    ($job:expr, $method:ident) => {
+        match ($job.shape.write_size, $job.shape.outside) {
+            (1, _) => $job.$method::<1, 1>(),
+            (4, _) => $job.$method::<4, 4>(),
+            (8, 4) => $job.$method::<8, 4>(),
+            (8, _) => $job.$method::<8, 8>(),
+            (16, 4) => $job.$method::<16, 4>(),
+            (16, _) => $job.$method::<16, 16>(),
+            _ => $job.$method::<32, 32>(),
+        }
+    };
+}
+
 impl Job {
     fn run(&self) -> Option<Row> {
-        match self.shape.write_size {
-            1 => self.run_with::<1>(),
-            4 => self.run_with::<4>(),
-            8 => self.run_with::<8>(),
-            16 => self.run_with::<16>(),
-            _ => self.run_with::<32>(),
-        }
+        with_units!(self, run_with)
     }
 
-    fn run_with<const W: usize>(&self) -> Option<Row> {
+    /// Whether the shape can hold the images.
+    #[cfg(test)]
+    fn exists(&self) -> bool {
+        with_units!(self, exists_with)
+    }
+
+    #[cfg(test)]
+    fn exists_with<const W: usize, const X: usize>(&self) -> bool {
+        Device::<W, X>::new(self.algorithm, &self.shape, self.sizes, self.story).is_some()
+    }
+
+    fn run_with<const W: usize, const X: usize>(&self) -> Option<Row> {
         let Self { story, thorough, .. } = *self;
-        let start = Device::<W>::new(self.algorithm, &self.shape, self.sizes, story)?;
+        let start = Device::<W, X>::new(self.algorithm, &self.shape, self.sizes, story)?;
         let mut row = Row {
             algorithm: self.algorithm.as_str(),
             shape: self.shape.name,
@@ -622,7 +691,11 @@ impl Row {
 }
 
 /// Runs the story as it should go; returns kind and length of each operation.
-fn undisturbed<const W: usize>(device: &mut Device<W>, story: Story, row: &mut Row) -> Vec<(OpKind, u32)> {
+fn undisturbed<const W: usize, const X: usize>(
+    device: &mut Device<W, X>,
+    story: Story,
+    row: &mut Row,
+) -> Vec<(OpKind, u32)> {
     device.power.record();
     for _ in 0..story.resets() {
         if let Err(error) = device.live(story) {
@@ -638,7 +711,12 @@ fn undisturbed<const W: usize>(device: &mut Device<W>, story: Story, row: &mut R
 }
 
 /// Runs the story until the cut, and brings the power back.
-fn cut<const W: usize>(device: &mut Device<W>, story: Story, number: u64, tear: Tear) -> Verdict {
+fn cut<const W: usize, const X: usize>(
+    device: &mut Device<W, X>,
+    story: Story,
+    number: u64,
+    tear: Tear,
+) -> Verdict {
     device.power.cut_at(number, tear);
     for _ in 0..=story.resets() {
         if !device.live(story)? {
@@ -666,6 +744,10 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
             };
             for shape in shapes(algorithm) {
                 jobs.extend(sizes(algorithm).iter().map(|sizes| job(shape, *sizes, true)));
+            }
+            for shape in others(algorithm) {
+                jobs.push(job(shape, [5000, 9000], true));
+                jobs.push(job(shape, [u32::MAX, 20_000], true));
             }
             if args.full {
                 jobs.push(job(large(algorithm), [475_384, 401_408], false));
@@ -769,15 +851,17 @@ mod tests {
     #[test]
     fn every_algorithm_has_devices_that_can_hold_the_images() {
         for algorithm in Algorithm::ALL {
-            for shape in shapes(algorithm).into_iter().chain([large(algorithm)]) {
+            let shapes = shapes(algorithm).into_iter().chain(others(algorithm));
+            for shape in shapes.chain([large(algorithm)]) {
                 let name = shape.name;
-                let found = match shape.write_size {
-                    1 => Device::<1>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
-                    4 => Device::<4>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
-                    8 => Device::<8>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
-                    16 => Device::<16>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
-                    _ => Device::<32>::new(algorithm, &shape, [5000, 9000], Story::Upgrade).is_some(),
+                let job = Job {
+                    algorithm,
+                    shape,
+                    sizes: [5000, 9000],
+                    story: Story::Upgrade,
+                    thorough: false,
                 };
+                let found = job.exists();
                 assert!(found, "{}: {name}", algorithm.as_str());
             }
         }

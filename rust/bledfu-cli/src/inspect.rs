@@ -8,10 +8,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{bail, Context};
 use bledfu_sim::init_packet::BootValidation;
 use bledfu_sim::keys::open_public_key;
 use bledfu_sim::package::{read_parts, Package, Part, PartKind};
+use bledfu_sim::parts;
 use bledfu_sim::phone::secure_dfu::crc32;
 use bledfu_slot::header::flags;
 use bledfu_slot::roles::{self, Record};
@@ -29,9 +30,9 @@ use clap::Args;
 use embedded_storage::nor_flash::NorFlashErrorKind;
 use sha2::{Digest, Sha256};
 
-use crate::args::{algorithm_parser, parse_u32};
+use crate::args::{algorithm_parser, find_part, parse_u32};
 
-/// Sector size of every slot there is.
+/// Sector size of a slot, unless told otherwise.
 const SECTOR: u32 = 4096;
 
 /// Bytes of an object, as targets on this chip announce them.
@@ -48,19 +49,25 @@ pub struct InspectArgs {
     /// Public or private key (PEM) the image must be signed with.
     #[arg(long, value_name = "FILE.pem")]
     pub image_key: Option<PathBuf>,
-    /// Size of the slot; default: that of the file, if it is a multiple of 4096.
+    /// Size of the slot; default: that of the file, if it is a multiple of the erase unit.
     #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
     pub slot_size: Option<u32>,
     /// Address at which the processor sees the slot that the image is for (0xc000 in the simulator): an image that is linked for
     /// another slot, or for another processor, is wrong then.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_u32)]
     pub slot_address: Option<u32>,
-    /// Write size of the flash that holds the swap records.
-    #[arg(long, value_name = "BYTES", default_value = "4", value_parser = parse_u32)]
-    pub align: u32,
-    /// Spacing of the trailer's fields: 8, 16 or 32.
-    #[arg(long, value_name = "BYTES", default_value = "8", value_parser = parse_u32)]
-    pub max_align: u32,
+    /// The processor's flash, for its units; an unknown name lists the known ones.
+    #[arg(long, default_value = parts::NRF52840.name, value_name = "PART")]
+    pub internal: String,
+    /// Write unit of the flash that holds the swap records [default: that of --internal].
+    #[arg(long, visible_alias = "write-unit", value_name = "BYTES", value_parser = parse_u32)]
+    pub align: Option<u32>,
+    /// Erase unit of the slot [default: that of --internal].
+    #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
+    pub erase_size: Option<u32>,
+    /// Spacing of the trailer's fields: 8, 16 or 32 [default: 8, or the write unit if that is more].
+    #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
+    pub max_align: Option<u32>,
     /// Sectors the boot stage is built for; default: 256, or as many as the slot has.
     #[arg(long, value_name = "N", value_parser = parse_u32)]
     pub max_sectors: Option<u32>,
@@ -80,8 +87,10 @@ pub struct Options {
     pub slot_size: Option<u32>,
     /// Address of the slot the image is for, if it is known.
     pub slot_address: Option<u32>,
-    /// Write size.
+    /// Write unit.
     pub align: u32,
+    /// Erase unit.
+    pub erase_size: u32,
     /// Spacing of the trailer's fields.
     pub max_align: u32,
     /// Sectors the boot stage is built for.
@@ -98,6 +107,7 @@ impl Default for Options {
             slot_size: None,
             slot_address: None,
             align: 4,
+            erase_size: SECTOR,
             max_align: 8,
             max_sectors: None,
             algorithm: Algorithm::SwapOffset,
@@ -156,13 +166,20 @@ pub fn print(text: &str) {
 /// One sentence when the file or a key cannot be read. What is wrong *in* the file is part of the output, and the exit code.
 pub fn cmd_inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let key = |path: &Option<PathBuf>| path.as_deref().map(open_public_key).transpose();
+    let internal = find_part(&args.internal, true)?;
+    let align = args.align.unwrap_or(internal.write_size);
+    let erase_size = args.erase_size.unwrap_or(internal.sector_size());
+    if !erase_size.is_power_of_two() {
+        bail!("--erase-size is a power of two, not {erase_size}");
+    }
     let options = Options {
         public_key: key(&args.public_key)?,
         image_key: key(&args.image_key)?,
         slot_size: args.slot_size,
         slot_address: args.slot_address,
-        align: args.align,
-        max_align: args.max_align,
+        align,
+        erase_size,
+        max_align: args.max_align.unwrap_or(align.max(8)),
         max_sectors: args.max_sectors,
         algorithm: args.algorithm,
     };
@@ -192,7 +209,7 @@ pub fn inspect(name: &str, bytes: &[u8], options: &Options) -> Report {
         Err(HeaderError::BadMagic | HeaderError::Erased | HeaderError::Truncated)
     );
     let is_slot = options.slot_size.map(|size| size as usize) == Some(len);
-    let may_be_slot = len != 0 && len.is_multiple_of(SECTOR as usize);
+    let may_be_slot = len != 0 && len.is_multiple_of(options.erase_size as usize);
     if bytes.is_empty() {
         report.heading(format!("{name}: empty file"));
         report.problem("the file is empty");
@@ -544,15 +561,16 @@ fn image_or_slot(report: &mut Report, name: &str, bytes: &[u8], options: &Option
     };
     let total_at = |start| bledfu_slot::verify::image_size(&mut SliceFlash(bytes), start, len).ok();
     // Swap using offset stores updates from the second sector of the slot on.
-    let start = match (total_at(0), total_at(SECTOR)) {
-        (None, Some(_)) if len.is_multiple_of(SECTOR) => SECTOR,
+    let sector = options.erase_size;
+    let start = match (total_at(0), total_at(sector)) {
+        (None, Some(_)) if len.is_multiple_of(sector) => sector,
         _ => 0,
     };
     let total = total_at(start).map(|total| start + total);
     let is_slot = match options.slot_size {
         Some(size) => size == len,
         // Behind the image of a plain file there is nothing, or padding to a multiple of 4.
-        None => len.is_multiple_of(SECTOR) && total.is_none_or(|total| len - total >= 4),
+        None => len.is_multiple_of(sector) && total.is_none_or(|total| len - total >= 4),
     };
     let image_bytes = bytes.get(start as usize..).unwrap_or_default();
     let parsed = ImageHeader::parse(image_bytes);
@@ -783,7 +801,7 @@ fn print_tlv(report: &mut Report, header: &ImageHeader, tlv: &Tlv, value: &[u8],
 fn geometry(slot_size: u32, options: &Options) -> (Geometry, u32) {
     let geometry = Geometry {
         slot_size,
-        sector_size: SECTOR,
+        sector_size: options.erase_size,
         write_size: options.align,
     };
     let sectors = options.max_sectors.unwrap_or_else(|| geometry.sectors().max(256));
@@ -816,7 +834,7 @@ fn trailer(report: &mut Report, bytes: &[u8], len: u32, options: &Options) {
         Err(error) => {
             report.heading("trailer");
             return report.problem(format!(
-                "there can be no trailer (see --slot-size, --align, --max-align, --max-sectors): {error}"
+                "there can be no trailer (see --slot-size, --align, --erase-size, --max-align, --max-sectors): {error}"
             ));
         }
     };
@@ -1136,45 +1154,55 @@ mod tests {
 
     #[test]
     fn an_image_for_another_slot_or_processor_is_named_when_the_address_of_the_slot_is_given() {
-        let at = |slot_address, slot_size| Options {
-            slot_address,
-            slot_size,
-            ..with_image_key()
+        let report = |name: &str, slot_address, slot_size| {
+            let file = vectors().join(format!("vectored/{name}-2.0.0.signed.bin"));
+            let options = Options {
+                slot_address,
+                slot_size,
+                ..Options::default()
+            };
+            inspect("app.bin", &std::fs::read(file).unwrap(), &options)
         };
-        let network_core = spec().with_vector_table(0x2100_2000, 0x0100_8401).build();
-        let report = inspect("app.bin", &network_core, &with_image_key());
-        assert_eq!(report.verdict(), "nothing wrong found");
-        assert_eq!(
-            value(&report, "vector table"),
-            "stack pointer 0x21002000, reset vector 0x01008401"
-        );
-        let report = inspect("app.bin", &network_core, &at(Some(0xC000), Some(0xE8000)));
-        assert_eq!(
-            report.verdict(),
-            "wrong: the image is linked for another slot: its reset vector 0x01008401 lies outside 0x0000c000-0x000f4000"
-        );
-        assert_eq!(value(&report, "boot stage would"), "refuse the image");
-
-        let good = spec().with_vector_table(0x2004_0000, 0xC201).build();
-        for size in [None, Some(0xE8000)] {
-            let report = inspect("app.bin", &good, &at(Some(0xC000), size));
-            assert_eq!(report.verdict(), "nothing wrong found");
-            assert_eq!(value(&report, "boot stage would"), "accept the image");
+        let outside =
+            "wrong: the image is linked for another slot: its reset vector 0x01008a01 lies outside 0x0000c000-0x000f4000";
+        let elsewhere =
+            "wrong: the image is linked for the slot at 0x000f4000, not for the one at 0x0000c000";
+        let good = "nothing wrong found";
+        for (name, verdict) in [
+            ("application", good),
+            ("last-word", good),
+            ("rom-fixed", good),
+            ("network-core", outside),
+            ("rom-fixed-elsewhere", elsewhere),
+            (
+                "ram-load",
+                "wrong: images that are loaded into RAM are not supported",
+            ),
+        ] {
+            assert_eq!(report(name, None, None).verdict(), good, "{name}");
+            let report = report(name, Some(0xC000), Some(0xE8000));
+            assert_eq!(report.verdict(), verdict, "{name}");
+            let word = if verdict == good { "accept" } else { "refuse" };
+            assert_eq!(
+                value(&report, "boot stage would"),
+                format!("{word} the image"),
+                "{name}"
+            );
         }
-        let report = inspect("app.bin", &good, &at(Some(0x10_0000), Some(0xE8000)));
-        assert!(report.verdict().contains("linked for another slot"));
-
-        // It names its slot itself.
-        let mut fixed = spec().with_vector_table(0x2004_0000, 0xC201);
-        (fixed.flags, fixed.load_addr) = (flags::ROM_FIXED, 0x10_0000);
-        let report = inspect("app.bin", &fixed.build(), &at(Some(0xC000), None));
+        // Without the size of the slot, the image itself is where its reset vector must be.
+        assert_eq!(report("application", Some(0xC000), None).verdict(), good);
+        let network_core = report("network-core", None, None);
         assert_eq!(
-            report.verdict(),
-            "wrong: the image is linked for the slot at 0x00100000, not for the one at 0x0000c000"
+            value(&network_core, "vector table"),
+            "stack pointer 0x20040000, reset vector 0x01008a01"
         );
-        // Text is no vector table.
-        let report = inspect("app.bin", &spec().build(), &with_image_key());
-        assert!(!report.text.contains("vector table"));
+        // Text, and what is encrypted, is no vector table.
+        for text in [
+            report("encrypted-128", None, None).text,
+            inspect("app.bin", &spec().build(), &with_image_key()).text,
+        ] {
+            assert!(!text.contains("vector table"), "{text}");
+        }
     }
 
     #[test]
@@ -1229,7 +1257,9 @@ mod tests {
             unsigned: false,
             address: None,
         };
-        let slot = Slot::new(layout).verify(&mut area, &policy, &SoftCrypto).unwrap();
+        let slot = Slot::new(&layout)
+            .verify(&mut area, &policy, &SoftCrypto)
+            .unwrap();
         request_test(&mut area, &slot).unwrap();
         let report = inspect("slot1.bin", &area.contents(), &with_image_key());
         assert_eq!(report.problems, Vec::<String>::new(), "{}", report.text);

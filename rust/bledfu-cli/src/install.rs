@@ -198,7 +198,7 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
     };
 
     if let Some(pending) = args.pending {
-        let slot = Slot::new(layout)
+        let slot = Slot::new(&layout)
             .verify(&mut secondary, &policy, &SoftCrypto)
             .context("the secondary slot holds nothing to request")?;
         match pending {

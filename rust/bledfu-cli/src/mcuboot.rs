@@ -467,7 +467,7 @@ fn our_boot(flashes: &mut Flashes, layout: Layout, cut: Option<u64>) -> (u64, Op
         let info = read_info(&mut SliceFlash(image), 0, image.len() as u32);
         info.ok().flatten().expect("an image with a digest").digest
     });
-    let report = boot_trusting(&digests, layout, [&mut primary, &mut secondary, &mut scratch]);
+    let report = boot_trusting(&digests, layout, (&mut primary, &mut secondary, &mut scratch));
     *flashes = [primary.cells, secondary.cells, scratch.cells];
     (
         power.ops(),

@@ -6,16 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::{bail, Context, Result};
 use bledfu_sim::demo;
-use bledfu_sim::device::Setup;
+use bledfu_sim::device::{Setup, WithUnits};
 use bledfu_sim::link::LinkParams;
-use bledfu_sim::nor::Stats;
+use bledfu_sim::nor::{Stats, Units};
 use bledfu_sim::package::Package;
-use bledfu_sim::parts::{self, Times};
+use bledfu_sim::parts::{Times, NRF52840};
 use bledfu_sim::phone::{secure_dfu, smp};
 use bledfu_sim::power::Tear;
-use bledfu_sim::world::{Boot, Outcome, World, WorldError};
+use bledfu_sim::world::{Boot, Outcome, WorldError, WorldOf};
 use bledfu_slot::{HeaderError, ImageStart};
-use bledfu_transfer::ring::{smp_ring_size, DEFAULT_RING_SIZE};
+use bledfu_transfer::ring::{ring_size, smp_ring_size};
 use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -140,9 +140,9 @@ pub struct UpdateArgs {
     /// Whose client the phone runs.
     #[arg(long, value_enum, default_value = "android")]
     phone: Phone,
-    /// Largest data object in bytes, a multiple of 4096.
-    #[arg(long, default_value_t = 4096)]
-    object_size: u32,
+    /// Largest data object in bytes, a multiple of the flash sector [default: 4096, or the flash sector if that is more].
+    #[arg(long, value_name = "BYTES")]
+    object_size: Option<u32>,
     /// The new image does not confirm itself: the next reset brings the old one back.
     #[arg(long)]
     no_confirm: bool,
@@ -160,6 +160,7 @@ pub struct UpdateArgs {
 /// One sentence: why there was no update.
 pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
     let client = args.client()?;
+    let (setup, factory) = build_setup(args)?;
     let file = match &args.package {
         Some(path) => {
             let bytes =
@@ -169,8 +170,39 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
         }
         None => File::Package(demo::update_package()?),
     };
-    let mut world = build_world(args)?;
+    setup.with_units(Update {
+        args,
+        setup,
+        factory,
+        client,
+        file,
+    })?
+}
 
+/// The update on a device with known units.
+struct Update<'a> {
+    args: &'a UpdateArgs,
+    setup: Setup,
+    factory: Vec<u8>,
+    client: Client,
+    file: File,
+}
+
+impl WithUnits for Update<'_> {
+    type Output = Result<ExitCode>;
+
+    fn run<I: Units, X: Units>(self) -> Self::Output {
+        let world = build_world::<I, X>(self.args, self.setup, &self.factory)?;
+        update(self.args, world, &self.client, &self.file)
+    }
+}
+
+fn update<I: Units, X: Units>(
+    args: &UpdateArgs,
+    mut world: WorldOf<I, X>,
+    client: &Client,
+    file: &File,
+) -> Result<ExitCode> {
     let before = running_version(&world);
     let stats = [world.board.internal.stats(), world.board.external.stats()];
     let ops = world.board.power.ops();
@@ -185,9 +217,9 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
     }
     world.mishaps.drop_link_at = args.drop_link_at.iter().copied().collect();
 
-    print_plan(args, &world, &client, file.image().len());
+    print_plan(args, &world, client, file.image().len());
     let bar = progress_bar(file.image().len());
-    let outcome = run(args, &mut world, &client, &file, &mut |at| {
+    let outcome = run(args, &mut world, client, file, &mut |at| {
         bar.set_position(u64::from(at))
     });
     bar.finish_and_clear();
@@ -213,7 +245,7 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
         "ring         at most {} bytes held of {}",
         world.ring_high_water(),
         match args.protocol {
-            Protocol::SecureDfu => DEFAULT_RING_SIZE,
+            Protocol::SecureDfu => ring_size(world.board.setup.object_size as usize, 20),
             Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
         }
     );
@@ -294,9 +326,9 @@ impl UpdateArgs {
 }
 
 /// The update, up to the confirmation: over Secure DFU the image's own, over SMP the phone's.
-fn run(
+fn run<I: Units, X: Units>(
     args: &UpdateArgs,
-    world: &mut World,
+    world: &mut WorldOf<I, X>,
     client: &Client,
     file: &File,
     progress: &mut dyn FnMut(u32),
@@ -314,14 +346,28 @@ fn run(
     }
 }
 
-fn build_world(args: &UpdateArgs) -> Result<World> {
+/// The device that the options describe, and its factory image.
+fn build_setup(args: &UpdateArgs) -> Result<(Setup, Vec<u8>)> {
     let (setup, factory) = args.device.setup()?;
-    if args.object_size == 0 || !args.object_size.is_multiple_of(parts::SECTOR_SIZE) {
-        bail!(
-            "--object-size must be a multiple of 4096, not {}",
-            args.object_size
-        );
+    let sector = setup.external_sector_size();
+    let object_size = args.object_size.unwrap_or(setup.object_size);
+    if object_size == 0 || !object_size.is_multiple_of(sector) {
+        bail!("--object-size must be a multiple of {sector}, not {object_size}");
     }
+    let times = if args.worst_case {
+        Times::Maximum
+    } else {
+        Times::Typical
+    };
+    let setup = Setup {
+        times,
+        object_size,
+        ..setup
+    };
+    Ok((setup, factory))
+}
+
+fn build_world<I: Units, X: Units>(args: &UpdateArgs, setup: Setup, factory: &[u8]) -> Result<WorldOf<I, X>> {
     if !(7.5..=4000.0).contains(&args.interval) {
         bail!("--interval must be 7.5 to 4000 ms, not {}", args.interval);
     }
@@ -330,19 +376,9 @@ fn build_world(args: &UpdateArgs) -> Result<World> {
         packets_per_event: args.packets_per_event,
         mtu: args.mtu(),
     };
-    let times = if args.worst_case {
-        Times::Maximum
-    } else {
-        Times::Typical
-    };
-    let setup = Setup {
-        times,
-        object_size: args.object_size,
-        ..setup
-    };
-    let mut world = World::new(setup, &factory, link)?;
+    let mut world = WorldOf::new(setup, factory, link)?;
     if args.used_slot {
-        world.board.secondary.set_contents(0, &factory)?;
+        world.board.secondary.set_contents(0, factory)?;
     } else {
         // What a device does after it has confirmed its image and nobody is connected.
         world.settle();
@@ -350,7 +386,7 @@ fn build_world(args: &UpdateArgs) -> Result<World> {
     Ok(world)
 }
 
-fn running_version(world: &World) -> String {
+fn running_version<I: Units, X: Units>(world: &WorldOf<I, X>) -> String {
     match world.device() {
         Some(device) => {
             let state = if device.is_confirmed() {
@@ -370,7 +406,7 @@ fn progress_bar(size: usize) -> ProgressBar {
     ProgressBar::new(size as u64).with_style(style)
 }
 
-fn print_plan(args: &UpdateArgs, world: &World, client: &Client, size: usize) {
+fn print_plan<I: Units, X: Units>(args: &UpdateArgs, world: &WorldOf<I, X>, client: &Client, size: usize) {
     let setup = &world.board.setup;
     let times = if args.worst_case { "maximum" } else { "typical" };
     let slot = if args.used_slot {
@@ -379,7 +415,8 @@ fn print_plan(args: &UpdateArgs, world: &World, client: &Client, size: usize) {
         "erased beforehand"
     };
     println!(
-        "device       nRF52840 with {} ({times} times), slots of {} KiB, secondary {slot}",
+        "device       {} with {} ({times} times), slots of {} KiB, secondary {slot}",
+        device_name(setup),
         setup.part.name,
         setup.slot_size / 1024
     );
@@ -403,7 +440,20 @@ fn print_plan(args: &UpdateArgs, world: &World, client: &Client, size: usize) {
     println!();
 }
 
-fn print_stages(world: &World, size: usize, outcome: &Outcome) {
+/// The processor, and its units if they are not those of an nRF52840.
+fn device_name(setup: &Setup) -> String {
+    if setup.internal.name == NRF52840.name && setup.write_unit == NRF52840.write_size {
+        return "nRF52840".to_owned();
+    }
+    format!(
+        "{} (write unit {}, pages of {} KiB)",
+        setup.internal.name,
+        setup.write_unit,
+        setup.sector_size() / 1024
+    )
+}
+
+fn print_stages<I: Units, X: Units>(world: &WorldOf<I, X>, size: usize, outcome: &Outcome) {
     let seconds = |ns: u64| ns as f64 / 1e9;
     let session = &outcome.session;
     if session.verified_ns > 0 {
@@ -448,8 +498,9 @@ pub fn describe(boot: &Boot) -> String {
 
 fn print_flash(name: &str, stats: &Stats) {
     println!(
-        "{name}     erases: {} of 4 KiB, {} of 32 KiB, {} of 64 KiB; programs: {} ({} bytes); busy {:.2} s",
-        stats.erases_4k,
+        "{name}     erases: {} of {} KiB, {} of 32 KiB, {} of 64 KiB; programs: {} ({} bytes); busy {:.2} s",
+        stats.erases_4k + stats.erases_8k,
+        if stats.erases_8k > 0 { 8 } else { 4 },
         stats.erases_32k,
         stats.erases_64k,
         stats.programs,

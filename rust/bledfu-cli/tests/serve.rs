@@ -9,12 +9,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{channel, Receiver};
 use std::time::{Duration, Instant};
 
-use bledfu_sim::keys::SigningKey;
-use bledfu_sim::make::ImageSpec;
 use bledfu_sim::package::Package;
 use bledfu_sim::phone::secure_dfu::{Client, Phone, Session};
 use bledfu_sim::phone::{DfuLink, PhoneError};
-use bledfu_slot::Version;
 use bledfu_wire::secure_dfu::{op, ExtendedCode, ResultCode};
 use bledfu_wire::smp::{self, Failure};
 use bledfu_wire::smp_answer::Answer;
@@ -694,26 +691,13 @@ fn first_piece(socket: &UdpSocket, image: &[u8]) -> Option<Failure> {
 
 #[test]
 fn a_device_whose_image_has_an_address_takes_no_image_for_another_one_also_after_a_restart() {
-    let key = SigningKey::open(&vector("keys/image.pem")).unwrap();
-    let image = |major, reset_vector| {
-        let (minor, revision, build) = (0, 0, 0);
-        let version = Version {
-            major,
-            minor,
-            revision,
-            build,
-        };
-        let spec = ImageSpec::demo(version, 20_000, &key).unwrap();
-        spec.with_vector_table(0x2004_0000, reset_vector).build()
-    };
-    let primary = tempfile::tempdir().unwrap();
-    let primary = primary.path().join("primary.bin");
-    std::fs::write(&primary, image(1, 0xC201)).unwrap();
+    let file = |name| vector(&format!("vectored/{name}.signed.bin"));
+    let image = |name| std::fs::read(file(name)).unwrap();
     let mut options = vec![
         "--smp-udp".to_owned(),
         "127.0.0.1:0".to_owned(),
         "--primary".to_owned(),
-        primary.display().to_string(),
+        file("application-1.0.0").display().to_string(),
     ];
     let mut server = Server::in_folder(tempfile::tempdir().unwrap(), options.clone());
     let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -727,11 +711,11 @@ fn a_device_whose_image_has_an_address_takes_no_image_for_another_one_also_after
         let socket = socket();
         socket.connect(server.address("smp-udp")).unwrap();
         assert_eq!(
-            first_piece(&socket, &image(2, 0x0100_8401)),
+            first_piece(&socket, &image("network-core-2.0.0")),
             Some(Failure::Image(image_group::Error::InvalidImageVectorTable)),
             "restarted: {is_restarted}"
         );
-        let good = image(2, 0xC201);
+        let good = image("application-2.0.0");
         assert_eq!(first_piece(&socket, &good), None, "restarted: {is_restarted}");
     }
 }

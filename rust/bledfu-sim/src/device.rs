@@ -4,10 +4,12 @@
 //! `boot` do.
 //!
 //! ```text
-//! internal  1 MiB, 4 KiB pages     0xC000  primary slot
+//! internal  the processor's part   0xC000  primary slot        behind it: with scratch, one page
 //! external  the part               0       secondary slot      slot size  journal, two sectors
 //!                                  behind the journal: with copy, a second place for images
 //! ```
+//! Write and erase units are constants of the types ([`BoardOf`], [`DeviceOf`]), as on a device. [`Board`] and [`Device`]
+//! have those of an nRF52840; [`Setup::with_units`] finds the types of any other.
 
 use std::path::Path;
 
@@ -30,7 +32,7 @@ use bledfu_transfer::upload::{self, digest_prefix, Running, Upload};
 
 use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
 use crate::keys::{public_key_from_pem, KeyError};
-use crate::nor::{Area, Chip, NorError, OpenError};
+use crate::nor::{AnyUnits, Area, Chip, NorError, OpenError, Units, UnitsOf, Words};
 use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
 use crate::power::Power;
 
@@ -39,7 +41,6 @@ const DEMO_PACKAGE_KEY: &str = include_str!("../demo/package.pub.pem");
 const DEMO_IMAGE_KEY: &str = include_str!("../demo/image.pub.pem");
 
 const PRIMARY_START: u32 = 0xC000;
-const JOURNAL_SIZE: u32 = 2 * SECTOR_SIZE;
 
 /// Who may sign, and what the factory programmed. Lives as long as the process: logic crates borrow keys, and on a
 /// device they are constants.
@@ -105,8 +106,14 @@ pub fn is_linked_for(bytes: &[u8], slot: AddressRange) -> bool {
 /// How a device is built and configured.
 #[derive(Clone, Copy)]
 pub struct Setup {
+    /// The processor's flash.
+    pub internal: &'static Part,
+    /// Write unit of the processor's flash in bytes.
+    pub write_unit: u32,
     /// The external flash.
     pub part: &'static Part,
+    /// Write unit of the external flash's driver in bytes.
+    pub external_write_unit: u32,
     /// Typical or maximum times, for the external flash.
     pub times: Times,
     /// Size of each slot in bytes.
@@ -136,7 +143,10 @@ impl Setup {
     /// An nRF52840 DK: the part on that board, slots of 0xE8000 bytes, demo keys, hardware version 52.
     pub fn demo() -> Self {
         Self {
+            internal: &NRF52840,
+            write_unit: 4,
             part: &MX25R6435F,
+            external_write_unit: 4,
             times: Times::Typical,
             slot_size: 0xE8000,
             max_sectors: 256,
@@ -162,21 +172,85 @@ impl Setup {
         }
     }
 
+    /// The same on another processor, whose flash is `internal`, written in units of `write_unit` bytes. A driver of external
+    /// flash moves at most words. Slots keep their size; those of a [small](Setup::small) device their number of pages.
+    #[must_use]
+    pub fn on(self, internal: &'static Part, write_unit: u32) -> Self {
+        let pages = self.slot_size / self.sector_size();
+        let on = Self {
+            internal,
+            write_unit,
+            external_write_unit: write_unit.min(4),
+            ..self
+        };
+        let slot_size = match self.full_chips {
+            true => self.slot_size.next_multiple_of(on.external_sector_size()),
+            false => pages * on.sector_size(),
+        };
+        Self {
+            slot_size,
+            object_size: on.object_size.max(on.external_sector_size()),
+            ..on
+        }
+    }
+
+    /// Erase unit of the processor's flash.
+    pub const fn sector_size(&self) -> u32 {
+        self.internal.sector_size()
+    }
+
+    /// Erase unit of the external flash: its driver reports pages as large as those of the processor's flash, because swaps
+    /// exchange them one by one (Zephyr's `*_LAYOUT_PAGE_SIZE`).
+    pub const fn external_sector_size(&self) -> u32 {
+        let (inside, outside) = (self.sector_size(), self.part.sector_size());
+        if inside > outside {
+            inside
+        } else {
+            outside
+        }
+    }
+
+    /// Spacing of trailer fields (MCUboot `BOOT_MAX_ALIGN`): 8, or the largest write unit if that is more.
+    pub fn max_align(&self) -> u32 {
+        self.write_unit.max(self.external_write_unit).max(8)
+    }
+
+    const fn journal_size(&self) -> u32 {
+        2 * self.external_sector_size()
+    }
+
     /// The slots' layout.
     ///
     /// # Panics
     /// When the slot size cannot work: sizes are chosen by tests and tools, not by a peer.
     pub fn layout(&self) -> Layout {
-        let slot = Geometry {
+        let primary = Geometry {
             slot_size: self.slot_size,
-            sector_size: SECTOR_SIZE,
-            write_size: 4,
+            sector_size: self.sector_size(),
+            write_size: self.write_unit,
         };
-        let spare = self.algorithm.has_spare().then_some(Geometry {
+        let secondary = Geometry {
+            slot_size: self.slot_size,
+            sector_size: self.external_sector_size(),
+            write_size: self.external_write_unit,
+        };
+        let spare = match self.algorithm {
+            Algorithm::SwapScratch => Some(primary),
+            Algorithm::Copy => Some(secondary),
+            _ => None,
+        };
+        let spare = spare.map(|area| Geometry {
             slot_size: self.spare_size(),
-            ..slot
+            ..area
         });
-        match Layout::with_spare(self.algorithm, slot, slot, spare, 8, self.max_sectors) {
+        match Layout::with_spare(
+            self.algorithm,
+            primary,
+            secondary,
+            spare,
+            self.max_align(),
+            self.max_sectors,
+        ) {
             Ok(layout) => layout,
             Err(error) => panic!("slots of {:#x} bytes: {error}", self.slot_size),
         }
@@ -185,10 +259,63 @@ impl Setup {
     /// Size of the third area: one page of scratch behind the primary slot, or another slot behind the journal.
     fn spare_size(&self) -> u32 {
         match self.algorithm {
-            Algorithm::SwapScratch => SECTOR_SIZE,
+            Algorithm::SwapScratch => self.sector_size(),
             Algorithm::Copy => self.slot_size,
             _ => 0,
         }
+    }
+
+    /// Whether the parts can be written in the units of this setup.
+    ///
+    /// # Errors
+    /// [`UnitsError`], which says what fits.
+    pub fn check_units(&self) -> Result<(), UnitsError> {
+        for (part, unit) in [
+            (self.internal, self.write_unit),
+            (self.part, self.external_write_unit),
+        ] {
+            if !part.write_units().any(|fits| fits == unit) {
+                return Err(UnitsError {
+                    part: part.name,
+                    unit,
+                    fits: part.write_units().map(|unit| unit.to_string()).collect(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Does `what` with the types that have the units of this setup as constants.
+    ///
+    /// # Errors
+    /// [`UnitsError`] as [`Setup::check_units`], or when no types with these units were made.
+    pub fn with_units<W: WithUnits>(&self, what: W) -> Result<W::Output, UnitsError> {
+        self.check_units()?;
+        let units = (
+            self.write_unit,
+            self.sector_size(),
+            self.external_write_unit,
+            self.external_sector_size(),
+        );
+        Ok(match units {
+            (1, 4096, 1, 4096) => what.run::<UnitsOf<1, 4096>, UnitsOf<1, 4096>>(),
+            (2, 4096, 2, 4096) => what.run::<UnitsOf<2, 4096>, UnitsOf<2, 4096>>(),
+            (4, 4096, 4, 4096) => what.run::<Words, Words>(),
+            (8, 4096, 4, 4096) => what.run::<UnitsOf<8, 4096>, Words>(),
+            (16, 4096, 4, 4096) => what.run::<UnitsOf<16, 4096>, Words>(),
+            (32, 4096, 4, 4096) => what.run::<UnitsOf<32, 4096>, Words>(),
+            (4, 8192, 4, 8192) => what.run::<UnitsOf<4, 8192>, UnitsOf<4, 8192>>(),
+            (8, 8192, 4, 8192) => what.run::<UnitsOf<8, 8192>, UnitsOf<4, 8192>>(),
+            (16, 8192, 4, 8192) => what.run::<UnitsOf<16, 8192>, UnitsOf<4, 8192>>(),
+            (32, 8192, 4, 8192) => what.run::<UnitsOf<32, 8192>, UnitsOf<4, 8192>>(),
+            _ => {
+                return Err(UnitsError {
+                    part: self.part.name,
+                    unit: self.external_write_unit,
+                    fits: vec![self.write_unit.min(4).to_string()],
+                })
+            }
+        })
     }
 
     /// Where the processor sees the primary slot.
@@ -234,13 +361,34 @@ impl Setup {
                 variant: 0x4141_4430, // "AAD0"
                 rom_size: 1024 * 1024,
                 ram_size: 256 * 1024,
-                rom_page_size: SECTOR_SIZE,
+                rom_page_size: self.sector_size(),
                 boot: (1, 0, PRIMARY_START),
                 application_address: PRIMARY_START,
                 application_length: running.total_size,
             },
         }
     }
+}
+
+/// What is done with a device whose units are known at run time only: see [`Setup::with_units`].
+pub trait WithUnits {
+    /// What comes of it.
+    type Output;
+
+    /// Does it, with units `I` of the internal and `X` of the external flash.
+    fn run<I: Units, X: Units>(self) -> Self::Output;
+}
+
+/// A part cannot be written in these units.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {part} is not written in units of {unit} bytes here, but in units of {}", fits.join(", "))]
+pub struct UnitsError {
+    /// Name of the part.
+    pub part: &'static str,
+    /// Write unit in bytes.
+    pub unit: u32,
+    /// Write units that would do.
+    pub fits: Vec<String>,
 }
 
 /// Why a boot did not start an application.
@@ -270,8 +418,8 @@ pub fn inbox(object_size: u32) -> Inbox<Box<[u8]>> {
     Inbox::on(ring(object_size))
 }
 
-/// The board: flashes and power. Survives resets.
-pub struct Board {
+/// The board: flashes and power. Survives resets. `I` are the units of the internal flash, `X` those of the external one.
+pub struct BoardOf<I, X> {
     /// How it is built.
     pub setup: Setup,
     /// Its power domain and clock.
@@ -281,38 +429,41 @@ pub struct Board {
     /// The external flash.
     pub external: Chip,
     /// Primary slot.
-    pub primary: Area,
+    pub primary: Area<I>,
     /// Secondary slot.
-    pub secondary: Area,
+    pub secondary: Area<X>,
     /// Journal.
-    pub journal: Area,
+    pub journal: Area<X>,
     /// Scratch, or the second place for images; empty for algorithms without.
-    pub spare: Area,
+    pub spare: Area<AnyUnits>,
 }
 
-impl Board {
+/// The board of an nRF52840, or of another processor with the same units.
+pub type Board = BoardOf<Words, Words>;
+
+impl<I: Units, X: Units> BoardOf<I, X> {
     /// A board with erased flashes in RAM.
     ///
     /// # Errors
-    /// When the slots do not fit the flashes.
+    /// When the slots do not fit the flashes, or the units are not those of the setup.
     pub fn new(setup: Setup, power: &Power) -> Result<Self, NorError> {
         let (internal, external) = if setup.full_chips {
             (
-                Chip::new("internal", &NRF52840, power),
+                Chip::new("internal", setup.internal, power),
                 Chip::new("external", setup.part, power),
             )
         } else {
             (
                 Chip::with_size(
                     "internal",
-                    &NRF52840,
+                    setup.internal,
                     PRIMARY_START + setup.slot_size + setup.spare_size(),
                     power,
                 ),
                 Chip::with_size(
                     "external",
                     setup.part,
-                    setup.slot_size + JOURNAL_SIZE + setup.spare_size(),
+                    setup.slot_size + setup.journal_size() + setup.spare_size(),
                     power,
                 ),
             )
@@ -325,24 +476,27 @@ impl Board {
     /// # Errors
     /// [`OpenError`] when a file cannot be used.
     pub fn open(setup: Setup, power: &Power, folder: &Path) -> Result<Self, OpenError> {
-        let internal = Chip::open("internal", &NRF52840, &folder.join("internal.bin"), power)?;
+        let internal = Chip::open("internal", setup.internal, &folder.join("internal.bin"), power)?;
         let external = Chip::open("external", setup.part, &folder.join("external.bin"), power)?;
         Ok(Self::with_chips(setup, power, internal, external)?)
     }
 
     fn with_chips(setup: Setup, power: &Power, internal: Chip, external: Chip) -> Result<Self, NorError> {
         external.set_times(setup.times);
+        let (slot, journal) = (setup.slot_size, setup.journal_size());
+        let inside = (setup.write_unit, setup.sector_size());
+        let outside = (setup.external_write_unit, setup.external_sector_size());
         Ok(Self {
             setup,
             power: power.clone(),
-            primary: internal.area(PRIMARY_START, setup.slot_size)?,
-            secondary: external.area(0, setup.slot_size)?,
-            journal: external.area(setup.slot_size, JOURNAL_SIZE)?,
+            primary: internal.area_of(PRIMARY_START, slot, inside.0, inside.1)?,
+            secondary: external.area_of(0, slot, outside.0, outside.1)?,
+            journal: external.area_of(slot, journal, outside.0, outside.1)?,
             spare: match setup.algorithm {
                 Algorithm::SwapScratch => {
-                    internal.area(PRIMARY_START + setup.slot_size, setup.spare_size())?
+                    internal.area_of(PRIMARY_START + slot, setup.spare_size(), inside.0, inside.1)?
                 }
-                _ => external.area(setup.slot_size + JOURNAL_SIZE, setup.spare_size())?,
+                _ => external.area_of(slot + journal, setup.spare_size(), outside.0, outside.1)?,
             },
             internal,
             external,
@@ -384,7 +538,7 @@ impl Board {
     ///
     /// # Errors
     /// When a flash fails.
-    pub fn start(&self, booted: &ImageInfo) -> Result<Device, StartError> {
+    pub fn start(&self, booted: &ImageInfo) -> Result<DeviceOf<I, X>, StartError> {
         let confirmed = self.primary_trailer()?.is_confirmed(&self.setup.layout());
         let running = Running {
             digest: digest_prefix(&booted.digest),
@@ -407,7 +561,7 @@ impl Board {
         let upload = Upload::new(areas, SimCrypto::new(&self.power), setup);
         let mut service = Service::new(upload, self.setup.config(booted));
         service.start();
-        Ok(Device {
+        Ok(DeviceOf {
             service,
             inbox: inbox(self.setup.object_size),
             taken: 0,
@@ -428,14 +582,14 @@ impl Board {
     ///
     /// # Errors
     /// When the primary slot cannot be read.
-    pub fn receiving(&self) -> Result<(Area, Layout), NorError> {
+    pub fn receiving(&self) -> Result<(Area<X>, Layout), NorError> {
         let (mut primary, mut first, mut second) =
             (self.primary.clone(), self.secondary.clone(), self.spare.clone());
         let layout = self.setup.layout();
         let incoming = roles::incoming(&mut primary, &mut first, &mut second, &layout)?;
         let area = match incoming {
             Place::First => first,
-            Place::Second => second,
+            Place::Second => second.with_units()?,
         };
         Ok((area, layout.with_incoming(incoming)))
     }
@@ -471,7 +625,7 @@ impl Board {
         }
     }
 
-    fn image_in(&self, slot: &Area, start: u32) -> Option<ImageInfo> {
+    fn image_in<U: Units>(&self, slot: &Area<U>, start: u32) -> Option<ImageInfo> {
         let limit = self.setup.layout().max_image_size();
         let crypto = SoftCrypto;
         verify_image(
@@ -486,12 +640,12 @@ impl Board {
     }
 }
 
-/// The service of the simulated device.
-type SimService = Service<'static, Partitions<Area, Area, Area, Area>, SimCrypto, DEFAULT_FRAME_SIZE>;
+/// The areas of the simulated device.
+type SimAreas<I, X> = Partitions<Area<I>, Area<X>, Area<AnyUnits>, Area<X>>;
 
-/// The application, from its start to the next reset.
-pub struct Device {
-    service: SimService,
+/// The application, from its start to the next reset. `I` are the units of the internal flash, `X` those of the external one.
+pub struct DeviceOf<I: Units, X: Units> {
+    service: Service<'static, SimAreas<I, X>, SimCrypto, DEFAULT_FRAME_SIZE>,
     inbox: Inbox<Box<[u8]>>,
     /// Frames that the worker took out of the inbox.
     taken: u64,
@@ -499,7 +653,10 @@ pub struct Device {
     power: Power,
 }
 
-impl Device {
+/// The application on an nRF52840, or on another processor with the same units.
+pub type Device = DeviceOf<Words, Words>;
+
+impl<I: Units, X: Units> DeviceOf<I, X> {
     /// The image that runs.
     pub fn image(&self) -> &ImageInfo {
         &self.image
@@ -574,7 +731,7 @@ impl Device {
     }
 
     /// Worker: as [`Device::step`], of a device whose inbox is kept elsewhere.
-    pub fn step_from<I: Inlet>(&mut self, inlet: &mut I) -> Option<Step<'_>> {
+    pub fn step_from<N: Inlet>(&mut self, inlet: &mut N) -> Option<Step<'_>> {
         let now_ms = self.now_ms();
         let mut inlet = Costed {
             inlet,
@@ -605,7 +762,7 @@ impl Device {
     }
 
     /// The upload, for its state.
-    pub fn upload(&self) -> &Upload<'static, Partitions<Area, Area, Area, Area>, SimCrypto> {
+    pub fn upload(&self) -> &Upload<'static, SimAreas<I, X>, SimCrypto> {
         self.service.upload()
     }
 }

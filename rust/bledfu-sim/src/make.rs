@@ -224,14 +224,6 @@ impl ImageSpec {
         self
     }
 
-    /// Begins the payload as a Cortex-M wants it: the initial stack pointer, and the reset vector, whose lowest bit is set.
-    pub fn with_vector_table(mut self, stack_pointer: u32, reset_vector: u32) -> Self {
-        let table = [stack_pointer.to_le_bytes(), reset_vector.to_le_bytes()].concat();
-        self.patch_before_signing
-            .push((usize::from(self.header_size), table));
-        self
-    }
-
     /// Header, filler, payload and protected area: what the digest covers.
     pub fn hashed_bytes(&self) -> Vec<u8> {
         let protected = self.protected_area();

@@ -13,6 +13,9 @@
 //! erase     | done: all FF    | up to 256 bytes of random bits     | untouched            |
 //!           0                 fraction × length                                    length
 //! ```
+//! A part with an error code per unit refuses to write one twice, and RRAM takes any bytes at any time: see
+//! [`Rewrite`].
+//!
 //! One `NorFlash::write` is one operation per page it touches; one `NorFlash::erase` is one operation per erase
 //! command, the biggest that fits each time.
 
@@ -20,6 +23,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::marker::PhantomData;
 use std::ops::Sub;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -30,10 +34,10 @@ use embedded_storage::nor_flash::{
     NorFlashErrorKind, ReadNorFlash,
 };
 
-use crate::parts::{Part, Times, PAGE_SIZE, SECTOR_SIZE};
+use crate::parts::{Part, Rewrite, Times, PAGE_SIZE};
 use crate::power::{OpKind, Power, Random, Tear};
 
-/// Alignment of addresses, lengths and RAM buffers: the word a QSPI peripheral's DMA moves.
+/// Alignment of reads and of RAM buffers: the word a QSPI peripheral's DMA moves.
 const WORD: usize = 4;
 
 /// Bytes with random bits at the edge of a torn erase.
@@ -80,6 +84,24 @@ pub enum NorError {
         held: u8,
         /// What it should have become.
         wanted: u8,
+    },
+    /// A unit with an error code was to be written a second time; it was not.
+    #[error("the unit of {unit} bytes at {address:#x} was written before and cannot be written again without an erase")]
+    WrittenBefore {
+        /// Address of the unit from the start of the chip.
+        address: u32,
+        /// Its size.
+        unit: u32,
+    },
+    /// The area's units are not those of the part, or not what the code is built for.
+    #[error("the {part} cannot be used in write units of {write} and erase units of {erase} bytes here")]
+    Units {
+        /// Name of the part.
+        part: &'static str,
+        /// Write unit in bytes.
+        write: u32,
+        /// Erase unit in bytes.
+        erase: u32,
     },
     /// An injected failure: the driver reported an error.
     #[error("the flash reported a failure of operation {operation}")]
@@ -166,6 +188,8 @@ pub enum Fault {
 pub struct Stats {
     /// Erase commands for 4 KiB.
     pub erases_4k: u64,
+    /// Erase commands for 8 KiB.
+    pub erases_8k: u64,
     /// Erase commands for 32 KiB.
     pub erases_32k: u64,
     /// Erase commands for 64 KiB.
@@ -185,12 +209,12 @@ pub struct Stats {
 impl Stats {
     /// Erase commands of any size.
     pub fn erases(&self) -> u64 {
-        self.erases_4k + self.erases_32k + self.erases_64k
+        self.erases_4k + self.erases_8k + self.erases_32k + self.erases_64k
     }
 
     /// Bytes erased.
     pub fn erased_bytes(&self) -> u64 {
-        (self.erases_4k * 4 + self.erases_32k * 32 + self.erases_64k * 64) * 1024
+        (self.erases_4k * 4 + self.erases_8k * 8 + self.erases_32k * 32 + self.erases_64k * 64) * 1024
     }
 }
 
@@ -200,6 +224,7 @@ impl Sub for Stats {
     fn sub(self, earlier: Stats) -> Stats {
         Stats {
             erases_4k: self.erases_4k - earlier.erases_4k,
+            erases_8k: self.erases_8k - earlier.erases_8k,
             erases_32k: self.erases_32k - earlier.erases_32k,
             erases_64k: self.erases_64k - earlier.erases_64k,
             programs: self.programs - earlier.programs,
@@ -254,7 +279,7 @@ impl Chip {
 
     /// Same with another size, for campaigns that need thousands of small devices. `size` is rounded up to whole sectors.
     pub fn with_size(name: &'static str, part: &'static Part, size: u32, power: &Power) -> Self {
-        let size = size.next_multiple_of(SECTOR_SIZE) as usize;
+        let size = size.next_multiple_of(part.sector_size()) as usize;
         Self::from_cells(name, part, vec![0xFF; size], None, power)
     }
 
@@ -310,7 +335,7 @@ impl Chip {
         file: Option<File>,
         power: &Power,
     ) -> Self {
-        let sectors = cells.len() / SECTOR_SIZE as usize;
+        let sectors = cells.len() / part.sector_size() as usize;
         Chip(Rc::new(RefCell::new(Array {
             name,
             part,
@@ -328,17 +353,43 @@ impl Chip {
         })))
     }
 
-    /// A partition of this chip.
+    /// A partition of this chip, written in words and erased in sectors of 4 KiB.
     ///
     /// # Errors
-    /// [`NorError::NotAligned`] unless start and size are whole sectors, [`NorError::OutOfBounds`] beyond the chip.
+    /// As [`Chip::area_of`].
     pub fn area(&self, start: u32, size: u32) -> Result<Area, NorError> {
+        self.area_of(start, size, Words::WRITE as u32, Words::ERASE as u32)
+    }
+
+    /// A partition of this chip whose driver writes units of `write` bytes and erases units of `erase` bytes.
+    ///
+    /// # Errors
+    /// [`NorError::Units`] unless the part can do with these, and the type says the same; [`NorError::NotAligned`] unless start
+    /// and size are whole erase units, [`NorError::OutOfBounds`] beyond the chip.
+    pub fn area_of<U: Units>(
+        &self,
+        start: u32,
+        size: u32,
+        write: u32,
+        erase: u32,
+    ) -> Result<Area<U>, NorError> {
         let capacity = self.capacity();
-        if !start.is_multiple_of(SECTOR_SIZE) || !size.is_multiple_of(SECTOR_SIZE) {
+        let part = self.part();
+        if !U::are(write, erase)
+            || !write.is_multiple_of(part.write_size)
+            || !erase.is_multiple_of(part.sector_size())
+        {
+            return Err(NorError::Units {
+                part: part.name,
+                write,
+                erase,
+            });
+        }
+        if !start.is_multiple_of(erase) || !size.is_multiple_of(erase) {
             return Err(NorError::NotAligned {
                 address: start,
                 length: size as usize,
-                grain: SECTOR_SIZE as usize,
+                grain: erase as usize,
             });
         }
         if (start as usize)
@@ -355,6 +406,9 @@ impl Chip {
             chip: self.clone(),
             start,
             size,
+            write,
+            erase,
+            units: PhantomData,
         })
     }
 
@@ -474,7 +528,27 @@ impl Array {
         Ok(())
     }
 
+    /// A unit that has an error code is written once; zeros may follow.
+    fn check_written_before(&self, address: usize, bytes: &[u8]) -> Result<(), NorError> {
+        if self.part.rewrite != Rewrite::Refused {
+            return Ok(());
+        }
+        let unit = self.part.write_size as usize;
+        for (at, wanted) in (address..).step_by(unit).zip(bytes.chunks(unit)) {
+            let held = &self.cells[at..at + wanted.len()];
+            if held.iter().any(|held| *held != 0xFF) && wanted.iter().any(|wanted| *wanted != 0) {
+                return Err(NorError::WrittenBefore {
+                    address: at as u32,
+                    unit: self.part.write_size,
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn program(&mut self, address: usize, bytes: &[u8]) -> Result<(), NorError> {
+        self.check_alive()?;
+        self.check_written_before(address, bytes)?;
         let mut at = address;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -507,17 +581,18 @@ impl Array {
                 return Err(NorError::NotAligned {
                     address: at as u32,
                     length: to - at,
-                    grain: SECTOR_SIZE as usize,
+                    grain: part.sector_size() as usize,
                 });
             };
             if self.check_alive().is_ok() {
                 match size / 1024 {
                     4 => self.stats.erases_4k += 1,
+                    8 => self.stats.erases_8k += 1,
                     32 => self.stats.erases_32k += 1,
                     _ => self.stats.erases_64k += 1,
                 }
-                let first = at / SECTOR_SIZE as usize;
-                let count = (*size / SECTOR_SIZE) as usize;
+                let first = at / part.sector_size() as usize;
+                let count = (*size / part.sector_size()) as usize;
                 for wear in self.erase_counts.iter_mut().skip(first).take(count) {
                     *wear += 1;
                 }
@@ -628,7 +703,10 @@ impl Array {
                 for (i, wanted) in bytes.iter().copied().enumerate().take(to).skip(from) {
                     let cell = &mut self.cells[address + i];
                     let held = *cell;
-                    *cell = held & wanted;
+                    *cell = match self.part.rewrite {
+                        Rewrite::Replaces => wanted,
+                        Rewrite::ClearsBits | Rewrite::Refused => held & wanted,
+                    };
                     if *cell != wanted && broken.is_none() {
                         broken = Some(NorError::NotErased {
                             address: (address + i) as u32,
@@ -649,7 +727,10 @@ impl Array {
         let _ = self.apply(address, effect, 0, done)?;
         let rest = &mut self.cells[address + done..address + effect.length()];
         let damaged = match effect {
-            Effect::Program(bytes) => torn_program(rest, &bytes[done..], seed),
+            Effect::Program(bytes) => match self.part.rewrite {
+                Rewrite::Replaces => torn_replace(rest, &bytes[done..], seed),
+                Rewrite::ClearsBits | Rewrite::Refused => torn_program(rest, &bytes[done..], seed),
+            },
             Effect::Erase(_) => torn_erase(rest, seed),
         };
         self.write_through(address + done, damaged)
@@ -677,6 +758,17 @@ pub(crate) fn torn_program(cells: &mut [u8], wanted: &[u8], seed: u64) -> usize 
     }
 }
 
+/// The same where bits go both ways: some of one byte have changed. Returns the number of bytes touched.
+pub(crate) fn torn_replace(cells: &mut [u8], wanted: &[u8], seed: u64) -> usize {
+    match (cells.first_mut(), wanted.first()) {
+        (Some(cell), Some(wanted)) => {
+            *cell ^= (*cell ^ wanted) & Random::new(seed).byte();
+            1
+        }
+        _ => 0,
+    }
+}
+
 /// What a cut leaves behind the part of an erase that was done: random bits at the border. Returns the number of bytes
 /// touched.
 pub fn torn_erase(cells: &mut [u8], seed: u64) -> usize {
@@ -686,15 +778,75 @@ pub fn torn_erase(cells: &mut [u8], seed: u64) -> usize {
     border
 }
 
+/// Write and erase unit of an area, as constants of a type: logic takes them from there, as on a device.
+pub trait Units: Copy + std::fmt::Debug + 'static {
+    /// Write unit in bytes.
+    const WRITE: usize;
+    /// Erase unit in bytes.
+    const ERASE: usize;
+
+    /// Whether an area with these units is of this type.
+    fn are(write: u32, erase: u32) -> bool {
+        (write as usize, erase as usize) == (Self::WRITE, Self::ERASE)
+    }
+}
+
+/// These [`Units`].
+#[derive(Clone, Copy, Debug)]
+pub struct UnitsOf<const WRITE: usize, const ERASE: usize>;
+
+impl<const W: usize, const E: usize> Units for UnitsOf<W, E> {
+    const WRITE: usize = W;
+    const ERASE: usize = E;
+}
+
+/// Units of the nRF52840's flash, and of NOR flash behind its QSPI peripheral.
+pub type Words = UnitsOf<4, 4096>;
+
+/// Of an area that is on one chip or the other: the type says the least, the area itself its units.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyUnits;
+
+impl Units for AnyUnits {
+    const WRITE: usize = 1;
+    const ERASE: usize = 1;
+
+    fn are(_: u32, _: u32) -> bool {
+        true
+    }
+}
+
 /// A partition of a [`Chip`]: the `NorFlash` the logic crates work on. Clones are the same partition.
 #[derive(Clone)]
-pub struct Area {
+pub struct Area<U = Words> {
     chip: Chip,
     start: u32,
     size: u32,
+    write: u32,
+    erase: u32,
+    units: PhantomData<U>,
 }
 
-impl Area {
+impl<U: Units> Area<U> {
+    /// The same area, of another type of the same units.
+    ///
+    /// # Errors
+    /// [`NorError::Units`] if these are not its units.
+    pub fn with_units<V: Units>(&self) -> Result<Area<V>, NorError> {
+        self.chip.area_of(self.start, self.size, self.write, self.erase)
+    }
+
+    fn grain(&self, grain: u32, address: u32, end: u32) -> Result<(), NorError> {
+        if address.is_multiple_of(grain) && end.is_multiple_of(grain) {
+            return Ok(());
+        }
+        Err(NorError::NotAligned {
+            address,
+            length: end.saturating_sub(address) as usize,
+            grain: grain as usize,
+        })
+    }
+
     /// The chip it is on.
     pub fn chip(&self) -> &Chip {
         &self.chip
@@ -747,11 +899,11 @@ impl Area {
     }
 }
 
-impl ErrorType for Area {
+impl<U> ErrorType for Area<U> {
     type Error = NorError;
 }
 
-impl ReadNorFlash for Area {
+impl<U: Units> ReadNorFlash for Area<U> {
     const READ_SIZE: usize = WORD;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorError> {
@@ -768,15 +920,16 @@ impl ReadNorFlash for Area {
     }
 }
 
-impl NorFlash for Area {
-    const WRITE_SIZE: usize = WORD;
-    const ERASE_SIZE: usize = SECTOR_SIZE as usize;
+impl<U: Units> NorFlash for Area<U> {
+    const WRITE_SIZE: usize = U::WRITE;
+    const ERASE_SIZE: usize = U::ERASE;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), NorError> {
         check_erase(self, from, to).map_err(|kind| {
             let length = to.saturating_sub(from) as usize;
             self.refuse(kind, from, length, Self::ERASE_SIZE)
         })?;
+        self.grain(self.erase, from, to)?;
         let (from, to) = (self.start + from, self.start + to);
         self.chip.0.borrow_mut().erase(from as usize, to as usize)
     }
@@ -784,6 +937,7 @@ impl NorFlash for Area {
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorError> {
         check_write(self, offset, bytes.len())
             .map_err(|kind| self.refuse(kind, offset, bytes.len(), Self::WRITE_SIZE))?;
+        self.grain(self.write, offset, offset + bytes.len() as u32)?;
         if !bytes.as_ptr().addr().is_multiple_of(WORD) {
             return Err(NorError::BufferNotAligned);
         }
@@ -795,12 +949,12 @@ impl NorFlash for Area {
 }
 
 /// Clearing further bits of a word is what NOR flash does; setting one is still refused.
-impl MultiwriteNorFlash for Area {}
+impl<const E: usize> MultiwriteNorFlash for Area<UnitsOf<4, E>> {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parts::{MX25R6435F, NRF52840, W25Q64};
+    use crate::parts::{EFR32MG24, MX25R6435F, NRF52840, NRF54L15, STM32WB55, STM32WBA52, W25Q64};
 
     #[repr(align(4))]
     struct Buffer<const N: usize>([u8; N]);
@@ -814,7 +968,7 @@ mod tests {
         (power, chip, area)
     }
 
-    fn read(area: &mut Area, offset: u32, length: usize) -> Vec<u8> {
+    fn read<U: Units>(area: &mut Area<U>, offset: u32, length: usize) -> Vec<u8> {
         let mut out = vec![0; length];
         area.read(offset, &mut out).unwrap();
         out
@@ -1108,6 +1262,90 @@ mod tests {
         chip.fail_at(0, Fault::WrongBit);
         area.write(0, &Buffer([0x0F; 8]).0).unwrap();
         assert_ne!(read(&mut area, 0, 8), [0x0F; 8]);
+    }
+
+    #[test]
+    fn a_unit_with_an_error_code_is_written_once_or_with_zeros() {
+        let power = Power::new();
+        let chip = Chip::with_size("internal", &STM32WB55, 8192, &power);
+        let mut area: Area<UnitsOf<8, 4096>> = chip.area_of(0, 8192, 8, 4096).unwrap();
+        area.write(8, &Buffer([0x0F; 8]).0).unwrap();
+        let ops = power.ops();
+        let error = area.write(0, &Buffer([0x0E; 16]).0).unwrap_err();
+        assert_eq!(error, NorError::WrittenBefore { address: 8, unit: 8 });
+        assert_eq!(read(&mut area, 0, 8), [0xFF; 8], "nothing of it is done");
+        assert!(area.write(8, &Buffer([0x0F; 8]).0).is_err(), "nor the same bytes");
+        assert_eq!(power.ops(), ops);
+        area.write(8, &Buffer([0; 8]).0).unwrap();
+        area.erase(0, 4096).unwrap();
+        area.write(8, &Buffer([0x0E; 8]).0).unwrap();
+        assert_eq!(
+            area.write(4, &Buffer([0; 8]).0).unwrap_err().kind(),
+            NorFlashErrorKind::NotAligned
+        );
+        assert_eq!(
+            area.write(16, &Buffer([0; 4]).0).unwrap_err().kind(),
+            NorFlashErrorKind::NotAligned
+        );
+    }
+
+    #[test]
+    fn rram_needs_no_erase_and_a_torn_line_is_between_old_and_new() {
+        let power = Power::new();
+        let chip = Chip::with_size("internal", &NRF54L15, 4096, &power);
+        let mut area: Area<UnitsOf<16, 4096>> = chip.area_of(0, 4096, 16, 4096).unwrap();
+        area.write(0, &Buffer([0x0F; 16]).0).unwrap();
+        area.write(0, &Buffer([0xF0; 16]).0).unwrap();
+        assert_eq!(read(&mut area, 0, 16), [0xF0; 16]);
+        let tear = Tear::Inside {
+            fraction: 0.5,
+            seed: 5,
+        };
+        power.cut_at(power.ops(), tear);
+        assert_eq!(area.write(0, &Buffer([0x0F; 16]).0), Err(NorError::PowerOff));
+        power.power_on();
+        let left = read(&mut area, 0, 16);
+        assert_eq!((&left[..8], &left[9..]), (&[0x0F; 8][..], &[0xF0; 7][..]));
+        assert!(![0x00, 0x0F, 0xF0, 0xFF].contains(&left[8]), "{:#x}", left[8]);
+    }
+
+    #[test]
+    fn units_that_the_part_or_the_type_does_not_have_are_refused() {
+        let power = Power::new();
+        let chip = |part| Chip::with_size("internal", part, 16384, &power);
+        let refused = |result: Option<NorError>| matches!(result, Some(NorError::Units { .. }));
+        assert!(refused(chip(&STM32WB55).area(0, 4096).err()), "words");
+        let finer = chip(&STM32WB55).area_of::<AnyUnits>(0, 4096, 4, 4096);
+        assert!(refused(finer.err()));
+        let smaller_pages = chip(&EFR32MG24).area_of::<Words>(0, 8192, 4, 4096);
+        assert!(refused(smaller_pages.err()));
+        let other_type = chip(&STM32WBA52).area_of::<UnitsOf<32, 8192>>(0, 8192, 16, 8192);
+        assert!(refused(other_type.err()));
+        // A driver may ask for more than the part.
+        let chip = chip(&STM32WB55);
+        let mut area = chip.area_of::<AnyUnits>(0, 16384, 16, 8192).unwrap();
+        assert!(area.write(8, &Buffer([0; 16]).0).is_err() && area.erase(4096, 12288).is_err());
+        area.erase(8192, 16384).unwrap();
+        assert_eq!((chip.stats().erases_4k, chip.stats().erased_bytes()), (2, 8192));
+        assert!(area.with_units::<UnitsOf<8, 8192>>().is_err());
+        assert_eq!(
+            area.with_units::<UnitsOf<16, 8192>>().unwrap().size(),
+            area.size()
+        );
+    }
+
+    #[test]
+    fn pages_of_8_kib_are_counted_as_what_they_are() {
+        let power = Power::new();
+        let chip = Chip::with_size("internal", &STM32WBA52, 16384, &power);
+        let mut area = chip.area_of::<UnitsOf<16, 8192>>(0, 16384, 16, 8192).unwrap();
+        area.erase(0, 16384).unwrap();
+        let stats = chip.stats();
+        assert_eq!(
+            (stats.erases_8k, stats.erases(), stats.erased_bytes()),
+            (2, 2, 16384)
+        );
+        assert_eq!(chip.worst_wear(), 1);
     }
 
     #[test]

@@ -88,6 +88,13 @@ pub enum ProgramTime {
     },
     /// Word after word (internal flash).
     Word(TypMax),
+    /// Unit after unit, of memories with an error code or a line buffer.
+    Unit {
+        /// Bytes of a unit.
+        bytes: u32,
+        /// One unit.
+        time: TypMax,
+    },
 }
 
 impl ProgramTime {
@@ -106,15 +113,27 @@ impl ProgramTime {
                 }
             }
             ProgramTime::Word(word) => word.pick(times) * bytes.div_ceil(4),
+            ProgramTime::Unit { bytes: unit, time } => time.pick(times) * bytes.div_ceil(*unit as u64),
         }
     }
+}
+
+/// What a part does with a unit that is written a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrite {
+    /// It clears further bits; none is set.
+    ClearsBits,
+    /// It refuses: an error code is kept beside each unit. Only zeros may follow.
+    Refused,
+    /// It takes over the new bytes: no erase is needed.
+    Replaces,
 }
 
 /// Bytes one program operation covers at most, and never crosses. For internal flash this is only the grain of
 /// counting and cutting: 64 words are one operation.
 pub const PAGE_SIZE: u32 = 256;
 
-/// Smallest erasable block of every part here.
+/// Smallest erasable block of the external parts, and of most internal memories.
 pub const SECTOR_SIZE: u32 = 4096;
 
 const KIB: u32 = 1024;
@@ -129,6 +148,11 @@ pub struct Part {
     pub source: &'static str,
     /// Bytes.
     pub size: u32,
+    /// Smallest write in bytes: 1 to 32, a power of two. A driver may ask for more: that of the nRF52840's QSPI peripheral moves
+    /// words.
+    pub write_size: u32,
+    /// Of a unit that is not erased.
+    pub rewrite: Rewrite,
     /// Programming.
     pub program: ProgramTime,
     /// Erase commands: block size in bytes and time, smallest first; every size divides the next.
@@ -138,6 +162,25 @@ pub struct Part {
     /// Inside the processor: not a candidate for the update slot.
     pub internal: bool,
 }
+
+impl Part {
+    /// Smallest block that can be erased, in bytes.
+    pub const fn sector_size(&self) -> u32 {
+        match self.erase {
+            [(size, _), ..] => *size,
+            [] => SECTOR_SIZE,
+        }
+    }
+
+    /// The write units that devices with this part may be built for.
+    pub fn write_units(&self) -> impl Iterator<Item = u32> {
+        let least = self.write_size;
+        WRITE_UNITS.into_iter().filter(move |unit| *unit >= least)
+    }
+}
+
+/// Every write unit an area may have.
+pub const WRITE_UNITS: [u32; 6] = [1, 2, 4, 8, 16, 32];
 
 /// 8 MHz: the default of Zephyr's board files, and the rate that suits every power mode of an MX25R.
 const QSPI_8MHZ: Bus = Bus::QuadSpi { clock_hz: 8_000_000 };
@@ -162,6 +205,8 @@ pub const MX25R6435F: Part = Part {
     name: "mx25r6435f",
     source: "SFDP bytes in Zephyr nrf52840dk_nrf52840.dts",
     size: 8 * MIB,
+    write_size: 1,
+    rewrite: Rewrite::ClearsBits,
     program: page(896, 5_400),
     erase: &[
         (4 * KIB, TypMax::ms(48, 384)),
@@ -183,6 +228,8 @@ pub const W25Q64: Part = Part {
     name: "w25q64",
     source: "SFDP of the W25Q512JV in QEMU, which stands in for the JV family",
     size: 8 * MIB,
+    write_size: 1,
+    rewrite: Rewrite::ClearsBits,
     program: page(704, 4_200),
     erase: WINBOND_ERASE,
     bus: QSPI_8MHZ,
@@ -208,6 +255,8 @@ pub const GD25LB256E: Part = Part {
     name: "gd25lb256e",
     source: "SFDP bytes in Zephyr nrf9161dk, revision 0.7.0",
     size: 32 * MIB,
+    write_size: 1,
+    rewrite: Rewrite::ClearsBits,
     program: page(320, 1_900),
     erase: &[
         (4 * KIB, TypMax::ms(30, 360)),
@@ -223,6 +272,8 @@ pub const GD25WB256E: Part = Part {
     name: "gd25wb256e",
     source: "SFDP bytes in Zephyr nrf9161dk",
     size: 32 * MIB,
+    write_size: 1,
+    rewrite: Rewrite::ClearsBits,
     program: page(512, 4_100),
     erase: &[
         (4 * KIB, TypMax::ms(80, 800)),
@@ -238,6 +289,8 @@ pub const IS25WP256: Part = Part {
     name: "is25wp256",
     source: "SFDP in QEMU; stands in for the IS25LP and IS25WP families",
     size: 32 * MIB,
+    write_size: 1,
+    rewrite: Rewrite::ClearsBits,
     program: page(200, 1_200),
     erase: &[
         (4 * KIB, TypMax::ms(48, 384)),
@@ -253,6 +306,8 @@ pub const NRF52840: Part = Part {
     name: "nrf52840",
     source: "nrfx, Zephyr's erase budget of 89.7 ms, BabbleSim's word time of the nRF52833",
     size: MIB,
+    write_size: 4,
+    rewrite: Rewrite::ClearsBits,
     program: ProgramTime::Word(TypMax::us(42, 42)),
     erase: &[(4 * KIB, TypMax::us(85_000, 89_700))],
     bus: MEMORY,
@@ -264,8 +319,87 @@ pub const NRF5340: Part = Part {
     name: "nrf5340",
     source: "BabbleSim and nrfx",
     size: MIB,
+    write_size: 4,
+    rewrite: Rewrite::ClearsBits,
     program: ProgramTime::Word(TypMax::us(43, 43)),
     erase: &[(4 * KIB, TypMax::us(87_500, 87_500))],
+    bus: MEMORY,
+    internal: true,
+};
+
+/// RRAM of the nRF54L15: lines of 16 bytes with an error code, replaced as they are, without an erase; what is called one writes
+/// ones. A line takes its share of the 8 ms that Zephyr budgets for 4 KiB, at most that of its longest buffered write (7.1 ms
+/// for 32 lines).
+pub const NRF54L15: Part = Part {
+    name: "nrf54l15",
+    source: "Zephyr's nrf54l15 device tree, soc.h and RRAM driver; Nordic's nAN-47 for the lines",
+    size: 1524 * KIB,
+    write_size: 16,
+    rewrite: Rewrite::Replaces,
+    program: ProgramTime::Unit {
+        bytes: 16,
+        time: TypMax::us(31, 222),
+    },
+    erase: &[(4 * KIB, TypMax::ms(8, 57))],
+    bus: MEMORY,
+    internal: true,
+};
+
+/// Internal flash of the STM32WB55: double words of 8 bytes with an error code (RM0434 §3.3.8).
+pub const STM32WB55: Part = Part {
+    name: "stm32wb55",
+    source: "units: RM0434; times: flash characteristics of data sheet DS11929",
+    size: MIB,
+    write_size: 8,
+    rewrite: Rewrite::Refused,
+    program: ProgramTime::Unit {
+        bytes: 8,
+        time: TypMax::us(82, 91),
+    },
+    erase: &[(4 * KIB, TypMax::us(22_000, 24_500))],
+    bus: MEMORY,
+    internal: true,
+};
+
+/// Internal flash of the STM32WBA52: quad words of 16 bytes with an error code, pages of 8 KiB. Its times are those of the
+/// STM32U5, which has the same flash; the page's maximum was not found and is taken to be twice the typical.
+pub const STM32WBA52: Part = Part {
+    name: "stm32wba52",
+    source: "units: Zephyr's stm32wba device tree; times: data sheet of the STM32U5, which stands in",
+    size: MIB,
+    write_size: 16,
+    rewrite: Rewrite::Refused,
+    program: ProgramTime::Unit {
+        bytes: 16,
+        time: TypMax::us(118, 118),
+    },
+    erase: &[(8 * KIB, TypMax::us(1_500, 3_000))],
+    bus: MEMORY,
+    internal: true,
+};
+
+/// Internal flash of the EFR32MG24: words, pages of 8 KiB. No times were found: those of the nRF52840 stand in, for a page of
+/// twice the size.
+pub const EFR32MG24: Part = Part {
+    name: "efr32mg24",
+    source: "units: Zephyr's efr32mg24 device tree; times: the nRF52840's, which stand in",
+    size: 1536 * KIB,
+    erase: &[(8 * KIB, TypMax::us(85_000, 89_700))],
+    ..NRF52840
+};
+
+/// Zephyr's flash simulator: single bytes, and the times that its options have by default.
+pub const SIM_FLASH: Part = Part {
+    name: "sim-flash",
+    source: "Zephyr's native_sim device tree and Kconfig.simulator",
+    size: 2 * MIB,
+    write_size: 1,
+    rewrite: Rewrite::ClearsBits,
+    program: ProgramTime::Unit {
+        bytes: PAGE_SIZE,
+        time: TypMax::us(100, 100),
+    },
+    erase: &[(4 * KIB, TypMax::ms(2, 2))],
     bus: MEMORY,
     internal: true,
 };
@@ -281,6 +415,11 @@ pub const PARTS: &[&Part] = &[
     &IS25WP256,
     &NRF52840,
     &NRF5340,
+    &NRF54L15,
+    &STM32WB55,
+    &STM32WBA52,
+    &EFR32MG24,
+    &SIM_FLASH,
 ];
 
 /// The part of that name; letter case does not matter.
@@ -293,9 +432,18 @@ pub fn find(name: &str) -> Option<&'static Part> {
 
 /// Names of the external parts, for help texts and error sentences.
 pub fn external_names() -> Vec<&'static str> {
+    names(false)
+}
+
+/// Names of the internal memories, for help texts and error sentences.
+pub fn internal_names() -> Vec<&'static str> {
+    names(true)
+}
+
+fn names(internal: bool) -> Vec<&'static str> {
     PARTS
         .iter()
-        .filter(|part| !part.internal)
+        .filter(|part| part.internal == internal)
         .map(|part| part.name)
         .collect()
 }
@@ -310,13 +458,18 @@ mod tests {
             assert_eq!(find(&part.name.to_uppercase()), Some(*part));
         }
         assert_eq!(find("at25"), None);
-        assert_eq!(external_names().len(), PARTS.len() - 2);
+        assert_eq!(external_names().len() + internal_names().len(), PARTS.len());
     }
 
     #[test]
     fn erase_blocks_nest_and_start_at_the_sector() {
         for part in PARTS {
-            assert_eq!(part.erase[0].0, SECTOR_SIZE, "{}", part.name);
+            assert!(
+                part.internal || part.sector_size() == SECTOR_SIZE,
+                "{}",
+                part.name
+            );
+            assert_eq!(part.sector_size(), part.erase[0].0);
             assert!(part
                 .erase
                 .windows(2)
@@ -335,6 +488,18 @@ mod tests {
         assert_eq!(MX25R6435F.program.of(256, Times::Maximum), 5_400_000);
         // 66 microseconds over the bus at 8 MHz.
         assert_eq!(MX25R6435F.bus.transfer_ns(256), 65_750);
+    }
+
+    #[test]
+    fn a_part_is_written_in_its_own_unit_or_a_larger_one() {
+        let units = |part: &Part| part.write_units().collect::<Vec<_>>();
+        assert_eq!(units(&SIM_FLASH), WRITE_UNITS);
+        assert_eq!(units(&NRF52840), [4, 8, 16, 32]);
+        assert_eq!(units(&STM32WB55), [8, 16, 32]);
+        assert_eq!(units(&NRF54L15), [16, 32]);
+        assert_eq!((STM32WBA52.sector_size(), EFR32MG24.sector_size()), (8192, 8192));
+        assert_eq!(STM32WB55.program.of(256, Times::Typical), 32 * 82_000);
+        assert_eq!(NRF54L15.program.of(20, Times::Maximum), 2 * 222_000);
     }
 
     #[test]

@@ -6,10 +6,11 @@ use embedded_storage::nor_flash::{
     check_read, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
 
-use crate::nor::{torn_erase, torn_program};
+use crate::nor::{torn_erase, torn_program, torn_replace};
+use crate::parts::Rewrite;
 use crate::power::{OpKind, Power, Tear};
 
-/// A slot with write unit `W`. One `write` is one operation, and so is the erase of one sector.
+/// A slot with write unit `W`, unless it was given [another](Plain::of_memory). One `write` is one operation, and so is the erase of one sector.
 #[derive(Clone)]
 pub struct Plain<const W: usize> {
     /// Name in reports.
@@ -19,6 +20,8 @@ pub struct Plain<const W: usize> {
     /// Erases and bytes programmed.
     pub work: Work,
     sector: u32,
+    unit: usize,
+    rewrite: Rewrite,
     power: Power,
 }
 
@@ -43,13 +46,16 @@ pub enum PlainError {
     /// A bit would have to go from 0 to 1.
     #[error("the bytes at {0:#x} are not erased")]
     NotErased(u32),
+    /// A unit with an error code was to be written a second time.
+    #[error("the bytes at {0:#x} were written before")]
+    WrittenBefore(u32),
 }
 
 impl NorFlashError for PlainError {
     fn kind(&self) -> NorFlashErrorKind {
         match self {
             Self::Range(kind) => *kind,
-            Self::PowerOff | Self::NotErased(_) => NorFlashErrorKind::Other,
+            Self::PowerOff | Self::NotErased(_) | Self::WrittenBefore(_) => NorFlashErrorKind::Other,
         }
     }
 }
@@ -62,7 +68,19 @@ impl<const W: usize> Plain<W> {
             cells,
             work: Work::default(),
             sector,
+            unit: W,
+            rewrite: Rewrite::ClearsBits,
             power: power.clone(),
+        }
+    }
+
+    /// The same slot in a memory of another kind. `unit` is a multiple of `W`.
+    #[must_use]
+    pub fn of_memory(self, unit: u32, rewrite: Rewrite) -> Self {
+        Self {
+            unit: unit as usize,
+            rewrite,
+            ..self
         }
     }
 
@@ -161,13 +179,23 @@ impl<const W: usize> NorFlash for Plain<W> {
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), PlainError> {
         self.check_power()?;
         let (start, end) = (offset as usize, offset as usize + bytes.len());
-        if !start.is_multiple_of(W) || !end.is_multiple_of(W) {
+        if !start.is_multiple_of(self.unit) || !end.is_multiple_of(self.unit) {
             return Err(PlainError::Range(NorFlashErrorKind::NotAligned));
         }
         if end > self.cells.len() {
             return Err(PlainError::Range(NorFlashErrorKind::OutOfBounds));
         }
+        if self.rewrite == Rewrite::Refused {
+            let held = self.cells[start..end].chunks(self.unit);
+            let is_refused = |(held, wanted): (&[u8], &[u8])| {
+                held.iter().any(|held| *held != 0xFF) && wanted.iter().any(|wanted| *wanted != 0)
+            };
+            if held.zip(bytes.chunks(self.unit)).any(is_refused) {
+                return Err(PlainError::WrittenBefore(offset));
+            }
+        }
         let cut = self.begin(OpKind::Program, offset, bytes.len());
+        let replaces = self.rewrite == Rewrite::Replaces;
         let cells = &mut self.cells[start..end];
         let done = match cut {
             None => bytes.len(),
@@ -175,13 +203,15 @@ impl<const W: usize> NorFlash for Plain<W> {
         };
         let mut broken = false;
         for (cell, wanted) in cells.iter_mut().zip(bytes).take(done) {
-            *cell &= wanted;
+            *cell = if replaces { *wanted } else { *cell & wanted };
             broken |= *cell != *wanted;
         }
         if let Some((torn, seed)) = cut {
-            if torn.is_some() {
-                torn_program(&mut cells[done..], &bytes[done..], seed);
-            }
+            match torn {
+                Some(_) if replaces => torn_replace(&mut cells[done..], &bytes[done..], seed),
+                Some(_) => torn_program(&mut cells[done..], &bytes[done..], seed),
+                None => 0,
+            };
             self.power.cut_now();
             return Err(PlainError::PowerOff);
         }
@@ -210,6 +240,22 @@ mod tests {
         slot.erase(0, 64).unwrap();
         assert_eq!(slot.cells, [0xFF; 128]);
         assert_eq!((slot.work.erases, power.ops()), (1, 3));
+    }
+
+    #[test]
+    fn other_memories_have_their_own_unit_and_rule() {
+        let power = Power::new();
+        let coded = Plain::<1>::erased("p", 64, 64, &power);
+        let mut coded = coded.of_memory(8, Rewrite::Refused);
+        assert!(coded.write(4, &[0; 4]).is_err() && coded.write(0, &[0; 12]).is_err());
+        coded.write(8, &[0x0F; 8]).unwrap();
+        assert_eq!(coded.write(0, &[0x0F; 16]), Err(PlainError::WrittenBefore(0)));
+        assert_eq!(coded.cells[..8], [0xFF; 8]);
+        coded.write(8, &[0; 8]).unwrap();
+        let mut rram = Plain::<16>::erased("p", 64, 64, &power).of_memory(16, Rewrite::Replaces);
+        rram.write(0, &[0x0F; 16]).unwrap();
+        rram.write(0, &[0xF0; 16]).unwrap();
+        assert_eq!(rram.cells[..16], [0xF0; 16]);
     }
 
     #[test]

@@ -19,9 +19,9 @@ use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Transport;
 use bledfu_transfer::service::Step;
 
-use crate::device::{Board, Device, Setup, StartError};
+use crate::device::{BoardOf, DeviceOf, Setup, StartError};
 use crate::link::LinkParams;
-use crate::nor::NorError;
+use crate::nor::{NorError, Units, Words};
 use crate::phone::{PhoneError, Session};
 use crate::power::Power;
 
@@ -99,10 +99,10 @@ enum Rest {
     Delivered(u64),
 }
 
-/// Everything.
-pub struct World {
+/// Everything. `I` are the units of the internal flash, `X` those of the external one.
+pub struct WorldOf<I: Units, X: Units> {
     /// The board; survives resets.
-    pub board: Board,
+    pub board: BoardOf<I, X>,
     /// The link's parameters.
     pub link: LinkParams,
     /// What goes wrong.
@@ -113,7 +113,7 @@ pub struct World {
     pub slowest_answer_ns: u64,
     /// What the product was told since the last reset.
     pub events: Vec<Event>,
-    device: Option<Device>,
+    device: Option<DeviceOf<I, X>>,
     now_ns: u64,
     next_event_ns: u64,
     connected: bool,
@@ -135,13 +135,16 @@ pub struct World {
     ring_high_water: usize,
 }
 
-impl World {
+/// Everything, with the units of an nRF52840.
+pub type World = WorldOf<Words, Words>;
+
+impl<I: Units, X: Units> WorldOf<I, X> {
     /// A device with `factory` in its primary slot, started.
     ///
     /// # Errors
     /// [`StartError`] when the factory image cannot be started.
     pub fn new(setup: Setup, factory: &[u8], link: LinkParams) -> Result<Self, StartError> {
-        let board = Board::new(setup, &Power::new())?;
+        let board = BoardOf::new(setup, &Power::new())?;
         board.program_factory(factory)?;
         let mut world = Self::with_board(board, link);
         world.power_up()?;
@@ -149,7 +152,7 @@ impl World {
     }
 
     /// A device that is still off.
-    pub fn with_board(board: Board, link: LinkParams) -> Self {
+    pub fn with_board(board: BoardOf<I, X>, link: LinkParams) -> Self {
         Self {
             board,
             link,
@@ -176,7 +179,7 @@ impl World {
     }
 
     /// The application, if the device is on.
-    pub fn device(&self) -> Option<&Device> {
+    pub fn device(&self) -> Option<&DeviceOf<I, X>> {
         self.device.as_ref()
     }
 
@@ -189,7 +192,7 @@ impl World {
     pub fn ring_high_water(&self) -> usize {
         self.device
             .as_ref()
-            .map_or(0, Device::ring_high_water)
+            .map_or(0, DeviceOf::ring_high_water)
             .max(self.ring_high_water)
     }
 

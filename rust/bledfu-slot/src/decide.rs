@@ -9,9 +9,9 @@
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::flash::read_bytes;
-use crate::layout::{Algorithm, Layout};
-use crate::roles::is_reverted;
-use crate::trailer::{Flag, Magic, SwapType, Trailer};
+use crate::layout::{round_up, Algorithm, Layout};
+use crate::roles::{is_reverted, Record};
+use crate::trailer::{stored_job, Flag, Magic, SwapType, Trailer};
 use crate::verify::{image_size, VerifyError};
 
 /// One row: what the fields must be (`None` = anything), and what follows.
@@ -177,22 +177,24 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     let running = Trailer::read(primary, &of_primary).map_err(kind)?;
     let request = Trailer::read(secondary, &layout.secondary_trailer()).map_err(kind)?;
     // A job that an earlier boot began, and could not finish because a flash failed.
-    if let Some(swap_type) = interrupted(layout, &running, spare)? {
-        return Ok(match swap_type {
-            SwapType::Revert => Outlook::Revert,
-            _ => Outlook::Install(swap_type),
-        });
+    match interrupted(layout, primary, spare)? {
+        SwapType::None => {}
+        SwapType::Revert => return Ok(Outlook::Revert),
+        swap_type => return Ok(Outlook::Install(swap_type)),
     }
     let swap_type = next_boot(layout.algorithm(), &running.settled(&of_primary), &request);
     let start = match swap_type {
         SwapType::Revert if layout.algorithm() == Algorithm::Copy => {
-            // The image before is back already; only a flag is missing.
-            let is_back = is_reverted(primary, &of_primary).map_err(kind)?;
-            return Ok(if is_back {
-                Outlook::Nothing
-            } else {
-                Outlook::Revert
-            });
+            // The image before is back already, as the mark beside the record says; only a flag is missing.
+            let limit = layout.max_image_size();
+            let record = Record::read(primary, &of_primary).map_err(kind)?;
+            let is_back = record.is_some_and(|record| (1..=limit).contains(&record.size))
+                && request.magic != Magic::Good
+                && is_reverted(primary, &of_primary).map_err(kind)?;
+            if is_back {
+                return Ok(Outlook::Nothing);
+            }
+            0
         }
         SwapType::Revert => 0,
         SwapType::Test | SwapType::Permanent => layout.upload_offset(),
@@ -205,7 +207,9 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     if size > layout.max_image_size() {
         return Ok(Outlook::Impossible(Obstacle::TooLarge));
     }
-    if let Some(obstacle) = obstacle(layout, primary).map_err(kind)? {
+    // Going back with copy keeps nothing of the primary.
+    let keeps = swap_type != SwapType::Revert || layout.algorithm() != Algorithm::Copy;
+    if let (true, Some(obstacle)) = (keeps, obstacle(layout, primary).map_err(kind)?) {
         return Ok(Outlook::Impossible(obstacle));
     }
     Ok(match swap_type {
@@ -250,25 +254,38 @@ fn kind<E: NorFlashError>(error: E) -> NorFlashErrorKind {
     error.kind()
 }
 
-/// What the job is for that an earlier boot has written down, if there is one.
-fn interrupted<X: ReadNorFlash>(
+/// What the job is for that an earlier boot has written down, in the primary trailer or in the scratch area;
+/// [`SwapType::None`] if there is none. It is not said that the boot stage will take it up.
+///
+/// # Errors
+/// Of the flash.
+pub fn interrupted<P: ReadNorFlash, X: ReadNorFlash>(
     layout: &Layout,
-    primary: &Trailer,
+    primary: &mut P,
     spare: &mut X,
-) -> Result<Option<SwapType>, NorFlashErrorKind> {
-    if primary.holds_job(layout) {
-        return Ok(Some(primary.swap_type()));
-    }
-    let (Algorithm::SwapScratch, Some(area)) = (layout.algorithm(), layout.spare_trailer()) else {
-        return Ok(None);
+) -> Result<SwapType, NorFlashErrorKind> {
+    let stored = stored_job(primary, layout).map_err(kind)?;
+    let (SwapType::None, Algorithm::SwapScratch, Some(area)) =
+        (stored, layout.algorithm(), layout.spare_trailer())
+    else {
+        return Ok(stored);
     };
     if spare.capacity() == 0 {
-        return Ok(None);
+        return Ok(SwapType::None);
     }
     let scratch = Trailer::read(spare, &area).map_err(kind)?;
     let mut record = [0xFF];
     read_bytes(spare, area.status_start(), &mut record).map_err(kind)?;
-    Ok((scratch.holds_job(layout) && record != [0xFF]).then(|| scratch.swap_type()))
+    // Only where images reach into the first trailer sector is a job kept in scratch.
+    let sector = layout.primary().sector_size.max(layout.secondary().sector_size);
+    let begun = scratch.holds_job(layout)
+        && record != [0xFF]
+        && round_up(scratch.swap_size, sector) > layout.primary_trailer().first_sector();
+    Ok(if begun {
+        scratch.swap_type()
+    } else {
+        SwapType::None
+    })
 }
 
 /// Swap using offset: a request in the secondary that is marked with `copy_done` is one to go back.

@@ -227,6 +227,24 @@ impl Trailer {
     }
 }
 
+/// What the job is for that the trailer of the primary slot [holds](Trailer::holds_job), [`SwapType::None`] if there is none.
+/// With swap using offset it may be in either of the two trailers that MCUboot writes.
+///
+/// # Errors
+/// The flash's error.
+pub fn stored_job<F: ReadNorFlash>(flash: &mut F, layout: &Layout) -> Result<SwapType, F::Error> {
+    for layout in [layout.with_tlv_sizes(), layout.without_tlv_sizes()] {
+        let trailer = Trailer::read(flash, &layout.primary_trailer())?;
+        if trailer.holds_job(&layout) {
+            return Ok(trailer.swap_type());
+        }
+        if layout.algorithm() != Algorithm::SwapOffset {
+            break;
+        }
+    }
+    Ok(SwapType::None)
+}
+
 /// Why a request or a confirmation was refused.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -373,10 +391,23 @@ pub const fn can_repair(layout: &TrailerLayout) -> bool {
     layout.write_size() <= 4
 }
 
-/// Finishes a flag whose write was torn, by writing it once more; true if it then reads as set.
+/// Whether a flag is torn and can be finished: a torn write only lacks cleared bits, so the same write completes it. Not a flag
+/// that no torn write leaves, nor where [nothing can be written twice](can_repair).
 ///
-/// A torn write only lacks cleared bits, so the same write completes it. Nothing is done where that is [not
-/// possible](can_repair).
+/// # Errors
+/// The flash's error.
+pub fn is_mendable<F: ReadNorFlash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    offset: u32,
+) -> Result<bool, F::Error> {
+    let mut value = [0];
+    read_bytes(flash, offset, &mut value)?;
+    Ok(Flag::parse(value[0]) == Flag::Bad && value[0] & FLAG_SET == FLAG_SET && can_repair(layout))
+}
+
+/// Finishes a flag whose write was torn, by writing it once more; true if it then reads as set. Nothing is done if that is
+/// [not possible](is_mendable).
 ///
 /// # Errors
 /// The flash's error.
@@ -385,12 +416,11 @@ pub fn repair_flag<F: NorFlash>(
     layout: &TrailerLayout,
     offset: u32,
 ) -> Result<bool, F::Error> {
+    if is_mendable(flash, layout, offset)? {
+        program_padded(flash, offset, &[FLAG_SET], layout.write_size())?;
+    }
     let mut value = [0];
     read_bytes(flash, offset, &mut value)?;
-    if Flag::parse(value[0]) == Flag::Bad && value[0] & FLAG_SET == FLAG_SET && can_repair(layout) {
-        program_padded(flash, offset, &[FLAG_SET], layout.write_size())?;
-        read_bytes(flash, offset, &mut value)?;
-    }
     Ok(Flag::parse(value[0]) == Flag::Set)
 }
 
@@ -400,7 +430,7 @@ pub fn repair_flag<F: NorFlash>(
 /// As [`request_test`].
 pub fn request<F: NorFlash>(
     flash: &mut F,
-    slot: &Slot<Verified>,
+    slot: &Slot<'_, Verified>,
     swap_type: SwapType,
 ) -> Result<(), TrailerError<F::Error>> {
     let layout = slot.layout().secondary_trailer();
@@ -423,7 +453,10 @@ pub fn request<F: NorFlash>(
 ///
 /// # Errors
 /// [`TrailerError::BadMagic`] if the trailer was not erased before the upload, or the flash's error.
-pub fn request_test<F: NorFlash>(flash: &mut F, slot: &Slot<Verified>) -> Result<(), TrailerError<F::Error>> {
+pub fn request_test<F: NorFlash>(
+    flash: &mut F,
+    slot: &Slot<'_, Verified>,
+) -> Result<(), TrailerError<F::Error>> {
     request(flash, slot, SwapType::Test)
 }
 
@@ -434,7 +467,7 @@ pub fn request_test<F: NorFlash>(flash: &mut F, slot: &Slot<Verified>) -> Result
 /// As [`request_test`].
 pub fn request_permanent<F: NorFlash>(
     flash: &mut F,
-    slot: &Slot<Verified>,
+    slot: &Slot<'_, Verified>,
 ) -> Result<(), TrailerError<F::Error>> {
     request(flash, slot, SwapType::Permanent)
 }
@@ -455,7 +488,7 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
     match (trailer.magic, trailer.image_ok) {
         (Magic::Bad, _) => Err(TrailerError::BadMagic),
         (Magic::Unset, _) | (Magic::Good, Flag::Set) => Ok(()),
-        (Magic::Good, _) if trailer.holds_job(slots) => Ok(()),
+        (Magic::Good, _) if stored_job(flash, slots)? != SwapType::None => Ok(()),
         (Magic::Good, Flag::Unset) => Ok(write_image_ok(flash, &layout)?),
         // Torn before: the image stays in any case, see `is_confirmed`.
         (Magic::Good, Flag::Bad) if !can_repair(&layout) => Ok(()),
@@ -490,7 +523,7 @@ mod tests {
         Nor::new('s', SLOT as usize / SECTOR, &Power::new())
     }
 
-    fn verified<const W: usize>(flash: &mut Nor<W>, layout: Layout) -> Slot<Verified> {
+    fn verified<'l, const W: usize>(flash: &mut Nor<W>, layout: &'l Layout) -> Slot<'l, Verified> {
         flash.load(0, &Image::bare(0x200, 100, 1).sign(Key(1)).bytes());
         let keys = [PublicKey::new(Key(1).public())];
         let policy = ImagePolicy {
@@ -517,7 +550,7 @@ mod tests {
     #[test]
     fn a_test_request_has_the_bytes_of_mcuboot() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         request_test(&mut flash, &slot).unwrap();
         let mut expected = std::vec![(0xFFD8, 2)];
         expected.extend(magic_at_end(8));
@@ -527,7 +560,7 @@ mod tests {
     #[test]
     fn a_permanent_request_has_the_bytes_of_mcuboot() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         request_permanent(&mut flash, &slot).unwrap();
         let mut expected = std::vec![(0xFFD8, 3), (0xFFE8, 1)];
         expected.extend(magic_at_end(8));
@@ -591,7 +624,7 @@ mod tests {
     #[test]
     fn a_permanent_request_after_a_test_request_changes_nothing() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         request_test(&mut flash, &slot).unwrap();
         let before = flash.bytes.clone();
         request_permanent(&mut flash, &slot).unwrap();
@@ -601,7 +634,7 @@ mod tests {
     #[test]
     fn a_damaged_magic_blocks_requests_until_the_trailer_is_erased() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         flash.load(0xFFF0, &[0x76]);
         let before = flash.bytes.clone();
         assert_eq!(request_test(&mut flash, &slot), Err(TrailerError::BadMagic)); // mcuboot case 52
@@ -613,7 +646,7 @@ mod tests {
     #[test]
     fn a_permanent_request_cut_behind_its_magic_is_a_test() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         flash.power.cut_at(1, Tear::Before);
         assert!(request_permanent(&mut flash, &slot).is_err());
         flash.power.on();
@@ -775,7 +808,7 @@ mod tests {
     #[test]
     fn a_request_names_its_image_and_a_job_of_another_one_is_none() {
         let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8).with_image_number(2));
-        let slot = verified(&mut flash, layout);
+        let slot = verified(&mut flash, &layout);
         request_test(&mut flash, &slot).unwrap();
         assert_eq!(flash.bytes[0xFFD8], 0x22);
         let trailer = layout.primary_trailer();

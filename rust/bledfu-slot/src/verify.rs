@@ -770,21 +770,21 @@ pub struct Verified {
 
 /// The secondary slot as a token: a swap can be requested with a `Slot<Verified>` only, and only a check makes one.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot<State> {
-    layout: Layout,
+pub struct Slot<'l, State> {
+    layout: &'l Layout,
     state: State,
 }
 
-impl<State> Slot<State> {
+impl<'l, State> Slot<'l, State> {
     /// The layout the slot belongs to.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    pub fn layout(&self) -> &'l Layout {
+        self.layout
     }
 }
 
-impl Slot<Written> {
+impl<'l> Slot<'l, Written> {
     /// The secondary slot of `layout`, unchecked.
-    pub fn new(layout: Layout) -> Self {
+    pub fn new(layout: &'l Layout) -> Self {
         Self {
             layout,
             state: Written(()),
@@ -800,7 +800,7 @@ impl Slot<Written> {
         flash: &mut F,
         policy: &ImagePolicy<'_>,
         crypto: &C,
-    ) -> Result<Slot<Verified>, VerifyError<F::Error>> {
+    ) -> Result<Slot<'l, Verified>, VerifyError<F::Error>> {
         let layout = self.layout;
         let (start, size, limit) = (
             layout.upload_offset(),
@@ -824,7 +824,7 @@ impl Slot<Written> {
         policy: &ImagePolicy<'_>,
         crypto: &C,
         digest: &Digest,
-    ) -> Result<Slot<Verified>, VerifyError<F::Error>> {
+    ) -> Result<Slot<'l, Verified>, VerifyError<F::Error>> {
         let layout = self.layout;
         let (start, size, limit) = (
             layout.upload_offset(),
@@ -839,7 +839,7 @@ impl Slot<Written> {
     }
 }
 
-impl Slot<Verified> {
+impl Slot<'_, Verified> {
     /// The image in the slot.
     pub fn info(&self) -> &ImageInfo {
         &self.state.info

@@ -10,6 +10,7 @@
 //! * If a test image is found invalid after its installation, the revert that the next reset would bring is done at once.
 //! * An invalid primary that nothing can be reverted to is repaired with a valid image of another slot, if there is one.
 
+use bledfu_slot::decide::interrupted;
 use bledfu_slot::persistent::Persistent;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{read_header, read_info};
@@ -430,10 +431,7 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         };
         let quick = !config.verify_primary && action == BootAction::None;
         let (image, action) = match check_primary(slots, config, crypto, quick) {
-            Ok(image) => (
-                image,
-                drop_impossible::<A, P, S, X, T>(slots, action, &primary, found.ok()),
-            ),
+            Ok(image) => (image, drop_impossible::<A, P, S, X, T>(slots, action, found.ok())),
             Err(reason) => {
                 if let Err((_, error)) = outcome {
                     return Err(BootError::Flash(error));
@@ -497,7 +495,6 @@ fn silent(
 fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     action: BootAction,
-    primary: &Trailer,
     secondary: Option<Trailer>,
 ) -> BootAction {
     let layout = slots.layout;
@@ -505,16 +502,15 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         return action;
     };
     let requested = secondary.magic == Magic::Good;
-    // As they are now: the job of what was refused is closed already.
-    let Ok(stale) = has_stale_job::<A, P, S, X, T>(slots) else {
-        return action;
-    };
+    // As it is now: the job of what was refused is closed already. What cannot be read is not known to be stale.
+    let job = interrupted(&layout, slots.primary, slots.spare).unwrap_or(SwapType::None);
+    let stale = job != SwapType::None;
     let (swap_type, reason) = match action {
         BootAction::Skipped {
             swap_type,
             reason: reason @ (SkipReason::PrimaryTooLarge | SkipReason::NotKept),
         } => (swap_type, reason),
-        BootAction::None if stale => (primary.swap_type(), SkipReason::StaleJob),
+        BootAction::None if stale => (job, SkipReason::StaleJob),
         BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
         BootAction::Rejected { .. } | BootAction::TrailerCleared if stale => {
             // That is said; the job behind it goes as well.
@@ -540,16 +536,6 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
-/// Whether a trailer holds a job, as [outlook](bledfu_slot::decide::outlook) sees it. Where nothing is underway, it is one of
-/// other images.
-fn has_stale_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-) -> Result<bool, SwapError> {
-    let layout = slots.layout;
-    let primary = Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
-    Ok(primary.holds_job(&layout) || A::holds_job(slots)?)
-}
-
 /// Closes the job in the primary trailer, or the revert that it asks for, and forgets the job elsewhere.
 fn end_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -573,7 +559,8 @@ fn end_repair<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     let trailer = layout.primary_trailer();
     let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
     let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
-    if (reverts && A::REVERTS && !A::KEEPS_COPY) || has_stale_job::<A, P, S, X, T>(slots)? {
+    let job = interrupted(&layout, slots.primary, slots.spare).map_err(SwapError::Primary)?;
+    if (reverts && A::REVERTS && !A::KEEPS_COPY) || job != SwapType::None {
         end_job::<A, P, S, X, T>(slots)?;
     }
     Ok(())
@@ -945,8 +932,7 @@ fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         (slots.watch)(Progress::Erase);
         erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
     } else {
-        erase_slot(slots.secondary, layout.secondary().slot_size, slots.watch)
-            .map_err(SwapError::Secondary)?;
+        erase_slot(slots.secondary, layout.secondary(), slots.watch).map_err(SwapError::Secondary)?;
     }
     if committed {
         return close(slots.primary, &layout).map_err(SwapError::Primary);

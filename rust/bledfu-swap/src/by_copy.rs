@@ -65,7 +65,7 @@ pub struct ByCopy;
 /// places as the layout names them: its secondary slot and its third area.
 ///
 /// # Errors
-/// As [`boot_by`].
+/// As [`boot_by`](crate::boot::boot_by).
 pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     primary: &mut P,
     first: &mut S,

@@ -40,13 +40,11 @@
 //!   that such a job can have, and image headers where those records say; anything else is no job.
 
 use bledfu_slot::layout::TrailerLayout;
-use bledfu_slot::trailer::{
-    can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
-};
+use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
 use bledfu_slot::{Algorithm as AlgorithmName, Direction, Flag, Magic, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
-use crate::job::{self, has_header};
+use crate::job::{self, has_header, is_torn};
 use crate::status::records_until;
 use crate::steps::{
     copy, copy_within, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through,
@@ -140,7 +138,8 @@ impl Algorithm for ByMove {
         }
         let torn = primary.copy_done == Flag::Bad;
         if secondary.magic == Magic::Good
-            || (torn && (done != units(count) || !can_repair(&layout)))
+            || (torn
+                && (done != units(count) || !is_torn(slots.primary, &layout).map_err(SwapError::Primary)?))
             || !headers_in_place(slots, count, done)?
         {
             return Ok(Status::Idle);

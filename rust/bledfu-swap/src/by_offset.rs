@@ -47,7 +47,7 @@
 //! the job, one without has status records, and these read as a size that no slot has.
 
 use bledfu_slot::trailer::{
-    can_repair, erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
+    erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
     write_swap_size, write_tlv_sizes,
 };
 use bledfu_slot::{
@@ -56,7 +56,7 @@ use bledfu_slot::{
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::decide;
-use crate::job::{self, has_header, hashed_size};
+use crate::job::{self, has_header, hashed_size, is_torn};
 use crate::status::records_until;
 use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through};
 
@@ -186,7 +186,7 @@ impl Algorithm for ByOffset {
         let torn = primary.copy_done == Flag::Bad;
         if done > last
             || secondary.magic == Magic::Good
-            || (torn && (done != last || !can_repair(&layout)))
+            || (torn && (done != last || !is_torn(slots.primary, &layout).map_err(SwapError::Primary)?))
             || !headers_in_place(slots, &job)?
         {
             return Ok(Status::Idle);

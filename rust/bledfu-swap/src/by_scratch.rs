@@ -70,16 +70,14 @@
 //! * A secondary slot may have larger write units than the primary: the last of them is filled up with erased bytes.
 
 use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
-use bledfu_slot::trailer::{
-    can_repair, erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size,
-};
+use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
 use bledfu_slot::{
     Algorithm as AlgorithmName, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform,
 };
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::decide;
-use crate::job::{self, has_header, hashed_size};
+use crate::job::{self, has_header, hashed_size, is_torn};
 use crate::status::{read_record, record_bytes, records_until, write_record, ERASED_RECORD};
 use crate::steps::{
     copy, is_equal, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through, AS_THEY_ARE,
@@ -306,7 +304,8 @@ impl Algorithm for ByScratch {
         if let Some((job, plan)) = in_primary {
             let done = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
             let torn = primary.copy_done == Flag::Bad;
-            let mendable = done == plan.units() && can_repair(&plan.primary);
+            let mendable =
+                done == plan.units() && is_torn(slots.primary, &plan.primary).map_err(SwapError::Primary)?;
             if done > 0 && (!torn || mendable) && plausible(slots, &plan, done, secondary)? {
                 let status = Status::Underway(Job { done, ..job });
                 let just_moved = done == STATES && !torn && first_records_whole(slots, &plan)?;
@@ -374,16 +373,6 @@ impl Algorithm for ByScratch {
 
     fn install_size(primary: u32, secondary: u32) -> u32 {
         primary.max(secondary)
-    }
-
-    fn holds_job<P: Flash, S: Flash, X: Flash, T: Transform>(
-        slots: &mut Slots<'_, P, S, X, T>,
-    ) -> Result<bool, SwapError> {
-        let Some(spare) = slots.layout.spare_trailer() else {
-            return Ok(false);
-        };
-        let scratch = Trailer::read(slots.spare, &spare).map_err(SwapError::Spare)?;
-        Ok(scratch.holds_job(&slots.layout))
     }
 
     fn forget<P: Flash, S: Flash, X: Flash, T: Transform>(

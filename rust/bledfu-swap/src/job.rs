@@ -3,7 +3,7 @@
 
 use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::layout::TrailerLayout;
-use bledfu_slot::trailer::{repair_flag, write_copy_done, write_image_ok};
+use bledfu_slot::trailer::{is_mendable, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{image_size, read_header};
 use bledfu_slot::{Flag, Layout, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
@@ -105,6 +105,11 @@ pub fn hashed_size<F: Flash>(flash: &mut F, offset: u32) -> Result<Option<u32>, 
         Err(VerifyError::Flash(error)) => Err(error),
         Err(_) => Ok(None),
     }
+}
+
+/// Whether `copy_done` is what a torn write leaves, and can be finished.
+pub fn is_torn<F: Flash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool, NorFlashErrorKind> {
+    is_mendable(flash, layout, layout.copy_done())
 }
 
 /// Writes a status record of the primary slot.

@@ -2,7 +2,9 @@
 //! What every install algorithm has in common: the slots, copying, progress, and the questions it must answer.
 
 use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
-use bledfu_slot::{Algorithm as AlgorithmName, Direction, Layout, Plain, SwapType, Trailer, Transform};
+use bledfu_slot::{
+    Algorithm as AlgorithmName, Direction, Geometry, Layout, Plain, SwapType, Trailer, Transform,
+};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
 use crate::decide::decide;
@@ -156,16 +158,6 @@ pub trait Algorithm {
         slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
     ) -> Result<(), SwapError>;
-
-    /// Whether an area other than the primary slot holds a job.
-    ///
-    /// # Errors
-    /// The flash that failed.
-    fn holds_job<P: Flash, S: Flash, X: Flash, T: Transform>(
-        _: &mut Slots<'_, P, S, X, T>,
-    ) -> Result<bool, SwapError> {
-        Ok(false)
-    }
 
     /// Takes away what this algorithm keeps of a job outside the primary slot; nothing of it is needed.
     ///
@@ -338,13 +330,15 @@ pub(crate) fn is_equal<A: Flash, B: Flash, T: Transform>(
 /// Erases a whole slot from its start, so that a cut leaves no header before it leaves no trailer.
 pub fn erase_slot<F: Flash>(
     flash: &mut F,
-    slot_size: u32,
+    slot: Geometry,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<(), NorFlashErrorKind> {
+    // Both are powers of two.
+    let block = BULK_ERASE.max(slot.sector_size);
     let mut at = 0;
-    while at < slot_size {
+    while at < slot.slot_size {
         watch(Progress::Erase);
-        let end = at.saturating_add(BULK_ERASE).min(slot_size);
+        let end = at.saturating_add(block).min(slot.slot_size);
         flash.erase(at, end)?;
         at = end;
     }

@@ -523,7 +523,8 @@ fn a_job_that_only_scratch_speaks_of_is_forgotten_where_nothing_is_done() {
     let mut device = Device::new(Algorithm::SwapScratch);
     device.spare.load(SECTOR - 16, &magic_bytes(8));
     device.spare.load(SECTOR - 40, &[2]);
-    device.spare.load(SECTOR - 48, &u32::to_le_bytes(1));
+    let size = device.layout.max_image_size();
+    device.spare.load(SECTOR - 48, &size.to_le_bytes());
     let status = device.layout.spare_trailer().unwrap().status_start();
     device.spare.load(status as usize, &[3]);
     assert!(device.outlook().needs_secondary());
@@ -912,7 +913,7 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
     secondary.load(0, &new.bytes());
     let keys = [PublicKey::new(KEY.public())];
     let config = config(layout, signed_by(&keys));
-    let slot = bledfu_slot::Slot::new(layout)
+    let slot = bledfu_slot::Slot::new(&layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
         .unwrap();
     trailer::request_test(&mut secondary, &slot).unwrap();
@@ -976,7 +977,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
     secondary.load(0, &new);
     let keys = [PublicKey::new(KEY.public())];
     let config = config(layout, signed_by(&keys));
-    let slot = bledfu_slot::Slot::new(layout)
+    let slot = bledfu_slot::Slot::new(&layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
         .unwrap();
     trailer::request_test(&mut secondary, &slot).unwrap();
@@ -1316,4 +1317,31 @@ fn a_job_in_scratch_is_taken_up_for_the_image_whose_number_it_names() {
             });
         assert_eq!(taken_up, resumed, "{number}: {action:?}");
     }
+}
+
+#[test]
+fn a_refused_image_is_erased_in_a_slot_of_large_sectors() {
+    const LARGE: usize = 128 * 1024;
+    let power = Power::new();
+    let mut primary = Nor::<8, LARGE>::with_erase_size('p', 2, &power);
+    let mut secondary = Nor::<8, LARGE>::with_erase_size('s', 3, &power);
+    let slot = |sectors| Geometry::of::<Nor<8, LARGE>>(sectors * LARGE as u32);
+    let layout = Layout::new(Algorithm::Overwrite, slot(2), slot(3), 8, 16).unwrap();
+    let running = Image::bare(0x200, 6000, 1).sign(KEY).bytes();
+    primary.load(0, &running);
+    secondary.bytes.fill(0x5A);
+    let mut broken = Image::bare(0x200, 6000, 2).sign(KEY).bytes();
+    broken[0x300] ^= 1;
+    secondary.load(0, &broken);
+    secondary.bytes[layout.secondary_trailer().image_ok() as usize] = 0xFF;
+    secondary.load(layout.secondary_trailer().magic() as usize, &magic_bytes(8));
+    let keys = [PublicKey::new(KEY.public())];
+    let config = config(layout, signed_by(&keys));
+    let report = boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).unwrap();
+    assert!(
+        matches!(report.action, BootAction::Rejected { .. }),
+        "{:?}",
+        report.action
+    );
+    assert!(is_erased(&secondary.bytes) && primary.bytes.starts_with(&running));
 }

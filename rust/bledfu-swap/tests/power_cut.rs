@@ -114,7 +114,7 @@ impl Device {
         self.secondary.bytes.fill(0xFF);
         self.secondary.load(self.layout.upload_offset() as usize, &image);
         let policy = trusted(&self.digests);
-        let slot = Slot::new(self.layout)
+        let slot = Slot::new(&self.layout)
             .verify(&mut self.secondary, &policy, &SoftCrypto)
             .unwrap();
         if permanent {

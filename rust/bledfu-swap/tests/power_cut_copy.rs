@@ -148,7 +148,7 @@ impl<const W: usize> Board<W> {
                 flash.write(index as u32 * 1024, &aligned.0).map_err(|_| ())?;
             }
             let policy = trusted(&digests);
-            let slot = Slot::new(layout)
+            let slot = Slot::new(&layout)
                 .verify(flash, &policy, &SoftCrypto)
                 .map_err(|_| ())?;
             if permanent {

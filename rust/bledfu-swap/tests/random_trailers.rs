@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Any bytes in the trailers, the status areas and the scratch area: a boot never panics, and never starts an image that is
-//! not valid.
+//! not valid; what an application is told of the next boot is true, and no state lasts.
 
 mod common;
 
+use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::magic_bytes;
-use bledfu_slot::{Algorithm, Layout, TrailerLayout};
+use bledfu_slot::{outlook, Algorithm, Layout, Outlook, SwapType, TrailerLayout};
+use bledfu_swap::BootAction;
 use bledfu_testkit::{sha256, Image, Key, Nor, Power, Random};
 use common::{boot_once, config, geometry, trusted};
 
 const SECTORS: usize = 8;
-const ROUNDS: u64 = 1500;
+const ROUNDS: u64 = 4000;
 
 /// Fills a trailer with what makes sense by chance, and with what makes none.
 fn scribble(area: &mut Nor<4>, layout: &TrailerLayout, random: &mut Random) {
@@ -38,6 +40,19 @@ fn scribble(area: &mut Nor<4>, layout: &TrailerLayout, random: &mut Random) {
     }
     if !random.next().is_multiple_of(4) {
         area.load(layout.magic() as usize, &magic_bytes(8));
+    }
+}
+
+/// Boots in a row: something interrupted, an install, and the way back.
+const BOOTS: u32 = 3;
+
+/// What an application is told of the next boot.
+fn next(layout: &Layout, [primary, secondary, third]: [&mut Nor<4>; 3]) -> Outlook {
+    let incoming = roles::incoming(primary, secondary, third, layout).unwrap();
+    let layout = &layout.with_incoming(incoming);
+    match incoming {
+        Place::First => outlook(layout, primary, secondary, third),
+        Place::Second => outlook(layout, primary, third, secondary),
     }
 }
 
@@ -85,18 +100,47 @@ fn whatever_the_trailers_say_only_a_valid_image_starts() {
                 scribble(&mut third, &trailer, &mut random);
             }
             let config = config(layout, trusted(&digests));
-            let mut start = |primary: &mut Nor<4>| boot_once(primary, &mut secondary, &mut third, &config);
-            for _ in 0..3 {
-                if let Ok(report) = start(&mut primary) {
-                    assert!(digests.contains(&report.image.digest), "{algorithm:?} {round}");
-                    let (hashed, size) = (
-                        report.image.header.hashed_size().unwrap() as usize,
-                        report.image.total_size as usize,
-                    );
-                    assert_eq!(sha256(&primary.bytes[..hashed]), report.image.digest);
-                    assert!(size == old.len() || size == new.len());
-                    started += 1;
+            for boot in 0..BOOTS {
+                let told = next(&layout, [&mut primary, &mut secondary, &mut third]);
+                let before = primary.bytes[..old.len()].to_vec();
+                let Ok(report) = boot_once(&mut primary, &mut secondary, &mut third, &config) else {
+                    continue;
+                };
+                let what = format!(
+                    "{algorithm:?} {round}, boot {boot}: {told:?}, {:?}",
+                    report.action
+                );
+                assert!(digests.contains(&report.image.digest), "{what}");
+                let (hashed, size) = (
+                    report.image.header.hashed_size().unwrap() as usize,
+                    report.image.total_size as usize,
+                );
+                assert_eq!(sha256(&primary.bytes[..hashed]), report.image.digest);
+                assert!(size == old.len() || size == new.len());
+                started += 1;
+                // An application started by the boot before this one was told the truth.
+                if boot > 0 {
+                    let happened = match report.action {
+                        // The last mark of an install was torn: it is written again, and no image changes.
+                        BootAction::Installed { resumed: true, .. } if primary.bytes.starts_with(&before) => {
+                            None
+                        }
+                        BootAction::Installed { swap_type, .. } => Some(swap_type),
+                        _ => None,
+                    };
+                    let possible = match told {
+                        Outlook::Nothing | Outlook::Impossible(_) => happened.is_none(),
+                        Outlook::Revert => happened.is_none_or(|kind| kind == SwapType::Revert),
+                        Outlook::Install(kind) => happened.is_none_or(|happened| happened == kind),
+                        Outlook::Unknown(_) => false,
+                    };
+                    assert!(possible, "{what}");
                 }
+            }
+            // Nothing stays: a test image was taken back, everything else was carried out or taken down.
+            if boot_once(&mut primary, &mut secondary, &mut third, &config).is_ok() {
+                let told = next(&layout, [&mut primary, &mut secondary, &mut third]);
+                assert_eq!(told, Outlook::Nothing, "{algorithm:?} {round}");
             }
         }
         assert!(

@@ -112,7 +112,11 @@ impl<B> Inbox<B> {
 
     /// Nothing waits.
     pub const fn is_empty(&self) -> bool {
-        matches!(self.up, Arrived::Nobody) && !self.is_down && !self.confirm && self.lost == 0 && self.ring.is_empty()
+        matches!(self.up, Arrived::Nobody)
+            && !self.is_down
+            && !self.confirm
+            && self.lost == 0
+            && self.ring.is_empty()
     }
 
     /// Most bytes that were in the ring at once since the start.

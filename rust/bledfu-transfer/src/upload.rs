@@ -797,7 +797,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Receiving(transfer) => transfer.size,
             State::Idle | State::Staged => 0,
         };
-        let slot = Slot::new(self.setup.layout);
+        let layout = self.setup.layout;
+        let slot = Slot::new(&layout);
         let flash = &mut Persistent(self.areas.all().secondary);
         let (policy, crypto) = (&self.setup.image_policy, &self.crypto);
         let slot = match digest {
@@ -898,7 +899,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
                 return Err(TransferError::WrongFileSignature);
             }
         }
-        let slot = Slot::new(self.setup.layout)
+        let layout = self.setup.layout;
+        let slot = Slot::new(&layout)
             .verify_with_digest(
                 &mut Persistent(self.areas.all().secondary),
                 &self.setup.image_policy,
@@ -917,7 +919,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// The last two writes of an update: its version, then the request.
     fn stage(
         &mut self,
-        slot: &Slot<Verified>,
+        slot: &Slot<'_, Verified>,
         fw_version: u32,
         swap_type: SwapType,
     ) -> Result<(), TransferError> {
@@ -941,7 +943,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     #[inline(never)]
     fn mark(
         &mut self,
-        slot: &Slot<Verified>,
+        slot: &Slot<'_, Verified>,
         swap_type: SwapType,
     ) -> Result<(), trailer::TrailerError<SecondaryError<A>>> {
         let layout = self.setup.layout.secondary_trailer();

@@ -18,6 +18,7 @@ CHECK_ADDRESS = "--check-address"
 MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 PAGE = 4096
 START_TIMEOUT = 30
+LOG_TIMEOUT = 3
 CONFIRM_TIMEOUT = 10
 
 
@@ -84,8 +85,13 @@ class Device:
         return inspection
 
     def said(self, word):
-        """The device's log has that word."""
-        return any(word in line.lower() for line in self.lines())
+        """The device's log has that word, or has it soon: its output comes another way than its answer."""
+        deadline = time.monotonic() + LOG_TIMEOUT
+        while not any(word in line.lower() for line in self.lines()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def boots_after_cut(self, version):
         """Power again after a cut behind a staged image: the boot stage installs it, the application starts and confirms it."""
@@ -354,7 +360,7 @@ class BridgeDevice(Device):
         """Before the first start; what looks at reset vectors starts no other."""
         path = self._save("factory.bin", image)
         self.server.command[self.server.command.index("--primary") + 1] = path
-        self.server.command.append(CHECK_ADDRESS)
+        self.server.command += [CHECK_ADDRESS, "on"]
 
     def lines(self):
         return self.server.log + (self.server.output.lines if self.server.output else [])

@@ -12,7 +12,8 @@
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
-use bledfu_sim::device::{image_digest, Board, Setup};
+use bledfu_sim::device::{image_digest, BoardOf, Setup};
+use bledfu_sim::nor::Units;
 use bledfu_sim::power::Power;
 
 const INTERNAL: &str = "internal.bin";
@@ -22,13 +23,18 @@ const RECORD: &str = "factory.sha256";
 ///
 /// # Errors
 /// One sentence about the file that cannot be used, or the factory image that cannot be started.
-pub fn open(mut setup: Setup, factory: &[u8], folder: &Path, power: &Power) -> Result<Board> {
+pub fn open<I: Units, X: Units>(
+    mut setup: Setup,
+    factory: &[u8],
+    folder: &Path,
+    power: &Power,
+) -> Result<BoardOf<I, X>> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let record = folder.join(RECORD);
     let internal = folder.join(INTERNAL);
     if !exists(&internal)? {
-        let blank = Board::new(setup, &Power::new())?;
+        let blank = BoardOf::<I, X>::new(setup, &Power::new())?;
         blank.program_factory(factory)?;
         blank
             .boot()
@@ -50,7 +56,7 @@ pub fn open(mut setup: Setup, factory: &[u8], folder: &Path, power: &Power) -> R
             setup.keys.trusted_digests = vec![digest].leak();
         }
     }
-    Ok(Board::open(setup, power, folder)?)
+    Ok(BoardOf::open(setup, power, folder)?)
 }
 
 fn exists(path: &Path) -> Result<bool> {

@@ -23,6 +23,9 @@ use super::wire::{Framing, Wire};
 /// Every wait for the other side ends after this long, to look again.
 const STEP: Duration = Duration::from_secs(1);
 
+/// A peer that comes while another one is there is turned away after this long.
+const HAND_OVER: Duration = Duration::from_millis(100);
+
 /// The link, for both sides.
 pub struct Link {
     state: Mutex<State>,
@@ -164,6 +167,7 @@ impl Link {
     /// Door: lets a peer in, or turns it away because another one owns the device. A connection that comes while the
     /// device resets waits for it; bytes on a terminal are lost then, as on the UART of a device that resets.
     pub fn admit(self: &Arc<Self>, remote: &Remote) -> Option<Session> {
+        let patience = Instant::now() + HAND_OVER;
         let mut state = self.lock();
         loop {
             match &state.peer {
@@ -171,6 +175,14 @@ impl Link {
                 Some(peer) if peer.remote.wire.is_hung_up() => {
                     state.end_peer();
                     self.changed.notify_all();
+                }
+                // The end of a peer that closed its socket just now may be on its way.
+                Some(_) if Instant::now() < patience => {
+                    state = self
+                        .changed
+                        .wait_timeout(state, Duration::from_millis(5))
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
                 }
                 Some(_) => return None,
                 None if state.running => break,

@@ -25,7 +25,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bledfu_sim::device::{inbox, is_linked_for, Board, Device, StartError};
+use bledfu_sim::device::{inbox, is_linked_for, BoardOf, DeviceOf, Setup, StartError, WithUnits};
+use bledfu_sim::nor::Units;
 use bledfu_sim::power::Power;
 use bledfu_slot::header::Version;
 use bledfu_slot::trailer::SwapType;
@@ -74,8 +75,27 @@ pub struct ServeArgs {
 pub fn cmd_serve(args: &ServeArgs) -> Result<ExitCode> {
     args.doors.check()?;
     let (setup, factory) = args.device.setup()?;
+    setup.with_units(Serve { args, setup, factory })?
+}
+
+/// `bledfu serve` for a device with known units.
+struct Serve<'a> {
+    args: &'a ServeArgs,
+    setup: Setup,
+    factory: Vec<u8>,
+}
+
+impl WithUnits for Serve<'_> {
+    type Output = Result<ExitCode>;
+
+    fn run<I: Units, X: Units>(self) -> Self::Output {
+        serve::<I, X>(self.args, self.setup, &self.factory)
+    }
+}
+
+fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> Result<ExitCode> {
     let power = Power::new();
-    let mut board = folder::open(setup, &factory, &args.state, &power)?;
+    let mut board = folder::open::<I, X>(setup, factory, &args.state, &power)?;
     if args.device.check_address.is_none() {
         // The folder may hold a device with another factory image.
         board.setup.check_address = is_linked_for(&board.primary.contents(), board.setup.address());
@@ -122,7 +142,7 @@ fn say(line: &str) {
 }
 
 /// After the boot, and once more when a self-test has changed it.
-fn say_running(version: Version, device: &Device) {
+fn say_running<I: Units, X: Units>(version: Version, device: &DeviceOf<I, X>) {
     let state = if device.is_confirmed() {
         "confirmed"
     } else {
@@ -137,16 +157,16 @@ enum Ended {
 }
 
 /// The thread that owns the flashes.
-struct Worker {
-    board: Board,
+struct Worker<I, X> {
+    board: BoardOf<I, X>,
     link: Arc<Link>,
     confirms: bool,
     clock: Instant,
 }
 
-impl Worker {
+impl<I: Units, X: Units> Worker<I, X> {
     /// Reset: boot stage, application, self-test. `before` is the version that ran, if it is known.
-    fn power_up(&mut self, before: Option<Version>) -> Result<Device, StartError> {
+    fn power_up(&mut self, before: Option<Version>) -> Result<DeviceOf<I, X>, StartError> {
         let report = self.board.boot()?;
         if report.action != BootAction::None {
             say(&format!("boot stage: {}", report.action));
@@ -181,7 +201,7 @@ impl Worker {
     }
 
     /// The application, up to the next reset: performs the steps of the service.
-    fn run(&mut self, device: &mut Device) -> Ended {
+    fn run(&mut self, device: &mut DeviceOf<I, X>) -> Ended {
         let mut side = WorkerSide::new(self.link.clone());
         let mut packet: Option<(Packet, usize)> = None;
         loop {

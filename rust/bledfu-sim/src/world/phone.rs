@@ -7,9 +7,10 @@ use bledfu_swap::BootAction;
 use bledfu_transfer::ring::Channel;
 use sha2::{Digest, Sha256};
 
-use super::{Boot, Outcome, World, WorldError, Write, MAX_SESSIONS, MS};
+use super::{Boot, Outcome, WorldError, WorldOf, Write, MAX_SESSIONS, MS};
 use crate::device;
 use crate::link::LinkParams;
+use crate::nor::Units;
 use crate::package::Package;
 use crate::phone::secure_dfu::{parts, Phone};
 use crate::phone::smp::{Settings as SmpSettings, ANSWER_SIZE, REQUEST_SIZE};
@@ -78,7 +79,7 @@ impl<'p> Notes<'p> {
     }
 }
 
-impl World {
+impl<I: Units, X: Units> WorldOf<I, X> {
     /// Sends `package` with a client like `phone`'s, with a receipt after so many packets (0: none), as often as the link
     /// breaks or the power is cut, up to the device's reset and the boot of the new image. It is not confirmed yet.
     ///
@@ -302,7 +303,7 @@ impl World {
     }
 }
 
-impl DfuLink for World {
+impl<I: Units, X: Units> DfuLink for WorldOf<I, X> {
     fn payload(&self) -> usize {
         self.link.payload()
     }

@@ -384,6 +384,7 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 	zassert_equal(phone_sends_package(&update), SUCCESS);
 #endif
 	zassert_ok(k_sem_take(&resetting, K_SECONDS(30)), "the device does not want to reset");
+	tell_stack("the update");
 
 #if !defined(CONFIG_BLEDFU_SMP)
 	/* The product hears of an object when the phone has its answer already. */
@@ -430,6 +431,7 @@ ZTEST(update, test_confirming_works_while_an_update_is_staged)
 	zassert_ok(bledfu_confirm());
 	phone_waits();
 	zassert_equal(events[BLEDFU_EVENT_CONFIRMED], 1);
+	tell_stack("the confirmation");
 }
 
 /* The last by name: refusals, signatures and a whole update lie behind it. */
