@@ -29,6 +29,11 @@ const IMAGES: [&[u8]; 3] = [
     include_bytes!("../vectors/small-3.0.0.signed.bin"),
 ];
 
+/// The images 1, 2 and 3 of the traces.
+pub fn images() -> [&'static [u8]; 3] {
+    IMAGES
+}
+
 macro_rules! traces {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_str!(concat!("../vectors/", $name, ".trace")))),*]
@@ -141,6 +146,16 @@ impl Trace {
     /// Those that were recorded.
     pub fn all() -> impl Iterator<Item = Self> {
         TRACES.into_iter().map(|(name, text)| Self::parse(name, text))
+    }
+
+    /// The slots.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Primary, secondary and scratch as a stop after each operation of each boot leaves them, and as the boots end.
+    pub fn stops(&self) -> Vec<[Vec<u8>; 3]> {
+        self.boots.iter().flat_map(Boot::states).collect()
     }
 
     /// What MCUboot was built for.

@@ -141,6 +141,14 @@ impl<H: Sha256> SlotWriter<H> {
         if offset > image_size || (offset != image_size && !offset.is_multiple_of(sector)) {
             return Err(WriteError::OutOfBounds);
         }
+        let trailer = self.layout.secondary_trailer();
+        let start = trailer.slot_size() - trailer.trailer_size();
+        let is_clear = blank(flash, start, trailer.slot_size()).map_err(WriteError::Flash)?
+            && blank(flash, 0, self.layout.upload_offset()).map_err(WriteError::Flash)?;
+        // Somebody else was at the trailer. It goes before the next byte, unless bytes that are there already would go with it.
+        if !is_clear && offset != image_size && self.slot_offset(offset) > trailer.first_sector() {
+            return Err(WriteError::OutOfBounds);
+        }
         self.begin(image_size, digest)?;
         let mut page = Aligned([0; PAGE]);
         while self.accepted < offset {
@@ -154,7 +162,7 @@ impl<H: Sha256> SlotWriter<H> {
         self.committed = self.digest.clone();
         self.erased_to = round_up(offset, sector);
         self.distrust_blank_below = self.erased_to.saturating_add(2 * sector);
-        self.trailer_erased = offset > 0;
+        self.trailer_erased = offset > 0 && is_clear;
         Ok(())
     }
 
@@ -357,12 +365,21 @@ impl<H: Sha256> SlotWriter<H> {
         if !blank(flash, from, to).map_err(WriteError::Flash)? {
             erase_trailer(flash, &trailer).map_err(WriteError::Flash)?;
         }
-        // Swap using offset leaves the image before in front of where an update starts: it must not be taken for one.
+        self.clear_head(flash)?;
+        self.trailer_erased = true;
+        Ok(())
+    }
+
+    /// Swap using offset leaves the image before in front of where an update starts: it is erased, for the boot stage would refuse
+    /// an update behind it.
+    ///
+    /// # Errors
+    /// [`WriteError::Flash`].
+    pub fn clear_head<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), WriteError<F::Error>> {
         let head = self.layout.upload_offset();
         if !blank(flash, 0, head).map_err(WriteError::Flash)? {
             flash.erase(0, head).map_err(WriteError::Flash)?;
         }
-        self.trailer_erased = true;
         Ok(())
     }
 

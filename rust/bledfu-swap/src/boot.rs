@@ -431,10 +431,7 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         };
         let quick = !config.verify_primary && action == BootAction::None;
         let (image, action) = match check_primary(slots, config, crypto, quick) {
-            Ok(image) => (
-                image,
-                drop_impossible::<A, P, S, X, T>(slots, action, &primary, found.ok()),
-            ),
+            Ok(image) => (image, drop_impossible::<A, P, S, X, T>(slots, action, found.ok())),
             Err(reason) => {
                 if let Err((_, error)) = outcome {
                     return Err(BootError::Flash(error));
@@ -460,7 +457,11 @@ fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 }
                 let repaired = repair::<A, P, S, X, T, C>(slots, config, crypto).map_err(BootError::Flash)?;
                 match (repaired, found) {
-                    (Some(image), _) => (image, BootAction::Repaired),
+                    (Some(image), _) => {
+                        // The image is good in any case; what is left to do, the next boot does.
+                        let _ = end_repair::<A, P, S, X, T>(slots);
+                        (image, BootAction::Repaired)
+                    }
                     (None, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
                     (None, _) => return Err(BootError::NoValidImage { reason, action }),
                 }
@@ -494,7 +495,6 @@ fn silent(
 fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     action: BootAction,
-    primary: &Trailer,
     secondary: Option<Trailer>,
 ) -> BootAction {
     let layout = slots.layout;
@@ -502,12 +502,8 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         return action;
     };
     let requested = secondary.magic == Magic::Good;
-    let idle = action == BootAction::None;
-    // Cannot be read: not known to be stale.
-    let job = match interrupted(&layout, slots.primary, slots.spare) {
-        Ok(job) if idle => job,
-        _ => SwapType::None,
-    };
+    // As it is now: the job of what was refused is closed already. What cannot be read is not known to be stale.
+    let job = interrupted(&layout, slots.primary, slots.spare).unwrap_or(SwapType::None);
     let stale = job != SwapType::None;
     let (swap_type, reason) = match action {
         BootAction::Skipped {
@@ -516,6 +512,11 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         } => (swap_type, reason),
         BootAction::None if stale => (job, SkipReason::StaleJob),
         BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
+        BootAction::Rejected { .. } | BootAction::TrailerCleared if stale => {
+            // That is said; the job behind it goes as well.
+            let _ = end_job::<A, P, S, X, T>(slots);
+            return action;
+        }
         _ => return action,
     };
     let mut take_down = || {
@@ -523,9 +524,9 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
             (slots.watch)(Progress::Erase);
             erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
         }
-        // A job that is none, or a revert that would be tried for ever; without a magic there is neither.
-        if (stale || swap_type == SwapType::Revert) && primary.magic == Magic::Good {
-            close(slots.primary, &layout).map_err(SwapError::Primary)?;
+        // A job that is none, or a revert that would be tried for ever.
+        if stale || swap_type == SwapType::Revert {
+            return end_job::<A, P, S, X, T>(slots);
         }
         A::forget(slots)
     };
@@ -533,6 +534,36 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
         Ok(()) => BootAction::Dropped { swap_type, reason },
         Err(_) => action,
     }
+}
+
+/// Closes the job in the primary trailer, or the revert that it asks for, and forgets the job elsewhere.
+fn end_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<(), SwapError> {
+    let layout = slots.layout;
+    let trailer = layout.primary_trailer();
+    let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
+    if reverts || primary.holds_job(&layout) {
+        close(slots.primary, &layout).map_err(SwapError::Primary)?;
+    }
+    A::forget(slots)
+}
+
+/// Behind a repair no job goes on. Nor is there an image to go back to, unless the one on trial was repaired with its own copy:
+/// what the trailers still ask for is taken down, for it would keep every update out until the next boot.
+fn end_repair<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<(), SwapError> {
+    let layout = slots.layout;
+    let trailer = layout.primary_trailer();
+    let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
+    let job = interrupted(&layout, slots.primary, slots.spare).map_err(SwapError::Primary)?;
+    if (reverts && A::REVERTS && !A::KEEPS_COPY) || job != SwapType::None {
+        end_job::<A, P, S, X, T>(slots)?;
+    }
+    Ok(())
 }
 
 /// Checks the image at `start` of one of the areas, with the watch fed.
@@ -685,6 +716,15 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     let Some(running) = known(running, SwapError::Primary)?.flatten() else {
         return Ok(None); // nothing to keep
     };
+    // A request there would ask for the copy, now or behind the install.
+    let take_request_down = |slots: &mut Slots<'_, P, S, X, T>| {
+        let found = Trailer::read(slots.spare, &trailer)?;
+        if found.magic == Magic::Good {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.spare, &trailer)?;
+        }
+        Ok(())
+    };
     // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
     let is_kept = |slots: &mut Slots<'_, P, S, X, T>| {
         is_equal(
@@ -696,6 +736,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     };
     // A copy that cannot be read may be gone; it is made again, of an image that is known to be good.
     if running.total_size <= layout.max_image_size() && matches!(is_kept(slots), Ok(true)) {
+        take_request_down(slots).map_err(SwapError::Spare)?;
         return Ok(None);
     }
     let valid = check_primary(slots, config, crypto, false);
@@ -705,15 +746,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     if running.total_size > layout.max_image_size() {
         return Ok(Some(SkipReason::PrimaryTooLarge));
     }
-    // A request there would ask for the copy.
-    if Trailer::read(slots.spare, &trailer)
-        .map_err(SwapError::Spare)?
-        .magic
-        == Magic::Good
-    {
-        (slots.watch)(Progress::Erase);
-        erase_trailer(slots.spare, &trailer).map_err(SwapError::Spare)?;
-    }
+    take_request_down(slots).map_err(SwapError::Spare)?;
     replace(
         At(slots.primary, 0, SwapError::Primary),
         At(slots.spare, 0, SwapError::Spare),
@@ -898,38 +931,44 @@ fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
     ) {
         (slots.watch)(Progress::Erase);
         erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
-        if swap_type == SwapType::Revert && !committed {
-            // There is nothing to go back to: stop asking for it on every boot. The trailer of copy also says where the copy
-            // of the running image is; with swap using scratch that image may reach into the trailer sector.
-            let trailer = layout.primary_trailer();
-            if A::KEEPS_COPY || running == 0 || running > trailer.first_sector() {
-                return close(slots.primary, &layout).map_err(SwapError::Primary);
-            }
-            (slots.watch)(Progress::Erase);
-            erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
-        }
     } else {
         erase_slot(slots.secondary, layout.secondary(), slots.watch).map_err(SwapError::Secondary)?;
     }
     if committed {
-        close(slots.primary, &layout).map_err(SwapError::Primary)?;
+        return close(slots.primary, &layout).map_err(SwapError::Primary);
+    }
+    if swap_type == SwapType::Revert {
+        // There is nothing to go back to: stop asking for it, or the next update would be taken for the image before. The
+        // trailer of copy also says where the copy of the running image is; with swap using scratch that image may reach
+        // into the trailer sector.
+        let trailer = layout.primary_trailer();
+        if A::KEEPS_COPY || running == 0 || running > trailer.first_sector() {
+            return close(slots.primary, &layout).map_err(SwapError::Primary);
+        }
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
     }
     Ok(())
 }
 
-/// Closes a job that cannot be done: the image in the primary slot stays for good.
+/// Closes a job that cannot be done: the image in the primary slot stays for good. Both marks are tried, whatever the flash says,
+/// and what counts is what reads back: beside bytes that are not erased a driver may call a write failed that was done.
 fn close<F: Flash>(flash: &mut F, layout: &Layout) -> Result<(), NorFlashErrorKind> {
+    let slots = layout;
     let layout = layout.primary_trailer();
     let trailer = Trailer::read(flash, &layout)?;
-    match trailer.image_ok {
-        Flag::Set => {}
-        Flag::Unset => write_image_ok(flash, &layout)?,
-        Flag::Bad => {
-            repair_flag(flash, &layout, layout.image_ok())?;
-        }
-    }
-    if trailer.copy_done == Flag::Unset {
-        write_copy_done(flash, &layout)?;
+    let marked = match trailer.image_ok {
+        Flag::Set => Ok(()),
+        Flag::Unset => write_image_ok(flash, &layout),
+        Flag::Bad => repair_flag(flash, &layout, layout.image_ok()).map(drop),
+    };
+    let done = match trailer.copy_done {
+        Flag::Unset => write_copy_done(flash, &layout),
+        _ => Ok(()),
+    };
+    let trailer = Trailer::read(flash, &layout)?;
+    if trailer.holds_job(slots) || !trailer.is_confirmed(slots) {
+        marked.and(done)?;
     }
     Ok(())
 }

@@ -204,6 +204,8 @@ pub struct SecureDfu<'k> {
     /// What Checksum, Execute and packets are about; `None` after a request with an unknown type.
     current: Option<ObjectType>,
     receipts: Receipts,
+    /// The transfer is one of the journal, and no peer has agreed yet to what the slot holds of it.
+    is_unproven: bool,
     /// Packets were lost, so what comes next does not belong where it would go: nothing is taken until the peer asks
     /// for the position (Select) or starts the object again (Create).
     gap: bool,
@@ -219,6 +221,7 @@ impl<'k> SecureDfu<'k> {
             command: Command::none(),
             object: None,
             present: None,
+            is_unproven: false,
             current: Some(ObjectType::Command),
             receipts: Receipts::default(),
             gap: false,
@@ -243,11 +246,16 @@ impl<'k> SecureDfu<'k> {
             Ok(accepted) => {
                 let resumed =
                     upload.resume(Protocol::SecureDfu, &self.command.bytes, accepted.size, progress);
+                if upload.is_complete() && upload.file_digest() != accepted.sha256 {
+                    self.drop_wrong(upload);
+                    return;
+                }
                 note::info(format_args!(
                     "an update of {} bytes goes on at {}",
                     accepted.size, resumed.offset
                 ));
                 self.command.executed = Some(accepted);
+                self.is_unproven = resumed.offset > 0;
             }
             Err(refusal) => {
                 note::warn(format_args!("the interrupted update is dropped: {refusal}"));
@@ -257,8 +265,19 @@ impl<'k> SecureDfu<'k> {
         }
     }
 
+    /// What the slot holds of this transfer is not the announced file, nor the one that the peer has. The peer can only begin
+    /// again, which a client does when it is told of no init packet.
+    fn drop_wrong<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
+        note::warn(format_args!(
+            "the interrupted update is dropped: the slot holds other bytes than the peer's file; send it again"
+        ));
+        self.forget();
+        upload.close_session();
+    }
+
     /// The slot belongs to another transfer now: what was executed here counts no more.
     pub fn forget(&mut self) {
+        self.is_unproven = false;
         self.command.create(0);
         self.object = None;
         self.present = None;
@@ -655,13 +674,19 @@ impl<'k> SecureDfu<'k> {
         if size == 0 {
             return refused(ResultCode::InvalidParameter);
         }
-        if !size.is_multiple_of(upload.sector_size()) && end != Some(accepted.size) {
+        let is_too_long = end.is_none_or(|end| end > accepted.size);
+        let is_part = size.is_multiple_of(upload.sector_size()) || end == Some(accepted.size);
+        if self.is_unproven && size <= self.config.object_size && (is_too_long || !is_part) {
+            // It goes back by an object, for the CRC is not that of its file.
+            self.drop_wrong(upload);
+        }
+        if !is_part {
             return refused(ResultCode::InvalidParameter);
         }
         if size > self.config.object_size {
             return refused(ResultCode::InsufficientResources);
         }
-        if end.is_none_or(|end| end > accepted.size) {
+        if is_too_long {
             return refused(ResultCode::OperationNotPermitted);
         }
         self.rewind(upload);
@@ -720,6 +745,7 @@ impl<'k> SecureDfu<'k> {
                 return refused(ResultCode::OperationFailed);
             }
             self.object = None;
+            self.is_unproven = false;
             if let Err(reason) = upload.judge_received() {
                 note::error(format_args!("the image is refused: {reason}"));
                 self.command.create(0);

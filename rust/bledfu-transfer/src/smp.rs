@@ -274,6 +274,10 @@ impl<'k> Smp<'k> {
             session.length, resumed.offset
         ));
         session.matches = verdict(upload, &session);
+        if session.matches == Some(false) {
+            drop_wrong(upload);
+            return;
+        }
         self.session = Some(session);
     }
 
@@ -291,7 +295,7 @@ impl<'k> Smp<'k> {
         // Here, where nothing is on the stack yet: below it comes the check of a signature, and that is the deepest there is.
         let written = match &message.request {
             Ok(Request::Image(image_group::Request::WriteState { hash, confirm })) => {
-                write_state(upload, *hash, *confirm)
+                write_state(upload, (*hash, *confirm), now_ms)
             }
             _ => Ok(()),
         };
@@ -574,12 +578,8 @@ impl<'k> Smp<'k> {
         let matches = self.session.as_ref().and_then(|session| session.matches);
         let response = wanted(upload.progress().offset, matches);
         if matches == Some(false) {
-            // The same file sent again starts from its first byte.
-            note::warn(format_args!(
-                "the upload is dropped: its SHA-256 differs from the announced one"
-            ));
             self.session = None;
-            upload.close_session();
+            drop_wrong(upload);
         }
         Ok(response)
     }
@@ -617,6 +617,14 @@ impl<'k> Smp<'k> {
         self.session = None;
         upload.drop_progress();
     }
+}
+
+/// The end of an upload whose SHA-256 is wrong. The same file sent again starts from its first byte.
+fn drop_wrong<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) {
+    note::warn(format_args!(
+        "the upload is dropped: its SHA-256 differs from the announced one; send it again"
+    ));
+    upload.close_session();
 }
 
 /// Refuses when something stands in the way.
@@ -679,10 +687,11 @@ struct Images {
 impl Images {
     #[inline(never)]
     fn read<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) -> Self {
+        let outlook = upload.outlook();
         Self {
             primary: upload.primary_image(),
-            secondary: upload.secondary_image(),
-            next: upload.outlook().swap_type(),
+            secondary: upload.secondary_image(outlook),
+            next: outlook.swap_type(),
         }
     }
 }
@@ -729,8 +738,8 @@ fn list<'v>(
 #[inline(never)]
 fn write_state<A: Areas, C: Crypto>(
     upload: &mut Upload<'_, A, C>,
-    hash: Option<&[u8]>,
-    confirm: bool,
+    (hash, confirm): (Option<&[u8]>, bool),
+    now_ms: u64,
 ) -> Result<(), Failure> {
     let refused = |error| Err(Failure::Image(error));
     let found = Images::read(upload);
@@ -761,18 +770,29 @@ fn write_state<A: Areas, C: Crypto>(
             refused(Error::ImageAlreadyPending)
         }
         (false, confirm, _) => {
+            // The next boot would only take the request down.
+            refuse_for(upload.lasting_obstacle())?;
             let swap_type = if confirm {
                 SwapType::Permanent
             } else {
                 SwapType::Test
             };
-            let info = upload.request(swap_type).map_err(|error| {
-                note::error(format_args!("{error}"));
-                Failure::Image(match error {
-                    TransferError::NotAnImage => Error::InvalidTlv,
-                    _ => Error::FlashWriteFailed,
-                })
-            })?;
+            let info = match upload.request(swap_type) {
+                Ok(info) => info,
+                Err(TransferError::NotAnImage) => {
+                    // As long as it is listed, clients ask for it and do not send it again.
+                    if upload.is_free_for(Protocol::Smp, now_ms) && upload.erase().is_ok() {
+                        note::warn(format_args!(
+                            "the image in the secondary slot is erased: send it again"
+                        ));
+                    }
+                    return refused(Error::InvalidTlv);
+                }
+                Err(error) => {
+                    note::error(format_args!("{error}"));
+                    return refused(Error::FlashWriteFailed);
+                }
+            };
             note::info(format_args!(
                 "image {} is staged ({swap_type}); reset to install it",
                 info.header.version

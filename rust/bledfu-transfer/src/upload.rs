@@ -34,6 +34,7 @@ use bledfu_slot::read_bytes;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{
     read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature, SignatureCheck, Slot, Verified,
+    VerifyError,
 };
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
@@ -361,6 +362,12 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         if obstacle.is_some() {
             return obstacle;
         }
+        self.lasting_obstacle()
+    }
+
+    /// Why no image at all can be installed over the one that runs, if there is a reason.
+    #[inline(never)]
+    pub fn lasting_obstacle(&mut self) -> Option<Obstacle> {
         let layout = self.setup.layout;
         // A primary slot that cannot be read is for the boot stage to judge.
         let reason = decide::obstacle(&layout, &mut self.primary()).ok().flatten();
@@ -444,16 +451,20 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         read_info(&mut self.primary(), 0, size).ok().flatten()
     }
 
-    /// What the image in the secondary slot says of itself, wherever in it it starts; `None` when there is none. Nothing
-    /// of it is checked.
+    /// What the image in the secondary slot says of itself; `None` when there is none. Nothing of it is checked. `outlook` is what
+    /// [`Upload::outlook`] says.
+    ///
+    /// Swap using offset leaves the image before at the start of the slot, and stores an update one sector behind. The image
+    /// before is one only as long as it is the way back: later it cannot be asked for, and a client that met it in a list
+    /// would not send it (Zephyr `boot_get_image_start_offset`).
     #[inline(never)]
-    pub fn secondary_image(&mut self) -> Option<ImageInfo> {
+    pub fn secondary_image(&mut self, outlook: Outlook) -> Option<ImageInfo> {
         let size = self.setup.layout.secondary().slot_size;
-        let start = self.setup.layout.upload_offset();
-        // Swap using offset stores an update from the second sector on, and leaves the image before at the first.
-        [start, 0]
-            .iter()
-            .find_map(|&start| read_info(&mut self.secondary(), start, size).ok().flatten())
+        let start = match outlook {
+            Outlook::Revert => 0,
+            _ => self.setup.layout.upload_offset(),
+        };
+        read_info(&mut self.secondary(), start, size).ok().flatten()
     }
 
     /// Bytes received, and their CRC-32, which is kept for Secure DFU only.
@@ -496,6 +507,15 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         // A cut between the mark and the end of the session leaves the session of the very image that runs now on
         // trial. Going on with it would erase the image to go back to.
         if !self.setup.running.confirmed {
+            return None;
+        }
+        // Nor must it touch what the next boot installs.
+        if self.outlook().needs_secondary() {
+            return None;
+        }
+        if let Some(obstacle) = self.lasting_obstacle() {
+            note::warn(format_args!("{obstacle}"));
+            self.abandon_session();
             return None;
         }
         match self.journal().session(init) {
@@ -569,6 +589,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         size: u32,
     ) -> Result<(), TransferError> {
         self.fed_ms = Some(now_ms);
+        self.end_trial();
         let session = bledfu_slot::journal::session_id(init);
         // Progress first: with the session first, a cut in between would pair the new session with progress of
         // an older transfer of the very same packet.
@@ -786,7 +807,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
         .map_err(|error| {
             note::error(format_args!("the image is refused: {error}"));
-            TransferError::NotAnImage
+            match error {
+                // Nothing is said about the image.
+                VerifyError::Flash(_) | VerifyError::Unavailable => TransferError::NotMarked,
+                _ => TransferError::NotAnImage,
+            }
         })?;
         // Only an init packet has a firmware version: the count stays where it is.
         let fw_version = self.running_version();
@@ -803,6 +828,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// [`TransferError::Erase`]; the transfer is dropped all the same.
     #[inline(never)]
     pub fn erase(&mut self) -> Result<(), TransferError> {
+        self.end_trial();
         self.state = State::Idle;
         self.close();
         let sector = self.sector_size();
@@ -816,6 +842,17 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             note::error(format_args!("{error}"));
             TransferError::Erase
         })
+    }
+
+    /// A running image on trial whose way back is gone stays, as the next boot would find. With the trial left open that boot would
+    /// take what is received now for the image before.
+    fn end_trial(&mut self) {
+        if !self.setup.running.confirmed && matches!(self.outlook(), Outlook::Impossible(_)) {
+            note::warn(format_args!(
+                "there is no image to go back to: the running one is confirmed"
+            ));
+            drop(self.confirm());
+        }
     }
 
     /// Forgets the transfer also in the journal.
@@ -887,7 +924,13 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         swap_type: SwapType,
     ) -> Result<(), TransferError> {
         self.record_versions(fw_version, slot.info());
-        self.payload.writer().forget_erased();
+        // What is there of another session, or was not received by this device, may have an older image in front of it.
+        let (mut flash, writer) = self.slot_and_writer();
+        writer.clear_head(&mut flash).map_err(|error| {
+            note::error(format_args!("{error}"));
+            TransferError::NotMarked
+        })?;
+        writer.forget_erased();
         self.mark(slot, swap_type).map_err(|error| {
             note::error(format_args!("{error}"));
             TransferError::NotMarked
@@ -973,7 +1016,11 @@ fn requests(trailer: &Trailer, swap_type: SwapType) -> bool {
     } else {
         Flag::Unset
     };
-    trailer.magic == Magic::Good && trailer.swap_type() == swap_type && trailer.image_ok == image_ok
+    // Swap using offset takes the other flag for a request to go back.
+    trailer.magic == Magic::Good
+        && trailer.swap_type() == swap_type
+        && trailer.image_ok == image_ok
+        && trailer.copy_done == Flag::Unset
 }
 
 /// The first bytes of a digest, by which an image is recognised.

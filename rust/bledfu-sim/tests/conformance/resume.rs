@@ -11,6 +11,7 @@ use bledfu_sim::phone::secure_dfu::{crc32, Phone};
 use bledfu_sim::phone::{DfuLink, PhoneError};
 use bledfu_sim::power::{Power, Tear};
 use bledfu_sim::world::World;
+use bledfu_slot::journal::{session_id, Journal, Progress};
 use bledfu_transfer::secure_dfu::Then;
 use bledfu_wire::secure_dfu::Reply;
 
@@ -462,4 +463,88 @@ fn an_unconfirmed_image_keeps_the_way_back_whatever_the_peer_and_the_journal_say
             "and the device goes back to it"
         );
     }
+}
+
+/// A device whose journal says that `held` of the update was executed.
+fn journaled(held: &[u8]) -> Peer {
+    let mut peer = Peer::new();
+    let init = init_for(update_image());
+    let start = peer.board.setup.layout().upload_offset();
+    peer.board.secondary.set_contents(start, held).unwrap();
+    let mut journal = Journal::new(peer.board.journal.clone());
+    journal.begin(&init).unwrap();
+    let progress = Progress {
+        offset: held.len() as u32,
+        crc: crc32(held),
+    };
+    journal.progress(session_id(&init), progress).unwrap();
+    peer.reboot();
+    peer
+}
+
+/// The update with another byte in its first object.
+fn wrong_update() -> Vec<u8> {
+    let mut image = update_image().to_vec();
+    image[700] ^= 1;
+    image
+}
+
+#[test]
+fn a_complete_session_of_another_file_is_over() {
+    let mut peer = journaled(&wrong_update());
+    peer.ask("06 01", &selected(512, &[]));
+    peer.ask("06 02", NO_OBJECT);
+    assert_eq!(
+        peer.transfer(&init_for(update_image()), update_image()),
+        "60 04 01"
+    );
+    peer.install_and_confirm(update_image());
+    // The right one is not sent again.
+    let mut peer = journaled(update_image());
+    peer.ask("06 02", &selected(4096, update_image()));
+}
+
+#[test]
+fn a_session_whose_peer_goes_back_by_an_object_is_over() {
+    for phone in [Phone::Android, Phone::Nrfutil] {
+        let mut peer = journaled(&wrong_update()[..OBJECT]);
+        listen();
+        assert!(peer.client(phone, 0, &update_package()).is_err(), "{phone:?}");
+        assert_said("send it again");
+        peer.update_and_confirm();
+    }
+    // One that has agreed to what is there may make a mistake.
+    let image = update_image();
+    let mut peer = journaled(&image[..OBJECT]);
+    peer.object(image, OBJECT, image.len());
+    peer.reconnect();
+    peer.ask("06 02", &selected(4096, &image[..OBJECT]));
+}
+
+#[test]
+fn a_session_beside_somebody_elses_trailer_erases_it_before_the_next_byte() {
+    let image = update_image();
+    let mut peer = journaled(&image[..OBJECT]);
+    let layout = peer.board.setup.layout();
+    let trailer = layout.secondary_trailer();
+    let magic = bledfu_slot::trailer::magic_bytes(8);
+    // With a flag that is none: no boot stage takes it for a request.
+    peer.board
+        .secondary
+        .set_contents(trailer.magic(), &magic[..8])
+        .unwrap();
+    peer.board
+        .secondary
+        .set_contents(trailer.copy_done(), &[1])
+        .unwrap();
+    peer.reboot();
+    peer.ask("06 02", &selected(4096, &image[..OBJECT]));
+    peer.ask(&create_data(image.len() - OBJECT), "60 01 01");
+    let from = trailer.first_sector() as usize;
+    assert!(peer.board.secondary.contents()[from..]
+        .iter()
+        .all(|&byte| byte == 0xFF));
+    peer.data(&image[OBJECT..]);
+    peer.ask("04", "60 04 01");
+    peer.install_and_confirm(image);
 }

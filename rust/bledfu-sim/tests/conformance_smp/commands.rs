@@ -238,7 +238,9 @@ fn every_row_of_the_table_of_states() {
             SwapType::None => (Ok("ac p"), Ok("ac pP"), Ok("ac ")),
             SwapType::Test => (Ok("ac p"), Err(ImageAlreadyPending), Err(ImageAlreadyPending)),
             SwapType::Permanent => (Err(ImageAlreadyPending), Ok("ac pP"), Err(ImageAlreadyPending)),
-            _ => (Err(ImageAlreadyPending), Ok("a c"), Ok("ac ")),
+            // Swap using offset: behind the confirmation the image before is none that could be asked for (Zephyr
+            // `boot_get_image_start_offset`).
+            _ => (Err(ImageAlreadyPending), Ok("a c"), Ok("ac")),
         };
         rows.push((Some(other.to_vec()), false, test));
         rows.push((Some(other.to_vec()), true, confirm_other));
@@ -294,7 +296,7 @@ fn what_is_marked_is_what_boots() {
             "{}",
             report.action
         );
-        assert_eq!(flags(&mut manager), if confirm { "ac " } else { "a c" });
+        assert_eq!(flags(&mut manager), if confirm { "ac" } else { "a c" });
         let expected = if confirm { version(2) } else { version(1) };
         assert_eq!(manager.peer.reboot().image.header.version, expected);
     }
@@ -307,14 +309,70 @@ fn an_image_whose_signature_is_wrong_is_not_marked() {
     let image = spec.build();
     let mut manager = Manager::default();
     manager.upload(&image, 1000);
-    manager.refused(
-        Request::WriteState {
-            hash: Some(&hash_of(&image)),
-            confirm: false,
-        },
-        Error::InvalidTlv,
-    );
+    let hash = hash_of(&image);
+    let answer = manager.choose(Some(&hash), false);
+    assert_eq!(answer.failure, Some(Failure::Image(Error::InvalidTlv)));
+    // A client that finds it in the list would not send it again.
+    assert_eq!(manager.state().len(), 1, "it is erased");
+    let answer = manager.choose(Some(&hash), false);
+    assert_eq!(answer.failure, Some(Failure::Image(Error::HashNotFound)));
     assert_eq!(manager.reset().image.header.version, version(1));
+}
+
+#[test]
+fn an_image_damaged_in_its_slot_is_refused_and_erased_and_can_be_sent_again() {
+    let image = update_image();
+    let mut manager = Manager::default();
+    // Before it is cleared in the background.
+    manager.peer.idles = false;
+    let (area, layout) = manager.peer.board.receiving().unwrap();
+    area.set_contents(layout.upload_offset(), image).unwrap();
+    area.set_contents(layout.upload_offset() + 3000, &[0]).unwrap();
+    assert_eq!(manager.state().len(), 2);
+    crate::harness::listen();
+    let answer = manager.choose(Some(&hash_of(image)), false);
+    assert_eq!(answer.failure, Some(Failure::Image(Error::InvalidTlv)));
+    crate::harness::assert_said("send it again");
+    assert_eq!(manager.state().len(), 1);
+    assert_eq!(manager.try_out(image).image.digest, hash_of(image));
+}
+
+#[test]
+fn a_flash_that_cannot_be_read_says_nothing_about_the_image_and_erases_nothing() {
+    let image = update_image();
+    let mut manager = Manager::default();
+    manager.upload(image, 1000);
+    let kept = manager.peer.board.secondary.contents();
+    manager.peer.board.external.set_dead(true);
+    let answer = manager.choose(Some(&hash_of(image)), false);
+    assert!(answer.failure.is_some());
+    manager.peer.board.external.set_dead(false);
+    assert!(manager.peer.board.secondary.contents() == kept);
+    assert_eq!(manager.choose(Some(&hash_of(image)), false).failure, None);
+}
+
+#[test]
+fn the_image_before_can_be_sent_again_once_it_is_no_way_back() {
+    let old = factory_image();
+    let mut manager = in_state(SwapType::Revert);
+    assert_eq!(manager.choose(None, true).failure, None);
+    assert_eq!(flags(&mut manager), "ac", "it is not there to be asked for");
+    assert_eq!(manager.try_out(old).image.digest, hash_of(old));
+}
+
+#[test]
+fn a_request_beside_a_flag_of_another_time_is_written_anew() {
+    let image = update_image();
+    let mut manager = Manager::default();
+    manager.upload(image, 1000);
+    let (area, layout) = manager.peer.board.receiving().unwrap();
+    let trailer = layout.secondary_trailer();
+    area.set_contents(trailer.copy_done(), &[1]).unwrap();
+    // And an image in front of it, as swap using move would leave it.
+    area.set_contents(0, &image[..1000]).unwrap();
+    assert_eq!(manager.choose(Some(&hash_of(image)), false).failure, None);
+    assert_eq!(flags(&mut manager), "ac p");
+    assert_eq!(manager.reset().image.digest, hash_of(image));
 }
 
 // smp case 43
@@ -326,7 +384,8 @@ fn after_the_swap_the_new_image_is_confirmed_with_or_without_its_hash() {
         assert_eq!(flags(&mut manager), "a c");
         let answer = manager.choose(hash, true);
         let images = answer.images().expect("the list");
-        assert!(images[0].active && images[0].confirmed && !images[1].confirmed);
+        assert!(images[0].active && images[0].confirmed);
+        assert_eq!(images.len(), 1, "the image before is no way back any more");
         assert!(manager.peer.device().is_confirmed(), "the application knows");
         assert_eq!(manager.peer.reboot().image.digest, new, "it stays");
     }

@@ -6,6 +6,7 @@ use bledfu_sim::make::{demo_payload, Damage, ImageSpec};
 use bledfu_sim::nor::Fault;
 use bledfu_sim::parts::Times;
 use bledfu_sim::power::Tear;
+use bledfu_slot::journal::{session_id, Journal, Progress};
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_wire::image_group::{Error, Request, Upload};
 use bledfu_wire::smp::Failure;
@@ -681,6 +682,93 @@ fn an_image_linked_for_another_slot_is_refused_by_the_piece_that_shows_it() {
     assert_eq!(matched(&manager.upload(&good, 1000)), Some(true));
     assert_eq!(manager.choose(Some(&hash_of(&good)), false).failure, None);
     assert_eq!(manager.reset().image.header.version, version(2));
+}
+
+/// The journal says that an upload of `held` was received to the end, and that `image` was announced.
+fn journal_upload(manager: &Manager, image: &[u8], held: &[u8]) {
+    let (area, layout) = manager.peer.board.receiving().unwrap();
+    area.set_contents(layout.upload_offset(), held).unwrap();
+    let session = [&[0], &(image.len() as u32).to_le_bytes()[..], &sha256(image)[..]].concat();
+    let [a, b, c, d, ..] = sha256(held);
+    let progress = Progress {
+        offset: held.len() as u32,
+        crc: u32::from_le_bytes([a, b, c, d]),
+    };
+    let mut journal = Journal::new(manager.peer.board.journal.clone());
+    journal.begin(&session).unwrap();
+    journal.progress(session_id(&session), progress).unwrap();
+}
+
+#[test]
+fn an_upload_whose_digest_was_wrong_is_over_also_behind_a_reset() {
+    let image = update_image();
+    let mut wrong = image.to_vec();
+    wrong[3000] ^= 1;
+    let mut manager = Manager::default();
+    journal_upload(&manager, image, &wrong);
+    manager.peer.reboot();
+    assert_eq!(matched(&manager.upload(image, 1000)), Some(true));
+    assert_eq!(manager.try_out(image).image.digest, hash_of(image));
+}
+
+#[test]
+fn an_upload_of_the_journal_does_not_touch_what_the_next_boot_installs() {
+    let image = update_image();
+    let mut manager = Manager::default();
+    manager.upload(image, 1000);
+    assert_eq!(manager.choose(Some(&hash_of(image)), false).failure, None);
+    // The application starts again, but no boot stage was there.
+    journal_upload(&manager, factory_image(), &image[..4096]);
+    let (area, layout) = manager.peer.board.receiving().unwrap();
+    area.set_contents(layout.upload_offset(), image).unwrap();
+    let before = area.contents();
+    let info = *manager.peer.device().image();
+    let mut device = manager.peer.board.start(&info).unwrap();
+    while device.step().is_none() {}
+    assert!(area.contents() == before);
+}
+
+#[test]
+fn an_upload_of_the_journal_is_dropped_when_nothing_can_be_installed() {
+    let setup = setup();
+    let limit = setup.layout().max_image_size() as usize;
+    let large = ImageSpec::demo(version(1), limit + 16, &image_key())
+        .unwrap()
+        .build();
+    let mut manager = Manager::on(Peer::with_factory(setup, &large));
+    let image = update_image();
+    journal_upload(&manager, image, image);
+    manager.peer.reboot();
+    manager.refused(first(image, Some(&sha256(image)), 1000), Error::NoFreeSlot);
+    // What is in the slot is not marked either.
+    let hash = hash_of(image);
+    let test = Request::WriteState {
+        hash: Some(&hash),
+        confirm: false,
+    };
+    manager.refused(test, Error::NoFreeSlot);
+}
+
+#[test]
+fn an_image_on_trial_without_a_way_back_stays_when_the_next_upload_begins() {
+    let image = update_image();
+    for erases in [false, true] {
+        let mut manager = Manager::default();
+        manager.try_out(image);
+        assert!(!manager.peer.device().is_confirmed());
+        let (area, layout) = manager.peer.board.receiving().unwrap();
+        area.set_contents(0, &vec![0xFF; layout.secondary().slot_size as usize])
+            .unwrap();
+        if erases {
+            assert_eq!(manager.image(Request::Erase { slot: None }).failure, None);
+        }
+        manager.upload(factory_image(), 1000);
+        assert!(manager.peer.device().is_confirmed());
+        let old = hash_of(factory_image());
+        assert_eq!(manager.choose(Some(&old), false).failure, None);
+        assert_eq!(manager.reset().image.digest, old);
+        assert_eq!(manager.choose(None, true).failure, None);
+    }
 }
 
 #[test]

@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: Apache-2.0
+//! No state without a way out.
+//!
+//! A device whose primary slot, secondary slot, third area and journal hold anything gets one boot. If an application starts,
+//! and something can be installed over it at all ([`can_take`]), then a client that erases and uploads, or just uploads, over
+//! SMP, or sends a package over Secure DFU, succeeds: the image is installed, runs and is confirmed. It may be refused only
+//! while the next boot has something to do, the refusal names what ends it, and after at most two boots it succeeds.
+//!
+//! Each device is made from one number. A failure prints it; `WAY_OUT_DEVICE=<number> cargo test -p bledfu-cli --test way_out
+//! <test>` makes that one alone.
+
+mod bench;
+mod contents;
+
+use bledfu_cli::mcuboot::Trace;
+use bledfu_client::{secure_dfu, smp};
+use bledfu_sim::nor::Area;
+use bledfu_slot::decide::obstacle;
+use bledfu_slot::{Algorithm, Magic, Outlook, SwapType, Trailer};
+use bledfu_swap::BootAction;
+use bledfu_wire::image_group::{self, Upload};
+use bledfu_wire::smp::Request;
+use sha2::{Digest, Sha256};
+
+use bench::{listen, said, setup, updates, Bench, Stopped, Update, SMALL};
+use contents::Dice;
+
+/// How an image gets into the device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Way {
+    /// Erase, upload, test, reset, confirm: one request after the other.
+    EraseAndUpload,
+    /// The same without erase.
+    Upload,
+    /// An application.
+    Smp(smp::Settings),
+    /// A library of Nordic's.
+    SecureDfu(secure_dfu::Settings),
+}
+
+impl Way {
+    pub fn any(dice: &mut Dice) -> Self {
+        match dice.below(10) {
+            0 | 1 => Self::EraseAndUpload,
+            2 | 3 => Self::Upload,
+            4 => Self::Smp(smp::Settings::android()),
+            5 => Self::Smp(smp::Settings::ios()),
+            6 => Self::Smp(smp::Settings::smpclient()),
+            7 => Self::SecureDfu(secure_dfu::Settings::android()),
+            8 => Self::SecureDfu(secure_dfu::Settings::ios()),
+            _ => Self::SecureDfu(secure_dfu::Settings::nrfutil()),
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::EraseAndUpload => "erase and upload",
+            Self::Upload => "upload",
+            Self::Smp(_) => "an SMP application",
+            Self::SecureDfu(_) => "Secure DFU",
+        }
+    }
+}
+
+/// Sends `update` and resets, up to where it runs and is confirmed, if all goes well. With `wrong`, the byte there is another
+/// one than was announced.
+pub fn attempt(bench: &mut Bench, update: &Update, way: Way, wrong: Option<usize>) -> Result<(), Stopped> {
+    let mut bytes = update.bytes.clone();
+    if let Some(byte) = wrong.and_then(|at| bytes.get_mut(at)) {
+        *byte ^= 0x10;
+    }
+    match way {
+        Way::EraseAndUpload | Way::Upload => {
+            if way == Way::EraseAndUpload {
+                let request = Request::Image(image_group::Request::Erase { slot: None });
+                bench.ask(&request, |_| ())?;
+            }
+            upload(bench, &bytes, &update.sha)?;
+            let hash = Some(update.digest.as_slice());
+            let confirm = false;
+            let request = Request::Image(image_group::Request::WriteState { hash, confirm });
+            bench.ask(&request, |_| ())?;
+            bench.ask_reset()?;
+            let confirm = true;
+            let request = Request::Image(image_group::Request::WriteState { hash, confirm });
+            bench.ask(&request, |_| ())
+        }
+        Way::Smp(settings) => {
+            let image = smp::Image {
+                bytes: &bytes,
+                sha: update.sha,
+                hash: update.digest,
+            };
+            let (mut request, mut answer) = ([0; 4096], [0; 2508]);
+            let buffers = smp::Buffers {
+                request: &mut request,
+                answer: &mut answer,
+            };
+            bench.run(&mut smp::Client::new(image, settings, buffers))
+        }
+        Way::SecureDfu(settings) => {
+            let package = secure_dfu::Package::of(secure_dfu::Part {
+                init: &update.init,
+                firmware: &bytes,
+            });
+            bench.run(&mut secure_dfu::Client::new(package, settings))?;
+            confirm(bench)
+        }
+    }
+}
+
+/// The product confirms what runs.
+fn confirm(bench: &mut Bench) -> Result<(), Stopped> {
+    let confirmed = bench.device().confirm();
+    confirmed.map_err(|error| Stopped::Failed(error.to_string()))
+}
+
+fn upload(bench: &mut Bench, bytes: &[u8], sha: &[u8; 32]) -> Result<(), Stopped> {
+    let mut at = 0;
+    // Each piece once more than it takes.
+    for _ in 0..2 * bytes.len().div_ceil(1500) {
+        let end = (at + 1500).min(bytes.len());
+        let is_first = at == 0;
+        let piece = Upload {
+            offset: Some(at as u64),
+            length: is_first.then_some(bytes.len() as u64),
+            sha: is_first.then_some(sha.as_slice()),
+            data: &bytes[at..end],
+            ..Upload::default()
+        };
+        let request = Request::Image(image_group::Request::Upload(piece));
+        let answer = bench.ask(&request, |answer| answer.upload())?;
+        let answer = answer.map_err(|error| Stopped::Failed(error.to_string()))?;
+        at = match answer.offset.map(usize::try_from) {
+            Some(Ok(offset)) if offset <= bytes.len() => offset,
+            _ => {
+                return Err(Stopped::Failed(format!(
+                    "an upload answer without sense: {answer:?}"
+                )))
+            }
+        };
+        if at == bytes.len() {
+            return match answer.matches {
+                Some(false) => Err(Stopped::Failed("the SHA-256 differs".into())),
+                _ => Ok(()),
+            };
+        }
+    }
+    Err(Stopped::Stuck)
+}
+
+/// What became of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// No boot stage finds an image to start.
+    NoImage,
+    /// No update can be installed on it: the running image is too large to be kept.
+    Never,
+    /// Updated at this attempt, counted from 0.
+    Updated(usize),
+}
+
+/// What a refusal may say: a reset ends it.
+const RESETS: [&str; 2] = ["a reset installs it", "confirm it, or reset to go back"];
+/// The same once more ends it.
+const AGAIN: &str = "send it again";
+/// Only a programmer ends it.
+const NEVER: &str = "program a smaller one";
+
+/// The property. `bench` is a device that is off.
+fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
+    // In a job that was damaged nothing is certain.
+    let had_image = bench.board.primary_image().is_some() && !mentions_job(bench);
+    bench.show();
+    let first = match bench.boot() {
+        Ok(report) => report,
+        // Without a valid image anywhere only a programmer helps.
+        Err(error) => {
+            return match had_image {
+                false => Ok(Fate::NoImage),
+                true => Err(format!("the image in the primary slot was good: {error}")),
+            }
+        }
+    };
+    if dice.once_in(2) {
+        bench.idle();
+    }
+    // Products confirm at the start, or when a phone says so, or never.
+    let confirms = dice.once_in(3);
+    let mut told = format!("boot 1: {}", first.action);
+    let mut boots = 0;
+    let mut was_again = false;
+    let mut was_sent = None;
+    loop {
+        if confirms {
+            // Beside a damaged magic it cannot, and need not: nothing will take the image back.
+            let _ = confirm(bench);
+        }
+        let running = bench.running();
+        let (which, way) = was_sent.take().unwrap_or_else(|| {
+            let which = dice.below(SMALL);
+            let is_running = updates()[which].digest == running;
+            ((which + usize::from(is_running)) % SMALL, Way::any(dice))
+        });
+        let update = &updates()[which];
+        let can_take = can_take(bench);
+        said();
+        let result = attempt(bench, update, way, None);
+        let lines = said();
+        let says = |end: &str| lines.iter().any(|line| line.contains(end));
+        told = format!("{told}; {} of image {}: ", way.name(), which + 1);
+        let error = match result {
+            Ok(()) if !can_take => return Err(format!("{told}succeeds, and cannot")),
+            Ok(()) => {
+                check_updated(bench, update).map_err(|error| format!("{told}{error}"))?;
+                return Ok(Fate::Updated(boots));
+            }
+            Err(Stopped::Failed(error)) => error,
+            Err(stopped) => return Err(format!("{told}{stopped}")),
+        };
+        told = format!("{told}{error} ({})", lines.join(", "));
+        if !can_take && says(NEVER) {
+            return check_settles(bench)
+                .map(|()| Fate::Never)
+                .map_err(|error| format!("{told}; {error}"));
+        }
+        if says(AGAIN) && !was_again {
+            // What the device held was another file than its session said. Nobody could know that before the end.
+            was_again = true;
+            was_sent = Some((which, way));
+            continue;
+        }
+        if !RESETS.iter().any(|end| says(end)) {
+            return Err(format!("{told}: nothing says what ends it"));
+        }
+        if boots == 2 {
+            return Err(format!("{told}: no way out in three boots"));
+        }
+        let next = bench.boot().map_err(|error| format!("{told}; {error}"))?;
+        boots += 1;
+        told = format!("{told}; next boot: {}", next.action);
+        // An image whose digest is wrong is found out only then.
+        if !matches!(
+            next.action,
+            BootAction::Installed { .. } | BootAction::Rejected { .. }
+        ) {
+            return Err(format!("{told}: it was refused for nothing"));
+        }
+    }
+}
+
+/// Whether a trailer speaks of an install that was begun.
+fn mentions_job(bench: &Bench) -> bool {
+    let layout = bench.board.setup.layout();
+    let of_spare = layout
+        .spare_trailer()
+        .map(|trailer| (&bench.board.spare, trailer));
+    let mut areas = [Some((&bench.board.primary, layout.primary_trailer())), of_spare];
+    areas.iter_mut().flatten().any(|(area, trailer)| {
+        let trailer = Trailer::read(&mut area.clone(), trailer).expect("a flash that works");
+        trailer.magic == Magic::Good && trailer.swap_type() != SwapType::None
+    })
+}
+
+/// Whether an image of the sizes that are sent here can be installed: the boot stage has found an image to start, the flash
+/// works, the images are small enough for the slots, and the running one is small enough to be kept.
+fn can_take(bench: &Bench) -> bool {
+    let layout = bench.board.setup.layout();
+    obstacle(&layout, &mut bench.board.primary.clone()) == Ok(None)
+}
+
+/// The image runs, is confirmed, and the next boot has nothing to do.
+fn check_updated(bench: &mut Bench, update: &Update) -> Result<(), String> {
+    let running = bench.running();
+    if running != update.digest {
+        return Err("is done, but another image runs".into());
+    }
+    let report = bench.boot().map_err(|error| error.to_string())?;
+    if report.image.digest != update.digest || report.action != BootAction::None {
+        return Err(format!(
+            "is done and confirmed, but the next boot: {}",
+            report.action
+        ));
+    }
+    Ok(())
+}
+
+/// Left alone, the device has nothing to do after at most two boots.
+fn check_settles(bench: &mut Bench) -> Result<(), String> {
+    for _ in 0..2 {
+        bench.boot().map_err(|error| error.to_string())?;
+    }
+    let report = bench.boot().map_err(|error| error.to_string())?;
+    let (mut receiving, layout) = bench.board.receiving().map_err(|error| error.to_string())?;
+    let mut primary: Area = bench.board.primary.clone();
+    let outlook = bledfu_slot::outlook(
+        &layout,
+        &mut primary,
+        &mut receiving,
+        &mut bench.board.spare.clone(),
+    );
+    match (report.action, outlook) {
+        (BootAction::None, Outlook::Nothing) => Ok(()),
+        (action, outlook) => Err(format!("never settles: {action}; then {outlook:?}")),
+    }
+}
+
+/// Counts of fates.
+#[derive(Default)]
+struct Fates {
+    devices: usize,
+    updated: [usize; 3],
+    no_image: usize,
+    never: usize,
+}
+
+/// Makes `count` devices with `make`, and looks for the way out of each.
+#[track_caller]
+fn each_has_a_way_out(test: &str, count: usize, make: impl Fn(usize, &mut Dice) -> Bench) {
+    listen();
+    // Another sequence in each test.
+    let digest = Sha256::digest(test);
+    let base = u64::from_le_bytes(std::array::from_fn(|i| digest[i]));
+    let only = std::env::var("WAY_OUT_DEVICE").ok();
+    let only = only.map(|number| number.parse::<usize>().expect("the number of a device"));
+    let mut fates = Fates::default();
+    let mut failures = Vec::new();
+    for number in 0..count {
+        if only.is_some_and(|only| only != number) {
+            continue;
+        }
+        let mut dice = Dice::new(base.wrapping_add((number as u64).wrapping_mul(0x9E37_79B9_97F4_A7C5)));
+        let mut bench = make(number, &mut dice);
+        let algorithm = bench.board.setup.algorithm;
+        fates.devices += 1;
+        match has_way_out(&mut bench, &mut dice) {
+            Ok(Fate::NoImage) => fates.no_image += 1,
+            Ok(Fate::Never) => fates.never += 1,
+            Ok(Fate::Updated(tried)) => fates.updated[tried] += 1,
+            Err(error) => failures.push(format!("device {number}, {}: {error}", algorithm.as_str())),
+        }
+    }
+    println!(
+        "{test}: {} devices: {} updated at once, {} after a boot, {} after two; {} never can; {} start nothing; {} fail",
+        fates.devices, fates.updated[0], fates.updated[1], fates.updated[2], fates.never, fates.no_image, failures.len()
+    );
+    assert!(
+        failures.is_empty(),
+        "{} of {} devices of {test} have no way out:\n{}",
+        failures.len(),
+        fates.devices,
+        failures[..failures.len().min(12)].join("\n")
+    );
+    if only.is_none() {
+        assert_eq!(fates.devices, count);
+        // Most devices are such that there is something to see.
+        assert!(
+            fates.updated.iter().sum::<usize>() > count / 2,
+            "most are updated"
+        );
+    }
+}
+
+fn algorithm(number: usize) -> Algorithm {
+    Algorithm::ALL[number % Algorithm::ALL.len()]
+}
+
+#[test]
+fn a_device_with_any_bytes_has_a_way_out() {
+    each_has_a_way_out("any bytes", 15_000, |number, dice| {
+        let bench = Bench::new(setup(algorithm(number)));
+        contents::any_bytes(&bench.board, dice);
+        bench
+    });
+}
+
+#[test]
+fn a_device_with_any_trailers_has_a_way_out() {
+    each_has_a_way_out("any trailers", 35_000, |number, dice| {
+        let bench = Bench::new(setup(algorithm(number)));
+        contents::any_trailers(&bench.board, dice);
+        bench
+    });
+}
+
+#[test]
+fn a_device_from_the_factory_has_a_way_out() {
+    each_has_a_way_out("factory", 10_000, |number, dice| {
+        let bench = Bench::new(setup(algorithm(number)));
+        contents::of_the_factory(&bench.board, dice);
+        bench
+    });
+}
+
+#[test]
+fn a_device_with_any_journal_has_a_way_out() {
+    each_has_a_way_out("any journal", 15_000, |number, dice| {
+        let bench = Bench::new(setup(algorithm(number)));
+        let image = &updates()[dice.below(SMALL)].bytes;
+        bench.board.program_factory(image).expect("an image that fits");
+        contents::any_journal(&bench.board, dice);
+        bench
+    });
+}
+
+#[test]
+fn a_device_that_mcuboot_left_has_a_way_out() {
+    // Those whose slots are those of the devices here; the trailer of MCUboot 2.2 is one of an older build.
+    let traces: Vec<_> = Trace::all()
+        .filter(|trace| {
+            let layout = setup(trace.algorithm()).layout();
+            trace.layout().with_tlv_sizes() == layout.with_tlv_sizes()
+        })
+        .map(|trace| (trace.algorithm(), trace.stops()))
+        .collect();
+    assert!(traces.len() >= 7, "{} traces fit", traces.len());
+    each_has_a_way_out("MCUboot", 15_000, |number, dice| {
+        let (of, stops) = &traces[number % traces.len()];
+        // Another boot stage than the one before, now and then.
+        let now = if dice.once_in(8) {
+            algorithm(dice.below(5))
+        } else {
+            *of
+        };
+        let bench = Bench::new(setup(now));
+        contents::of_mcuboot(&bench.board, dice.pick(stops), dice);
+        bench
+    });
+}
+
+#[test]
+fn a_device_whose_update_was_cut_has_a_way_out() {
+    each_has_a_way_out("cut updates", 20_000, |number, dice| {
+        let mut bench = Bench::new(setup(algorithm(number)));
+        contents::of_a_cut_update(&mut bench, dice);
+        bench
+    });
+}
