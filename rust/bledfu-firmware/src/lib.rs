@@ -93,7 +93,7 @@ impl EntryPoints for Firmware {
         let channel = match channel {
             0 => Channel::Control,
             1 => Channel::Packet,
-            2 if options::SMP_FRAME_SIZE > 0 => Channel::Smp,
+            2 if options::SMP_FRAME_SIZE != 0 => Channel::Smp,
             _ => return Err(NotTaken::NoChannel),
         };
         let now_ms = worker::uptime_ms();
