@@ -158,6 +158,53 @@ fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
 mod tests {
     use super::*;
 
+    /// Options of a device.
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        device: DeviceArgs,
+    }
+
+    fn setup(line: &str) -> Result<Setup, String> {
+        let words = line.split_whitespace();
+        let line = <Line as clap::Parser>::try_parse_from(std::iter::once("bledfu").chain(words));
+        let device = line.map_err(|error| error.to_string())?.device;
+        device
+            .setup()
+            .map(|(setup, _)| setup)
+            .map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_processor_brings_its_units_and_max_align_follows() {
+        let units = |line: &str| {
+            let setup = setup(line).unwrap();
+            let layout = setup.layout();
+            let (inside, outside) = (layout.primary(), layout.secondary());
+            let trailer = layout.primary_trailer();
+            (
+                [inside.write_size, outside.write_size, trailer.max_align()],
+                [inside.sector_size, outside.sector_size],
+            )
+        };
+        assert_eq!(units(""), ([4, 4, 8], [4096; 2]));
+        assert_eq!(units("--internal nrf54l15"), ([16, 4, 16], [4096; 2]));
+        assert_eq!(units("--internal STM32WBA52"), ([16, 4, 16], [8192; 2]));
+        assert_eq!(units("--internal sim-flash"), ([1, 1, 8], [4096; 2]));
+        assert_eq!(units("--write-unit 32"), ([32, 4, 32], [4096; 2]));
+    }
+
+    #[test]
+    fn a_unit_or_part_that_does_not_fit_is_refused_by_what_does() {
+        let refused = |line| setup(line).err().unwrap();
+        assert_eq!(
+            refused("--internal stm32wb55 --write-unit 4"),
+            "the option --write-unit: the stm32wb55 is not written in units of 4 bytes here, but in units of 8, 16, 32"
+        );
+        assert!(refused("--internal mx25r6435f").contains("nrf54l15, stm32wb55"));
+        assert!(refused("--part nrf54l15").contains("known are: mx25r6435f"));
+    }
+
     #[test]
     fn numbers_are_decimal_or_hexadecimal() {
         assert_eq!(parse_u32("52"), Ok(52));

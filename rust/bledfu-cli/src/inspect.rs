@@ -1238,6 +1238,35 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_of_another_processor_is_read_with_its_units() {
+        let mut slot = vec![0xFF; SLOT as usize];
+        // Swap using offset: behind the first sector, which has 8 KiB.
+        let image = spec().build();
+        slot[8192..8192 + image.len()].copy_from_slice(&image);
+        let options = Options {
+            slot_size: Some(SLOT),
+            align: 16,
+            erase_size: 8192,
+            max_align: 16,
+            ..with_image_key()
+        };
+        let report = inspect("slot1.bin", &slot, &options);
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert!(
+            report.text.contains("write size 16, max align 16"),
+            "{}",
+            report.text
+        );
+        let words = Options {
+            slot_size: Some(SLOT),
+            ..with_image_key()
+        };
+        let unfound = inspect("slot1.bin", &slot, &words);
+        let shows_image = |report: &Report| report.text.contains("TLV 0x10 SHA256");
+        assert!(shows_image(&report) && !shows_image(&unfound));
+    }
+
+    #[test]
     fn explains_the_slot_an_update_was_requested_in() {
         let geometry = Geometry {
             slot_size: SLOT,
