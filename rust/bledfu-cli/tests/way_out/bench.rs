@@ -9,6 +9,7 @@ use bledfu_sim::device::{image_digest, Board, Device, Keys, Setup, StartError};
 use bledfu_sim::init_packet::InitFields;
 use bledfu_sim::keys::SigningKey;
 use bledfu_sim::make::ImageSpec;
+use bledfu_sim::nor::Area;
 use bledfu_sim::power::Power;
 use bledfu_slot::{Algorithm, Trailer, Version};
 use bledfu_swap::BootReport;
@@ -204,7 +205,7 @@ impl Bench {
                 &self.board.secondary,
                 Some(layout.secondary_trailer()),
             ),
-            ("spare", &self.board.spare, layout.spare_trailer()),
+            ("spare", &spare(&self.board), layout.spare_trailer()),
         ];
         for (name, area, trailer) in areas {
             if let Some(trailer) = trailer {
@@ -479,4 +480,9 @@ pub fn said() -> Vec<String> {
     let mut lines = LINES.with_borrow_mut(std::mem::take);
     lines.dedup();
     lines
+}
+
+/// The third area, with the units that all areas of these devices have.
+pub fn spare(board: &Board) -> Area {
+    board.spare.with_units().expect("units of the other areas")
 }

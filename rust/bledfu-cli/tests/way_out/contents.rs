@@ -10,7 +10,7 @@ use bledfu_slot::trailer::magic_bytes;
 use bledfu_slot::{Algorithm, Layout, SwapType, TrailerLayout};
 use sha2::{Digest, Sha256};
 
-use crate::bench::{updates, Bench, Update, SECTOR, SMALL};
+use crate::bench::{spare, updates, Bench, Update, SECTOR, SMALL};
 use crate::{attempt, Way};
 
 /// Choices, all from one seed.
@@ -134,7 +134,7 @@ pub fn damage(board: &Board, dice: &mut Dice) {
     let areas = [
         (&board.primary, Some(layout.primary_trailer())),
         (&board.secondary, Some(layout.secondary_trailer())),
-        (&board.spare, layout.spare_trailer()),
+        (&spare(board), layout.spare_trailer()),
         (&board.journal, None),
     ];
     let (area, trailer) = dice.pick(&areas);
@@ -209,7 +209,7 @@ fn any_primary(board: &Board, dice: &mut Dice) {
 
 /// Any bytes: in all areas, or in some of them.
 pub fn any_bytes(board: &Board, dice: &mut Dice) {
-    for area in [&board.primary, &board.secondary, &board.spare, &board.journal] {
+    for area in [&board.primary, &board.secondary, &spare(board), &board.journal] {
         match dice.below(4) {
             0 => {}
             1 => fill(area, 0),
@@ -241,11 +241,11 @@ pub fn any_trailers(board: &Board, dice: &mut Dice) {
     if layout.algorithm() == Algorithm::Copy {
         match dice.below(3) {
             0 => {}
-            1 => put(&board.spare, 0, &any_image(dice)),
-            _ => put(&board.spare, 0, &board.primary.contents()[..8 * SECTOR - SECTOR]),
+            1 => put(&spare(board), 0, &any_image(dice)),
+            _ => put(&spare(board), 0, &board.primary.contents()[..8 * SECTOR - SECTOR]),
         }
     } else if dice.once_in(2) {
-        put(&board.spare, 0, &dice.bytes(board.spare.size() as usize));
+        put(&spare(board), 0, &dice.bytes(board.spare.size() as usize));
     }
     let written = if dice.once_in(4) {
         layout.without_tlv_sizes()
@@ -256,7 +256,7 @@ pub fn any_trailers(board: &Board, dice: &mut Dice) {
         scribble(&board.secondary, &written.secondary_trailer(), dice);
     }
     if let Some(trailer) = written.spare_trailer() {
-        scribble(&board.spare, &trailer, dice);
+        scribble(&spare(board), &trailer, dice);
     }
     if !dice.once_in(3) {
         scribble(&board.primary, &written.primary_trailer(), dice);
@@ -436,7 +436,7 @@ pub fn of_mcuboot(board: &Board, state: &[Vec<u8>; 3], dice: &mut Dice) {
     put(&board.primary, 0, primary);
     put(&board.secondary, 0, secondary);
     if board.setup.algorithm == Algorithm::SwapScratch {
-        put(&board.spare, 0, scratch);
+        put(&spare(board), 0, scratch);
     }
     match dice.below(4) {
         0 => damage(board, dice),

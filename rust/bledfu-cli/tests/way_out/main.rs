@@ -252,9 +252,8 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
 /// Whether a trailer speaks of an install that was begun.
 fn mentions_job(bench: &Bench) -> bool {
     let layout = bench.board.setup.layout();
-    let of_spare = layout
-        .spare_trailer()
-        .map(|trailer| (&bench.board.spare, trailer));
+    let spare = bench::spare(&bench.board);
+    let of_spare = layout.spare_trailer().map(|trailer| (&spare, trailer));
     let mut areas = [Some((&bench.board.primary, layout.primary_trailer())), of_spare];
     areas.iter_mut().flatten().any(|(area, trailer)| {
         let trailer = Trailer::read(&mut area.clone(), trailer).expect("a flash that works");
