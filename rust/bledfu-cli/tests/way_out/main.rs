@@ -6,6 +6,8 @@
 //! SMP, or sends a package over Secure DFU, succeeds: the image is installed, runs and is confirmed. It may be refused only
 //! while the next boot has something to do, the refusal names what ends it, and after at most two boots it succeeds.
 //!
+//! Left alone, a device that can never take an update has nothing to do after two boots.
+//!
 //! Each device is made from one number. A failure prints it; `WAY_OUT_DEVICE=<number> cargo test -p bledfu-cli --test way_out
 //! <test>` makes that one alone.
 
