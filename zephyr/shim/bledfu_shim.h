@@ -28,7 +28,7 @@
 
 /* ---- C provides ---- */
 
-/* flash.c; area: 0 primary, 1 secondary, 2 journal, 3 third area (scratch, revert copy). sector is 0 when its erase pages are not all of one size. */
+/* flash.c; area: 0 primary, 1 secondary, 2 journal, 3 spare area (scratch, revert copy). sector is 0 when its erase pages are not all of one size. */
 int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,
 			       uint32_t *unit);
 /* Reads and writes are of at most BLEDFU_SHIM_PAGE bytes, and of one page of it; aligned in RAM or not. */

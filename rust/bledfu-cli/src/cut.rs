@@ -18,7 +18,7 @@ use bledfu_sim::nor::TORN_ERASE_BORDER;
 use bledfu_sim::parts::Rewrite;
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{OpInfo, OpKind, Power, Random, Tear};
-use bledfu_slot::roles::{self, Place};
+use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, TrailerLayout, Version};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
@@ -140,7 +140,7 @@ const OTHERS: [Shape; 3] = [
     },
 ];
 
-/// [`OTHERS`], with the third area that the algorithm has.
+/// [`OTHERS`], with the spare area that the algorithm has.
 fn others(algorithm: Algorithm) -> impl Iterator<Item = Shape> {
     OTHERS.into_iter().map(move |shape| Shape {
         spare: match algorithm {
@@ -406,7 +406,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
             return true;
         }
         let places = (&mut self.secondary, &mut self.spare);
-        let kept = match roles::incoming(&mut self.primary, places.0, places.1, &self.layout) {
+        let kept = match copy_roles::incoming(&mut self.primary, places.0, places.1, &self.layout) {
             Ok(Place::First) => &self.spare.cells,
             Ok(Place::Second) => &self.secondary.cells,
             Err(_) => return false,
@@ -451,7 +451,7 @@ const fn reverts(layout: &Layout) -> bool {
     !matches!(layout.algorithm(), Algorithm::Overwrite)
 }
 
-/// One boot on primary, secondary and third area, for which images count by their digests.
+/// One boot on primary, secondary and spare area, for which images count by their digests.
 pub(crate) fn boot_trusting<const P: usize, const S: usize, const X: usize>(
     digests: &[[u8; 32]],
     layout: Layout,

@@ -14,13 +14,13 @@ use bledfu_sim::keys::open_public_key;
 use bledfu_sim::package::{read_parts, Package, Part, PartKind};
 use bledfu_sim::parts;
 use bledfu_sim::phone::secure_dfu::crc32;
+use bledfu_slot::copy_roles::{self, Record};
 use bledfu_slot::header::flags;
-use bledfu_slot::roles::{self, Record};
 use bledfu_slot::tlv::{types, SliceFlash, Tlv, TlvReadError, TlvWalker};
 use bledfu_slot::{
     is_erased, verify_image, AddressRange, Algorithm, Crypto, Flag, Geometry, HeaderError, ImageHeader,
-    ImagePolicy, Layout, Magic, PublicKey, Signature, SignatureCheck, SoftCrypto, SwapType, Trailer,
-    TrailerLayout, VerifyError,
+    ImagePolicy, Key, Layout, Magic, Signature, SignatureCheck, SoftCrypto, SwapType, Trailer, TrailerLayout,
+    VerifyError,
 };
 use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, InitPacket, HASH_SHA256, MAX_INIT_PACKET,
@@ -80,9 +80,9 @@ pub struct InspectArgs {
 #[derive(Clone)]
 pub struct Options {
     /// Key of the package.
-    pub public_key: Option<PublicKey>,
+    pub public_key: Option<Key>,
     /// Key of the image.
-    pub image_key: Option<PublicKey>,
+    pub image_key: Option<Key>,
     /// Size of the slot, if it is known.
     pub slot_size: Option<u32>,
     /// Address of the slot the image is for, if it is known.
@@ -471,7 +471,7 @@ fn init_packet(report: &mut Report, bytes: &[u8], firmware: Option<&[u8]>, optio
 }
 
 /// Checks r‖s in the packet's form, each half reversed.
-fn check_signature(key: &PublicKey, digest: &[u8; 32], bytes: &[u8]) -> bool {
+fn check_signature(key: &Key, digest: &[u8; 32], bytes: &[u8]) -> bool {
     bytes.try_into().is_ok_and(|halves| {
         SoftCrypto.verify(key, digest, &Signature::from_le_halves(halves)) == SignatureCheck::Good
     })
@@ -673,7 +673,7 @@ fn image(
         }
     }
     // The boot stage's own word, with the key if there is one, else as if the signature were good.
-    let keys: Vec<PublicKey> = options.image_key.into_iter().collect();
+    let keys: Vec<Key> = options.image_key.into_iter().collect();
     let trusted = if keys.is_empty() { vec![digest] } else { Vec::new() };
     let policy = ImagePolicy {
         keys: &keys,
@@ -921,7 +921,7 @@ fn role_record(report: &mut Report, bytes: &[u8], place: &TrailerLayout) {
         _ => "none".to_owned(),
     };
     report.field("role record", record);
-    if roles::is_reverted(flash, place) == Ok(true) {
+    if copy_roles::is_reverted(flash, place) == Ok(true) {
         report.field("mark", "written: the image before is back");
     }
 }
@@ -1024,7 +1024,7 @@ mod tests {
             *byte = u8::from_str_radix(&hex_key[2 * i..2 * i + 2], 16).unwrap();
         }
         let options = Options {
-            public_key: Some(PublicKey::new(xy)),
+            public_key: Some(Key::new(xy)),
             ..Options::default()
         };
         let report = inspect("bank1.dat", &packet, &options);

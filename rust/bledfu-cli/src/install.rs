@@ -9,7 +9,7 @@ use bledfu_sim::keys::open_public_key;
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{Power, Tear};
 use bledfu_slot::trailer::{confirm, request_permanent, request_test};
-use bledfu_slot::{AddressRange, Algorithm, Geometry, ImagePolicy, Layout, PublicKey, Slot, SoftCrypto};
+use bledfu_slot::{AddressRange, Algorithm, Geometry, ImagePolicy, Key, Layout, Slot, SoftCrypto};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
 use clap::{Args, ValueEnum};
 
@@ -160,7 +160,7 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
         (Algorithm::Copy, _, Some(path)) => Some((path, outer)),
         (Algorithm::Copy, _, None) => bail!("copy needs --revert FILE"),
         (_, None, None) => None,
-        (other, ..) => bail!("{} has no third area", other.as_str()),
+        (other, ..) => bail!("{} has no spare area", other.as_str()),
     };
     let mut spare = match third {
         Some((path, sector)) => open::<W>("third", path, sector, &power)?,
@@ -182,7 +182,7 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
             other.as_str()
         ),
     };
-    let keys: Vec<PublicKey> = args
+    let keys: Vec<Key> = args
         .key
         .iter()
         .map(|path| open_public_key(path))

@@ -2,9 +2,9 @@
 //! From partitions, keys and options to a service that can be asked.
 
 use crate::{options, Areas, Device};
-use bledfu_slot::persistent::Persistent;
-use bledfu_slot::roles::{self, Place};
-use bledfu_slot::verify::{read_info, ImagePolicy, PublicKey, SoftCrypto};
+use bledfu_slot::copy_roles::{self, Place};
+use bledfu_slot::retry::Retry;
+use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer};
 use bledfu_transfer::event::Incoming;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
@@ -23,7 +23,7 @@ use core::fmt;
 const MAX_KEYS: usize = 4;
 
 /// Public keys of one kind.
-pub type KeyRing = heapless::Vec<PublicKey, MAX_KEYS>;
+pub type KeyRing = heapless::Vec<Key, MAX_KEYS>;
 
 /// Why there is no update service in this build.
 pub enum StartError {
@@ -47,7 +47,7 @@ pub fn keys(kind: worker::Keys) -> KeyRing {
     worker::keys(kind)
         .iter()
         .take(MAX_KEYS)
-        .map(|key| PublicKey::new(*key))
+        .map(|key| Key::new(*key))
         .collect()
 }
 
@@ -64,7 +64,7 @@ fn open(partition: Partition) -> Result<Area, StartError> {
 }
 
 /// The partitions, and their layout. With copy there are two places for images that take turns: the one the next update goes
-/// into is the secondary slot, the other one the third area. The boot stage asks the same function.
+/// into is the secondary slot, the other one the spare area. The boot stage asks the same function.
 pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
     let mut primary = open(Partition::Primary)?;
     let mut secondary = open(Partition::Secondary)?;
@@ -82,10 +82,10 @@ pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
     )
     .map_err(StartError::Layout)?;
     if algorithm == Algorithm::Copy {
-        let incoming = roles::incoming(
-            &mut Persistent(&mut primary),
-            &mut Persistent(&mut secondary),
-            &mut Persistent(&mut spare),
+        let incoming = copy_roles::incoming(
+            &mut Retry(&mut primary),
+            &mut Retry(&mut secondary),
+            &mut Retry(&mut spare),
             &layout,
         )
         .map_err(StartError::Flash)?;
@@ -105,7 +105,7 @@ pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
 }
 
 fn running(areas: &mut Areas, layout: &Layout) -> Result<Running, StartError> {
-    let mut primary = Persistent(&mut areas.primary);
+    let mut primary = Retry(&mut areas.primary);
     let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
     let confirmed = trailer.is_confirmed(layout);
     // The boot stage has verified the image, so its own word is enough.

@@ -2,12 +2,12 @@
 //! The wiring on a faked device: the demo package's init packet and the first object go in as C would bring them.
 
 use super::*;
+use bledfu_slot::copy_roles::{write_reverted, Place, Record};
 use bledfu_slot::crc32::crc32;
 use bledfu_slot::journal::{Installed, Journal, Versions};
-use bledfu_slot::persistent::Persistent;
-use bledfu_slot::roles::{write_reverted, Place, Record};
+use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{write_copy_done, write_image_ok, write_magic, write_swap_info};
-use bledfu_slot::verify::{read_info, PublicKey};
+use bledfu_slot::verify::{read_info, Key};
 use bledfu_slot::{Algorithm, SwapType};
 use bledfu_transfer::upload::digest_prefix;
 use bledfu_zephyr::fake::{self, Geometry};
@@ -138,7 +138,7 @@ fn hex(text: &str) -> Vec<u8> {
 
 /// A device that trusts the example's key.
 fn example_keys() -> (start::KeyRing, start::KeyRing) {
-    let key = PublicKey::new(hex(KEY).try_into().unwrap());
+    let key = Key::new(hex(KEY).try_into().unwrap());
     (start::KeyRing::from_iter([key]), start::keys(worker::Keys::Image))
 }
 
@@ -322,10 +322,10 @@ fn place_of_an_update_after(before: &Before) -> [bool; 2] {
         geometry.size = 0xC000;
         fake.set_geometry(Partition::Secondary, geometry);
         fake.program(Partition::Primary, IMAGE);
-        let mut primary = Persistent(Area::open(Partition::Primary).unwrap());
+        let mut primary = Retry(Area::open(Partition::Primary).unwrap());
         let (_, layout) = start::areas(Algorithm::Copy).ok().unwrap();
         let trailer = layout.primary_trailer();
-        let install = |primary: &mut Persistent<Area>, source| {
+        let install = |primary: &mut Retry<Area>, source| {
             let record = Record {
                 source,
                 swap_type: SwapType::Test,

@@ -10,7 +10,7 @@
 //! The instruction counts were measured on an emulated core, which knows no wait states; the factor 1.4 is the
 //! middle of what real parts add.
 
-use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature, SignatureCheck, SoftCrypto};
+use bledfu_slot::verify::{Crypto, Key, Sha256, Signature, SignatureCheck, SoftCrypto};
 
 use crate::power::Power;
 
@@ -37,7 +37,7 @@ impl SimCrypto {
 impl Crypto for SimCrypto {
     type Sha256 = SimSha256;
 
-    fn verify(&self, key: &PublicKey, digest: &[u8; 32], signature: &Signature) -> SignatureCheck {
+    fn verify(&self, key: &Key, digest: &[u8; 32], signature: &Signature) -> SignatureCheck {
         self.power.advance_ns(P256_VERIFY_NS);
         SoftCrypto.verify(key, digest, signature)
     }

@@ -14,13 +14,11 @@
 use std::path::Path;
 
 use bledfu_slot::areas::Partitions;
+use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::header::{AddressRange, ImageHeader};
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
-use bledfu_slot::roles::{self, Place};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
-use bledfu_slot::verify::{
-    verify_image, Crypto, ImageInfo, ImagePolicy, PublicKey, SoftCrypto, StreamDigest,
-};
+use bledfu_slot::verify::{verify_image, Crypto, ImageInfo, ImagePolicy, Key, SoftCrypto, StreamDigest};
 use bledfu_swap::{BootConfig, BootReport, Downgrade};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
@@ -47,16 +45,16 @@ const PRIMARY_START: u32 = 0xC000;
 #[derive(Clone, Copy)]
 pub struct Keys {
     /// For init packets.
-    pub package: &'static [PublicKey],
+    pub package: &'static [Key],
     /// For images.
-    pub image: &'static [PublicKey],
+    pub image: &'static [Key],
     /// Images accepted by their digest.
     pub trusted_digests: &'static [[u8; 32]],
 }
 
 impl Keys {
     /// These keys; the factory image is accepted by its digest.
-    pub fn new(package: PublicKey, image: PublicKey, trusted_digests: Vec<[u8; 32]>) -> Self {
+    pub fn new(package: Key, image: Key, trusted_digests: Vec<[u8; 32]>) -> Self {
         Self {
             package: Box::leak(Box::new([package])),
             image: Box::leak(Box::new([image])),
@@ -75,7 +73,7 @@ impl Keys {
 ///
 /// # Errors
 /// None with the embedded files; the type is that of a key from outside.
-pub fn demo_keys() -> Result<[PublicKey; 2], KeyError> {
+pub fn demo_keys() -> Result<[Key; 2], KeyError> {
     Ok([
         public_key_from_pem("the demo package key", DEMO_PACKAGE_KEY)?,
         public_key_from_pem("the demo image key", DEMO_IMAGE_KEY)?,
@@ -256,7 +254,7 @@ impl Setup {
         }
     }
 
-    /// Size of the third area: one page of scratch behind the primary slot, or another slot behind the journal.
+    /// Size of the spare area: one page of scratch behind the primary slot, or another slot behind the journal.
     fn spare_size(&self) -> u32 {
         match self.algorithm {
             Algorithm::SwapScratch => self.sector_size(),
@@ -586,7 +584,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         let (mut primary, mut first, mut second) =
             (self.primary.clone(), self.secondary.clone(), self.spare.clone());
         let layout = self.setup.layout();
-        let incoming = roles::incoming(&mut primary, &mut first, &mut second, &layout)?;
+        let incoming = copy_roles::incoming(&mut primary, &mut first, &mut second, &layout)?;
         let area = match incoming {
             Place::First => first,
             Place::Second => second.with_units()?,

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use bledfu_slot::PublicKey;
+use bledfu_slot::Key;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::Signature;
@@ -69,7 +69,7 @@ impl SigningKey {
     }
 
     /// The public half.
-    pub fn public(&self) -> PublicKey {
+    pub fn public(&self) -> Key {
         public_of(&p256::PublicKey::from(self.0.verifying_key()))
     }
 
@@ -93,7 +93,7 @@ impl SigningKey {
 ///
 /// # Errors
 /// [`KeyError`].
-pub fn public_key_from_pem(name: &str, text: &str) -> Result<PublicKey, KeyError> {
+pub fn public_key_from_pem(name: &str, text: &str) -> Result<Key, KeyError> {
     Ok(match Pem::parse(name, text)? {
         Pem::Private(key) => public_of(&key.public_key()),
         Pem::Public(key) => public_of(&key),
@@ -104,7 +104,7 @@ pub fn public_key_from_pem(name: &str, text: &str) -> Result<PublicKey, KeyError
 ///
 /// # Errors
 /// As there, or [`KeyError::Io`].
-pub fn open_public_key(path: &Path) -> Result<PublicKey, KeyError> {
+pub fn open_public_key(path: &Path) -> Result<Key, KeyError> {
     public_key_from_pem(&path.display().to_string(), &read(path)?)
 }
 
@@ -125,12 +125,12 @@ fn read(path: &Path) -> Result<String, KeyError> {
     String::from_utf8(bytes).map_err(|_| KeyError::NotPem(shown()))
 }
 
-fn public_of(key: &p256::PublicKey) -> PublicKey {
+fn public_of(key: &p256::PublicKey) -> Key {
     let point = key.to_encoded_point(false);
     let mut xy = [0; 64];
     // An uncompressed point is 04, X, Y.
     xy.copy_from_slice(&point.as_bytes()[1..]);
-    PublicKey::new(xy)
+    Key::new(xy)
 }
 
 enum Pem {

@@ -8,7 +8,7 @@
 
 use bledfu_slot::header::{flags, IMAGE_MAGIC};
 use bledfu_slot::tlv::types;
-use bledfu_slot::{PublicKey, SoftCrypto, Version};
+use bledfu_slot::{Key, SoftCrypto, Version};
 use sha2::{Digest, Sha256};
 
 use crate::keys::SigningKey;
@@ -395,7 +395,7 @@ impl ImageSpec {
 }
 
 /// SHA-256 of a key's SubjectPublicKeyInfo: what KEYHASH holds.
-pub fn key_hash(key: &PublicKey) -> [u8; 32] {
+pub fn key_hash(key: &Key) -> [u8; 32] {
     key.key_hash(&SoftCrypto)
 }
 

@@ -11,7 +11,7 @@ use bledfu_sim::phone::secure_dfu::{crc32, Phone};
 use bledfu_sim::phone::PhoneError;
 use bledfu_sim::power::Power;
 use bledfu_sim::world::{World, WorldError};
-use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature, SignatureCheck, SoftCrypto};
+use bledfu_slot::verify::{Crypto, Key, Sha256, Signature, SignatureCheck, SoftCrypto};
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Transport;
@@ -40,8 +40,8 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-fn case_key() -> PublicKey {
-    PublicKey::from_bytes(&hex(CASE_KEY)).unwrap()
+fn case_key() -> Key {
+    Key::from_bytes(&hex(CASE_KEY)).unwrap()
 }
 
 #[test]

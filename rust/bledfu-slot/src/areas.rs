@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The flash areas of a device: primary and secondary slot, third area and journal.
+//! The flash areas of a device: primary and secondary slot, spare area and journal.
 //!
 //! Each is a flash of its own with its own erase and write unit, addressed from 0. The units are constants of the type, so a
 //! pair that cannot work fails the build: see [`Geometry::of`] and [`Areas::CHECK`].
@@ -24,7 +24,7 @@ pub trait Areas {
     type Primary: NorFlash;
     /// The slot updates are stored in.
     type Secondary: NorFlash;
-    /// The third area of an [algorithm that has one](Algorithm::has_spare), else [`NoFlash`].
+    /// The spare area of an [algorithm that has one](Algorithm::has_spare), else [`NoFlash`].
     type Spare: NorFlash;
     /// Where the [journal](crate::journal) is kept.
     type Journal: NorFlash;
@@ -33,7 +33,7 @@ pub trait Areas {
     const PRIMARY: Location = Location::Inside;
     /// Where the secondary slot is.
     const SECONDARY: Location = Location::Outside;
-    /// Where the third area is.
+    /// Where the spare area is.
     const SPARE: Location = Location::Outside;
     /// Where the journal is.
     const JOURNAL: Location = Location::Outside;
@@ -83,7 +83,7 @@ pub struct AreasMut<'a, A: Areas + ?Sized> {
     pub primary: &'a mut A::Primary,
     /// The slot updates are stored in.
     pub secondary: &'a mut A::Secondary,
-    /// The third area.
+    /// The spare area.
     pub spare: &'a mut A::Spare,
     /// Where the journal is kept.
     pub journal: &'a mut A::Journal,
@@ -96,7 +96,7 @@ pub struct Partitions<P, S, X, J> {
     pub primary: P,
     /// The slot updates are stored in.
     pub secondary: S,
-    /// The third area, or [`NoFlash`].
+    /// The spare area, or [`NoFlash`].
     pub spare: X,
     /// Where the journal is kept.
     pub journal: J,

@@ -8,9 +8,9 @@
 
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
+use crate::copy_roles::{is_reverted, Record};
 use crate::flash::read_bytes;
 use crate::layout::{round_up, Algorithm, Layout};
-use crate::roles::{is_reverted, Record};
 use crate::trailer::{stored_job, Flag, Magic, SwapType, Trailer};
 use crate::verify::{image_size, VerifyError};
 

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! key 0  session    the init packet as received, 1..=512 bytes; absent or empty: no session
-//! key 1  progress   session u32 │ offset u32 │ crc u32                    (crc = CRC-32 of image[..offset])
+//! key 1  progress   session u32 │ offset u32 │ check u32                  (CRC-32 of image[..offset], or another check)
 //! key 2  versions   base fw u32 │ base digest 8 bytes │ staged fw u32 │ staged digest 8 bytes
 //! ```
 //! The high half of the key is the number of the image that the record is for, 0 for the application.
@@ -74,8 +74,8 @@ impl core::error::Error for JournalError {}
 pub struct Progress {
     /// Bytes of the image that are in flash and were read back.
     pub offset: u32,
-    /// CRC-32 of these bytes, or another check of them that the protocol chose.
-    pub crc: u32,
+    /// A check of these bytes: their CRC-32, or another one that the protocol chose.
+    pub check: u32,
 }
 
 /// One installed firmware: its version number in the sense of the init packet, and the first bytes of its
@@ -189,7 +189,7 @@ impl<J: NorFlash> Journal<J> {
     /// # Errors
     /// Of flash and records.
     pub fn progress(&mut self, session: u32, progress: Progress) -> Result<(), JournalError> {
-        self.store_words(KEY_PROGRESS, &[session, progress.offset, progress.crc])
+        self.store_words(KEY_PROGRESS, &[session, progress.offset, progress.check])
     }
 
     /// The open session: copies its init packet into `out` and returns the packet's length and the progress.
@@ -211,7 +211,7 @@ impl<J: NorFlash> Journal<J> {
         let id = session_id(place);
         let record = words(self.fetch(&mut buffer, KEY_PROGRESS)?);
         let progress = match record {
-            Some([session, offset, crc]) if session == id => Progress { offset, crc },
+            Some([session, offset, check]) if session == id => Progress { offset, check },
             _ => Progress::default(),
         };
         Ok(Some((length, progress)))
@@ -368,7 +368,7 @@ mod tests {
         let init: Vec<u8> = (0..MAX_SESSION).map(|i| i as u8).collect();
         let progress = Progress {
             offset: 8192,
-            crc: 0x1234_5678,
+            check: 0x1234_5678,
         };
         let mut journal = Journal::new(&mut flash);
         journal.begin(&init).unwrap();
@@ -382,7 +382,13 @@ mod tests {
         let mut journal = Journal::new(&mut flash);
         journal.begin(b"one").unwrap();
         journal
-            .progress(session_id(b"one"), Progress { offset: 4096, crc: 1 })
+            .progress(
+                session_id(b"one"),
+                Progress {
+                    offset: 4096,
+                    check: 1,
+                },
+            )
             .unwrap();
         journal.begin(b"two").unwrap();
         assert_eq!(open(&mut journal), Some((b"two".to_vec(), Progress::default())));
@@ -441,7 +447,7 @@ mod tests {
                     session_id(init),
                     Progress {
                         offset: object * 4096,
-                        crc: object,
+                        check: object,
                     },
                 )?;
             }
@@ -493,7 +499,7 @@ mod tests {
     #[test]
     fn uploads_of_two_images_keep_separate_progress() {
         let mut flash = flash();
-        let at = |offset| Progress { offset, crc: 7 };
+        let at = |offset| Progress { offset, check: 7 };
         let mut application = Journal::new(&mut flash);
         application.begin(b"application").unwrap();
         application
@@ -519,7 +525,7 @@ mod tests {
             journal.begin(&init).unwrap();
             let progress = Progress {
                 offset: round * 4096,
-                crc: round,
+                check: round,
             };
             journal.progress(session_id(&init), progress).unwrap();
             let mut out = [0; MAX_SESSION];

@@ -20,10 +20,10 @@
 //! ```
 //! K, status records per sector: 3 for swap using move and scratch, 2 for swap using offset, whose secondary slot holds an
 //! update from its second sector on. A scratch area ends in a trailer with the three records of one sector. Copy keeps no
-//! status records but one [role record](crate::roles) in their place.
+//! status records but one [role record](crate::copy_roles) in their place.
 
+use crate::copy_roles::Place;
 use crate::flash::MAX_WRITE_SIZE;
-use crate::roles::Place;
 use crate::writer::PAGE;
 
 /// Size of the magic at the very end of a slot, in bytes.
@@ -47,7 +47,7 @@ pub enum Algorithm {
     SwapOffset,
     /// MCUboot's "swap using move": the primary image moves up one sector, then sectors are exchanged one by one.
     SwapMove,
-    /// MCUboot's "swap using scratch": sectors are exchanged through a third area.
+    /// MCUboot's "swap using scratch": sectors are exchanged through a spare area.
     SwapScratch,
     /// MCUboot's "overwrite only": the secondary is copied over the primary; there is no way back.
     Overwrite,
@@ -77,7 +77,7 @@ impl Algorithm {
         }
     }
 
-    /// Needs a third area: [`SwapScratch`](Self::SwapScratch) its scratch, [`Copy`](Self::Copy) a second place for images.
+    /// Needs a spare area: [`SwapScratch`](Self::SwapScratch) its scratch, [`Copy`](Self::Copy) a second place for images.
     pub const fn has_spare(self) -> bool {
         matches!(self, Self::SwapScratch | Self::Copy)
     }
@@ -142,7 +142,7 @@ pub enum LayoutError {
     /// The sector counts of the slots must be equal; swap using move allows one more in the primary slot, swap using offset
     /// one more in the secondary.
     SectorCountsDiffer,
-    /// The algorithm needs a third area, and none was given; or one was given that it does not need.
+    /// The algorithm needs a spare area, and none was given; or one was given that it does not need.
     Spare,
     /// The scratch area is not a whole number of the larger sectors, or has another write unit than the primary slot.
     ScratchUnits,
@@ -159,7 +159,7 @@ impl core::fmt::Display for LayoutError {
             Self::TooSmall => "a slot has no room for an image beside its trailer",
             Self::SectorSizesDiffer => "the slots have different sector sizes",
             Self::SectorCountsDiffer => "the sector counts of the slots do not fit together",
-            Self::Spare => "this algorithm needs a third area, or must not have one",
+            Self::Spare => "this algorithm needs a spare area, or must not have one",
             Self::ScratchUnits => {
                 "the scratch area is no multiple of the larger sectors, or its write unit is not that of the primary slot"
             }
@@ -402,7 +402,7 @@ pub struct Layout {
     primary_trailer: TrailerLayout,
     secondary_trailer: TrailerLayout,
     spare_trailer: Option<TrailerLayout>,
-    /// Secondary slot and third area have changed places.
+    /// Secondary slot and spare area have changed places.
     is_exchanged: bool,
 }
 
@@ -423,7 +423,7 @@ impl Layout {
         Self::with_spare(algorithm, primary, secondary, None, max_align, max_sectors)
     }
 
-    /// As [`new`](Self::new), with the third area of an [algorithm that has one](Algorithm::has_spare).
+    /// As [`new`](Self::new), with the spare area of an [algorithm that has one](Algorithm::has_spare).
     ///
     /// All trailers are sized with one write unit: that of the areas which hold status records (MCUboot `BOOT_WRITE_SZ`).
     ///
@@ -509,7 +509,7 @@ impl Layout {
         })
     }
 
-    /// For [`Algorithm::Copy`], the layout in which `incoming` is the secondary slot and the other place the third area;
+    /// For [`Algorithm::Copy`], the layout in which `incoming` is the secondary slot and the other place the spare area;
     /// for any other algorithm, the same layout.
     #[must_use]
     pub const fn with_incoming(self, incoming: Place) -> Self {
@@ -601,7 +601,7 @@ impl Layout {
         self.secondary
     }
 
-    /// The third area: scratch, or the second place for images of [`Algorithm::Copy`].
+    /// The spare area: scratch, or the second place for images of [`Algorithm::Copy`].
     pub const fn spare(&self) -> Option<Geometry> {
         self.spare
     }
@@ -616,7 +616,7 @@ impl Layout {
         self.secondary_trailer
     }
 
-    /// Trailer of the third area.
+    /// Trailer of the spare area.
     pub const fn spare_trailer(&self) -> Option<TrailerLayout> {
         self.spare_trailer
     }

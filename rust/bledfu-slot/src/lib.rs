@@ -10,14 +10,14 @@
 //! | [`areas`] | the flash areas of a device, each with its own units |
 //! | [`mod@decide`] | what the next boot does, from the trailers and the images |
 //! | [`flash`] | unaligned reads and word-aligned RAM on any `NorFlash` |
-//! | [`persistent`] | what a driver's lost completion means: look, and try once more |
+//! | [`retry`] | what a driver's lost completion means: look, and try once more |
 //! | [`layout`] | where image, trailer and status records are, per install algorithm |
 //! | [`header`] | the 32-byte image header |
 //! | [`tlv`] | the TLV areas behind the payload |
 //! | [`verify`] | whether an image may be started; [`Slot<Verified>`](verify::Slot) is the proof |
 //! | [`trailer`] | the trailer: requests, confirmation, swap state |
 //! | [`transform`] | what happens to bytes between an area outside and the primary slot |
-//! | [`roles`] | copy: which external place takes the next update, which holds the copy of the running image |
+//! | [`copy_roles`] | copy: which external place takes the next update, which holds the copy of the running image |
 //! | [`writer`] | storing an arriving image |
 //! | [`journal`] | how far an upload got |
 //! | [`crc32`] | the CRC-32 of upload and journal |
@@ -41,6 +41,7 @@
 extern crate std;
 
 pub mod areas;
+pub mod copy_roles;
 pub mod crc32;
 pub mod decide;
 pub mod flash;
@@ -48,8 +49,7 @@ pub mod header;
 #[cfg(feature = "journal")]
 pub mod journal;
 pub mod layout;
-pub mod persistent;
-pub mod roles;
+pub mod retry;
 pub mod tlv;
 pub mod trailer;
 pub mod transform;
@@ -67,6 +67,5 @@ pub use transform::{Direction, Plain, Transform};
 pub use verify::SoftCrypto;
 pub use verify::{
     verify_image, verify_image_through, verify_image_with_digest, Crypto, Digest, HashAlgorithm, ImageInfo,
-    ImagePolicy, Key, PublicKey, Sha256, Signature, SignatureCheck, Slot, StreamDigest, Verified,
-    VerifyError, Written,
+    ImagePolicy, Key, Sha256, Signature, SignatureCheck, Slot, StreamDigest, Verified, VerifyError, Written,
 };

@@ -505,7 +505,7 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Geometry, ImagePolicy, PublicKey, SoftCrypto};
+    use crate::{Geometry, ImagePolicy, SoftCrypto};
     use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 
     const SLOT: u32 = 0x10000;
@@ -525,7 +525,7 @@ mod tests {
 
     fn verified<'l, const W: usize>(flash: &mut Nor<W>, layout: &'l Layout) -> Slot<'l, Verified> {
         flash.load(0, &Image::bare(0x200, 100, 1).sign(Key(1)).bytes());
-        let keys = [PublicKey::new(Key(1).public())];
+        let keys = [crate::Key::new(Key(1).public())];
         let policy = ImagePolicy {
             keys: &keys,
             trusted_digests: &[],

@@ -148,9 +148,6 @@ pub enum Key {
     P256([u8; 64]),
 }
 
-/// The name [`Key`] had.
-pub type PublicKey = Key;
-
 impl Key {
     /// A P-256 key out of X and Y; nothing is checked here, a key off the curve verifies nothing.
     pub const fn new(xy: [u8; 64]) -> Self {
@@ -282,7 +279,7 @@ impl Signature {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ImagePolicy<'k> {
     /// Keys whose signatures count.
-    pub keys: &'k [PublicKey],
+    pub keys: &'k [Key],
     /// Images accepted by their digest alone: what the factory programmed.
     pub trusted_digests: &'k [Digest],
     /// Signatures do not count: an image is as good as its SHA-256.
@@ -862,7 +859,7 @@ mod tests {
     fn check_within(bytes: &[u8], limit: u32) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
         let mut slot = std::vec![0xFF; SLOT as usize];
         slot[..bytes.len()].copy_from_slice(bytes);
-        let keys = [PublicKey::new(KEY.public()), PublicKey::new(OTHER.public())];
+        let keys = [super::Key::new(KEY.public()), super::Key::new(OTHER.public())];
         let policy = ImagePolicy {
             keys: &keys,
             trusted_digests: &[],
@@ -959,12 +956,12 @@ mod tests {
 
     #[test]
     fn key_hashes_are_of_the_whole_public_key_info() {
-        assert_eq!(PublicKey::new(KEY.public()).key_hash(&SoftCrypto), KEY.hash());
+        assert_eq!(super::Key::new(KEY.public()).key_hash(&SoftCrypto), KEY.hash());
         assert_eq!(
-            PublicKey::from_bytes(&KEY.public()),
-            Some(PublicKey::new(KEY.public()))
+            super::Key::from_bytes(&KEY.public()),
+            Some(super::Key::new(KEY.public()))
         );
-        assert_eq!(PublicKey::from_bytes(&[0; 65]), None);
+        assert_eq!(super::Key::from_bytes(&[0; 65]), None);
     }
 
     #[test]
@@ -1266,7 +1263,7 @@ mod tests {
     #[test]
     fn a_digest_computed_on_the_way_is_as_good_as_one_read_back() {
         let bytes = good();
-        let keys = [PublicKey::new(KEY.public())];
+        let keys = [super::Key::new(KEY.public())];
         let policy = ImagePolicy {
             keys: &keys,
             trusted_digests: &[],

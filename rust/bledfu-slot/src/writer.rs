@@ -21,7 +21,7 @@ use embedded_storage::nor_flash::NorFlash;
 
 use crate::flash::{read_bytes, Aligned};
 use crate::layout::{round_up, Layout};
-use crate::persistent::{blank, programs_again};
+use crate::retry::{blank, programs_again};
 use crate::trailer::erase_trailer;
 use crate::verify::{Sha256, StreamDigest};
 

@@ -11,24 +11,24 @@
 //! * An invalid primary that nothing can be reverted to is repaired with a valid image of another slot, if there is one.
 
 use bledfu_slot::decide::interrupted;
-use bledfu_slot::persistent::Persistent;
+use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{read_header, read_info};
 use bledfu_slot::{
-    verify_image_through, Algorithm as AlgorithmName, Crypto, Direction, Flag, HeaderError, ImageInfo,
-    ImagePolicy, Layout, Magic, Plain, SwapType, Trailer, Transform, VerifyError,
+    verify_image_through, Algorithm, Crypto, Direction, Flag, HeaderError, ImageInfo, ImagePolicy, Layout,
+    Magic, Plain, SwapType, Trailer, Transform, VerifyError,
 };
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
-use crate::by_copy;
-use crate::by_move::ByMove;
-use crate::by_offset::ByOffset;
-use crate::by_overwrite::ByOverwrite;
-use crate::by_scratch::ByScratch;
-use crate::job::{self, has_header};
-use crate::steps::{
-    erase_slot, is_equal, replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through,
+use crate::algorithm::{
+    erase_slot, is_equal, replace, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
 };
+use crate::copy;
+use crate::job::{self, has_header};
+use crate::overwrite::Overwrite;
+use crate::swap_move::SwapMove;
+use crate::swap_offset::SwapOffset;
+use crate::swap_scratch::SwapScratch;
 
 /// What a boot needs to know about the device.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,7 @@ impl core::fmt::Display for SkipReason {
             Self::PrimaryTooLarge => f.write_str("the image in the primary slot is too large to be kept"),
             Self::PrimaryEmpty => f.write_str("the primary slot holds no image"),
             Self::NotKept => f.write_str(
-                "the running image could not be copied to the third area, so there is no way back",
+                "the running image could not be copied to the spare area, so there is no way back",
             ),
             Self::PrimaryFailed(kind) => SwapError::Primary(*kind).fmt(f),
             Self::SecondaryFailed(kind) => SwapError::Secondary(*kind).fmt(f),
@@ -124,7 +124,7 @@ pub enum BootAction {
         /// True if an earlier boot had begun it.
         resumed: bool,
     },
-    /// The image in the primary slot was invalid and was replaced with the one in the secondary slot or the third area.
+    /// The image in the primary slot was invalid and was replaced with the one in the secondary slot or the spare area.
     Repaired,
     /// The image in the secondary slot was refused, and erased if there was one; so was the request.
     Rejected {
@@ -244,11 +244,11 @@ impl<F: ReadNorFlash> ReadNorFlash for Watched<'_, F> {
 
 /// A driver that loses a completion must not leave an install half-way until the next reset, nor keep it from beginning: a
 /// read that failed is tried once more, too. And whatever its errors are, here they are kinds.
-pub(crate) struct Steady<'a, F>(Persistent<&'a mut F>);
+pub(crate) struct Steady<'a, F>(Retry<&'a mut F>);
 
 impl<'a, F> Steady<'a, F> {
     pub(crate) fn new(flash: &'a mut F) -> Self {
-        Self(Persistent(flash))
+        Self(Retry(flash))
     }
 }
 
@@ -319,29 +319,29 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
     match config.layout.algorithm() {
-        AlgorithmName::SwapOffset => {
-            boot_by::<ByOffset, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+        Algorithm::SwapOffset => {
+            boot_by::<SwapOffset, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
         }
-        AlgorithmName::SwapMove => {
-            boot_by::<ByMove, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+        Algorithm::SwapMove => {
+            boot_by::<SwapMove, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
         }
-        AlgorithmName::SwapScratch => {
-            boot_by::<ByScratch, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+        Algorithm::SwapScratch => {
+            boot_by::<SwapScratch, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
         }
-        AlgorithmName::Overwrite => {
-            boot_by::<ByOverwrite, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+        Algorithm::Overwrite => {
+            boot_by::<Overwrite, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
         }
-        AlgorithmName::Copy => by_copy::boot(primary, secondary, spare, config, crypto, watch),
+        Algorithm::Copy => copy::boot(primary, secondary, spare, config, crypto, watch),
         _ => Err(BootError::Geometry),
     }
 }
 
-/// [`boot`] with one algorithm, for a boot stage that should contain no other; with copy that is [`by_copy::boot`], which
+/// [`boot`] with one algorithm, for a boot stage that should contain no other; with copy that is [`copy::boot`], which
 /// calls this one with each place in its role.
 ///
 /// # Errors
 /// As [`boot`]; [`BootError::Geometry`] also if the layout is of another algorithm.
-pub fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
+pub fn boot_by<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     primary: &mut P,
     secondary: &mut S,
     spare: &mut X,
@@ -356,7 +356,7 @@ pub fn boot_by<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
 ///
 /// # Errors
 /// As [`boot_by`].
-pub fn boot_through<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Crypto>(
+pub fn boot_through<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Crypto>(
     areas: (&mut P, &mut S, &mut X),
     transform: &T,
     config: &BootConfig<'_>,
@@ -367,7 +367,7 @@ pub fn boot_through<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, T: Tran
 }
 
 /// [`boot_by`], which only starts what is in the primary slot if one of the other areas could not be read.
-pub(crate) fn boot_unless<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Crypto>(
+pub(crate) fn boot_unless<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Crypto>(
     unreadable: Option<NorFlashErrorKind>,
     (primary, secondary, spare): (&mut P, &mut S, &mut X),
     transform: &T,
@@ -393,7 +393,7 @@ pub(crate) fn boot_unless<A: Algorithm, P: NorFlash, S: NorFlash, X: NorFlash, T
     run::<A, _, _, _, T, C>(&mut slots, config, crypto, unreadable)
 }
 
-fn run<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
@@ -492,7 +492,7 @@ fn silent(
 
 /// Takes down what no boot can carry out, beside a primary that is valid: it would be asked for again on every boot, and keep
 /// every update out. Nothing is lost if that fails; the next boot tries again.
-fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     action: BootAction,
     secondary: Option<Trailer>,
@@ -537,7 +537,7 @@ fn drop_impossible<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// Closes the job in the primary trailer, or the revert that it asks for, and forgets the job elsewhere.
-fn end_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+fn end_job<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<(), SwapError> {
     let layout = slots.layout;
@@ -552,7 +552,7 @@ fn end_job<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
 
 /// Behind a repair no job goes on. Nor is there an image to go back to, unless the one on trial was repaired with its own copy:
 /// what the trailers still ask for is taken down, for it would keep every update out until the next boot.
-fn end_repair<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+fn end_repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<(), SwapError> {
     let layout = slots.layout;
@@ -631,7 +631,7 @@ fn verify_secondary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 /// Replaces an invalid primary with the first valid image found elsewhere: the copy of it that an algorithm keeps, an
 /// update, the image before. The copy is taken page by page from a source that nothing touches, so it may be cut and begun
 /// again as often as it takes. `None` if there is no valid image.
-fn repair<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
@@ -702,7 +702,7 @@ fn known<T>(
     }
 }
 
-/// Sees to it that a valid image in the primary slot has a valid copy in the third area. `Some` = it has none, and why.
+/// Sees to it that a valid image in the primary slot has a valid copy in the spare area. `Some` = it has none, and why.
 fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
@@ -728,8 +728,8 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
     let is_kept = |slots: &mut Slots<'_, P, S, X, T>| {
         is_equal(
-            (slots.primary, 0, SwapError::Primary),
-            (slots.spare, 0, SwapError::Spare),
+            At(slots.primary, 0, SwapError::Primary),
+            At(slots.spare, 0, SwapError::Spare),
             running.total_size,
             Through(slots.transform, Direction::Outward, 0),
         )
@@ -789,7 +789,7 @@ fn check_downgrade<F: Flash>(
 }
 
 /// Everything but the verification of the primary. An error names what was being done.
-fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
@@ -868,7 +868,7 @@ fn act<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 }
 
 /// Is there an image to install, and may it be? The outer error is one that says nothing about that.
-fn check_update<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+fn check_update<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
@@ -917,7 +917,7 @@ fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// Takes a refused image away: its trailer if there is no image at all, else the whole slot.
-fn reject<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+fn reject<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     swap_type: SwapType,
     committed: bool,

@@ -8,8 +8,8 @@ use bledfu_slot::verify::{image_size, read_header};
 use bledfu_slot::{Flag, Layout, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
+use crate::algorithm::{Flash, Installer, Job, Slots, Status, SwapError};
 use crate::status::write_record;
-use crate::steps::{Algorithm, Flash, Job, Slots, Status, SwapError};
 
 /// The job that the primary trailer holds, if the fields of the trailer can be of one; how much of it is done is not said.
 pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
@@ -33,7 +33,7 @@ pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
 ///
 /// # Errors
 /// The secondary slot could not be read.
-pub fn untouched<A: Algorithm, P: Flash, S: Flash, X: Flash, T: Transform>(
+pub fn untouched<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     job: Job,
     primary: &Trailer,

@@ -10,14 +10,14 @@
 //! | [`mod@decide`] | the ordered table: two trailers in, a swap type out (it lives in `bledfu-slot`) |
 //! | [`job`] | what the swaps with status records share |
 //! | [`status`] | status records: how far a swap got |
-//! | [`by_move`] | MCUboot's swap using move, step by step, and why a power cut cannot hurt it |
-//! | [`by_offset`] | MCUboot's swap using offset, likewise |
-//! | [`by_scratch`] | MCUboot's swap using scratch, likewise |
-//! | [`by_overwrite`] | MCUboot's overwrite only, likewise |
-//! | [`by_copy`] | our own copy with a kept revert image, likewise |
+//! | [`swap_move`] | MCUboot's swap using move, step by step, and why a power cut cannot hurt it |
+//! | [`swap_offset`] | MCUboot's swap using offset, likewise |
+//! | [`swap_scratch`] | MCUboot's swap using scratch, likewise |
+//! | [`overwrite`] | MCUboot's overwrite only, likewise |
+//! | [`copy`] | our own copy with a kept revert image, likewise |
 //! | [`mod@boot`] | one boot: finish, decide, verify, install, verify what starts |
 //!
-//! An install algorithm answers the questions of [`steps::Algorithm`]: the seam at which others are added. Same flash
+//! An install algorithm answers the questions of [`algorithm::Installer`]: the seam at which others are added. Same flash
 //! contents in, same flash contents out as MCUboot, so either boot stage may finish what the other one began; each
 //! deliberate difference is named where it is made.
 #![no_std]
@@ -33,18 +33,18 @@
 )]
 #![warn(missing_docs)]
 
+pub mod algorithm;
 pub mod boot;
-pub mod by_copy;
-pub mod by_move;
-pub mod by_offset;
-pub mod by_overwrite;
-pub mod by_scratch;
+pub mod copy;
 pub mod job;
+pub mod overwrite;
 pub mod status;
-pub mod steps;
+pub mod swap_move;
+pub mod swap_offset;
+pub mod swap_scratch;
 
+pub use algorithm::{NoFlash, Progress, SwapError};
 pub use bledfu_slot::decide::{self, decide};
 pub use boot::{
     boot, boot_by, boot_through, BootAction, BootConfig, BootError, BootReport, Downgrade, SkipReason,
 };
-pub use steps::{NoFlash, Progress, SwapError};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bledfu_slot::trailer::{self, magic_bytes, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{
     is_erased, outlook, Algorithm, Crypto, Digest, Geometry, HeaderError, Layout, Obstacle, Outlook,
-    PublicKey, Signature, SignatureCheck, SoftCrypto, VerifyError,
+    Signature, SignatureCheck, SoftCrypto, VerifyError,
 };
 use bledfu_swap::{boot, BootAction, BootError, Downgrade, NoFlash, Progress, SkipReason, SwapError};
 use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
@@ -86,7 +86,7 @@ impl Device {
     }
 
     fn boot_with<C: Crypto>(&mut self, crypto: &C) -> BootResult {
-        let keys = [PublicKey::new(KEY.public())];
+        let keys = [bledfu_slot::Key::new(KEY.public())];
         let mut config = config(self.layout, signed_by(&keys));
         config.policy.unsigned = self.unsigned;
         config.downgrade = self.downgrade;
@@ -865,7 +865,7 @@ fn flashes_that_do_not_fit_the_layout_are_refused() {
 #[test]
 fn the_watch_is_told_before_every_erase_and_every_kibibyte() {
     let mut device = Device::pending(Algorithm::SwapMove);
-    let keys = [PublicKey::new(KEY.public())];
+    let keys = [bledfu_slot::Key::new(KEY.public())];
     let config = config(device.layout, signed_by(&keys));
     let (mut verifying, mut erasing, mut last) = (0, 0, 0);
     boot(
@@ -911,7 +911,7 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
     let (mut primary, mut secondary) = (Nor::<P>::new('p', 16, &power), Nor::<S>::new('s', 16, &power));
     primary.load(0, &old.bytes());
     secondary.load(0, &new.bytes());
-    let keys = [PublicKey::new(KEY.public())];
+    let keys = [bledfu_slot::Key::new(KEY.public())];
     let config = config(layout, signed_by(&keys));
     let slot = bledfu_slot::Slot::new(&layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
@@ -975,7 +975,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
     let new = Image::of_total(layout.max_image_size(), 2, KEY).bytes();
     primary.load(0, &old);
     secondary.load(0, &new);
-    let keys = [PublicKey::new(KEY.public())];
+    let keys = [bledfu_slot::Key::new(KEY.public())];
     let config = config(layout, signed_by(&keys));
     let slot = bledfu_slot::Slot::new(&layout)
         .verify(&mut secondary, &config.policy, &SoftCrypto)
@@ -1225,7 +1225,7 @@ struct Flaky {
 impl Crypto for Flaky {
     type Sha256 = <SoftCrypto as Crypto>::Sha256;
 
-    fn verify(&self, key: &PublicKey, digest: &Digest, signature: &Signature) -> SignatureCheck {
+    fn verify(&self, key: &bledfu_slot::Key, digest: &Digest, signature: &Signature) -> SignatureCheck {
         self.left.set(self.left.get() - 1);
         if self.left.get() == -1 {
             return SignatureCheck::Unavailable;
@@ -1335,7 +1335,7 @@ fn a_refused_image_is_erased_in_a_slot_of_large_sectors() {
     secondary.load(0, &broken);
     secondary.bytes[layout.secondary_trailer().image_ok() as usize] = 0xFF;
     secondary.load(layout.secondary_trailer().magic() as usize, &magic_bytes(8));
-    let keys = [PublicKey::new(KEY.public())];
+    let keys = [bledfu_slot::Key::new(KEY.public())];
     let config = config(layout, signed_by(&keys));
     let report = boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).unwrap();
     assert!(

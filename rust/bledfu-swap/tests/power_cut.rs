@@ -48,7 +48,7 @@ struct Device {
     power: Rc<Power>,
     primary: Chip,
     secondary: Chip,
-    /// The third area, if the layout has one.
+    /// The spare area, if the layout has one.
     spare: Chip,
     /// The images there are: accepted by digest, so that campaigns need not check thousands of signatures.
     digests: Vec<[u8; 32]>,

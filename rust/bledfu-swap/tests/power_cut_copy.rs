@@ -6,7 +6,7 @@ mod common;
 
 use std::rc::Rc;
 
-use bledfu_slot::roles::{self, Place, Record};
+use bledfu_slot::copy_roles::{self, Place, Record};
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto};
 use bledfu_swap::{BootAction, Downgrade, SkipReason};
@@ -111,7 +111,7 @@ impl<const W: usize> Board<W> {
 
     fn incoming(&mut self) -> Place {
         let [first, second] = &mut self.places;
-        roles::incoming(&mut self.primary, first, second, &self.layout).unwrap()
+        copy_roles::incoming(&mut self.primary, first, second, &self.layout).unwrap()
     }
 
     fn place(&mut self, place: Place) -> &mut Nor<W> {

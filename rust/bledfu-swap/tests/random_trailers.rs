@@ -4,7 +4,7 @@
 
 mod common;
 
-use bledfu_slot::roles::{self, Place};
+use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::trailer::magic_bytes;
 use bledfu_slot::{outlook, Algorithm, Layout, Outlook, SwapType, TrailerLayout};
 use bledfu_swap::BootAction;
@@ -48,7 +48,7 @@ const BOOTS: u32 = 3;
 
 /// What an application is told of the next boot.
 fn next(layout: &Layout, [primary, secondary, third]: [&mut Nor<4>; 3]) -> Outlook {
-    let incoming = roles::incoming(primary, secondary, third, layout).unwrap();
+    let incoming = copy_roles::incoming(primary, secondary, third, layout).unwrap();
     let layout = &layout.with_incoming(incoming);
     match incoming {
         Place::First => outlook(layout, primary, secondary, third),

@@ -12,11 +12,11 @@ use bledfu_slot::{
     AddressRange, Algorithm, Direction, HeaderError, ImagePolicy, Layout, SoftCrypto, SwapType, Transform,
     VerifyError,
 };
-use bledfu_swap::by_move::ByMove;
-use bledfu_swap::by_offset::ByOffset;
-use bledfu_swap::by_overwrite::ByOverwrite;
-use bledfu_swap::by_scratch::ByScratch;
-use bledfu_swap::{boot_through, by_copy, BootAction};
+use bledfu_swap::overwrite::Overwrite;
+use bledfu_swap::swap_move::SwapMove;
+use bledfu_swap::swap_offset::SwapOffset;
+use bledfu_swap::swap_scratch::SwapScratch;
+use bledfu_swap::{boot_through, copy, BootAction};
 use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 use common::{config, geometry, trusted, BootResult};
 
@@ -110,18 +110,18 @@ impl Device {
         let (areas, watch) = ((primary, secondary, spare), &mut |_| {});
         match self.layout.algorithm() {
             Algorithm::SwapOffset => {
-                boot_through::<ByOffset, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
+                boot_through::<SwapOffset, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
             }
             Algorithm::SwapMove => {
-                boot_through::<ByMove, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
+                boot_through::<SwapMove, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
             }
             Algorithm::SwapScratch => {
-                boot_through::<ByScratch, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
+                boot_through::<SwapScratch, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
             }
             Algorithm::Overwrite => {
-                boot_through::<ByOverwrite, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
+                boot_through::<Overwrite, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
             }
-            _ => by_copy::boot_through(areas, &Stream, &config, &SoftCrypto, watch),
+            _ => copy::boot_through(areas, &Stream, &config, &SoftCrypto, watch),
         }
     }
 

@@ -5,7 +5,7 @@
 //! `nrf_dfu_ver_validation.c`), because a packet that is wrong in two ways must be refused for the first of them:
 //! a wrong signature hides everything behind it.
 
-use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature, SignatureCheck};
+use bledfu_slot::verify::{Crypto, Key, Sha256, Signature, SignatureCheck};
 use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, InitPacket, InitPacketError, HASH_SHA256,
     SIGNATURE_ECDSA_P256_SHA256,
@@ -28,7 +28,7 @@ pub enum SoftDevicePolicy<'k> {
 #[derive(Clone, Copy, Debug)]
 pub struct InitPolicy<'k> {
     /// Who may sign init packets; one match is enough.
-    pub package_keys: &'k [PublicKey],
+    pub package_keys: &'k [Key],
     /// An unsigned packet is refused.
     pub signature_required: bool,
     /// The hardware version of this device.

@@ -487,7 +487,7 @@ impl<'k> SecureDfu<'k> {
                     return Some((accepted.size, present.crc));
                 }
                 let progress = upload.progress();
-                (progress.offset, progress.crc)
+                (progress.offset, progress.check)
             }
         })
     }

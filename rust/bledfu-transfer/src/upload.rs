@@ -29,11 +29,11 @@ use bledfu_slot::flash::Aligned;
 use bledfu_slot::header::{HeaderError, ImageStart};
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
-use bledfu_slot::persistent::Persistent;
 use bledfu_slot::read_bytes;
+use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{
-    read_info, Crypto, ImageInfo, ImagePolicy, PublicKey, Sha256, Signature, SignatureCheck, Slot, Verified,
+    read_info, Crypto, ImageInfo, ImagePolicy, Key, Sha256, Signature, SignatureCheck, Slot, Verified,
     VerifyError,
 };
 use bledfu_slot::writer::{SlotWriter, WriteError};
@@ -110,7 +110,7 @@ pub struct Expected<'e> {
     /// SHA-256 of the whole file; `None` when the protocol announces none.
     pub sha256: Option<[u8; 32]>,
     /// A signature over the whole file, and who may have made it.
-    pub file_signature: Option<(Signature, &'e [PublicKey])>,
+    pub file_signature: Option<(Signature, &'e [Key])>,
     /// The package asks for a check of the file that this device does not know.
     pub file_validation_unknown: bool,
     /// Its version number, for the journal.
@@ -212,7 +212,7 @@ fn sum<F: ReadNorFlash, H: Sha256>(
 type SecondaryError<A> = <<A as Areas>::Secondary as ErrorType>::Error;
 
 /// A flash of the device as the upload uses it.
-type Flash<'a, F> = Persistent<&'a mut F>;
+type Flash<'a, F> = Retry<&'a mut F>;
 
 /// The upload state machine. Owns the partitions; the service owns it.
 pub struct Upload<'k, A: Areas, C: Crypto> {
@@ -253,19 +253,19 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     }
 
     fn primary(&mut self) -> Flash<'_, A::Primary> {
-        Persistent(self.areas.all().primary)
+        Retry(self.areas.all().primary)
     }
 
     fn secondary(&mut self) -> Flash<'_, A::Secondary> {
-        Persistent(self.areas.all().secondary)
+        Retry(self.areas.all().secondary)
     }
 
     fn journal(&mut self) -> Journal<Flash<'_, A::Journal>> {
-        Journal::new(Persistent(self.areas.all().journal))
+        Journal::new(Retry(self.areas.all().journal))
     }
 
     fn slot_and_writer(&mut self) -> (Flash<'_, A::Secondary>, &mut SlotWriter<C::Sha256>) {
-        (Persistent(self.areas.all().secondary), self.payload.writer())
+        (Retry(self.areas.all().secondary), self.payload.writer())
     }
 
     /// The partitions, for a test or a tool that looks at them.
@@ -334,9 +334,9 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let areas = self.areas.all();
         outlook(
             &self.setup.layout,
-            &mut Persistent(areas.primary),
-            &mut Persistent(areas.secondary),
-            &mut Persistent(areas.spare),
+            &mut Retry(areas.primary),
+            &mut Retry(areas.secondary),
+            &mut Retry(areas.spare),
         )
     }
 
@@ -471,7 +471,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     pub fn progress(&self) -> Progress {
         Progress {
             offset: self.payload.received(),
-            crc: self.crc.clone().finalize(),
+            check: self.crc.clone().finalize(),
         }
     }
 
@@ -484,7 +484,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
         let [a, b, c, d, ..] = self.file_digest();
         Progress {
-            crc: u32::from_le_bytes([a, b, c, d]),
+            check: u32::from_le_bytes([a, b, c, d]),
             ..progress
         }
     }
@@ -552,7 +552,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let crc = &mut self.crc;
         let has_crc = owner == Protocol::SecureDfu;
         let read = self.payload.writer().resume(
-            &mut Persistent(self.areas.all().secondary),
+            &mut Retry(self.areas.all().secondary),
             size,
             stored.offset,
             self.crypto.sha256(),
@@ -595,7 +595,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         // an older transfer of the very same packet.
         let none = Progress {
             offset: 0,
-            crc: crc32().finalize(),
+            check: crc32().finalize(),
         };
         let journaled = self
             .journal()
@@ -799,7 +799,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         };
         let layout = self.setup.layout;
         let slot = Slot::new(&layout);
-        let flash = &mut Persistent(self.areas.all().secondary);
+        let flash = &mut Retry(self.areas.all().secondary);
         let (policy, crypto) = (&self.setup.image_policy, &self.crypto);
         let slot = match digest {
             Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
@@ -902,7 +902,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let layout = self.setup.layout;
         let slot = Slot::new(&layout)
             .verify_with_digest(
-                &mut Persistent(self.areas.all().secondary),
+                &mut Retry(self.areas.all().secondary),
                 &self.setup.image_policy,
                 &self.crypto,
                 &image_digest?,

@@ -27,7 +27,7 @@ pub enum Partition {
     Secondary = 1,
     /// Progress and installed versions.
     Journal = 2,
-    /// The third area of an install algorithm that has one.
+    /// The spare area of an install algorithm that has one.
     Spare = 3,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Partition {
             Self::Primary => "primary slot",
             Self::Secondary => "secondary slot",
             Self::Journal => "journal",
-            Self::Spare => "third area",
+            Self::Spare => "spare area",
         })
     }
 }

@@ -11,11 +11,13 @@ mod options {
 
 use bledfu_slot::verify::{ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout};
-use bledfu_swap::by_move::ByMove;
-use bledfu_swap::by_offset::ByOffset;
-use bledfu_swap::by_overwrite::ByOverwrite;
-use bledfu_swap::by_scratch::ByScratch;
-use bledfu_swap::{boot_by, by_copy, steps, BootConfig, BootError, BootReport, Downgrade, NoFlash, Progress};
+use bledfu_swap::overwrite::Overwrite;
+use bledfu_swap::swap_move::SwapMove;
+use bledfu_swap::swap_offset::SwapOffset;
+use bledfu_swap::swap_scratch::SwapScratch;
+use bledfu_swap::{
+    algorithm, boot_by, copy, BootConfig, BootError, BootReport, Downgrade, NoFlash, Progress,
+};
 use bledfu_zephyr::boot::{self, Outcome, Stage};
 use bledfu_zephyr::export_boot;
 use bledfu_zephyr::flash::{primary_address, Area, Partition, SECTOR_SIZE, WRITE_SIZE};
@@ -55,19 +57,19 @@ fn run() -> Result<BootReport, BootError> {
         address: None, // `slots` knows it
     };
     match options::ALGORITHM {
-        Algorithm::SwapOffset => swap::<ByOffset, _>(policy, &mut NoFlash, None),
-        Algorithm::SwapMove => swap::<ByMove, _>(policy, &mut NoFlash, None),
-        Algorithm::Overwrite => swap::<ByOverwrite, _>(policy, &mut NoFlash, None),
+        Algorithm::SwapOffset => swap::<SwapOffset, _>(policy, &mut NoFlash, None),
+        Algorithm::SwapMove => swap::<SwapMove, _>(policy, &mut NoFlash, None),
+        Algorithm::Overwrite => swap::<Overwrite, _>(policy, &mut NoFlash, None),
         Algorithm::SwapScratch => {
             let mut scratch = open(Partition::Spare)?;
             let area = geometry(&scratch);
-            swap::<ByScratch, _>(policy, &mut scratch, Some(area))
+            swap::<SwapScratch, _>(policy, &mut scratch, Some(area))
         }
         // Finds out first which of two places is the secondary.
         Algorithm::Copy => {
             let mut spare = open(Partition::Spare)?;
             let (mut primary, mut secondary, config) = slots(policy, Some(geometry(&spare)))?;
-            by_copy::boot(
+            copy::boot(
                 &mut primary,
                 &mut secondary,
                 &mut spare,
@@ -80,7 +82,7 @@ fn run() -> Result<BootReport, BootError> {
     }
 }
 
-fn swap<A: steps::Algorithm, X: NorFlash>(
+fn swap<A: algorithm::Installer, X: NorFlash>(
     policy: ImagePolicy<'_>,
     spare: &mut X,
     area: Option<Geometry>,
@@ -96,7 +98,7 @@ fn swap<A: steps::Algorithm, X: NorFlash>(
     )
 }
 
-/// Both slots, and what the options say about them and a third area.
+/// Both slots, and what the options say about them and a spare area.
 fn slots(policy: ImagePolicy<'_>, area: Option<Geometry>) -> Result<(Area, Area, BootConfig<'_>), BootError> {
     let primary = open(Partition::Primary)?;
     let secondary = open(Partition::Secondary)?;

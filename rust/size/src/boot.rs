@@ -2,12 +2,12 @@
 //! The boot stage, with the cryptography it is given.
 
 use bledfu_size::{halt, layout, Driver};
-use bledfu_slot::verify::{Crypto, ImagePolicy, PublicKey};
-use bledfu_swap::by_offset::ByOffset;
+use bledfu_slot::verify::{Crypto, ImagePolicy, Key};
+use bledfu_swap::swap_offset::SwapOffset;
 use bledfu_swap::{boot_by, BootConfig, Downgrade, NoFlash};
 use core::hint::black_box;
 
-static KEYS: [PublicKey; 1] = [PublicKey::new([7; 64])];
+static KEYS: [Key; 1] = [Key::new([7; 64])];
 
 pub fn run<C: Crypto>(crypto: C) -> ! {
     let policy = ImagePolicy {
@@ -22,7 +22,7 @@ pub fn run<C: Crypto>(crypto: C) -> ! {
         downgrade: Downgrade::Allowed,
         verify_primary: true,
     };
-    let _ = black_box(boot_by::<ByOffset, _, _, _, C>(
+    let _ = black_box(boot_by::<SwapOffset, _, _, _, C>(
         &mut Driver,
         &mut Driver,
         &mut NoFlash,

@@ -4,7 +4,7 @@
 #![no_std]
 
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
-use bledfu_slot::verify::{Crypto, PublicKey, Sha256, Signature, SignatureCheck};
+use bledfu_slot::verify::{Crypto, Key, Sha256, Signature, SignatureCheck};
 use core::hint::black_box;
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 
@@ -70,7 +70,7 @@ impl Crypto for Elsewhere {
     type Sha256 = Self;
 
     #[inline(never)]
-    fn verify(&self, key: &PublicKey, digest: &[u8; 32], signature: &Signature) -> SignatureCheck {
+    fn verify(&self, key: &Key, digest: &[u8; 32], signature: &Signature) -> SignatureCheck {
         black_box((key, digest, signature));
         black_box(SignatureCheck::Good)
     }

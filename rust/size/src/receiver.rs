@@ -3,7 +3,7 @@
 
 use bledfu_size::{layout, Driver};
 use bledfu_slot::areas::Partitions;
-use bledfu_slot::verify::{Crypto, ImagePolicy, PublicKey};
+use bledfu_slot::verify::{Crypto, ImagePolicy, Key};
 use bledfu_transfer::inbox::Inbox;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
@@ -13,7 +13,7 @@ use bledfu_transfer::smp::{self, System};
 use bledfu_transfer::upload::{Running, Setup, Upload};
 use core::hint::black_box;
 
-static KEYS: [PublicKey; 1] = [PublicKey::new([7; 64])];
+static KEYS: [Key; 1] = [Key::new([7; 64])];
 
 pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
     let setup = Setup {

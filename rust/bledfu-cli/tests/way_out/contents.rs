@@ -4,8 +4,8 @@
 use bledfu_sim::device::Board;
 use bledfu_sim::nor::Area;
 use bledfu_sim::power::{Power, Random, Tear};
+use bledfu_slot::copy_roles::{self, Place, Record};
 use bledfu_slot::journal::{session_id, Installed, Journal, Progress, Versions};
-use bledfu_slot::roles::{self, Place, Record};
 use bledfu_slot::trailer::magic_bytes;
 use bledfu_slot::{Algorithm, Layout, SwapType, TrailerLayout};
 use sha2::{Digest, Sha256};
@@ -283,7 +283,7 @@ fn any_roles(board: &Board, layout: &Layout, dice: &mut Dice) {
     put(primary, start, &[0xFF; 96]);
     record.write(primary, &trailer).expect("a flash that works");
     if dice.once_in(3) {
-        roles::write_reverted(primary, &trailer).expect("a flash that works");
+        copy_roles::write_reverted(primary, &trailer).expect("a flash that works");
     }
 }
 
@@ -404,7 +404,7 @@ pub fn any_journal(board: &Board, dice: &mut Dice) {
     } else {
         session_id(&session)
     };
-    let _ = journal.progress(of, Progress { offset, crc });
+    let _ = journal.progress(of, Progress { offset, check: crc });
     let _ = journal.begin(&session);
     if dice.once_in(8) {
         let _ = journal.close();

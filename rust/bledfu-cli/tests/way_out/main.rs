@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! No state without a way out.
 //!
-//! A device whose primary slot, secondary slot, third area and journal hold anything gets one boot. If an application starts,
+//! A device whose primary slot, secondary slot, spare area and journal hold anything gets one boot. If an application starts,
 //! and something can be installed over it at all ([`can_take`]), then a client that erases and uploads, or just uploads, over
 //! SMP, or sends a package over Secure DFU, succeeds: the image is installed, runs and is confirmed. It may be refused only
 //! while the next boot has something to do, the refusal names what ends it, and after at most two boots it succeeds.

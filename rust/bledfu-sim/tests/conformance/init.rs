@@ -5,7 +5,7 @@ use crate::harness::*;
 use bledfu_sim::device::{Keys, Setup};
 use bledfu_sim::init_packet::{signed_packet, InitFields};
 use bledfu_sim::keys::swap_halves;
-use bledfu_slot::PublicKey;
+use bledfu_slot::Key;
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use bledfu_transfer::secure_dfu::Then;
 use bledfu_wire::init_packet::InitPacket;
@@ -225,11 +225,7 @@ fn the_init_packet_of_the_field_log_is_accepted_with_its_key() {
     let key = hex("6978f9c45649dddfdb9f6db57e2b0d8e96c997b6318301e604528eec68f46452\
                    28db6404bc87df52f371555450dfb1e9ca3589bacaedfdb895e75300f123c9f3");
     let device = Setup {
-        keys: Keys::new(
-            PublicKey::from_bytes(&key).unwrap(),
-            image_key().public(),
-            Vec::new(),
-        ),
+        keys: Keys::new(Key::from_bytes(&key).unwrap(), image_key().public(), Vec::new()),
         soft_device: SoftDevicePolicy::ActAs(&[0x100]),
         full_chips: false,
         ..Setup::demo()

@@ -475,7 +475,7 @@ fn journaled(held: &[u8]) -> Peer {
     journal.begin(&init).unwrap();
     let progress = Progress {
         offset: held.len() as u32,
-        crc: crc32(held),
+        check: crc32(held),
     };
     journal.progress(session_id(&init), progress).unwrap();
     peer.reboot();

@@ -692,7 +692,7 @@ fn journal_upload(manager: &Manager, image: &[u8], held: &[u8]) {
     let [a, b, c, d, ..] = sha256(held);
     let progress = Progress {
         offset: held.len() as u32,
-        crc: u32::from_le_bytes([a, b, c, d]),
+        check: u32::from_le_bytes([a, b, c, d]),
     };
     let mut journal = Journal::new(manager.peer.board.journal.clone());
     journal.begin(&session).unwrap();

@@ -2,7 +2,7 @@
 //! What the test programs of the boot stage share: areas, policies, and one boot.
 #![allow(dead_code)] // each test program uses its part
 
-use bledfu_slot::{Geometry, ImagePolicy, Layout, PublicKey, SoftCrypto};
+use bledfu_slot::{Geometry, ImagePolicy, Key, Layout, SoftCrypto};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
 use bledfu_testkit::SECTOR;
 use embedded_storage::nor_flash::NorFlash;
@@ -19,7 +19,7 @@ pub fn geometry(sectors: usize) -> Geometry {
 }
 
 /// Accepts images that one of these keys signed.
-pub fn signed_by(keys: &[PublicKey]) -> ImagePolicy<'_> {
+pub fn signed_by(keys: &[Key]) -> ImagePolicy<'_> {
     ImagePolicy {
         keys,
         trusted_digests: &[],

@@ -4,7 +4,7 @@
 //!
 //! # What happens
 //! `A` is the running image, `B` the update; `F` is the trailer sector. One external place holds the copy of `A`, the other
-//! one received `B`; [`bledfu_slot::roles`] tells which is which, and from then on the place of the image that comes is
+//! one received `B`; [`bledfu_slot::copy_roles`] tells which is which, and from then on the place of the image that comes is
 //! called secondary here, the other one spare.
 //!
 //! | Step | Primary | Secondary | Spare |
@@ -44,25 +44,24 @@
 //! * **Verified afterwards.** If the primary is invalid in spite of all, it is repaired with the spare: the running image, or
 //!   the one before if that was the last install; the mark is written then, as after a revert.
 
-use bledfu_slot::roles::{self, Record};
+use bledfu_slot::copy_roles::{self, Record};
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
 use bledfu_slot::verify::read_info;
 use bledfu_slot::{
-    Algorithm as AlgorithmName, Crypto, Direction, Flag, Magic, Plain, SwapType, Trailer, Transform,
-    VerifyError,
+    Algorithm, Crypto, Direction, Flag, Magic, Plain, SwapType, Trailer, Transform, VerifyError,
 };
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
+use crate::algorithm::{replace, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through};
 use crate::boot::{boot_unless, fit, BootConfig, BootError, BootReport, Steady};
 use crate::decide::decide;
 use crate::job;
-use crate::steps::{replace, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through};
 
 /// Copy with a kept revert image. [`boot`] finds out the roles of the places first.
-pub struct ByCopy;
+pub struct CopyKept;
 
 /// [`crate::boot()`] with copy, for a boot stage that should contain nothing else. `first` and `second` are the external
-/// places as the layout names them: its secondary slot and its third area.
+/// places as the layout names them: its secondary slot and its spare area.
 ///
 /// # Errors
 /// As [`boot_by`](crate::boot::boot_by).
@@ -93,7 +92,7 @@ pub fn boot_through<P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Cryp
         return Err(BootError::Geometry);
     }
     // With one of the places not readable the roles may be others: nothing is done then.
-    let (incoming, unreadable) = roles::find_incoming(
+    let (incoming, unreadable) = copy_roles::find_incoming(
         &mut Steady::new(primary),
         &mut Steady::new(first),
         &mut Steady::new(second),
@@ -103,18 +102,18 @@ pub fn boot_through<P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Cryp
     let with_roles = layout.with_incoming(incoming);
     if with_roles == layout {
         let areas = (primary, first, second);
-        return boot_unless::<ByCopy, _, _, _, T, C>(unreadable, areas, transform, config, crypto, watch);
+        return boot_unless::<CopyKept, _, _, _, T, C>(unreadable, areas, transform, config, crypto, watch);
     }
     let config = BootConfig {
         layout: with_roles,
         ..*config
     };
     let areas = (primary, second, first);
-    boot_unless::<ByCopy, _, _, _, T, C>(unreadable, areas, transform, &config, crypto, watch)
+    boot_unless::<CopyKept, _, _, _, T, C>(unreadable, areas, transform, &config, crypto, watch)
 }
 
-impl Algorithm for ByCopy {
-    const NAME: AlgorithmName = AlgorithmName::Copy;
+impl Installer for CopyKept {
+    const NAME: Algorithm = Algorithm::Copy;
     const KEEPS_COPY: bool = true;
     const REVERTS: bool = true;
     const BOOTSTRAPS: bool = true;
@@ -136,7 +135,7 @@ impl Algorithm for ByCopy {
             done: 0,
         };
         let layout = slots.layout.primary_trailer();
-        let reverted = roles::is_reverted(slots.primary, &layout).map_err(SwapError::Primary)?;
+        let reverted = copy_roles::is_reverted(slots.primary, &layout).map_err(SwapError::Primary)?;
         if primary.copy_done == Flag::Set {
             let unfinished = reverted && !requested && primary.image_ok != Flag::Set;
             return Ok(if unfinished {
@@ -194,7 +193,7 @@ impl Algorithm for ByCopy {
         if reverts {
             return end_revert(slots);
         }
-        roles::take_request_down(slots.secondary, &slots.layout.secondary_trailer())
+        copy_roles::take_request_down(slots.secondary, &slots.layout.secondary_trailer())
             .map_err(SwapError::Secondary)?;
         job::finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
     }
@@ -296,8 +295,8 @@ fn end_revert<P: Flash, S: Flash, X: Flash, T: Transform>(
     let layout = slots.layout.primary_trailer();
     let flash = &mut *slots.primary;
     let mut write = || {
-        if !roles::is_reverted(flash, &layout)? {
-            roles::write_reverted(flash, &layout)?;
+        if !copy_roles::is_reverted(flash, &layout)? {
+            copy_roles::write_reverted(flash, &layout)?;
         }
         job::finish(flash, &layout, SwapType::Revert)
     };

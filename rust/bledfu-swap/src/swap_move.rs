@@ -41,17 +41,17 @@
 
 use bledfu_slot::layout::TrailerLayout;
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
-use bledfu_slot::{Algorithm as AlgorithmName, Direction, Flag, Magic, SwapType, Trailer, Transform};
+use bledfu_slot::{Algorithm, Direction, Flag, Magic, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
+use crate::algorithm::{
+    copy, copy_within, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
+};
 use crate::job::{self, has_header, is_torn};
 use crate::status::records_until;
-use crate::steps::{
-    copy, copy_within, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through,
-};
 
 /// Swap using move.
-pub struct ByMove;
+pub struct SwapMove;
 
 /// Units of work for `count` sectors: each is moved once and exchanged in two halves.
 const fn units(count: u32) -> u32 {
@@ -113,8 +113,8 @@ fn headers_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(!in_secondary || has_header(slots.secondary, 0).map_err(SwapError::Secondary)?)
 }
 
-impl Algorithm for ByMove {
-    const NAME: AlgorithmName = AlgorithmName::SwapMove;
+impl Installer for SwapMove {
+    const NAME: Algorithm = Algorithm::SwapMove;
     const REVERTS: bool = true;
     const BOOTSTRAPS: bool = false;
 

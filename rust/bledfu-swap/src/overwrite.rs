@@ -29,15 +29,15 @@
 //! that another boot stage left due is not carried out, since its only trace is in the trailer that step 2 erases.
 
 use bledfu_slot::trailer::write_magic;
-use bledfu_slot::{Algorithm as AlgorithmName, Direction, Trailer, Transform};
+use bledfu_slot::{Algorithm, Direction, Trailer, Transform};
 
-use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through};
+use crate::algorithm::{copy, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through};
 
 /// Overwrite only.
-pub struct ByOverwrite;
+pub struct Overwrite;
 
-impl Algorithm for ByOverwrite {
-    const NAME: AlgorithmName = AlgorithmName::Overwrite;
+impl Installer for Overwrite {
+    const NAME: Algorithm = Algorithm::Overwrite;
     const REVERTS: bool = false;
     const BOOTSTRAPS: bool = true;
 

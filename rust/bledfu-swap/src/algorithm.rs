@@ -2,9 +2,7 @@
 //! What every install algorithm has in common: the slots, copying, progress, and the questions it must answer.
 
 use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
-use bledfu_slot::{
-    Algorithm as AlgorithmName, Direction, Geometry, Layout, Plain, SwapType, Trailer, Transform,
-};
+use bledfu_slot::{Algorithm, Direction, Geometry, Layout, Plain, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
 use crate::decide::decide;
@@ -48,7 +46,7 @@ pub enum SwapError {
     Primary(NorFlashErrorKind),
     /// The secondary slot's flash failed.
     Secondary(NorFlashErrorKind),
-    /// The flash of the third area failed.
+    /// The flash of the spare area failed.
     Spare(NorFlashErrorKind),
     /// A signature could not be checked: the cryptography was not available.
     Crypto,
@@ -59,7 +57,7 @@ impl core::fmt::Display for SwapError {
         let (which, kind) = match self {
             Self::Primary(kind) => ("primary slot", kind),
             Self::Secondary(kind) => ("secondary slot", kind),
-            Self::Spare(kind) => ("third area", kind),
+            Self::Spare(kind) => ("spare area", kind),
             Self::Crypto => return f.write_str("the cryptography was not available"),
         };
         write!(f, "the flash of the {which} failed: {kind:?}")
@@ -74,7 +72,7 @@ pub struct Slots<'a, P, S, X, T> {
     pub primary: &'a mut P,
     /// The slot updates arrive in.
     pub secondary: &'a mut S,
-    /// The third area, or [`NoFlash`].
+    /// The spare area, or [`NoFlash`].
     pub spare: &'a mut X,
     /// Where things are in them.
     pub layout: Layout,
@@ -114,11 +112,11 @@ pub enum Status {
 }
 
 /// The questions an install algorithm answers (MCUboot `swap_priv.h`).
-pub trait Algorithm {
+pub trait Installer {
     /// Its name in layouts.
-    const NAME: AlgorithmName;
+    const NAME: Algorithm;
 
-    /// Keeps a copy of the running image in the third area.
+    /// Keeps a copy of the running image in the spare area.
     const KEEPS_COPY: bool = false;
 
     /// Can go back to the image before.
@@ -278,8 +276,8 @@ pub fn replace<A: Flash, B: Flash, T: Transform>(
         tick();
         let through = Through(transform, direction, offset + at);
         if is_equal(
-            (source, from + at, source_error),
-            (target, to + at, target_error),
+            At(source, from + at, source_error),
+            At(target, to + at, target_error),
             part,
             through,
         )? {
@@ -298,12 +296,10 @@ pub fn replace<A: Flash, B: Flash, T: Transform>(
     Ok(())
 }
 
-type Place<'a, F> = (&'a mut F, u32, fn(NorFlashErrorKind) -> SwapError);
-
 /// Whether the second place holds what a copy of the first one would have there.
 pub(crate) fn is_equal<A: Flash, B: Flash, T: Transform>(
-    (a, from, a_error): Place<'_, A>,
-    (b, to, b_error): Place<'_, B>,
+    At(a, from, a_error): At<'_, A>,
+    At(b, to, b_error): At<'_, B>,
     length: u32,
     through: Through<'_, T>,
 ) -> Result<bool, SwapError> {

@@ -50,7 +50,7 @@ const _: () = assert!(RECORD_SIZE.next_multiple_of(32) <= MARK as usize && MARK 
 pub enum Place {
     /// The secondary slot.
     First,
-    /// The third area.
+    /// The spare area.
     Second,
 }
 

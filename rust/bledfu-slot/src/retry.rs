@@ -15,13 +15,13 @@ const CHUNK: usize = 256;
 
 /// Wraps a flash: a failed erase or program is looked at, and tried once more if it was not done after all.
 #[derive(Clone, Debug)]
-pub struct Persistent<F>(pub F);
+pub struct Retry<F>(pub F);
 
-impl<F: ErrorType> ErrorType for Persistent<F> {
+impl<F: ErrorType> ErrorType for Retry<F> {
     type Error = F::Error;
 }
 
-impl<F: ReadNorFlash> ReadNorFlash for Persistent<F> {
+impl<F: ReadNorFlash> ReadNorFlash for Retry<F> {
     const READ_SIZE: usize = F::READ_SIZE;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
@@ -33,7 +33,7 @@ impl<F: ReadNorFlash> ReadNorFlash for Persistent<F> {
     }
 }
 
-impl<F: NorFlash> NorFlash for Persistent<F> {
+impl<F: NorFlash> NorFlash for Retry<F> {
     const WRITE_SIZE: usize = F::WRITE_SIZE;
     const ERASE_SIZE: usize = F::ERASE_SIZE;
 
@@ -128,7 +128,7 @@ mod tests {
     const BYTES: Aligned<32> = Aligned([0x5A; 32]);
 
     fn lost_before_it_was_done<const W: usize>() {
-        let mut flash = Persistent(Nor::<W>::new('s', 1, &Power::new()));
+        let mut flash = Retry(Nor::<W>::new('s', 1, &Power::new()));
         flash.0.program_once = true;
         flash.0.power.fail_ops(0..1);
         assert_eq!(flash.write(64, &BYTES.0), Ok(()));
@@ -148,12 +148,12 @@ mod tests {
 
     #[test]
     fn a_wide_unit_that_was_touched_is_not_programmed_again() {
-        let mut flash = Persistent(Nor::<8>::new('s', 1, &Power::new()));
+        let mut flash = Retry(Nor::<8>::new('s', 1, &Power::new()));
         flash.0.program_once = true;
         flash.0.bytes[64..72].fill(0x5B); // what a torn program may leave
         flash.0.power.fail_ops(0..1);
         assert!(flash.write(64, &BYTES.0).is_err());
-        let mut narrow = Persistent(Nor::<4>::new('s', 1, &Power::new()));
+        let mut narrow = Retry(Nor::<4>::new('s', 1, &Power::new()));
         narrow.0.bytes[64..72].fill(0x5B);
         narrow.0.power.fail_ops(0..1);
         narrow.0.lenient = true;

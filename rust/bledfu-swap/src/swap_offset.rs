@@ -30,7 +30,7 @@
 //! * **Step 4'** is the same with the free sector on the other side.
 //! * **Step 5'** touches no sector that is needed: the first sector of the secondary was copied by the last unit. It is
 //!   done again until `copy_done` stands.
-//! * **Steps 1 to 3 and 6** are those of swap using move, and so is the argument (`by_move.rs`): the request in the
+//! * **Steps 1 to 3 and 6** are those of swap using move, and so is the argument (`swap_move.rs`): the request in the
 //!   secondary starts everything over until its erase begins; a magic that outlives its flags in a torn erase does not
 //!   count beside the complete job it asked for; a torn `copy_done` is written again. Only the request of a revert differs:
 //!   it is marked with `copy_done`, and means a revert (row 1 of MCUboot's table).
@@ -50,18 +50,16 @@ use bledfu_slot::trailer::{
     erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
     write_swap_size, write_tlv_sizes,
 };
-use bledfu_slot::{
-    Algorithm as AlgorithmName, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform,
-};
+use bledfu_slot::{Algorithm, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
+use crate::algorithm::{copy, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through};
 use crate::decide;
 use crate::job::{self, has_header, hashed_size, is_torn};
 use crate::status::records_until;
-use crate::steps::{copy, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through};
 
 /// Swap using offset.
-pub struct ByOffset;
+pub struct SwapOffset;
 
 /// Bytes that the unprotected TLVs of an image may have if nothing says how many they are.
 const UNKNOWN_TLVS: u32 = 4096;
@@ -73,37 +71,37 @@ const fn units(count: u32) -> u32 {
 
 /// Where a header is: in the primary slot at its start, or in the secondary at this offset.
 #[derive(Clone, Copy)]
-enum Place {
+enum HeaderAt {
     Primary,
     Secondary(u32),
 }
 
 /// Where the headers of the image that goes and of the one that comes are, when `done` units of a job are recorded.
-fn headers(layout: &Layout, job: &Job) -> [Place; 2] {
+fn headers(layout: &Layout, job: &Job) -> [HeaderAt; 2] {
     let sector = layout.secondary().sector_size;
     let last = units(job.size.div_ceil(sector));
     if job.swap_type == SwapType::Revert {
         let goes = if job.done + 1 < last {
-            Place::Primary
+            HeaderAt::Primary
         } else {
-            Place::Secondary(sector)
+            HeaderAt::Secondary(sector)
         };
         let comes = if job.done < last {
-            Place::Secondary(0)
+            HeaderAt::Secondary(0)
         } else {
-            Place::Primary
+            HeaderAt::Primary
         };
         return [goes, comes];
     }
     let goes = if job.done == 0 {
-        Place::Primary
+        HeaderAt::Primary
     } else {
-        Place::Secondary(0)
+        HeaderAt::Secondary(0)
     };
     let comes = if job.done < 2 {
-        Place::Secondary(sector)
+        HeaderAt::Secondary(sector)
     } else {
-        Place::Primary
+        HeaderAt::Primary
     };
     [goes, comes]
 }
@@ -114,8 +112,10 @@ fn headers_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
 ) -> Result<bool, SwapError> {
     for place in headers(&slots.layout, job) {
         let found = match place {
-            Place::Primary => has_header(slots.primary, 0).map_err(SwapError::Primary)?,
-            Place::Secondary(offset) => has_header(slots.secondary, offset).map_err(SwapError::Secondary)?,
+            HeaderAt::Primary => has_header(slots.primary, 0).map_err(SwapError::Primary)?,
+            HeaderAt::Secondary(offset) => {
+                has_header(slots.secondary, offset).map_err(SwapError::Secondary)?
+            }
         };
         if !found {
             return Ok(false);
@@ -140,8 +140,10 @@ fn used_sectors<P: Flash, S: Flash, X: Flash, T: Transform>(
     let mut used = [u32::MAX; 2];
     for ((used, place), tlvs) in used.iter_mut().zip(headers(&slots.layout, job)).zip(tlvs) {
         let hashed = match place {
-            Place::Primary => hashed_size(slots.primary, 0).map_err(SwapError::Primary)?,
-            Place::Secondary(offset) => hashed_size(slots.secondary, offset).map_err(SwapError::Secondary)?,
+            HeaderAt::Primary => hashed_size(slots.primary, 0).map_err(SwapError::Primary)?,
+            HeaderAt::Secondary(offset) => {
+                hashed_size(slots.secondary, offset).map_err(SwapError::Secondary)?
+            }
         };
         if let Some(hashed) = hashed {
             *used = hashed.saturating_add(tlvs).div_ceil(sector);
@@ -150,8 +152,8 @@ fn used_sectors<P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(used)
 }
 
-impl Algorithm for ByOffset {
-    const NAME: AlgorithmName = AlgorithmName::SwapOffset;
+impl Installer for SwapOffset {
+    const NAME: Algorithm = Algorithm::SwapOffset;
     const REVERTS: bool = true;
     const BOOTSTRAPS: bool = false;
 
@@ -258,7 +260,7 @@ fn tlv_sizes<P: Flash, S: Flash, X: Flash, T: Transform>(
         let tlvs = hashed_size(flash, start)?.and_then(|hashed| size.checked_sub(hashed));
         Ok(tlvs.and_then(|tlvs| u16::try_from(tlvs).ok()).unwrap_or(u16::MAX))
     }
-    let source = ByOffset::source(&slots.layout, swap_type);
+    let source = SwapOffset::source(&slots.layout, swap_type);
     let (primary, secondary) = (
         slots.layout.primary().slot_size,
         slots.layout.secondary().slot_size,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Swap using scratch (MCUboot `swap_scratch.c`): the images are exchanged region by region through a third area, and a
+//! Swap using scratch (MCUboot `swap_scratch.c`): the images are exchanged region by region through a spare area, and a
 //! region is as large as that area.
 //!
 //! # What happens
@@ -71,20 +71,18 @@
 
 use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
-use bledfu_slot::{
-    Algorithm as AlgorithmName, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform,
-};
+use bledfu_slot::{Algorithm, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
+use crate::algorithm::{
+    copy, is_equal, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through, AS_THEY_ARE,
+};
 use crate::decide;
 use crate::job::{self, has_header, hashed_size, is_torn};
 use crate::status::{read_record, record_bytes, records_until, write_record, ERASED_RECORD};
-use crate::steps::{
-    copy, is_equal, Algorithm, At, Flash, Job, Progress, Slots, Status, SwapError, Through, AS_THEY_ARE,
-};
 
 /// Swap using scratch.
-pub struct ByScratch;
+pub struct SwapScratch;
 
 /// Units of work, and records, for each region.
 const STATES: u32 = 3;
@@ -234,8 +232,8 @@ fn first_region_moved<P: Flash, S: Flash, X: Flash, T: Transform>(
 ) -> Result<bool, SwapError> {
     let Region { start, length, .. } = plan.region(0);
     is_equal(
-        (slots.primary, start, SwapError::Primary),
-        (slots.secondary, start, SwapError::Secondary),
+        At(slots.primary, start, SwapError::Primary),
+        At(slots.secondary, start, SwapError::Secondary),
         length,
         Through(slots.transform, Direction::Outward, start),
     )
@@ -270,22 +268,22 @@ fn doubtful<P: Flash, S: Flash, X: Flash, T: Transform>(
     let length = size.saturating_sub(start).min(length);
     let secondary = SwapError::Secondary;
     let in_scratch = is_equal(
-        (slots.spare, 0, SwapError::Spare),
-        (slots.secondary, start, secondary),
+        At(slots.spare, 0, SwapError::Spare),
+        At(slots.secondary, start, secondary),
         length,
         AS_THEY_ARE,
     )?;
     Ok(!in_scratch
         && !is_equal(
-            (slots.primary, start, SwapError::Primary),
-            (slots.secondary, start, secondary),
+            At(slots.primary, start, SwapError::Primary),
+            At(slots.secondary, start, secondary),
             length,
             Through(slots.transform, Direction::Outward, start),
         )?)
 }
 
-impl Algorithm for ByScratch {
-    const NAME: AlgorithmName = AlgorithmName::SwapScratch;
+impl Installer for SwapScratch {
+    const NAME: Algorithm = Algorithm::SwapScratch;
     const REVERTS: bool = true;
     const BOOTSTRAPS: bool = true;
 
