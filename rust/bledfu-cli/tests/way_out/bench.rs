@@ -482,7 +482,7 @@ pub fn said() -> Vec<String> {
     lines
 }
 
-/// The third area, with the units that all areas of these devices have.
+/// The spare area, with the units that all areas of these devices have.
 pub fn spare(board: &Board) -> Area {
     board.spare.with_units().expect("units of the other areas")
 }
