@@ -548,3 +548,16 @@ fn a_session_beside_somebody_elses_trailer_erases_it_before_the_next_byte() {
     peer.ask("04", "60 04 01");
     peer.install_and_confirm(image);
 }
+
+#[test]
+fn a_session_that_nobody_can_go_on_with_is_closed() {
+    let mut stored = [0; bledfu_slot::journal::MAX_SESSION];
+    for session in [&[0xFE, 1, 2][..], &[0, 1, 2]] {
+        let mut peer = Peer::new();
+        let mut journal = Journal::new(peer.board.journal.clone());
+        journal.begin(session).unwrap();
+        peer.reboot();
+        assert_eq!(journal.session(&mut stored), Ok(None), "{session:02x?}");
+        peer.update_and_confirm();
+    }
+}
