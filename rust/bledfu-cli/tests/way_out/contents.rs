@@ -22,7 +22,7 @@ impl Dice {
     }
 
     pub fn below(&mut self, count: usize) -> usize {
-        ((self.0.bits() >> 32) * count as u64 >> 32) as usize
+        (((self.0.bits() >> 32) * count as u64) >> 32) as usize
     }
 
     /// Once in `count` times.
