@@ -810,3 +810,21 @@ fn a_port_in_use_and_one_path_for_two_terminals_get_one_sentence() {
     let said = refused(&state, &["--smp-pty", path, "--slip-pty", path]);
     assert!(said.contains("a path each"), "{said}");
 }
+
+#[test]
+fn a_second_device_does_not_take_the_terminal_of_a_live_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("port");
+    let port = path.to_str().unwrap();
+    let primary = vector("images/small-1.0.0.signed.bin").display().to_string();
+    let options = ["--slip-pty", port, "--primary", &primary].map(str::to_owned);
+    let mut server = Server::in_folder(tempfile::tempdir().unwrap(), options.to_vec());
+    let target = std::fs::read_link(&path).unwrap();
+    let said = refused(&folder.path().join("other"), &["--slip-pty", port]);
+    assert!(said.contains("another device serves"), "{said}");
+    assert_eq!(std::fs::read_link(&path).unwrap(), target, "the link stays");
+    // Killed, it leaves the link and its lock behind, and they are in nobody's way.
+    server.cut();
+    server.restart();
+    assert!(path.exists());
+}

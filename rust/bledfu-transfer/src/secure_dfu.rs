@@ -680,6 +680,12 @@ impl<'k> SecureDfu<'k> {
             // It goes back by an object, for the CRC is not that of its file.
             self.drop_wrong(upload);
         }
+        let received = upload.progress().offset - upload.committed();
+        if self.is_unproven && self.object == Some(received) {
+            // All of the object came, and it begins it again: the CRC differs from that of its file up to here.
+            self.drop_wrong(upload);
+            return refused(ResultCode::OperationNotPermitted);
+        }
         if !is_part {
             return refused(ResultCode::InvalidParameter);
         }

@@ -7,6 +7,7 @@
 use crate::harness::*;
 use bledfu_sim::device::{image_digest, Board};
 use bledfu_sim::link::LinkParams;
+use bledfu_sim::make::ImageSpec;
 use bledfu_sim::phone::secure_dfu::{crc32, Phone};
 use bledfu_sim::phone::{DfuLink, PhoneError};
 use bledfu_sim::power::{Power, Tear};
@@ -467,8 +468,13 @@ fn an_unconfirmed_image_keeps_the_way_back_whatever_the_peer_and_the_journal_say
 
 /// A device whose journal says that `held` of the update was executed.
 fn journaled(held: &[u8]) -> Peer {
+    journaled_of(update_image(), held)
+}
+
+/// A device whose journal says that `held` of this image was executed.
+fn journaled_of(image: &[u8], held: &[u8]) -> Peer {
     let mut peer = Peer::new();
-    let init = init_for(update_image());
+    let init = init_for(image);
     let start = peer.board.setup.layout().upload_offset();
     peer.board.secondary.set_contents(start, held).unwrap();
     let mut journal = Journal::new(peer.board.journal.clone());
@@ -519,6 +525,28 @@ fn a_session_whose_peer_goes_back_by_an_object_is_over() {
     peer.object(image, OBJECT, image.len());
     peer.reconnect();
     peer.ask("06 02", &selected(4096, &image[..OBJECT]));
+}
+
+#[test]
+fn a_session_of_other_bytes_is_over_when_its_next_object_is_begun_twice() {
+    // Long enough that the object to go back to looks like the one to come.
+    let image = ImageSpec::demo(version(2), 5 * OBJECT, &image_key())
+        .expect("room for TLVs")
+        .build();
+    let mut wrong = image.clone();
+    wrong[700] ^= 1;
+    for phone in [Phone::Android, Phone::Ios, Phone::Nrfutil] {
+        let mut peer = journaled_of(&image, &wrong[..2 * OBJECT]);
+        let package = package(&init_for(&image), &image);
+        listen();
+        // The client that finds it may give up; the next one finds nothing of it.
+        if peer.client(phone, 0, &package).is_err() {
+            assert_said("send it again");
+            peer.reconnect();
+            assert_eq!(peer.client(phone, 0, &package), Ok(()), "{phone:?}");
+        }
+        peer.install_and_confirm(&image);
+    }
 }
 
 #[test]
