@@ -533,17 +533,19 @@ def smp_gives_up_in_a_frame(context):
 
 @scenario()
 def smp_image_of_another_owner(context):
-    """The upload is whole and matches; the test is refused, nothing is staged, and a good image goes through the same link."""
+    """The upload is whole and matches; test and confirm are refused, nothing is staged or listed, and a good image goes through."""
     context.device.start()
     phone = phone_with(context, "wrong-image-key")
     channel = phone.connect()
-    phone.upload()
     for confirm in (False, True):
+        phone.upload()
+        told = refusal(channel.set_state, hashlib.sha256(phone.image).digest())
+        expect(told == (IMAGE, 8), "the SHA-256 of the file: %s" % (told,))
+        expect_flags(channel.images(), "active confirmed", "")
         told = refusal(channel.set_state, phone.digest, confirm)
         expect(told == INVALID_TLV, "an image with a wrong signature: %s" % (told,))
-        expect_flags(channel.images(), "active confirmed", "")
-    told = refusal(channel.set_state, hashlib.sha256(phone.image).digest())
-    expect(told == (IMAGE, 8), "the SHA-256 of the file: %s" % (told,))
+        # As long as it is listed, no client would send another one.
+        expect_flags(channel.images(), "active confirmed")
     context.device.expect_nothing_staged()
     good = phone_with_link(phone, image_of("small-2.0.0"))
     good.upload()

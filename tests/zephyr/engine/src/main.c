@@ -67,6 +67,8 @@ static const uint8_t magic[16] = {0x77, 0xC2, 0x95, 0xF3, 0x60, 0xD2, 0xEF, 0x7F
 
 /* Error of the image group: the signature is wrong. */
 #define INVALID_TLV (-5)
+/* And: there is no such image. */
+#define HASH_NOT_FOUND (-8)
 #define ALREADY_PENDING (-28)
 
 static const uint8_t update_sha[] = {
@@ -318,9 +320,15 @@ ZTEST(refused, test_an_upload_of_another_owner_is_refused_when_it_is_to_be_teste
 	smp_sends(&file, at, file.length);
 	zassert_equal(smp_lists(), 2);
 	zassert_equal(smp_sets_state(file.digest, false), INVALID_TLV);
+	/* It is gone: as long as it was listed, no client would send another one. */
+	zassert_equal(smp_lists(), 1);
+	zassert_equal(smp_sets_state(file.digest, true), HASH_NOT_FOUND);
+	at = smp_begins(&file);
+	zassert_true(at > 0, "error %d", -at);
+	smp_sends(&file, at, file.length);
 	zassert_equal(smp_sets_state(file.digest, true), INVALID_TLV);
 	phone_waits();
-	zassert_equal(events[BLEDFU_EVENT_REFUSED], 2);
+	zassert_equal(events[BLEDFU_EVENT_REFUSED], 3);
 	expect_nothing_staged();
 	tell_stack("a refused upload over SMP");
 }
