@@ -24,15 +24,18 @@ config BLEDFU_BOOT_SIGNATURE
 	  protects from damage but from nobody.
 
 config BLEDFU_BOOT_VALIDATE_PRIMARY
-	bool "Check the image in slot 0 at every start"
+	bool "Check the image in slot 0 at every start" if BLEDFU_TRUST
 	default y
 	help
 	  Hash and signature, every time. Without this, only the header is
-	  looked at on starts that install nothing: a start is faster by the
-	  time it takes to hash the image, and damage to slot 0 goes unseen.
+	  looked at on starts that install nothing, and only if the trust
+	  area says that the image was checked in full after the last write
+	  to slot 0: a start is faster by the time it takes to hash the
+	  image, and later damage to slot 0 goes unseen.
 
 choice BLEDFU_BOOT_DOWNGRADE
 	prompt "What may replace the running image"
+	default BLEDFU_BOOT_DOWNGRADE_VERSION if BLEDFU_TRUST
 	default BLEDFU_BOOT_DOWNGRADE_ALLOWED
 
 config BLEDFU_BOOT_DOWNGRADE_ALLOWED
@@ -42,7 +45,11 @@ config BLEDFU_BOOT_DOWNGRADE_VERSION
 	bool "The same version or a later one"
 	help
 	  As in MCUboot's BOOT_DOWNGRADE_PREVENTION. The way back of an image
-	  that does not confirm itself stays open.
+	  that does not confirm itself stays open. With a trust area only the
+	  image that ran before can come back, and nothing starts that is
+	  older than the newest image that was ever confirmed. Without one,
+	  whoever writes the external flash can have any signed image come
+	  back.
 
 config BLEDFU_BOOT_DOWNGRADE_COUNTER
 	bool "The same security counter or a higher one"
@@ -60,6 +67,16 @@ config BLEDFU_BOOT_TRAILER_MCUBOOT_2_2
 	  cannot finish a swap that was begun with it. Set this only if MCUboot
 	  2.2 may take over from this boot stage in the middle of a swap. The
 	  other way needs nothing: swaps begun with either trailer are finished.
+
+config BLEDFU_BOOT_LOCK
+	bool "Write-protect the boot stage and the trust area"
+	default y
+	depends on SOC_SERIES_NRF52X
+	help
+	  Before the application starts, until the next reset (ACL of the
+	  nRF52833 and nRF52840). Nothing but the boot stage writes there,
+	  and a faulty or hostile application cannot. No effect on parts
+	  without an ACL.
 
 config BLEDFU_BOOT_WATCHDOG_FEED
 	bool "Feed a running watchdog"

@@ -7,9 +7,17 @@
 #include <bledfu/bledfu.h>
 #include "bledfu_shim.h"
 #include "jump.h"
+#include "lock.h"
 #include "report.h"
 
 #define RETRY_MS 1000
+
+#define SETTLE_MS 10
+
+void bledfu_shim_boot_wait(void)
+{
+	k_busy_wait(SETTLE_MS * USEC_PER_MSEC);
+}
 
 static void leave_report(uint32_t done)
 {
@@ -36,6 +44,7 @@ int main(void)
 
 	leave_report(done);
 	if (start != 0) {
+		lock();
 		jump(bledfu_shim_primary_address() + start);
 	}
 	if (((done >> 16) & 0xff) == BLEDFU_BOOT_FLASH) {

@@ -19,11 +19,13 @@
 #define PRIMARY   DT_PHANDLE(SLOTS, primary)
 #define SECONDARY DT_PHANDLE(SLOTS, secondary)
 #define JOURNAL   DT_PHANDLE(SLOTS, journal)
+#define TRUST     DT_PHANDLE(SLOTS, trust)
 #define SPARE     DT_PHANDLE(SLOTS, COND_CODE_1(CONFIG_BLEDFU_INSTALL_COPY, (revert), (scratch)))
 #else
 #define PRIMARY   DT_NODELABEL(slot0_partition)
 #define SECONDARY DT_NODELABEL(slot1_partition)
 #define JOURNAL   DT_NODELABEL(bledfu_journal_partition)
+#define TRUST     DT_NODELABEL(bledfu_trust_partition)
 #define SPARE     DT_NODELABEL(COND_CODE_1(CONFIG_BLEDFU_INSTALL_COPY, (bledfu_revert_partition), (scratch_partition)))
 #endif
 
@@ -41,6 +43,15 @@ BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY) && DT_NODE_EXISTS(SECONDARY),
 BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_SPARE) ||
 		     COND_CODE_1(DT_NODE_EXISTS(SPARE), (!DT_SAME_NODE(SPARE, SECONDARY)), (0)),
 	     "no scratch_partition (swap) or bledfu_revert_partition (copy) beside slot 1: see dts/bindings/bledfu,update-slots.yaml");
+BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_TRUST) || DT_NODE_EXISTS(TRUST),
+	     "CONFIG_BLEDFU_TRUST without bledfu_trust_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
+#ifdef CONFIG_BLEDFU_TRUST
+/* Its pages must not be in the flash that it is there to distrust. */
+BUILD_ASSERT(!COND_CODE_1(DT_NODE_EXISTS(TRUST), (DT_SAME_NODE(DT_GPARENT(TRUST), DT_GPARENT(SECONDARY))), (0)) ||
+		     DT_SAME_NODE(DT_GPARENT(PRIMARY), DT_GPARENT(SECONDARY)),
+	     "bledfu_trust_partition is in the external flash; it must be in the flash of slot 0");
+BUILD_ASSERT(DT_REG_SIZE(TRUST) >= 2 * 4096, "bledfu_trust_partition has less than two pages (8 KiB)");
+#endif
 BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
 
@@ -52,10 +63,11 @@ uint32_t bledfu_shim_primary_address(void)
 enum operation { READ, WRITE, ERASE };
 
 static const uint8_t ids[] = {
-	BLEDFU_PARTITION_ID(PRIMARY),
-	BLEDFU_PARTITION_ID(SECONDARY),
-	COND_CODE_1(CONFIG_BLEDFU_BOOT, (0), (BLEDFU_PARTITION_ID(JOURNAL))),
-	IF_ENABLED(CONFIG_BLEDFU_SPARE, (BLEDFU_PARTITION_ID(SPARE)))
+	[0] = BLEDFU_PARTITION_ID(PRIMARY),
+	[1] = BLEDFU_PARTITION_ID(SECONDARY),
+	[2] = COND_CODE_1(CONFIG_BLEDFU_BOOT, (0), (BLEDFU_PARTITION_ID(JOURNAL))),
+	IF_ENABLED(CONFIG_BLEDFU_SPARE, ([3] = BLEDFU_PARTITION_ID(SPARE),))
+	IF_ENABLED(CONFIG_BLEDFU_TRUST, ([4] = BLEDFU_PARTITION_ID(TRUST),))
 };
 
 static const struct flash_area *areas[ARRAY_SIZE(ids)];

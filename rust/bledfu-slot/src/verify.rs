@@ -349,6 +349,8 @@ pub enum VerifyError<E> {
     /// There is an image where the install algorithm does not look for one: at the start of a slot that holds updates from
     /// its second sector on.
     Misplaced,
+    /// The image was installed and taken back three times, and no other was confirmed since.
+    TakenBack,
 }
 
 impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
@@ -369,6 +371,7 @@ impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
             Self::SecurityCounter => {
                 f.write_str("the security counter is missing, or lower than that of the running image")
             }
+            Self::TakenBack => f.write_str("the image was taken back three times"),
             Self::Misplaced => f.write_str("the image must be stored from the second sector of the slot on"),
         }
     }
@@ -418,6 +421,7 @@ impl<E: NorFlashError> VerifyError<E> {
             Self::Older => VerifyError::Older,
             Self::SecurityCounter => VerifyError::SecurityCounter,
             Self::Misplaced => VerifyError::Misplaced,
+            Self::TakenBack => VerifyError::TakenBack,
         }
     }
 }
