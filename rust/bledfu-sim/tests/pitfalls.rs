@@ -53,7 +53,7 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         3,
         "packets that arrive during an erase are lost",
-        "The ring holds a whole object and the request behind it, and Create is answered only when the erase is done.",
+        "The ring holds a whole object and the request after it, and Create is answered only when the erase is done.",
         &["a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
     ),
     pitfall(
@@ -125,7 +125,7 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         14,
         "the device resets without closing the link",
-        "The service asks for the reset only after `Step::Disconnect`.",
+        "The service requests the reset only after `Step::Disconnect`.",
         &[
             "the_link_is_closed_after_the_last_answer_was_delivered_and_not_before",
             "abort_closes_the_link_within_a_second",
