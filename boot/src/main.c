@@ -48,11 +48,11 @@ int main(void)
 		jump(bledfu_shim_primary_address() + start);
 	}
 	if (((done >> 16) & 0xff) == BLEDFU_BOOT_FLASH) {
-		/* The images may be in pieces; only another try can put them together. */
+		/* Parts of both images may be in both slots; only another try can put them together. */
 		k_busy_wait(RETRY_MS * USEC_PER_MSEC);
 		sys_reboot(SYS_REBOOT_COLD);
 	}
-	/* Nothing to start, and nothing that another try would change: sleep until somebody programs an image. */
+	/* There is nothing to start, and another try would not change that: sleep until somebody programs an image. */
 	(void)irq_lock();
 	while (true) {
 		k_cpu_idle();
