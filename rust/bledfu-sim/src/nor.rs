@@ -767,8 +767,7 @@ impl Array {
                 }
                 Effect::Erase(_) => {
                     let fraction = done as f64 / length as f64;
-                    self.weak
-                        .torn_erase((address as u32, held), fraction, weak, boot)
+                    self.weak.torn_erase((address as u32, held), fraction, weak, boot)
                 }
             };
             self.cells[address..address + length].copy_from_slice(&kept);
@@ -1025,7 +1024,7 @@ mod tests {
         };
         power.cut_at(0, inside);
         assert_eq!(area.write(0, &Buffer([7; 4]).0), Err(NorError::PowerOff));
-        let mut read = |area: &mut Area| {
+        let read = |area: &mut Area| {
             let mut found = Buffer([0; 4]);
             power.power_on();
             area.read(0, &mut found.0).map(|()| found.0)

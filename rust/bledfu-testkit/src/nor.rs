@@ -479,13 +479,7 @@ mod tests {
         let mut flash = flash();
         let choice = Choice::Boots(0b10);
         flash.power.set_weak(Some(Weak { choice, seed: 0 }));
-        flash.power.cut_at(
-            0,
-            Tear::Inside {
-                percent: 50,
-                seed: 0,
-            },
-        );
+        flash.power.cut_at(0, Tear::Inside { percent: 50, seed: 0 });
         assert!(flash.write(4, &Words([1; 4]).0).is_err());
         let read = |flash: &mut Nor<4>| {
             flash.power.on();
@@ -501,16 +495,10 @@ mod tests {
         assert!(copy.weak.any_in(4..8) && !copy.weak.any_in(8..12));
         flash.write(4, &Words([1; 4]).0).unwrap();
         assert!(!flash.weak.any_in(4..8));
-        let inside = Tear::Inside {
-            percent: 50,
-            seed: 0,
-        };
+        let inside = Tear::Inside { percent: 50, seed: 0 };
         flash.power.cut_at(1, inside);
         assert!(flash.erase(0, 4096).is_err());
-        assert_eq!(
-            [read(&mut flash), read(&mut flash)],
-            [Ok([1; 4]), Ok([0xFF; 4])]
-        );
+        assert_eq!([read(&mut flash), read(&mut flash)], [Ok([1; 4]), Ok([0xFF; 4])]);
         flash.erase(0, 4096).unwrap();
         assert!(!flash.weak.any_in(0..8192));
     }

@@ -24,7 +24,7 @@ use crate::note;
 use crate::payload::Image;
 use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
-use bledfu_slot::decide::{self, outlook, Outlook};
+use bledfu_slot::decide::{self, outlook_by, Outlook, Rules};
 use bledfu_slot::flash::Aligned;
 use bledfu_slot::header::{HeaderError, ImageStart};
 use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
@@ -143,6 +143,8 @@ pub struct Setup<'k> {
     pub layout: Layout,
     /// Which images may run.
     pub image_policy: ImagePolicy<'k>,
+    /// What the boot stage goes by beside the trailers; [`Rules::default`] for one without a trust area.
+    pub rules: Rules,
     /// What runs.
     pub running: Running,
     /// Who is asked before an image is received; false refuses it for now, before the first byte of flash is touched.
@@ -332,7 +334,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     #[inline(never)]
     pub fn outlook(&mut self) -> Outlook {
         let areas = self.areas.all();
-        outlook(
+        outlook_by(
+            &self.setup.rules,
             &self.setup.layout,
             &mut Retry(areas.primary),
             &mut Retry(areas.secondary),
