@@ -146,6 +146,15 @@ impl Rules {
         })
     }
 
+    /// Whether a request is for the image that runs, so that there is nothing to install. Not if an install of it was begun: the
+    /// marks that end it may be missing.
+    pub fn already_runs(&self, running: Option<Digest>, update: Option<Digest>) -> bool {
+        let begun = self
+            .evidence
+            .is_some_and(|evidence| evidence.begun.is_some() && update == Some(evidence.to));
+        self.is_kept && update.is_some() && running == update && !begun
+    }
+
     /// The primary trailer with what the evidence knows better: an `image_ok` that was once read as set does not come off.
     pub fn primary(&self, mut primary: Trailer, running: Option<Digest>) -> Trailer {
         if primary.image_ok != Flag::Set && self.is_settled(running) {
@@ -325,7 +334,7 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
             SwapType::Revert if rules.image_before().is_some_and(|before| update != Some(before)) => {
                 return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
             }
-            SwapType::Test | SwapType::Permanent if digest.is_some() && update == digest => {
+            SwapType::Test | SwapType::Permanent if rules.already_runs(digest, update) => {
                 return Ok(Outlook::Impossible(Obstacle::AlreadyRuns));
             }
             _ => {}

@@ -1053,14 +1053,12 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     };
     if slots.evidence.is_kept() {
         // What comes is not older than what it replaces, and what it replaces may come back: so that must be known to be whole.
-        let running = known(check_primary(slots, config, crypto), SwapError::Primary).map_err(failed)?;
+        primary_is_valid(slots, config, crypto).map_err(failed)?;
         match (swap_type, committed) {
             (SwapType::Revert, _) if !trust::may_come_back(slots, config, &update) => {
                 return skipped(SkipReason::NotTheImageBefore);
             }
-            (SwapType::Test | SwapType::Permanent, None)
-                if running.is_some_and(|running| running.digest == update.digest) =>
-            {
+            (SwapType::Test | SwapType::Permanent, None) if trust::already_runs(slots, config, &update) => {
                 return skipped(SkipReason::AlreadyRuns);
             }
             _ => {}

@@ -187,6 +187,16 @@ fn rules<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
+/// Whether the image in the primary slot, which was verified, is this one; see [`Rules::already_runs`].
+pub fn already_runs<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    update: &ImageInfo,
+) -> bool {
+    let running = slots.verified.map(|running| running.digest);
+    rules(slots, config).already_runs(running, Some(update.digest))
+}
+
 /// What is asked for; see [`Rules::decide`].
 pub fn decide<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -295,7 +305,8 @@ fn is_over<P: Flash, S: Flash, X: Flash, T: Transform>(
             begun: Some(_), to, ..
         }) => {
             (confirmed && primary.copy_done == Flag::Set)
-                || (!reverts && to == digest && primary.is_confirmed(&slots.layout))
+                // Overwrite only has no flags; its magic comes last.
+                || (!reverts && to == digest && primary.magic == Magic::Good)
         }
         _ => primary.magic != Magic::Good || (confirmed && !primary.holds_job(&slots.layout)),
     }
