@@ -13,7 +13,7 @@
 //! | [`link`], [`phone`] | Bluetooth timing, and the clients of Android, iOS, nrfutil and smpclient |
 //! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
 //! | [`plain`] | a slot as plain bytes with any units, where times do not matter |
-//! | [`package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
+//! | [`package`], [`sdk_package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
 #![forbid(unsafe_code)]
 
 pub mod cost;
@@ -29,4 +29,5 @@ pub mod parts;
 pub mod phone;
 pub mod plain;
 pub mod power;
+pub mod sdk_package;
 pub mod world;
