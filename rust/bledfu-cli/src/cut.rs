@@ -665,10 +665,10 @@ impl Job {
 /// Columns of the table of rows.
 const COLUMNS: Columns<8> = Columns([
     (12, Left),
-    (20, Left),
+    (23, Left),
     (9, Left),
     (7, Right),
-    (6, Right),
+    (5, Right),
     (6, Right),
     (7, Right),
     (4, Right),
@@ -678,7 +678,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = |size: u32| match size {
             u32::MAX => "max".into(),
-            size => format!("{}k", size / 1000),
+            size => (size / 1000).to_string(),
         };
         f.write_str(&COLUMNS.row([
             self.algorithm.to_owned(),

@@ -15,6 +15,10 @@ use crate::kind::{image_in, image_problem};
 
 /// Options of `bledfu package`.
 #[derive(Debug, Clone, Args)]
+#[command(
+    override_usage = "bledfu package [OPTIONS] --image <APP.signed.bin> --key <KEY.pem>\n       \
+                            --hw-version <N> --fw-version <N> --output <APP.zip>"
+)]
 pub struct PackageArgs {
     /// Image signed by imgtool: .bin, .hex, or in the nRF Connect SDK's dfu_application.zip.
     #[arg(long, value_name = "APP.signed.bin")]

@@ -439,7 +439,8 @@ fn running_version<I: Units, X: Units>(world: &WorldOf<I, X>) -> String {
 }
 
 fn progress_bar(size: usize) -> ProgressBar {
-    if is_quiet() {
+    // Lines of the log would break it.
+    if is_quiet() || log::log_enabled!(log::Level::Info) {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("receive      {wide_bar} {bytes}/{total_bytes}")

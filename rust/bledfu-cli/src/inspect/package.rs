@@ -20,8 +20,16 @@ pub(super) fn dfu_package(report: &mut Report, name: &str, bytes: &[u8], options
     for (kind, part) in &parts {
         report.field(kind.key(), format!("{}, {}", part.bin_file, part.dat_file));
     }
-    if let Err(error) = Package::read_unchecked(bytes) {
-        report.problem(error);
+    match Package::read_unchecked(bytes) {
+        Err(error) => report.problem(error),
+        Ok(Package {
+            system: Some((kind, _)),
+            ..
+        }) => report.problem(format!(
+            "the package has {} beside the application: this device takes applications only",
+            kind.key()
+        )),
+        Ok(_) => {}
     }
     for (kind, part) in &parts {
         package_part(report, *kind, part, options);

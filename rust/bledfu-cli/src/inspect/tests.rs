@@ -129,7 +129,7 @@ fn finds_what_is_wrong_with_an_init_packet() {
     assert_eq!(report.verdict(), "wrong: the init packet is not valid protobuf");
     let empty = bledfu_sim::init_packet::InitFields::default().unsigned();
     let report = inspect("a", &empty, &options);
-    assert_eq!(report.problems.len(), 6, "{:?}", report.problems);
+    assert_eq!(report.problems.len(), 5, "{:?}", report.problems);
 }
 
 #[test]
@@ -205,6 +205,53 @@ fn an_image_of_another_kind_is_named_by_its_first_32_bytes() {
             report.text()
         );
     }
+}
+
+#[test]
+fn packed_updates_are_named_for_what_they_need() {
+    for (method, base, kind) in [
+        (1, 4000_u32, "packed update (delta)"),
+        (2, 0, "packed update (compressed)"),
+    ] {
+        let mut pack = vec![1, method, 3, 0];
+        for word in [296_756, base, 0xC000, 0x2000_0000, 0x4_0000] {
+            pack.extend(word.to_le_bytes());
+        }
+        let mut image = spec();
+        image.flags = flags::NON_BOOTABLE;
+        image.protected.push((crate::kind::PACK, pack));
+        image.protected.push((crate::kind::OUT_SHA, vec![7; 32]));
+        let report = inspect("app.packed.bin", &image.build(), &with_image_key());
+        assert_eq!(report.kind, kind, "{}", report.text());
+        assert_eq!(
+            report.verdict(),
+            "wrong: packed updates are not supported: send the whole image"
+        );
+        assert_eq!(value(&report, "makes"), "296756 bytes");
+        let from = match method {
+            1 => "an image of 4000 bytes at 0x0000c000",
+            _ => "",
+        };
+        assert_eq!(value(&report, "from"), from);
+        assert!(value(&report, "TLV 0xbfa1 OUT_SHA").starts_with("32 bytes at "));
+    }
+}
+
+#[test]
+fn programs_without_a_header_are_told_what_to_do() {
+    let mut program = vec![0; 4096];
+    program[..8].copy_from_slice(&[0, 0, 1, 0x20, 0x41, 0xC2, 0, 0]);
+    let report = inspect("zephyr.bin", &program, &Options::default());
+    assert_eq!(report.kind, "program without image header");
+    assert_eq!(
+        report.verdict(),
+        "wrong: the file is a program without an image header: sign it with imgtool"
+    );
+    let report = inspect("zephyr.elf", b"\x7FELF\x01\x01\x01", &Options::default());
+    assert_eq!(report.kind, "ELF program");
+    assert!(report
+        .verdict()
+        .starts_with("wrong: the file is an ELF program, not a signed image: "));
 }
 
 #[test]
