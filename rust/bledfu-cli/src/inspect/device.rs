@@ -19,7 +19,7 @@ use bledfu_slot::{
     outlook, verify_image, AddressRange, Algorithm, Geometry, ImagePolicy, Layout, Outlook, SoftCrypto,
     SwapType, Trailer, VerifyError,
 };
-use bledfu_swap::{boot, BootAction, BootConfig, Downgrade};
+use bledfu_swap::{boot, BootAction, BootConfig, Downgrade, NoEvidence};
 use bledfu_wire::init_packet::InitPacket;
 use clap::Args;
 
@@ -500,6 +500,7 @@ impl Device {
             &mut spare,
             &config,
             &SoftCrypto,
+            &mut NoEvidence,
             &mut |_| {},
         );
         match outcome {
