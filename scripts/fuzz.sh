@@ -66,7 +66,7 @@ while [ $# -gt 0 ]; do
             mkdir -p "$logs/$target-merged"
             rm -f "$logs/$target-merged"/*
             cargo fuzz run --sanitizer none "$target" "$logs/$target-merged" "$logs/$target-new" "fuzz/corpus/$target" -- \
-                -merge=1 >>"$logs/$target.log" 2>&1
+                -set_cover_merge=1 -use_counters=0 >>"$logs/$target.log" 2>&1
             rm -f "fuzz/corpus/$target"/*
             cp "$logs/$target-merged"/* "fuzz/corpus/$target/"
         fi
