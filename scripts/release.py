@@ -90,8 +90,7 @@ def prepare(root, version, date):
     text = changelog.read_text()
     if UNRELEASED not in text:
         raise ReleaseError("CHANGELOG.md has no entry `## Unreleased`")
-    if not notes(text, "Unreleased").strip():
-        raise ReleaseError("the entry `## Unreleased` of CHANGELOG.md is empty")
+    notes(text, "Unreleased")
     if re.search(rf"^## {re.escape(version)} ", text, re.MULTILINE):
         raise ReleaseError(f"CHANGELOG.md has an entry for {version} already")
     changelog.write_text(text.replace(UNRELEASED, f"{UNRELEASED}\n## {version} ({date})\n", 1))
@@ -124,10 +123,10 @@ def relock(lock, version):
 
 def notes(text, name):
     """The entry of the changelog under a heading that begins with `name`."""
-    found = re.search(rf"^## {re.escape(name)}(?: .*)?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    if not found:
-        raise ReleaseError(f"CHANGELOG.md has no entry for {name}")
-    return found[1]
+    found = re.search(rf"^## {re.escape(name)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if not found or not found[1].strip():
+        raise ReleaseError(f"CHANGELOG.md says nothing of {name}")
+    return found[1].strip() + "\n"
 
 
 # ---- the files
@@ -137,7 +136,7 @@ def build(root, program, folder, key):
     version = check(root)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / "NOTES.md").write_text(notes((root / "CHANGELOG.md").read_text(), version).strip() + "\n")
+    (folder / "NOTES.md").write_text(notes((root / "CHANGELOG.md").read_text(), version))
 
     name = f"bledfu-{version}"
     run("git", "archive", "--format=tar.gz", f"--prefix={name}/", "-o", str(folder / f"{name}.tar.gz"), "HEAD", cwd=root)
@@ -146,8 +145,10 @@ def build(root, program, folder, key):
     shutil.copy2(program, folder / f"{name}-{host}")
 
     tools = subprocess.run([str(dist.ROOT / "scripts/tools.sh")], capture_output=True, text=True, check=True).stdout.strip()
-    for crate, package, what in (("rust", "bledfu-cli", "bledfu"), ("rust/module", "bledfu", "module"), ("rust/boot", "bledfu-boot", "boot")):
-        run(f"{tools}/python", str(dist.ROOT / "scripts/sbom.py"), str(root / crate), package, str(folder / f"{name}-{what}.cdx.json"))
+    device = dist.BOOT_TARGET
+    for crate, package, target, what in (("rust", "bledfu-cli", host, "bledfu"), ("rust/module", "bledfu", device, "module"),
+                                         ("rust/boot", "bledfu-boot", device, "boot")):
+        run(f"{tools}/python", str(dist.ROOT / "scripts/sbom.py"), str(root / crate), package, target, str(folder / f"{name}-{what}.cdx.json"))
 
     sums = folder / SUMS
     files = sorted(path for path in folder.iterdir())

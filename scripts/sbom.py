@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A list of the components that a crate is built from (CycloneDX 1.6, JSON), from its Cargo.lock.
 
-    $(scripts/tools.sh)/python scripts/sbom.py rust bledfu-cli FILE
+    $(scripts/tools.sh)/python scripts/sbom.py rust bledfu-cli TARGET FILE
 
-Only what is linked: build and development dependencies are left out. Needs cyclonedx-python-lib (scripts/tools.sh).
+Only what is linked for that target: build and development dependencies and procedural macros are left out. Needs
+cyclonedx-python-lib (scripts/tools.sh).
 """
 
 import json
@@ -14,7 +15,7 @@ import sys
 import tomllib
 import uuid
 
-from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.contrib.license.factories import LicenseFactory
 from cyclonedx.model import HashAlgorithm, HashType
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
@@ -27,19 +28,21 @@ def linked(metadata, name):
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     root = next(package["id"] for package in metadata["packages"]
                 if package["name"] == name and package["id"] in metadata["workspace_members"])
+    macros = {package["id"] for package in metadata["packages"]
+              if any("proc-macro" in target["kind"] for target in package["targets"])}
     edges, queue = {}, [root]
     while queue:
         at = queue.pop()
         if at in edges:
             continue
         edges[at] = [dependency["pkg"] for dependency in nodes[at]["deps"]
-                     if any(kind["kind"] is None for kind in dependency["dep_kinds"])]
+                     if dependency["pkg"] not in macros and any(kind["kind"] is None for kind in dependency["dep_kinds"])]
         queue += edges[at]
     return root, edges
 
 
-def make(folder, name):
-    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", host()]
+def make(folder, name, target):
+    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
     metadata = json.loads(subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout)
     lock = tomllib.loads((folder / "Cargo.lock").read_text())
     checksums = {(package["name"], package["version"]): package.get("checksum") for package in lock["package"]}
@@ -74,14 +77,9 @@ def make(folder, name):
     return text
 
 
-def host():
-    version = subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout
-    return next(line.removeprefix("host: ") for line in version.splitlines() if line.startswith("host: "))
-
-
 def main():
-    folder, name, file = sys.argv[1:]
-    text = make(pathlib.Path(folder), name)
+    folder, name, target, file = sys.argv[1:]
+    text = make(pathlib.Path(folder), name, target)
     pathlib.Path(file).write_text(json.dumps(text, indent=1, sort_keys=True) + "\n")
     print(f"{name}: {len(text['components'])} components")
 
