@@ -29,16 +29,17 @@ HEAD = """\
 <!-- Written by scripts/measurements.py. Do not edit: run it again. -->
 # Measurements
 
-Three kinds of figures are on this page. None of them comes from a device on a table: no part of bledfu has run on real
-hardware yet.
+None of these figures comes from a device on a table: no part of bledfu has run on real hardware yet.
 
 - **Simulated**: from `bledfu bench`. A link, a phone and two flashes are modelled in virtual time; flash times are those of the data
   sheets, typical ones unless the row says otherwise. The figures are the same on every machine.
 - **Code size**: counted in programs for a Cortex-M4 that hold one part of the logic each.
-- **From a Zephyr build**: read from images of the boards, and from a simulated radio. Kept from the last run that had a Zephyr
-  workspace; the date stands there.
 
-CI measures the first two again and fails if this page differs.
+CI measures both again and fails if this page differs.
+"""
+ZEPHYR_HEAD = """
+- **From a Zephyr build**: read from images of the boards, and from a simulated radio. Kept from the last run that had a Zephyr
+  workspace; its date is given below.
 """
 
 
@@ -143,7 +144,8 @@ def between(text, begin, end):
 
 
 def page(bench, sizes, zephyr):
-    return HEAD + updates_section(bench) + installs_section(bench) + "\n" + sizes + (zephyr_section(zephyr) if zephyr else "")
+    head = HEAD.replace("\n\nCI measures both", f"{ZEPHYR_HEAD}\nCI measures the first two") if zephyr else HEAD
+    return head + updates_section(bench) + installs_section(bench) + "\n" + sizes + (zephyr_section(zephyr) if zephyr else "")
 
 
 def record_zephyr(folder):
