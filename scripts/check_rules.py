@@ -10,7 +10,8 @@
 - ARCHITECTURE.md can be read at one sitting: fewer than 2,000 words;
 - doc/pitfalls.md says what the list in bledfu-sim/tests/pitfalls.rs says;
 - every numbered case of doc/conformance has a test that cites it, and every citation names a case that exists;
-- nobody but the service calls the front ends of bledfu-transfer.
+- nobody but the service calls the front ends of bledfu-transfer;
+- every step of scripts/ci.sh is in a job of .github/workflows/ci.yml, and no other.
 
 scripts/test_check_rules.py tests the rules about documents, cases and front ends.
 """
@@ -287,6 +288,21 @@ def check_front_ends():
     wrong.extend(front_end_faults({str(path.relative_to(ROOT)): path.read_text() for path in sources}))
 
 
+def workflow_faults(steps, workflow):
+    """What is wrong between the steps of ci.sh and the text of the workflow, which names them behind `steps:` or `ci.sh`."""
+    named = set()
+    for words in re.findall(r"^ *steps: (\w[\w ]*)$|ci\.sh (\w[\w ]*)$", workflow, re.MULTILINE):
+        named |= set(" ".join(words).split())
+    return [f".github/workflows/ci.yml does not run the step {step} of scripts/ci.sh" for step in sorted(set(steps) - named)] + [
+        f".github/workflows/ci.yml names a step {step}, which scripts/ci.sh does not have" for step in sorted(named - set(steps))
+    ]
+
+
+def check_workflow():
+    steps = subprocess.run(["scripts/ci.sh", "--list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    wrong.extend(workflow_faults(steps, (ROOT / ".github/workflows/ci.yml").read_text()))
+
+
 def main():
     check_dependencies()
     check_packages()
@@ -295,6 +311,7 @@ def main():
     check_documents()
     check_cases()
     check_front_ends()
+    check_workflow()
     for line in wrong:
         print(line)
     print(f"rules: {'broken, see above' if wrong else 'kept'}")
