@@ -34,6 +34,7 @@ done
 
 step 'format'
 (cd rust && cargo fmt --all --check && cd size && cargo fmt --check && cd ../boot && cargo fmt --check)
+(cd examples/embassy && cargo fmt --check)
 (cd tests/clients/nrf_dfu && cargo fmt --check)
 (cd tests/clients/mcumgr_smp && cargo fmt --check)
 
@@ -91,6 +92,9 @@ python3 tests/zephyr/e2e/run.py --bledfu "$root/rust/target/release/bledfu"
 step 'code size'
 install_for_cortex_m
 python3 scripts/size.py --check
+
+step 'the second platform: embassy, built for the nRF52840 and updated on the PC'
+python3 examples/embassy/test.py --bledfu "$root/rust/target/release/bledfu"
 
 step 'Zephyr'
 scripts/zephyr.sh

@@ -67,6 +67,28 @@ pub struct Running {
     pub confirmed: bool,
 }
 
+impl Running {
+    /// Reads what runs from the primary slot. `fw_version` is what this firmware was built with; it counts only if there is an
+    /// image, for without one no boot stage has started this. The boot stage has verified the image, so its header and TLVs are
+    /// believed.
+    ///
+    /// # Errors
+    /// When the trailer cannot be read.
+    pub fn read<F: ReadNorFlash>(primary: &mut F, layout: &Layout, fw_version: u32) -> Result<Self, F::Error> {
+        let confirmed = Trailer::read(primary, &layout.primary_trailer())?.is_confirmed(layout);
+        let image = read_info(primary, 0, layout.primary().slot_size).ok().flatten();
+        let (digest, fw_version) = match image {
+            Some(image) => (image.digest, fw_version),
+            None => ([0; 32], 0),
+        };
+        Ok(Self {
+            digest: digest_prefix(&digest),
+            fw_version,
+            confirmed,
+        })
+    }
+}
+
 /// Why an update could not be staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferError {
