@@ -827,14 +827,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
             None => slot.verify(flash, policy, crypto),
         }
-        .map_err(|error| {
-            note::error(format_args!("the image is refused: {error}"));
-            match error {
-                // Nothing is said about the image.
-                VerifyError::Flash(_) | VerifyError::Unavailable => TransferError::NotMarked,
-                _ => TransferError::NotAnImage,
-            }
-        })?;
+        .map_err(refused)?;
         // Only an init packet has a firmware version: the count stays where it is.
         let fw_version = self.running_version();
         self.stage(&slot, fw_version, swap_type)?;
@@ -914,11 +907,10 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             return Err(TransferError::WrongFileSignature);
         }
         if let Some((signature, keys)) = &expected.file_signature {
-            if !keys
-                .iter()
-                .any(|key| self.crypto.verify(key, &file_digest, signature) == SignatureCheck::Good)
-            {
-                return Err(TransferError::WrongFileSignature);
+            match self.crypto.verify_any(keys, &file_digest, signature) {
+                SignatureCheck::Good => {}
+                SignatureCheck::Bad => return Err(TransferError::WrongFileSignature),
+                SignatureCheck::Unavailable => return Err(TransferError::NotMarked),
             }
         }
         let layout = self.setup.layout;
@@ -929,10 +921,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
                 &self.crypto,
                 &image_digest?,
             )
-            .map_err(|error| {
-                note::error(format_args!("the image is refused: {error}"));
-                TransferError::NotAnImage
-            })?;
+            .map_err(refused)?;
 
         self.stage(&slot, expected.fw_version, SwapType::Test)?;
         Ok(*slot.info())
@@ -1028,6 +1017,16 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Receiving(transfer) => Ok(transfer),
             State::Idle | State::Staged => Err(TransferError::NotReceiving),
         }
+    }
+}
+
+/// Why an image is not requested. A flash or a cryptography that failed says nothing about the image.
+fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
+    note::error(format_args!("the image is refused: {error}"));
+    if error.is_about_image() {
+        TransferError::NotAnImage
+    } else {
+        TransferError::NotMarked
     }
 }
 
