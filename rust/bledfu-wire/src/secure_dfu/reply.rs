@@ -41,7 +41,7 @@ impl ResultCode {
         }
     }
 
-    fn from_bytes(code: u8, extended: Option<u8>) -> Option<Self> {
+    pub(super) fn from_bytes(code: u8, extended: Option<u8>) -> Option<Self> {
         Some(match code {
             0x02 => Self::OpCodeNotSupported,
             0x03 => Self::InvalidParameter,
