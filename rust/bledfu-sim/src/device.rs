@@ -563,7 +563,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
     /// When a flash fails.
     pub fn start(&self, booted: &ImageInfo) -> Result<DeviceOf<I, X>, StartError> {
         let rules = self.rules();
-        let trailer = rules.primary(self.primary_trailer()?, Some(booted.digest));
+        let trailer = rules.primary(self.primary_trailer()?, Some(&booted.digest));
         let confirmed = trailer.is_confirmed(&self.setup.layout());
         let running = Running {
             digest: digest_prefix(&booted.digest),

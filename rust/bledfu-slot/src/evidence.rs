@@ -116,6 +116,23 @@ pub struct Evidence {
     pub to: Digest,
 }
 
+impl Evidence {
+    /// Of a device of which nothing is known.
+    pub const NONE: Self = Self {
+        begun: None,
+        invalid_way_back: 0,
+        taken_back: 0,
+        size: 0,
+        done: Done::Unknown,
+        floor: Floor {
+            version: (0, 0, 0),
+            security_counter: None,
+        },
+        from: NO_DIGEST,
+        to: NO_DIGEST,
+    };
+}
+
 /// A record and its place in the sequence.
 #[derive(Clone, Copy)]
 struct Numbered {

@@ -507,10 +507,19 @@ pub fn verify_image<F: ReadNorFlash, C: Crypto>(
     policy: &ImagePolicy<'_>,
     crypto: &C,
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
-    verify_image_through(flash, start, (slot_size, limit), policy, crypto, &Plain)
+    verify_image_through(
+        flash,
+        start,
+        (slot_size, limit),
+        policy,
+        crypto,
+        &Plain,
+        &mut || (),
+    )
 }
 
-/// [`verify_image`] for an image in an area outside, which has another form there.
+/// [`verify_image`] for an image in an area outside, which has another form there. `tick` is called before everything that takes
+/// time: verifying a large image takes longer than a watchdog waits.
 ///
 /// # Errors
 /// As [`verify_image`].
@@ -521,7 +530,9 @@ pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
     policy: &ImagePolicy<'_>,
     crypto: &C,
     transform: &T,
+    tick: &mut dyn FnMut(),
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
+    tick();
     let (header, tlvs) = read_frame(flash, start, slot_size, limit)?;
     if let Some(slot) = policy.address {
         check_address(flash, start, &header, slot, transform)?;
@@ -531,6 +542,7 @@ pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
     let mut done = 0;
     let end = header.hashed_size()?;
     while done < end {
+        tick();
         let length = (end - done).min(HASH_CHUNK as u32);
         if let Some(part) = chunk.0.get_mut(..length as usize) {
             // Cannot overflow: `read_frame` bounded the sum by the slot.
@@ -540,6 +552,7 @@ pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
         }
         done += length;
     }
+    tick();
     judge(flash, header, tlvs, policy, crypto, hash.finish())
 }
 

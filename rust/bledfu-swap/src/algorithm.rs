@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every install algorithm has in common: the slots, copying, progress, and the questions it must answer.
 
+use bledfu_slot::decide::Rules;
 use bledfu_slot::evidence::Store;
 use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::{Algorithm, Direction, Geometry, ImageInfo, Layout, Plain, SwapType, Trailer, Transform};
@@ -89,8 +90,10 @@ pub struct Slots<'a, P, S, X, T> {
     pub watch: &'a mut dyn FnMut(Progress),
     /// Status records that could not be written; work goes on without them, and the result is verified anyway.
     pub failed_records: u32,
-    /// What the boot stage knows from inside.
+    /// Where the boot stage keeps what it knows from inside.
     pub evidence: &'a mut dyn Store,
+    /// What that is, and the policy.
+    pub rules: Rules,
     /// The unit at which this boot took an interrupted job up, until that unit is done and noted.
     pub in_doubt: Option<u32>,
     /// The image in the primary slot, if it was verified in this boot and nothing has been installed since.

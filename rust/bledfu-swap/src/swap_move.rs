@@ -132,7 +132,7 @@ impl Installer for SwapMove {
         let Some(done) = units_done(slots.primary, &layout, count).map_err(SwapError::Primary)? else {
             return Ok(Status::Idle);
         };
-        let job = trust::settle(slots, job, done);
+        let job = trust::settle(&slots.rules, job, done);
         let done = job.done;
         if done == 0 {
             let image_ok = job.swap_type != SwapType::Test;

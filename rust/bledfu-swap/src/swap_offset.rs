@@ -181,7 +181,7 @@ impl Installer for SwapOffset {
         let last = units(job.size.div_ceil(layout.sector_size()));
         let done =
             records_until(slots.primary, &layout, 0, layout.record_count()).map_err(SwapError::Primary)?;
-        let job = trust::settle(slots, job, done);
+        let job = trust::settle(&slots.rules, job, done);
         let done = job.done;
         if done == 0 {
             let image_ok = job.swap_type == SwapType::Permanent;

@@ -305,7 +305,7 @@ impl Installer for SwapScratch {
             // A job that is not begun here may be kept in scratch, and be begun there.
             let done = match recorded {
                 0 => 0,
-                recorded => trust::settle(slots, job, recorded).done,
+                recorded => trust::settle(&slots.rules, job, recorded).done,
             };
             let torn = primary.copy_done == Flag::Bad;
             let mendable =
@@ -331,8 +331,8 @@ impl Installer for SwapScratch {
             let (done, noted) = match recorded {
                 0 => (0, false),
                 recorded => {
-                    let job = trust::settle(slots, job, recorded);
-                    (job.done, trust::is_noted(slots, &job))
+                    let job = trust::settle(&slots.rules, job, recorded);
+                    (job.done, trust::is_noted(&slots.rules, &job))
                 }
             };
             // Whoever moves the job to the primary has written both records here.
