@@ -45,6 +45,7 @@ step_format() {
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     (cd rust && cargo fmt --all --check && cd size && cargo fmt --check && cd ../boot && cargo fmt --check)
     (cd rust/fuzz && cargo fmt --check && cd ../module && cargo fmt --check && cd ../firmware && cargo fmt --check)
+    (cd examples/embassy && cargo fmt --check)
     (cd tests/clients/nrf_dfu && cargo fmt --check)
     (cd tests/clients/mcumgr_smp && cargo fmt --check)
 }
@@ -153,6 +154,13 @@ step_size() {
     python3 scripts/size.py --check
 }
 
+step_embassy() {
+    heading 'the second platform: embassy, built for the nRF52840 and updated on the PC'
+    install_for_cortex_m
+    (cd rust && cargo build --quiet --release -p bledfu-cli)
+    python3 examples/embassy/test.py --bledfu "$root/rust/target/release/bledfu"
+}
+
 step_measurements() {
     heading 'doc/measurements.md'
     install_for_cortex_m
@@ -188,7 +196,7 @@ step_zephyr() {
     scripts/zephyr.sh
 }
 
-steps=(format msrv lint doc rules text deny test packages demo cut clients central size measurements fuzz reproducible
+steps=(format msrv lint doc rules text deny test packages demo cut clients central size embassy measurements fuzz reproducible
     release site zephyr)
 
 if [ "${1:-}" = --list ]; then

@@ -13,8 +13,11 @@ use bledfu_slot::trailer::request_test;
 use bledfu_slot::{Algorithm, Slot, SoftCrypto};
 use bledfu_swap::BootAction;
 use clap::{Args, Parser};
+use comfy_table::CellAlignment::{Left, Right};
 use serde_json::{json, Value};
 
+use crate::outln;
+use crate::output::Columns;
 use crate::update::{self, UpdateArgs};
 
 /// `bledfu bench`.
@@ -52,6 +55,17 @@ const UPDATES: [(&str, &str); 12] = [
     ("overwrite only", "--install overwrite"),
     ("copy, first update", "--install copy"),
 ];
+
+/// Columns of the table of installs.
+const INSTALLS: Columns<7> = Columns([
+    (12, Left),
+    (10, Right),
+    (10, Right),
+    (9, Right),
+    (9, Right),
+    (7, Right),
+    (19, Left),
+]);
 
 /// Options as [`UPDATES`] writes them.
 #[derive(Parser)]
@@ -139,7 +153,7 @@ pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         all["updates"] = updates(args)?;
     }
     if args.json {
-        println!("{all}");
+        outln!("{all}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,14 +162,22 @@ pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
 fn installs(args: &BenchArgs) -> anyhow::Result<Value> {
     let pages = measure(Algorithm::Overwrite, &args.part)?.pages;
     if !args.json {
-        println!(
+        outln!(
             "installing the image of the case ({pages} pages of 4 KiB), external flash {}",
             args.part
-        );
-        println!(
-            "{:<13} {:>10} {:>10} {:>12} {:>12} {:>9}   reference",
-            "per page", "int erase", "ext erase", "int program", "ext program", "seconds"
-        );
+        )?;
+        outln!(
+            "{}",
+            INSTALLS.row([
+                "per page",
+                "erases int",
+                "erases ext",
+                "bytes int",
+                "bytes ext",
+                "seconds",
+                "reference"
+            ])
+        )?;
     }
     let mut rows = Vec::new();
     for algorithm in Algorithm::ALL {
@@ -170,15 +192,18 @@ fn installs(args: &BenchArgs) -> anyhow::Result<Value> {
             let reference = reference.map_or(String::new(), |(_, [a, b, c, d])| {
                 format!("{a} / {b} / {c} / {d}")
             });
-            println!(
-                "{:<13} {:>10.2} {:>10.2} {:>10.0} B {:>10.0} B {:>9.1}   {reference}",
-                algorithm.as_str(),
-                erases(&cost.internal),
-                erases(&cost.external),
-                per_page(cost.internal.program_bytes),
-                per_page(cost.external.program_bytes),
-                cost.ns as f64 / 1e9
-            );
+            outln!(
+                "{}",
+                INSTALLS.row([
+                    algorithm.as_str().to_owned(),
+                    format!("{:.2}", erases(&cost.internal)),
+                    format!("{:.2}", erases(&cost.external)),
+                    format!("{:.0}", per_page(cost.internal.program_bytes)),
+                    format!("{:.0}", per_page(cost.external.program_bytes)),
+                    format!("{:.1}", cost.ns as f64 / 1e9),
+                    reference,
+                ])
+            )?;
         }
         let flash = |stats: &Stats| json!({ "sectors_erased": sectors(stats), "bytes_programmed": stats.program_bytes });
         rows.push(json!({
@@ -191,7 +216,8 @@ fn installs(args: &BenchArgs) -> anyhow::Result<Value> {
         }));
     }
     if !args.json {
-        println!("reference: internal and external erases, internal and external bytes per page, as read from MCUboot's sources");
+        outln!("reference: erases and bytes per page, internal and external, as read from")?;
+        outln!("MCUboot's sources")?;
     }
     Ok(rows.into())
 }
@@ -199,11 +225,15 @@ fn installs(args: &BenchArgs) -> anyhow::Result<Value> {
 /// Measures whole updates, with a line for each unless the result is for a program.
 fn updates(args: &BenchArgs) -> anyhow::Result<Value> {
     if !args.json {
-        println!("updating to the image of the case, external flash {}", args.part);
-        println!(
+        outln!("updating to the image of the case, external flash {}", args.part)?;
+        outln!(
             "{:<49} {:>9} {:>8} {:>8} {:>9}",
-            "seconds", "receive", "kB/s", "verify", "install"
-        );
+            "seconds",
+            "receive",
+            "kB/s",
+            "verify",
+            "install"
+        )?;
     }
     let mut rows = Vec::new();
     for (what, options) in UPDATES {
@@ -214,13 +244,13 @@ fn updates(args: &BenchArgs) -> anyhow::Result<Value> {
             .with_context(|| format!("cannot measure `bledfu update {options}`"))?;
         if !args.json {
             let seconds = |ns: u64| ns as f64 / 1e9;
-            println!(
+            outln!(
                 "{what:<49} {:>9.1} {:>8.1} {:>8.2} {:>9.1}",
                 seconds(cost.receive_ns),
                 cost.size as f64 / 1e3 / seconds(cost.receive_ns),
                 seconds(cost.verify_ns),
                 seconds(cost.install_ns)
-            );
+            )?;
         }
         rows.push(json!({
             "what": what,

@@ -2,8 +2,10 @@
 //! What the test programs of the boot stage share: areas, policies, and one boot.
 #![allow(dead_code)] // each test program uses its part
 
+pub mod campaign;
+
 use bledfu_slot::{Geometry, ImagePolicy, Key, Layout, SoftCrypto};
-use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
+use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence};
 use bledfu_testkit::SECTOR;
 use embedded_storage::nor_flash::NorFlash;
 
@@ -55,5 +57,13 @@ pub fn boot_once(
     spare: &mut impl NorFlash,
     config: &BootConfig<'_>,
 ) -> BootResult {
-    boot(primary, secondary, spare, config, &SoftCrypto, &mut |_| {})
+    boot(
+        primary,
+        secondary,
+        spare,
+        config,
+        &SoftCrypto,
+        &mut NoEvidence,
+        &mut |_| {},
+    )
 }
