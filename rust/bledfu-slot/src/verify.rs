@@ -112,7 +112,8 @@ pub trait Crypto {
     }
 }
 
-/// SHA-256 and P-256 in Rust (`sha2`, `p256`).
+/// SHA-256 and P-256 in Rust (`sha2`, `p256`); with the feature `cortex-m-crypto` on an Arm processor, P-256 in its assembly
+/// (`p256-cm4`).
 #[cfg(feature = "soft-crypto")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SoftCrypto;
@@ -137,7 +138,31 @@ impl Sha256 for SoftSha256 {
     }
 }
 
-#[cfg(feature = "soft-crypto")]
+/// The words of a number of 32 bytes, most significant byte first; the least significant word comes first.
+#[cfg(all(feature = "cortex-m-crypto", target_arch = "arm"))]
+fn words(bytes: &[u8]) -> [u32; 8] {
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(bytes.rchunks_exact(4)) {
+        *word = bytes.iter().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    }
+    words
+}
+
+#[cfg(all(feature = "cortex-m-crypto", target_arch = "arm"))]
+impl Crypto for SoftCrypto {
+    type Sha256 = SoftSha256;
+
+    fn verify(&self, key: &Key, digest: &Digest, signature: &Signature) -> SignatureCheck {
+        let Key::P256(xy) = key;
+        let ((x, y), (r, s)) = (xy.split_at(32), signature.0.split_at(32));
+        match p256_cm4::verify(&words(x), &words(y), digest, &words(r), &words(s)) {
+            true => SignatureCheck::Good,
+            false => SignatureCheck::Bad,
+        }
+    }
+}
+
+#[cfg(all(feature = "soft-crypto", not(all(feature = "cortex-m-crypto", target_arch = "arm"))))]
 impl Crypto for SoftCrypto {
     type Sha256 = SoftSha256;
 

@@ -28,7 +28,7 @@ use bledfu_slot::{
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::algorithm::{
-    erase_slot, is_equal, replace, At, Flash, Installer, Job, NoFlash, Progress, Slots, Status, SwapError,
+    erase_slot, is_equal, replace, At, Flash, Installer, Job, Progress, Slots, Status, SwapError,
     Through,
 };
 use crate::copy;
@@ -830,7 +830,7 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
                 At(slots.primary, 0, SwapError::Primary),
                 (info.total_size, sector),
                 Through(slots.transform, Direction::Inward, 0),
-                None::<At<'_, NoFlash>>,
+                None::<At<'_, X>>,
                 slots.watch,
             )?;
             if primary_is_valid(slots, config, crypto)? {
@@ -863,7 +863,7 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
             At(slots.primary, 0, SwapError::Primary),
             (info.total_size, sector),
             Through(slots.transform, Direction::Inward, 0),
-            None::<At<'_, NoFlash>>,
+            None::<At<'_, X>>,
             slots.watch,
         )?;
         if !primary_is_valid(slots, config, crypto)? {
@@ -942,7 +942,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         At(slots.spare, 0, SwapError::Spare),
         (running.total_size, area.sector_size),
         Through(slots.transform, Direction::Outward, 0),
-        None::<At<'_, NoFlash>>,
+        None::<At<'_, X>>,
         slots.watch,
     )?;
     Ok(match is_kept(slots)? {
