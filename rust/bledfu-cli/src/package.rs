@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{bail, Context};
 use bledfu_sim::init_packet::BootValidation;
-use bledfu_sim::keys::SigningKey;
+use bledfu_sim::keys::{known_key, SigningKey};
 use bledfu_sim::package::{check_is_image, write_parts, PackageSpec, PartKind};
 use clap::Args;
 
@@ -41,6 +41,9 @@ pub struct PackageArgs {
     /// Marks the package for debug builds, which skip the version checks.
     #[arg(long, alias = "debug-mode")]
     pub debug: bool,
+    /// Signs with a key that everybody has, such as the demo key: devices that trust it are open to all.
+    #[arg(long)]
+    pub trial: bool,
     /// Packs the file even if it is no MCUboot image.
     #[arg(long)]
     pub force: bool,
@@ -60,6 +63,12 @@ pub fn cmd_package(args: &PackageArgs) -> anyhow::Result<ExitCode> {
         check_is_image(&image).with_context(|| args.image.display().to_string())?;
     }
     let key = SigningKey::open(&args.key)?;
+    if let Some(name) = known_key(&key.public()).filter(|_| !args.trial) {
+        bail!(
+            "{} is {name}: anybody can sign with it; make one of your own (nrfutil keys generate), or say --trial",
+            args.key.display()
+        );
+    }
     let name = args.image.file_name().unwrap_or_default().to_string_lossy();
     let spec = PackageSpec {
         name: name.strip_suffix(".bin").unwrap_or(&name).to_owned(),

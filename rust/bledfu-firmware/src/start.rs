@@ -5,14 +5,15 @@ use crate::{options, Areas, Device};
 use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
-use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer};
+use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
+use bledfu_transfer::doors::{ConfirmBy, Doors};
 use bledfu_transfer::event::Incoming;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
 use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
-use bledfu_transfer::upload::{digest_prefix, Running, Setup, Upload};
+use bledfu_transfer::upload::{digest_prefix, Floor, Running, Setup, Upload};
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
@@ -104,7 +105,7 @@ pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
     Ok((areas, layout))
 }
 
-fn running(areas: &mut Areas, layout: &Layout) -> Result<Running, StartError> {
+fn running(areas: &mut Areas, layout: &Layout) -> Result<(Running, Option<Version>), StartError> {
     let mut primary = Retry(&mut areas.primary);
     let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
     let confirmed = trailer.is_confirmed(layout);
@@ -129,11 +130,12 @@ fn running(areas: &mut Areas, layout: &Layout) -> Result<Running, StartError> {
             ([0; 32], 0)
         }
     };
-    Ok(Running {
+    let running = Running {
         digest: digest_prefix(&digest),
         fw_version,
         confirmed,
-    })
+    };
+    Ok((running, image.map(|image| image.header.version)))
 }
 
 fn admit(incoming: Incoming) -> bool {
@@ -153,7 +155,8 @@ impl<'k> Device<'k> {
                 "no key to check packages or images with: every update will be refused"
             ));
         }
-        let running = running(&mut areas, &layout)?;
+        let (running, version) = running(&mut areas, &layout)?;
+        let floor = floor(version);
         note::info(format_args!(
             "updates of up to {} bytes for hardware version {}",
             layout.max_image_size(),
@@ -172,10 +175,13 @@ impl<'k> Device<'k> {
             },
             running,
             admit,
+            doors: DOORS,
+            floor,
+            must_keep_version: !options::DOWNGRADE_ALLOWED && !options::FW_VERSION_PER_RELEASE,
         };
         let config = Config {
             secure_dfu: secure_dfu_config(package),
-            smp: smp_config(),
+            smp: smp_config(&floor),
             reset_delay_ms: options::RESET_DELAY_MS,
         };
         Ok(Self {
@@ -184,7 +190,29 @@ impl<'k> Device<'k> {
     }
 }
 
-fn smp_config() -> smp::Config<'static> {
+/// What strangers may do (`zephyr/Kconfig.smp`).
+const DOORS: Doors = Doors {
+    permanent_by_strangers: options::SMP_PERMANENT,
+    confirm: if options::SMP_CONFIRM_ANYBODY {
+        ConfirmBy::Anybody
+    } else if options::SMP_CONFIRM_NEVER {
+        ConfirmBy::Nobody
+    } else {
+        ConfirmBy::Trusted
+    },
+    take_backs: 0,
+};
+
+/// The oldest image that is taken. Without the running version again, it is what runs.
+fn floor(running: Option<Version>) -> Floor {
+    Floor {
+        version: running.filter(|_| !options::SAME_VERSION_ALLOWED),
+        is_above_version: !options::SAME_VERSION_ALLOWED,
+        counter: None,
+    }
+}
+
+fn smp_config(floor: &Floor) -> smp::Config<'static> {
     smp::Config {
         system: System {
             kernel: "Zephyr",
@@ -197,7 +225,7 @@ fn smp_config() -> smp::Config<'static> {
             board: options::BOARD,
             os: "Zephyr",
         },
-        no_downgrade: false,
+        no_downgrade: options::NO_DOWNGRADE || *floor != Floor::default(),
         frame_count: options::SMP_FRAME_COUNT,
     }
 }

@@ -35,6 +35,9 @@ fn main() {
         image_policy: ImagePolicy { keys: &keys, trusted_digests: &[], unsigned: false, address: None },
         running: Running { digest: [0; 8], fw_version: 1, confirmed: true },
         admit: |_| true,
+        doors: Default::default(),
+        floor: Default::default(),
+        must_keep_version: true,
     };
     let init_policy = InitPolicy {
         package_keys: &[],

@@ -24,7 +24,7 @@ use crate::event::{Event, Incoming, Refusal};
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
 use crate::note;
 use crate::ring::{Channel, Frame};
-use crate::upload::{Expected, Obstacle, Present, Protocol, TransferError, Upload};
+use crate::upload::{Expected, Obstacle, Present, Protocol, TransferError, Unfit, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::journal::Progress;
@@ -631,7 +631,10 @@ impl<'k> SecureDfu<'k> {
         ));
         if let Some(obstacle) = upload.obstacle(Protocol::SecureDfu, self.now_ms) {
             note::warn(format_args!("{obstacle}"));
-            return refused(ResultCode::OperationNotPermitted);
+            return refused(match obstacle {
+                Obstacle::TooSoon { .. } => ResultCode::OperationFailed,
+                _ => ResultCode::OperationNotPermitted,
+            });
         }
         let incoming = Incoming {
             image: 0,
@@ -696,6 +699,10 @@ impl<'k> SecureDfu<'k> {
             return refused(ResultCode::OperationNotPermitted);
         }
         self.rewind(upload);
+        if let Err(obstacle) = upload.repeat(self.now_ms) {
+            note::warn(format_args!("{obstacle}"));
+            return refused(ResultCode::OperationFailed);
+        }
         if upload.prepare(size).is_err() {
             return refused(ResultCode::OperationFailed);
         }
@@ -756,7 +763,10 @@ impl<'k> SecureDfu<'k> {
                 note::error(format_args!("the image is refused: {reason}"));
                 self.command.create(0);
                 upload.close_session();
-                return refused(final_code(TransferError::NotAnImage));
+                return refused(final_code(match reason {
+                    Unfit::Header(_) => TransferError::NotAnImage,
+                    Unfit::Older(_) => TransferError::Older,
+                }));
             }
         }
         // At an object boundary Execute may come again and changes nothing. At the end of the image it verifies,
@@ -801,6 +811,7 @@ const fn final_code(error: TransferError) -> ResultCode {
         TransferError::WrongHash | TransferError::NotAnImage | TransferError::WrongFileSignature => {
             ResultCode::Extended(ExtendedCode::VerificationFailed)
         }
+        TransferError::Older => ResultCode::Extended(ExtendedCode::FirmwareVersion),
         TransferError::NotReceiving => ResultCode::OperationNotPermitted,
         TransferError::Write | TransferError::Erase | TransferError::NotMarked => ResultCode::OperationFailed,
     }

@@ -17,10 +17,11 @@
 //! - A slot is marked only when signature and digest of its image are good ([`Error::InvalidTlv`] if not).
 //! - Erase answers when the slot holds no image any more; the rest of it is erased while nothing else happens.
 
+use crate::doors::ConfirmBy;
 use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
-use crate::upload::{Obstacle, Protocol, TransferError, Upload};
+use crate::upload::{Obstacle, Protocol, TransferError, Unfit, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
@@ -325,10 +326,18 @@ impl<'k> Smp<'k> {
         let response = match message.request {
             Err(code) => Err(Failure::Smp(code)),
             Ok(Request::Os(request)) => match request {
-                os_group::Request::Reset { .. } => {
-                    then = Then::Reset;
-                    Ok(Response::Empty)
-                }
+                os_group::Request::Reset { .. } => match upload.may_reset(now_ms) {
+                    Ok(()) => {
+                        then = Then::Reset;
+                        Ok(Response::Empty)
+                    }
+                    Err(obstacle) => {
+                        note::warn(format_args!(
+                            "no reset for a peer that has not paired: {obstacle}"
+                        ));
+                        Err(Failure::Smp(Code::Busy))
+                    }
+                },
                 os_group::Request::Info { format } => self
                     .describe(format, &mut text)
                     .map(|()| Response::Os(os_group::Response::Info(&text))),
@@ -600,7 +609,7 @@ impl<'k> Smp<'k> {
         refuse_for(upload.slot_obstacle(Protocol::Smp, now_ms))?;
         self.session = None;
         upload
-            .erase()
+            .erase(now_ms)
             .map_err(|_| Failure::Image(Error::FlashEraseFailed))?;
         note::info(format_args!("the secondary slot is erased"));
         Ok(Response::Empty)
@@ -633,14 +642,21 @@ fn refuse_for(obstacle: Option<Obstacle>) -> Result<(), Failure> {
         None => Ok(()),
         Some(obstacle) => {
             note::warn(format_args!("{obstacle}"));
-            Err(Failure::Image(Error::NoFreeSlot))
+            Err(match obstacle {
+                Obstacle::TooSoon { .. } => Failure::Smp(Code::Busy),
+                _ => Failure::Image(Error::NoFreeSlot),
+            })
         }
     }
 }
 
 /// The answer to a piece of an image that can never run here.
-fn unfit(reason: HeaderError) -> Failure {
+fn unfit(reason: Unfit) -> Failure {
     note::warn(format_args!("the image is refused: {reason}"));
+    let reason = match reason {
+        Unfit::Header(reason) => reason,
+        Unfit::Older(_) => return Failure::Image(Error::CurrentVersionIsNewer),
+    };
     Failure::Image(match reason {
         HeaderError::WrongSlot { .. } => Error::InvalidFlashAddress,
         HeaderError::WrongAddress { .. } | HeaderError::RamLoad => Error::InvalidImageVectorTable,
@@ -734,6 +750,15 @@ fn list<'v>(
     }
 }
 
+/// Whether the peer whose frame is handled may confirm the running image.
+fn may_confirm<A: Areas, C: Crypto>(upload: &Upload<'_, A, C>) -> bool {
+    match upload.doors().confirm {
+        ConfirmBy::Anybody => true,
+        ConfirmBy::Trusted => !upload.is_for_stranger(),
+        ConfirmBy::Nobody => false,
+    }
+}
+
 /// Chooses what runs after the next reset; the table of smp.md §4.2, which is Zephyr's `img_mgmt_set_next_boot_slot`.
 #[inline(never)]
 fn write_state<A: Areas, C: Crypto>(
@@ -756,6 +781,14 @@ fn write_state<A: Areas, C: Crypto>(
     match (is_running, confirm, found.next) {
         (true, false, _) => refused(Error::SettingTestToActiveDenied),
         (true, true, SwapType::Test | SwapType::Permanent) => refused(Error::ImageAlreadyPending),
+        // Nothing changes, so nobody need be asked; and a stranger writes nothing.
+        (true, true, _) if upload.running().confirmed && upload.is_for_stranger() => Ok(()),
+        (true, true, _) if !upload.running().confirmed && !may_confirm(upload) => {
+            note::warn(format_args!(
+                "the running image is not confirmed for this peer (CONFIG_BLEDFU_SMP_CONFIRM): the product does so, or a paired peer"
+            ));
+            Err(Failure::Smp(Code::AccessDenied))
+        }
         (true, true, next) => match upload.confirm() {
             // Also where no revert is due: another boot stage may ask for the flag.
             Ok(()) => {
@@ -769,6 +802,12 @@ fn write_state<A: Areas, C: Crypto>(
         (false, _, SwapType::Test | SwapType::Permanent | SwapType::Revert) => {
             refused(Error::ImageAlreadyPending)
         }
+        (false, true, _) if upload.is_for_stranger() && !upload.doors().permanent_by_strangers => {
+            note::warn(format_args!(
+                "an image is not installed for good for a peer that has not paired (CONFIG_BLEDFU_SMP_PERMANENT): test it"
+            ));
+            refused(Error::ConfirmationDenied)
+        }
         (false, confirm, _) => {
             // The next boot would only take the request down.
             refuse_for(upload.lasting_obstacle())?;
@@ -781,12 +820,16 @@ fn write_state<A: Areas, C: Crypto>(
                 Ok(info) => info,
                 Err(TransferError::NotAnImage) => {
                     // As long as it is listed, clients ask for it and do not send it again.
-                    if upload.is_free_for(Protocol::Smp, now_ms) && upload.erase().is_ok() {
+                    if upload.is_free_for(Protocol::Smp, now_ms) && upload.erase(now_ms).is_ok() {
                         note::warn(format_args!(
                             "the image in the secondary slot is erased: send it again"
                         ));
                     }
                     return refused(Error::InvalidTlv);
+                }
+                Err(error @ TransferError::Older) => {
+                    note::warn(format_args!("{error}"));
+                    return refused(Error::CurrentVersionIsNewer);
                 }
                 Err(error) => {
                     note::error(format_args!("{error}"));
