@@ -21,7 +21,7 @@ use bledfu_sim::power::{OpInfo, OpKind, Power, Random, Tear};
 use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, TrailerLayout, Version};
-use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
+use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
@@ -468,7 +468,15 @@ pub(crate) fn boot_trusting<const P: usize, const S: usize, const X: usize>(
         downgrade: Downgrade::Allowed,
         verify_primary: true,
     };
-    boot(primary, secondary, spare, &config, &SoftCrypto, &mut |_| {})
+    boot(
+        primary,
+        secondary,
+        spare,
+        &config,
+        &SoftCrypto,
+        &mut NoEvidence,
+        &mut |_| {},
+    )
 }
 
 /// Bytes of the largest program that writes fields of a trailer, and no part of an image.

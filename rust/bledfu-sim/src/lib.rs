@@ -12,6 +12,7 @@
 //! | [`device`], [`cost`] | the device: flashes, boot stage, application; what its arithmetic costs |
 //! | [`link`], [`phone`] | Bluetooth timing, and the clients of Android, iOS, nrfutil and smpclient |
 //! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
+//! | [`hostile`] | cells that an operation without power left weak, and reads that go wrong |
 //! | [`plain`] | a slot as plain bytes with any units, where times do not matter |
 //! | [`package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@
 pub mod cost;
 pub mod demo;
 pub mod device;
+pub mod hostile;
 pub mod init_packet;
 pub mod keys;
 pub mod link;

@@ -13,6 +13,8 @@
 //! erase     | done: all FF    | up to 256 bytes of random bits     | untouched            |
 //!           0                 fraction × length                                    length
 //! ```
+//! If the power domain asks for [weak](crate::hostile) bytes, it leaves those instead: what is read of them is not the same each time.
+//!
 //! A part with an error code per unit refuses to write one twice, and RRAM takes any bytes at any time: see
 //! [`Rewrite`].
 //!
@@ -34,6 +36,7 @@ use embedded_storage::nor_flash::{
     NorFlashErrorKind, ReadNorFlash,
 };
 
+use crate::hostile::{Misreads, WeakCells};
 use crate::parts::{Part, Rewrite, Times, PAGE_SIZE};
 use crate::power::{OpKind, Power, Random, Tear};
 
@@ -256,6 +259,8 @@ struct Array {
     erase_counts: Vec<u32>,
     /// Cells that nothing changes any more.
     worn: Range<usize>,
+    weak: WeakCells,
+    misreads: Misreads,
 }
 
 /// Effect of one operation, so that its first and second half can be applied apart.
@@ -353,6 +358,8 @@ impl Chip {
             driver_timeout_ns: DEFAULT_DRIVER_TIMEOUT_NS,
             erase_counts: vec![0; sectors],
             worn: 0..0,
+            weak: WeakCells::new(),
+            misreads: Misreads::none(),
         })))
     }
 
@@ -480,6 +487,16 @@ impl Chip {
         self.0.borrow_mut().factor = if factor > 0.0 { factor } else { 0.0 };
     }
 
+    /// From now on, these reads go wrong.
+    pub fn set_misreads(&self, misreads: Misreads) {
+        self.0.borrow_mut().misreads = misreads;
+    }
+
+    /// Whether a byte of this range does not read the same each time.
+    pub fn is_weak(&self, range: std::ops::Range<u32>) -> bool {
+        self.0.borrow().weak.any_in(range)
+    }
+
     /// How long the driver waits for a completion that never comes (500 ms by default). Ordinary operations, however
     /// slow, are waited for.
     pub fn set_driver_timeout_ns(&self, ns: u64) {
@@ -533,6 +550,8 @@ impl Array {
         self.stats.busy_ns += ns;
         self.power.spend_read(ns);
         out.copy_from_slice(&self.cells[address..address + out.len()]);
+        self.weak.read(address as u32, out, self.power.boots());
+        self.misreads.read(address as u32, out);
         Ok(())
     }
 
@@ -544,7 +563,9 @@ impl Array {
         let unit = self.part.write_size as usize;
         for (at, wanted) in (address..).step_by(unit).zip(bytes.chunks(unit)) {
             let held = &self.cells[at..at + wanted.len()];
-            if held.iter().any(|held| *held != 0xFF) && wanted.iter().any(|wanted| *wanted != 0) {
+            let is_written = held.iter().any(|held| *held != 0xFF)
+                || self.weak.any_in(at as u32..(at + wanted.len()) as u32);
+            if is_written && wanted.iter().any(|wanted| *wanted != 0) {
                 return Err(NorError::WrittenBefore {
                     address: at as u32,
                     unit: self.part.write_size,
@@ -675,6 +696,7 @@ impl Array {
                 if work_done {
                     // An unerased target is not noticed: nobody is told anything about this operation.
                     let _ = self.apply(address, effect, 0, length)?;
+                    self.strengthen(address, effect);
                 }
                 let waited = self.driver_timeout_ns;
                 self.pass(waited);
@@ -688,6 +710,7 @@ impl Array {
                 let first = self.apply(address, effect, 0, half)?;
                 self.pass(ns);
                 let second = self.apply(address, effect, half, length)?;
+                self.strengthen(address, effect);
                 if other == Some(Fault::WrongBit) {
                     let wrong = address + half;
                     self.cells[wrong] ^= 0x10;
@@ -736,8 +759,34 @@ impl Array {
         Ok(broken)
     }
 
+    /// What was done in full reads the same each time.
+    fn strengthen(&mut self, address: usize, effect: &Effect) {
+        let replaces = self.part.rewrite == Rewrite::Replaces;
+        match effect {
+            Effect::Program(bytes) => self.weak.programmed(address as u32, bytes, replaces),
+            Effect::Erase(length) => self.weak.erased(address as u32, *length as u32),
+        }
+    }
+
     /// The first `done` bytes of the effect and the damage after them.
     fn tear(&mut self, address: usize, effect: &Effect, done: usize, seed: u64) -> Result<(), NorError> {
+        if let Some(weak) = self.power.weak() {
+            let length = effect.length();
+            let (boot, held) = (self.power.boots(), &self.cells[address..address + length]);
+            let kept = match effect {
+                Effect::Program(bytes) => {
+                    let replaces = self.part.rewrite == Rewrite::Replaces;
+                    self.weak
+                        .torn_program((address as u32, held, bytes), replaces, weak, boot)
+                }
+                Effect::Erase(_) => {
+                    let fraction = done as f64 / length as f64;
+                    self.weak.torn_erase((address as u32, held), fraction, weak, boot)
+                }
+            };
+            self.cells[address..address + length].copy_from_slice(&kept);
+            return self.write_through(address, length);
+        }
         let _ = self.apply(address, effect, 0, done)?;
         let rest = &mut self.cells[address + done..address + effect.length()];
         let damaged = match effect {
@@ -968,10 +1017,49 @@ impl<const E: usize> MultiwriteNorFlash for Area<UnitsOf<4, E>> {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hostile::{Choice, Weak};
     use crate::parts::{EFR32MG24, MX25R6435F, NRF52840, NRF54L15, STM32WB55, STM32WBA52, W25Q64};
 
     #[repr(align(4))]
     struct Buffer<const N: usize>([u8; N]);
+
+    #[test]
+    fn weak_bytes_and_wrong_reads_are_of_the_chip() {
+        let power = Power::new();
+        power.set_weak(Some(Weak {
+            choice: Choice::Boots(0b01),
+            seed: 1,
+        }));
+        let chip = Chip::with_size("external", &MX25R6435F, 8192, &power);
+        let mut area = chip.area(4096, 4096).unwrap();
+        let inside = Tear::Inside {
+            fraction: 0.5,
+            seed: 0,
+        };
+        power.cut_at(0, inside);
+        assert_eq!(area.write(0, &Buffer([7; 4]).0), Err(NorError::PowerOff));
+        let mut read = |area: &mut Area| {
+            let mut found = Buffer([0; 4]);
+            power.power_on();
+            area.read(0, &mut found.0).map(|()| found.0)
+        };
+        assert_eq!([read(&mut area), read(&mut area)], [Ok([7; 4]), Ok([0xFF; 4])]);
+        assert!(chip.is_weak(4096..4097) && !chip.is_weak(0..4096));
+        area.write(0, &Buffer([7; 4]).0).unwrap();
+        assert!(!chip.is_weak(4096..8192));
+        assert_eq!([read(&mut area), read(&mut area)], [Ok([7; 4]), Ok([7; 4])]);
+        chip.set_misreads(Misreads {
+            blank: 0..1,
+            ..Misreads::none()
+        });
+        assert_eq!([read(&mut area), read(&mut area)], [Ok([0xFF; 4]), Ok([7; 4])]);
+        power.cut_at(2, inside);
+        assert_eq!(area.erase(0, 4096), Err(NorError::PowerOff));
+        assert!(chip.is_weak(4096..4100) && !chip.is_weak(4100..8192));
+        power.power_on();
+        area.erase(0, 4096).unwrap();
+        assert!(!chip.is_weak(4096..8192));
+    }
 
     const SIZE: u32 = 256 * 1024;
 

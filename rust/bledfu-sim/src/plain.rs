@@ -6,6 +6,7 @@ use embedded_storage::nor_flash::{
     check_read, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
 
+use crate::hostile::{Misreads, WeakCells};
 use crate::nor::{torn_erase, torn_program, torn_replace};
 use crate::parts::Rewrite;
 use crate::power::{OpKind, Power, Tear};
@@ -19,6 +20,10 @@ pub struct Plain<const W: usize> {
     pub cells: Vec<u8>,
     /// Erases and bytes programmed.
     pub work: Work,
+    /// Which bytes of it do not read the same each time.
+    pub weak: WeakCells,
+    /// Which reads of it go wrong.
+    pub misreads: Misreads,
     sector: u32,
     unit: usize,
     rewrite: Rewrite,
@@ -67,6 +72,8 @@ impl<const W: usize> Plain<W> {
             name,
             cells,
             work: Work::default(),
+            weak: WeakCells::new(),
+            misreads: Misreads::none(),
             sector,
             unit: W,
             rewrite: Rewrite::ClearsBits,
@@ -94,6 +101,8 @@ impl<const W: usize> Plain<W> {
     pub fn become_copy(&mut self, other: &Self, power: &Power) {
         self.cells.clone_from(&other.cells);
         self.work = other.work;
+        self.weak.clone_from(&other.weak);
+        self.misreads.clone_from(&other.misreads);
         self.power = power.clone();
     }
 
@@ -135,6 +144,8 @@ impl<const W: usize> ReadNorFlash for Plain<W> {
         self.check_power()?;
         check_read(&*self, offset, bytes.len()).map_err(PlainError::Range)?;
         bytes.copy_from_slice(&self.cells[offset as usize..offset as usize + bytes.len()]);
+        self.weak.read(offset, bytes, self.power.boots());
+        self.misreads.read(offset, bytes);
         Ok(())
     }
 
@@ -160,9 +171,17 @@ impl<const W: usize> NorFlash for Plain<W> {
             let cut = self.begin(OpKind::Erase, at, self.sector as usize);
             let cells = &mut self.cells[at as usize..(at + self.sector) as usize];
             match cut {
-                None => cells.fill(0xFF),
+                None => {
+                    cells.fill(0xFF);
+                    self.weak.erased(at, self.sector);
+                }
                 Some((done, seed)) => {
-                    if let Some(done) = done {
+                    if let (Some(done), Some(weak)) = (done, self.power.weak()) {
+                        let fraction = done as f64 / f64::from(self.sector);
+                        let boot = self.power.boots();
+                        let kept = self.weak.torn_erase((at, cells), fraction, weak, boot);
+                        cells.copy_from_slice(&kept);
+                    } else if let Some(done) = done {
                         let (erased, rest) = cells.split_at_mut(done);
                         erased.fill(0xFF);
                         torn_erase(rest, seed);
@@ -187,16 +206,30 @@ impl<const W: usize> NorFlash for Plain<W> {
         }
         if self.rewrite == Rewrite::Refused {
             let held = self.cells[start..end].chunks(self.unit);
-            let is_refused = |(held, wanted): (&[u8], &[u8])| {
-                held.iter().any(|held| *held != 0xFF) && wanted.iter().any(|wanted| *wanted != 0)
+            let is_refused = |(at, (held, wanted)): (u32, (&[u8], &[u8]))| {
+                let is_written =
+                    held.iter().any(|held| *held != 0xFF) || self.weak.any_in(at..at + held.len() as u32);
+                is_written && wanted.iter().any(|wanted| *wanted != 0)
             };
-            if held.zip(bytes.chunks(self.unit)).any(is_refused) {
+            let units = (offset..)
+                .step_by(self.unit)
+                .zip(held.zip(bytes.chunks(self.unit)));
+            if units.into_iter().any(is_refused) {
                 return Err(PlainError::WrittenBefore(offset));
             }
         }
         let cut = self.begin(OpKind::Program, offset, bytes.len());
         let replaces = self.rewrite == Rewrite::Replaces;
         let cells = &mut self.cells[start..end];
+        if let (Some((Some(_), _)), Some(weak)) = (cut, self.power.weak()) {
+            let boot = self.power.boots();
+            let kept = self
+                .weak
+                .torn_program((offset, cells, bytes), replaces, weak, boot);
+            cells.copy_from_slice(&kept);
+            self.power.cut_now();
+            return Err(PlainError::PowerOff);
+        }
         let done = match cut {
             None => bytes.len(),
             Some((done, _)) => done.unwrap_or(0),
@@ -215,6 +248,7 @@ impl<const W: usize> NorFlash for Plain<W> {
             self.power.cut_now();
             return Err(PlainError::PowerOff);
         }
+        self.weak.programmed(offset, bytes, replaces);
         self.work.programmed += bytes.len() as u64;
         if broken {
             return Err(PlainError::NotErased(offset));
@@ -226,6 +260,7 @@ impl<const W: usize> NorFlash for Plain<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hostile::{Choice, Weak};
 
     #[test]
     fn bits_only_go_down_and_sectors_go_up_as_a_whole() {
@@ -256,6 +291,51 @@ mod tests {
         rram.write(0, &[0x0F; 16]).unwrap();
         rram.write(0, &[0xF0; 16]).unwrap();
         assert_eq!(rram.cells[..16], [0xF0; 16]);
+    }
+
+    #[test]
+    fn a_cut_leaves_weak_bytes_behind_if_that_is_asked_for() {
+        let power = Power::new();
+        power.set_weak(Some(Weak {
+            choice: Choice::Boots(0b01),
+            seed: 1,
+        }));
+        let inside = Tear::Inside {
+            fraction: 0.5,
+            seed: 3,
+        };
+        let mut slot = Plain::<8>::erased("p", 64, 64, &power).of_memory(8, Rewrite::Refused);
+        power.cut_at(0, inside);
+        assert_eq!(slot.write(8, &[1; 8]), Err(PlainError::PowerOff));
+        let mut found = [0; 8];
+        let mut read = |slot: &mut Plain<8>| {
+            power.power_on();
+            slot.read(8, &mut found).map(|()| found)
+        };
+        assert_eq!(
+            [read(&mut slot), read(&mut slot)],
+            [Ok([1; 8]), Ok([0xFF; 8])],
+            "written at first, then erased"
+        );
+        assert_eq!(slot.write(8, &[1; 8]), Err(PlainError::WrittenBefore(8)));
+        let mut copy = Plain::<8>::erased("q", 0, 64, &power).of_memory(8, Rewrite::Refused);
+        copy.become_copy(&slot, &power);
+        assert!(copy.weak.any_in(8..16));
+        copy.erase(0, 64).unwrap();
+        copy.write(8, &[1; 8]).unwrap();
+        assert!(!copy.weak.any_in(0..64) && slot.weak.any_in(8..16));
+    }
+
+    #[test]
+    fn reads_go_wrong_where_they_are_asked_to() {
+        let power = Power::new();
+        let mut slot = Plain::<4>::new("s", vec![0; 64], 64, &power);
+        slot.misreads.blank = 1..2;
+        let mut found = [[0xAA; 4]; 3];
+        for bytes in &mut found {
+            slot.read(0, bytes).unwrap();
+        }
+        assert_eq!(found, [[0; 4], [0xFF; 4], [0; 4]]);
     }
 
     #[test]

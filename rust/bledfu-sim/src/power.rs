@@ -11,6 +11,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::hostile::Weak;
+
 /// Where in an operation the power goes away.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Tear {
@@ -74,6 +76,8 @@ struct State {
     operations: Cell<u64>,
     plan: Cell<Option<(u64, Tear)>>,
     off: Cell<bool>,
+    boots: Cell<u64>,
+    weak: Cell<Option<Weak>>,
     real_time: Cell<bool>,
     sleep_debt_ns: Cell<u64>,
     last: Cell<Option<OpInfo>>,
@@ -114,9 +118,35 @@ impl Power {
         self.0.off.get()
     }
 
-    /// Power comes back; what the chips hold is what the cut left. A plan whose operation is still to come stays.
+    /// Power comes back, or a device that has it is reset; what the chips hold is what the cut left, and bytes that are weak
+    /// for a boot choose their value anew. A plan whose operation is still to come stays.
     pub fn power_on(&self) {
         self.0.off.set(false);
+        self.0.boots.set(self.0.boots.get() + 1);
+    }
+
+    /// Boots so far.
+    pub fn boots(&self) -> u64 {
+        self.0.boots.get()
+    }
+
+    /// The power of a device like this one, with as many boots behind it: on, clock and operations at 0, no cut planned.
+    #[must_use]
+    pub fn of_a_copy(&self) -> Self {
+        let copy = Self::new();
+        copy.0.boots.set(self.0.boots.get());
+        copy.0.weak.set(self.0.weak.get());
+        copy
+    }
+
+    /// From now on, operations cut inside leave weak bytes, and no torn ones.
+    pub fn set_weak(&self, weak: Option<Weak>) {
+        self.0.weak.set(weak);
+    }
+
+    /// What operations cut inside leave behind.
+    pub fn weak(&self) -> Option<Weak> {
+        self.0.weak.get()
     }
 
     /// Virtual time since [`Power::new`].

@@ -44,6 +44,7 @@ pub mod areas;
 pub mod copy_roles;
 pub mod crc32;
 pub mod decide;
+pub mod evidence;
 pub mod flash;
 pub mod header;
 #[cfg(feature = "journal")]

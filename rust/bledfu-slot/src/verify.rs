@@ -92,6 +92,20 @@ pub trait Crypto {
     /// Checks a signature over a digest.
     fn verify(&self, key: &Key, digest: &Digest, signature: &Signature) -> SignatureCheck;
 
+    /// Checks a signature whose key is not named: [`SignatureCheck::Good`] if it is of one of the keys, and
+    /// [`SignatureCheck::Unavailable`] if it is of none that could be tried, but not all could.
+    fn verify_any(&self, keys: &[Key], digest: &Digest, signature: &Signature) -> SignatureCheck {
+        let mut outcome = SignatureCheck::Bad;
+        for key in keys {
+            match self.verify(key, digest, signature) {
+                SignatureCheck::Good => return SignatureCheck::Good,
+                SignatureCheck::Bad => {}
+                SignatureCheck::Unavailable => outcome = SignatureCheck::Unavailable,
+            }
+        }
+        outcome
+    }
+
     /// Starts a hash.
     fn sha256(&self) -> Self::Sha256 {
         Self::Sha256::new()
@@ -342,6 +356,8 @@ pub enum VerifyError<E> {
     /// There is an image where the install algorithm does not look for one: at the start of a slot that holds updates from
     /// its second sector on.
     Misplaced,
+    /// The image was installed and taken back three times, and no other was confirmed since.
+    TakenBack,
 }
 
 impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
@@ -365,6 +381,7 @@ impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
             Self::SecurityCounter => {
                 f.write_str("the security counter is missing, or lower than that of the running image")
             }
+            Self::TakenBack => f.write_str("the image was taken back three times"),
             Self::Misplaced => f.write_str("the image must be stored from the second sector of the slot on"),
         }
     }
@@ -416,6 +433,7 @@ impl<E: NorFlashError> VerifyError<E> {
             Self::Older => VerifyError::Older,
             Self::SecurityCounter => VerifyError::SecurityCounter,
             Self::Misplaced => VerifyError::Misplaced,
+            Self::TakenBack => VerifyError::TakenBack,
         }
     }
 }
@@ -1409,6 +1427,35 @@ mod tests {
         damaged[0x300] ^= 1;
         let error = verify_image(&mut SliceFlash(&damaged), 0, SLOT, LIMIT, &policy, &Busy).unwrap_err();
         assert!(error == VerifyError::HashMismatch && error.is_about_image());
+    }
+
+    #[test]
+    fn a_signature_of_one_key_of_several_counts_and_a_key_that_cannot_be_tried_is_no_refusal() {
+        /// The first byte of a key's point is what its check finds.
+        struct Listed;
+
+        impl Crypto for Listed {
+            type Sha256 = SoftSha256;
+
+            fn verify(&self, key: &super::Key, _: &Digest, _: &Signature) -> SignatureCheck {
+                let super::Key::P256(point) = key;
+                match point[0] {
+                    0 => SignatureCheck::Good,
+                    1 => SignatureCheck::Bad,
+                    _ => SignatureCheck::Unavailable,
+                }
+            }
+        }
+
+        let signature = Signature::from_le_halves(&[1; 64]);
+        let any = |found: &[u8]| {
+            let keys: std::vec::Vec<_> = found.iter().map(|first| super::Key::new([*first; 64])).collect();
+            Listed.verify_any(&keys, &[0; 32], &signature)
+        };
+        assert_eq!(any(&[]), SignatureCheck::Bad);
+        assert_eq!(any(&[1, 1]), SignatureCheck::Bad);
+        assert_eq!(any(&[1, 2, 1]), SignatureCheck::Unavailable);
+        assert_eq!(any(&[2, 1, 0]), SignatureCheck::Good);
     }
 
     /// Counts the signatures it checks.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`nor`] | [`Nor`], a NOR flash in RAM that checks its caller and fails on demand |
 //! | [`power`] | [`Power`], the supply of all chips: counts operations and cuts one of them short, as [`Tear`] says |
+//! | [`hostile`] | weak cells and wrong reads of a [`Nor`], as in the simulator |
 //! | [`image`] | [`Image`] and [`Key`], to build and sign MCUboot images, broken ones included |
 //! | [`random`] | [`Random`], a small seeded generator |
 //!
@@ -29,11 +30,15 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+// One model for all: the simulator is published with it, this crate is not.
+#[path = "../../bledfu-sim/src/hostile.rs"]
+pub mod hostile;
 pub mod image;
 pub mod nor;
 pub mod power;
 pub mod random;
 
+pub use hostile::{Choice, Misreads, Weak, WeakCells};
 pub use image::{der_integer, der_signature, sha256, Image, Key};
 pub use nor::{Nor, NorError, SECTOR};
 pub use power::{Op, Power, Tear};

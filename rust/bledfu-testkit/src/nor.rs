@@ -8,6 +8,7 @@ use embedded_storage::nor_flash::{
     check_erase, check_read, check_write, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
 
+use crate::hostile::{Misreads, WeakCells};
 use crate::power::{Op, Power, Tear};
 use crate::random::Random;
 
@@ -58,6 +59,11 @@ pub struct Nor<const W: usize, const E: usize = SECTOR> {
     /// A write unit is programmed once between two erases, as a flash with error correction wants it; a second time is
     /// a mistake of the test.
     pub program_once: bool,
+    /// Which bytes do not read the same each time: those of operations cut inside, if the [supply](Power::set_weak) asks
+    /// for that.
+    pub weak: WeakCells,
+    /// Which reads go wrong.
+    pub misreads: Misreads,
 }
 
 impl<const W: usize> Nor<W> {
@@ -82,14 +88,17 @@ impl<const W: usize, const E: usize> Nor<W, E> {
             refuse_writes: 0..0,
             lenient: false,
             program_once: false,
+            weak: WeakCells::new(),
+            misreads: Misreads::none(),
         }
     }
 
-    /// A flash with the same contents on another supply, without the faults of this one.
+    /// A flash with the same contents on another supply, weak bytes included, without the faults of this one.
     #[must_use]
     pub fn fork(&self, power: &Rc<Power>) -> Self {
         let mut copy = Self::with_erase_size(self.chip, 0, power);
         copy.bytes = self.bytes.clone();
+        copy.weak = self.weak.clone();
         copy
     }
 
@@ -118,9 +127,18 @@ impl<const W: usize, const E: usize> Nor<W, E> {
         match tear {
             None => {
                 cells.fill(0xFF);
+                self.weak.erased((sector * E) as u32, E as u32);
                 return Ok(());
             }
             Some(Tear::Before) => {}
+            Some(Tear::Inside { percent, .. }) if self.power.weak().is_some() => {
+                if let Some(weak) = self.power.weak() {
+                    let (at, fraction) = ((sector * E) as u32, f64::from(percent) / 100.0);
+                    let boot = self.power.boots();
+                    let kept = self.weak.torn_erase((at, cells), fraction, weak, boot);
+                    cells.copy_from_slice(&kept);
+                }
+            }
             Some(Tear::Prefix { bytes, next }) => {
                 cells[..bytes].fill(0xFF);
                 if let Some(cell) = cells.get_mut(bytes) {
@@ -142,7 +160,9 @@ impl<const W: usize, const E: usize> Nor<W, E> {
             "a bit would have to rise, write of {length} at {offset:#x}"
         );
         assert!(
-            !self.program_once || cells.iter().all(|cell| *cell == 0xFF),
+            !self.program_once
+                || cells.iter().all(|cell| *cell == 0xFF)
+                    && !self.weak.any_in(offset..offset + bytes.len() as u32),
             "a unit is programmed again, write of {length} at {offset:#x}"
         );
     }
@@ -222,6 +242,8 @@ impl<const W: usize, const E: usize> ReadNorFlash for Nor<W, E> {
             return Err(NorError::Broken);
         }
         bytes.copy_from_slice(&self.bytes[offset as usize..end as usize]);
+        self.weak.read(offset, bytes, self.power.boots());
+        self.misreads.read(offset, bytes);
         Ok(())
     }
 
@@ -268,9 +290,18 @@ impl<const W: usize, const E: usize> NorFlash for Nor<W, E> {
         match tear {
             None => {
                 program(cells, bytes);
+                self.weak.programmed(offset, bytes, false);
                 return Ok(());
             }
             Some(Tear::Before) => {}
+            Some(Tear::Inside { .. }) if self.power.weak().is_some() => {
+                if let Some(weak) = self.power.weak() {
+                    let boot = self.power.boots();
+                    let torn = (offset, &*cells, bytes);
+                    let kept = self.weak.torn_program(torn, false, weak, boot);
+                    cells.copy_from_slice(&kept);
+                }
+            }
             Some(Tear::Prefix { bytes: done, next }) => {
                 let done = done.min(bytes.len());
                 program(&mut cells[..done], &bytes[..done]);
@@ -287,6 +318,7 @@ impl<const W: usize, const E: usize> NorFlash for Nor<W, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hostile::{Choice, Weak};
 
     #[repr(align(4))]
     struct Words<const N: usize>([u8; N]);
@@ -440,6 +472,51 @@ mod tests {
                 assert_eq!(flash.bytes[4096..], [0xFF; 4096]);
             }
         }
+    }
+
+    #[test]
+    fn a_cut_inside_leaves_weak_bytes_if_the_supply_asks_for_them() {
+        let mut flash = flash();
+        let choice = Choice::Boots(0b10);
+        flash.power.set_weak(Some(Weak { choice, seed: 0 }));
+        flash.power.cut_at(0, Tear::Inside { percent: 50, seed: 0 });
+        assert!(flash.write(4, &Words([1; 4]).0).is_err());
+        let read = |flash: &mut Nor<4>| {
+            flash.power.on();
+            let mut found = Words([0; 4]);
+            flash.read(4, &mut found.0).map(|()| found.0)
+        };
+        assert_eq!(
+            [read(&mut flash), read(&mut flash)],
+            [Ok([0xFF; 4]), Ok([1; 4])],
+            "erased at first, then written"
+        );
+        let copy = flash.fork(&Power::new());
+        assert!(copy.weak.any_in(4..8) && !copy.weak.any_in(8..12));
+        flash.write(4, &Words([1; 4]).0).unwrap();
+        assert!(!flash.weak.any_in(4..8));
+        let inside = Tear::Inside { percent: 50, seed: 0 };
+        flash.power.cut_at(1, inside);
+        assert!(flash.erase(0, 4096).is_err());
+        assert_eq!([read(&mut flash), read(&mut flash)], [Ok([1; 4]), Ok([0xFF; 4])]);
+        flash.erase(0, 4096).unwrap();
+        assert!(!flash.weak.any_in(0..8192));
+    }
+
+    #[test]
+    fn reads_go_wrong_where_the_test_asks_for_it() {
+        let mut flash = flash();
+        flash.misreads = Misreads {
+            flipped: 1..2,
+            stuck: vec![(8, 0x80)],
+            ..Misreads::none()
+        };
+        let mut found = Words([0; 4]);
+        flash.read(8, &mut found.0).unwrap();
+        assert_eq!(found.0, [0x7F, 0xFF, 0xFF, 0xFF]);
+        flash.read(0, &mut found.0).unwrap();
+        let zeros: u32 = found.0.iter().map(|byte| byte.count_zeros()).sum();
+        assert_eq!(zeros, 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::hostile::Weak;
 use crate::nor::NorError;
 
 /// How an operation is interrupted.
@@ -46,6 +47,8 @@ pub struct Power {
     failing_reads: RefCell<Range<u64>>,
     failing_ops: RefCell<Range<u64>>,
     log: RefCell<Option<Vec<Op>>>,
+    boots: Cell<u64>,
+    weak: Cell<Option<Weak>>,
 }
 
 impl Power {
@@ -67,14 +70,43 @@ impl Power {
         self.reads.get()
     }
 
-    /// Switches on, with no cut and no failure planned, and counts from zero.
+    /// Switches on, with no cut and no failure planned, and counts from zero. Bytes that are weak for a boot choose their value
+    /// anew.
     pub fn on(&self) {
+        self.boots.set(self.boots.get() + 1);
         self.off.set(false);
         self.ops.set(0);
         self.cut.set(None);
         self.reads.set(0);
         self.failing_reads.replace(0..0);
         self.failing_ops.replace(0..0);
+    }
+
+    /// How often it was switched on.
+    #[must_use]
+    pub fn boots(&self) -> u64 {
+        self.boots.get()
+    }
+
+    /// The supply of a copy of the device, with as many boots behind it: on, nothing planned, counting from zero.
+    #[must_use]
+    pub fn of_a_copy(&self) -> Rc<Self> {
+        Rc::new(Self {
+            boots: self.boots.clone(),
+            weak: self.weak.clone(),
+            ..Self::default()
+        })
+    }
+
+    /// From now on, operations cut [inside](Tear::Inside) leave weak bytes, and no torn ones.
+    pub fn set_weak(&self, weak: Option<Weak>) {
+        self.weak.set(weak);
+    }
+
+    /// What operations cut inside leave behind.
+    #[must_use]
+    pub fn weak(&self) -> Option<Weak> {
+        self.weak.get()
     }
 
     /// Plans a cut at the operation with this number, counted from zero.

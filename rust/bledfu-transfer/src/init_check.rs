@@ -72,6 +72,8 @@ pub enum InitRefusal {
     SignatureLength(usize),
     /// The signature is of none of this device's keys.
     SignatureWrong,
+    /// The signature could not be checked now; the packet may be good.
+    CryptoUnavailable,
     /// The packet does not say what kind of firmware it is for.
     KindMissing,
     /// Not an application: SoftDevice and bootloader are not this device's to change.
@@ -118,7 +120,7 @@ impl InitRefusal {
             Self::Malformed(_) => ResultCode::InvalidObject,
             Self::SignatureMissing => Extended(X::SignatureMissing),
             Self::SignatureType(_) => Extended(X::WrongSignatureType),
-            Self::SignatureLength(_) => ResultCode::OperationFailed,
+            Self::SignatureLength(_) | Self::CryptoUnavailable => ResultCode::OperationFailed,
             Self::SignatureWrong => ResultCode::InvalidObject,
             Self::KindMissing | Self::KindUnsupported(_) => Extended(X::InitCommandInvalid),
             Self::HashType => Extended(X::WrongHashType),
@@ -150,6 +152,9 @@ impl fmt::Display for InitRefusal {
             }
             Self::SignatureWrong => {
                 f.write_str("the init packet is not signed with this device's package key")
+            }
+            Self::CryptoUnavailable => {
+                f.write_str("the init packet's signature could not be checked now; try again")
             }
             Self::KindMissing => f.write_str("the init packet does not say what kind of firmware it is for"),
             Self::KindUnsupported(kind) => {
@@ -219,12 +224,10 @@ pub fn check<C: Crypto>(
             let mut hash = crypto.sha256();
             hash.update(init.signed_bytes());
             let digest = hash.finish();
-            if !policy
-                .package_keys
-                .iter()
-                .any(|key| crypto.verify(key, &digest, &signature) == SignatureCheck::Good)
-            {
-                return Err(InitRefusal::SignatureWrong);
+            match crypto.verify_any(policy.package_keys, &digest, &signature) {
+                SignatureCheck::Good => {}
+                SignatureCheck::Bad => return Err(InitRefusal::SignatureWrong),
+                SignatureCheck::Unavailable => return Err(InitRefusal::CryptoUnavailable),
             }
         }
         // Not required: the reference does not look at it either.

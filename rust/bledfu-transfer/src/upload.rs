@@ -967,14 +967,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
             None => slot.verify(flash, policy, crypto),
         }
-        .map_err(|error| {
-            note::error(format_args!("the image is refused: {error}"));
-            match error {
-                // Nothing is said about the image.
-                VerifyError::Flash(_) | VerifyError::Unavailable => TransferError::NotMarked,
-                _ => TransferError::NotAnImage,
-            }
-        })?;
+        .map_err(refused)?;
         // Only an init packet has a firmware version: the count stays where it is.
         let fw_version = self.running_version();
         self.stage(&slot, fw_version, swap_type)?;
@@ -1055,11 +1048,10 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             return Err(TransferError::WrongFileSignature);
         }
         if let Some((signature, keys)) = &expected.file_signature {
-            if !keys
-                .iter()
-                .any(|key| self.crypto.verify(key, &file_digest, signature) == SignatureCheck::Good)
-            {
-                return Err(TransferError::WrongFileSignature);
+            match self.crypto.verify_any(keys, &file_digest, signature) {
+                SignatureCheck::Good => {}
+                SignatureCheck::Bad => return Err(TransferError::WrongFileSignature),
+                SignatureCheck::Unavailable => return Err(TransferError::NotMarked),
             }
         }
         let layout = self.setup.layout;
@@ -1070,10 +1062,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
                 &self.crypto,
                 &image_digest?,
             )
-            .map_err(|error| {
-                note::error(format_args!("the image is refused: {error}"));
-                TransferError::NotAnImage
-            })?;
+            .map_err(refused)?;
 
         self.stage(&slot, expected.fw_version, SwapType::Test)?;
         Ok(*slot.info())
@@ -1184,6 +1173,16 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 /// The peer has to wait, unless the wait is over.
 fn too_soon(wait_ms: u64) -> Option<Obstacle> {
     (wait_ms > 0).then_some(Obstacle::TooSoon { wait_ms })
+}
+
+/// Why an image is not requested. A flash or a cryptography that failed says nothing about the image.
+fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
+    note::error(format_args!("the image is refused: {error}"));
+    if error.is_about_image() {
+        TransferError::NotAnImage
+    } else {
+        TransferError::NotMarked
+    }
 }
 
 /// Whether the trailer asks for just this.

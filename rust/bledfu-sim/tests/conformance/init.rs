@@ -5,10 +5,12 @@ use crate::harness::*;
 use bledfu_sim::device::{Keys, Setup};
 use bledfu_sim::init_packet::{signed_packet, InitFields};
 use bledfu_sim::keys::swap_halves;
-use bledfu_slot::Key;
-use bledfu_transfer::init_check::SoftDevicePolicy;
+use bledfu_slot::verify::{Signature, SignatureCheck, SoftCrypto, SoftSha256};
+use bledfu_slot::{Crypto, Key};
+use bledfu_transfer::init_check::{check, InitPolicy, InitRefusal, SoftDevicePolicy};
 use bledfu_transfer::secure_dfu::Then;
 use bledfu_wire::init_packet::InitPacket;
+use bledfu_wire::secure_dfu::ResultCode;
 
 const NOTHING_HELD: &str = "60 06 01 00 02 00 00 00 00 00 00 00 00 00 00";
 
@@ -256,4 +258,35 @@ fn unknown_fields_are_skipped() {
     // Field 31 as a varint, field 30 as bytes, field 29 as 32 and field 28 as 64 bits.
     let unknown = hex("F8 01 05  F2 01 03 AA BB CC  ED 01 01 02 03 04  E1 01 01 02 03 04 05 06 07 08");
     accepted(&signed(|init| init.unknown = unknown));
+}
+
+#[test]
+fn a_signature_that_cannot_be_checked_now_is_not_called_wrong() {
+    /// Its accelerator does not answer.
+    struct Busy;
+
+    impl Crypto for Busy {
+        type Sha256 = SoftSha256;
+
+        fn verify(&self, _: &Key, _: &[u8; 32], _: &Signature) -> SignatureCheck {
+            SignatureCheck::Unavailable
+        }
+    }
+
+    let key = package_key().public();
+    let policy = InitPolicy {
+        package_keys: &[key],
+        signature_required: true,
+        hw_version: 52,
+        soft_device: SoftDevicePolicy::Ignore,
+        downgrade_allowed: false,
+        same_version_allowed: true,
+        debug_build: false,
+    };
+    let packet = packet_i();
+    assert!(check(&packet, &policy, 0, u32::MAX, &SoftCrypto).is_ok());
+    let refusal = check(&packet, &policy, 0, u32::MAX, &Busy).unwrap_err();
+    assert_eq!(refusal, InitRefusal::CryptoUnavailable);
+    assert_eq!(refusal.code(), ResultCode::OperationFailed);
+    assert!(refusal.to_string().contains("could not be checked now"));
 }

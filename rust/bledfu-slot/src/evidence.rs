@@ -1,0 +1,595 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the boot stage knows from inside: which image runs for good, which one may be gone back to, how old an image may be,
+//! and how far an interrupted install has certainly come. The external flash can say none of this: whoever has a probe on the
+//! board writes there. It is a log on two internal pages of its own, the trust area; only the boot stage writes it.
+//! MCUboot neither reads nor writes it, and the trailers stay as MCUboot defines them.
+//!
+//! ```text
+//!   0  62 6c 66 74       "blft"
+//!   4  01                format
+//!   5  00|02|03|04       00 settled: `to` runs for good; else an install of this swap type was begun
+//!   6  nn                boots in a row at which the image to go back to was not valid
+//!   7  nn                images taken back since the last one was confirmed (saturates)
+//!   8  nn nn nn nn       sequence; the highest valid one counts
+//!  12  nn nn nn nn       size of the job, as swap_size in the trailer; 0 if settled
+//!  16  nn nn nn nn       units of the job known to be done; bit 31 = in doubt; ff ff ff ff = never noted
+//!  20  mm nn rr rr       floor: major, minor, revision
+//!  24  nn nn nn nn       floor: security counter + 1; 0 = none
+//!  28  32 bytes          from: digest of the image that ran when the job began; zeros = none
+//!  60  32 bytes          to: digest of the image that comes, or of the one that runs
+//!  92  ff ..             room, erased
+//! 124  nn nn nn nn       CRC-32 of bytes 0 to 123
+//!
+//! page 0 | record | record | (torn) | record | ff ..        page 1 | older ones, or anything
+//! ```
+//! Numbers are little-endian. A record is programmed with one operation, read back twice, and never written again; 128 bytes are
+//! a whole number of every write unit.
+//!
+//! # Why a power cut cannot hurt
+//! A torn record has no good CRC: the one before it counts, and what the record was to allow has not been done, for it is
+//! appended first. When a page is full the other one, which holds lower sequences only, is erased and written next; a torn
+//! erase there costs nothing. A page that reads erased is not believed to be: it is erased right before its first record.
+
+use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
+
+use crate::crc32::crc32;
+use crate::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
+use crate::trailer::SwapType;
+use crate::verify::{Digest, ImageInfo};
+
+/// Bytes of a record.
+pub const RECORD_SIZE: u32 = 128;
+
+const SIZE: usize = RECORD_SIZE as usize;
+const CHECKED: usize = SIZE - 4;
+const MAGIC: [u8; 4] = *b"blft";
+const FORMAT: u8 = 1;
+const IN_DOUBT: u32 = 1 << 31;
+
+/// Places that are tried for one record.
+const TRIES: u32 = 4;
+
+const _: () = assert!(SIZE.is_multiple_of(MAX_WRITE_SIZE));
+
+/// No image.
+pub const NO_DIGEST: Digest = [0; 32];
+
+/// The least version and security counter that an image must have to be started or installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// Major, minor, revision; build numbers do not count.
+    pub version: (u8, u8, u16),
+    /// The least security counter; `None` = no image with one was ever confirmed.
+    pub security_counter: Option<u32>,
+}
+
+impl Floor {
+    /// What an image says of itself.
+    pub const fn of(image: &ImageInfo) -> Self {
+        let version = image.header.version;
+        Self {
+            version: (version.major, version.minor, version.revision),
+            security_counter: image.security_counter,
+        }
+    }
+
+    /// The floor once an image with these values is confirmed.
+    #[must_use]
+    pub fn raised(self, other: Self) -> Self {
+        Self {
+            version: self.version.max(other.version),
+            // None is less than any counter.
+            security_counter: self.security_counter.max(other.security_counter),
+        }
+    }
+}
+
+/// How far an install has come, as far as that was noted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It was begun; nothing more is said.
+    Unknown,
+    /// It was taken up at this unit, which may have been done since, but none behind it.
+    InDoubt(u32),
+    /// All units below this one are done, and this one may have begun.
+    Passed(u32),
+}
+
+/// A record of the trust area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The install that was begun; `None` = settled: `to` runs for good.
+    pub begun: Option<SwapType>,
+    /// Boots in a row at which the image to go back to was not valid.
+    pub invalid_way_back: u8,
+    /// Images taken back since the last one was confirmed; saturates.
+    pub taken_back: u8,
+    /// Size of the job in bytes, as in the trailer; 0 if settled.
+    pub size: u32,
+    /// How far the job has come.
+    pub done: Done,
+    /// What images must at least be.
+    pub floor: Floor,
+    /// Digest of the image that ran when the job began, or before the last revert; [`NO_DIGEST`] = none.
+    pub from: Digest,
+    /// Digest of the image that comes, or of the one that runs if settled.
+    pub to: Digest,
+}
+
+/// A record and its place in the sequence.
+#[derive(Clone, Copy)]
+struct Numbered {
+    sequence: u32,
+    evidence: Evidence,
+}
+
+impl Evidence {
+    fn encode(&self, sequence: u32) -> Aligned<SIZE> {
+        let done = match self.done {
+            Done::Unknown => u32::MAX,
+            Done::InDoubt(unit) => unit | IN_DOUBT,
+            Done::Passed(unit) => unit & !IN_DOUBT,
+        };
+        let (major, minor, revision) = self.floor.version;
+        let counter = self
+            .floor
+            .security_counter
+            .map_or(0, |counter| counter.saturating_add(1));
+        let mut bytes = Aligned::<SIZE>::erased();
+        let fields = MAGIC
+            .into_iter()
+            .chain([
+                FORMAT,
+                self.begun.map_or(0, |swap_type| swap_type as u8),
+                self.invalid_way_back,
+                self.taken_back,
+            ])
+            .chain(sequence.to_le_bytes())
+            .chain(self.size.to_le_bytes())
+            .chain(done.to_le_bytes())
+            .chain([major, minor])
+            .chain(revision.to_le_bytes())
+            .chain(counter.to_le_bytes())
+            .chain(self.from)
+            .chain(self.to);
+        for (to, from) in bytes.0.iter_mut().zip(fields) {
+            *to = from;
+        }
+        if let Some((checked, stored)) = bytes.0.split_last_chunk_mut::<4>() {
+            let mut crc = crc32();
+            crc.update(checked);
+            *stored = crc.finalize().to_le_bytes();
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8; SIZE]) -> Option<Numbered> {
+        let (checked, stored) = bytes.split_first_chunk::<CHECKED>()?;
+        let mut crc = crc32();
+        crc.update(checked);
+        if checked.first_chunk::<4>() != Some(&MAGIC) || crc.finalize().to_le_bytes() != stored {
+            return None;
+        }
+        let [_, _, _, _, format, begun, invalid_way_back, taken_back, ..] = *checked;
+        let word = |at: usize| {
+            let bytes = checked.get(at..)?.first_chunk::<4>()?;
+            Some(u32::from_le_bytes(*bytes))
+        };
+        let digest = |at: usize| checked.get(at..)?.first_chunk::<32>().copied();
+        let [major, minor, low, high] = word(20)?.to_le_bytes();
+        let begun = match begun {
+            0 => None,
+            2 => Some(SwapType::Test),
+            3 => Some(SwapType::Permanent),
+            4 => Some(SwapType::Revert),
+            _ => return None,
+        };
+        (format == FORMAT).then_some(Numbered {
+            sequence: word(8)?,
+            evidence: Self {
+                begun,
+                invalid_way_back,
+                taken_back,
+                size: word(12)?,
+                done: match word(16)? {
+                    u32::MAX => Done::Unknown,
+                    unit if unit & IN_DOUBT != 0 => Done::InDoubt(unit & !IN_DOUBT),
+                    unit => Done::Passed(unit),
+                },
+                floor: Floor {
+                    version: (major, minor, u16::from_le_bytes([low, high])),
+                    security_counter: word(24)?.checked_sub(1),
+                },
+                from: digest(28)?,
+                to: digest(60)?,
+            },
+        })
+    }
+}
+
+/// Where the boot stage keeps its evidence.
+pub trait Store {
+    /// Whether there is a trust area at all. Without one the boot stage has only the trailers to go by.
+    fn is_kept(&self) -> bool;
+
+    /// The last record; `None` if there is none, or if the pages cannot be read.
+    fn last(&mut self) -> Option<Evidence>;
+
+    /// Appends a record, which counts from now on.
+    ///
+    /// # Errors
+    /// It could not be written so that it reads back. The record before counts.
+    fn append(&mut self, evidence: &Evidence) -> Result<(), NorFlashErrorKind>;
+}
+
+/// No trust area: layouts of devices in the field that have no two pages to spare.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoEvidence;
+
+impl Store for NoEvidence {
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    fn last(&mut self) -> Option<Evidence> {
+        None
+    }
+
+    fn append(&mut self, _: &Evidence) -> Result<(), NorFlashErrorKind> {
+        Ok(())
+    }
+}
+
+/// The trust area: two pages of internal flash.
+#[derive(Debug)]
+pub struct Log<'f, F> {
+    flash: &'f mut F,
+    /// Read once for each boot: searching two pages takes longer than most of what a boot does.
+    last: Option<Last>,
+}
+
+/// What is in the pages.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    evidence: Option<Evidence>,
+    /// The page of the record.
+    home: Option<u32>,
+    /// The highest number given to a record so far.
+    sequence: u32,
+    /// The page written to.
+    page: u32,
+    /// The place written next, counted from the start of that page.
+    next: u32,
+}
+
+impl<'f, F: NorFlash> Log<'f, F> {
+    /// The trust area that `flash` is, from its offset 0: half of it is a page.
+    pub fn new(flash: &'f mut F) -> Self {
+        Self { flash, last: None }
+    }
+
+    fn last_in_flash(&mut self) -> Last {
+        if let Some(last) = self.last {
+            return last;
+        }
+        let last = find(self.flash);
+        self.last = Some(last);
+        last
+    }
+
+    /// Whether a place reads as erased, twice.
+    fn is_blank(&mut self, offset: u32) -> bool {
+        let mut bytes = Aligned([0; SIZE]);
+        (0..2).all(|_| read_bytes(self.flash, offset, &mut bytes.0).is_ok() && is_erased(&bytes.0))
+    }
+
+    /// Programs a place and reads it back twice.
+    fn program(&mut self, offset: u32, record: &Aligned<SIZE>) -> Result<(), NorFlashErrorKind> {
+        // Whether it was written is what reads back, not what the driver says.
+        let written = self.flash.write(offset, &record.0);
+        let mut bytes = Aligned([0; SIZE]);
+        let same =
+            (0..2).all(|_| read_bytes(self.flash, offset, &mut bytes.0).is_ok() && bytes.0 == record.0);
+        match written {
+            _ if same => Ok(()),
+            Err(error) => Err(error.kind()),
+            Ok(()) => Err(NorFlashErrorKind::Other),
+        }
+    }
+}
+
+impl<F: NorFlash> Store for Log<'_, F> {
+    fn is_kept(&self) -> bool {
+        page_size(self.flash) >= RECORD_SIZE
+    }
+
+    fn last(&mut self) -> Option<Evidence> {
+        self.last_in_flash().evidence
+    }
+
+    fn append(&mut self, evidence: &Evidence) -> Result<(), NorFlashErrorKind> {
+        let page_size = page_size(self.flash);
+        let mut last = self.last_in_flash();
+        let mut failure = NorFlashErrorKind::OutOfBounds;
+        let mut tries = 0;
+        while tries < TRIES {
+            if last.next + RECORD_SIZE > page_size {
+                // The full page stays as it is until the other one has a record.
+                let page = (last.page + 1) % 2;
+                if last.home == Some(page) {
+                    break;
+                }
+                tries += 1;
+                (last.page, last.next) = (page, 0);
+                let start = page * page_size;
+                if let Err(error) = self.flash.erase(start, start + page_size) {
+                    failure = error.kind();
+                    last.next = page_size;
+                    continue;
+                }
+            }
+            let at = last.page * page_size + last.next;
+            last.next += RECORD_SIZE;
+            // What is in a place that is skipped may read as a record one day, so its number is not given again.
+            last.sequence = last.sequence.saturating_add(1);
+            if !self.is_blank(at) {
+                continue;
+            }
+            tries += 1;
+            match self.program(at, &evidence.encode(last.sequence)) {
+                Ok(()) => {
+                    last.evidence = Some(*evidence);
+                    last.home = Some(last.page);
+                    self.last = Some(last);
+                    return Ok(());
+                }
+                Err(error) => failure = error,
+            }
+        }
+        self.last = Some(last);
+        Err(failure)
+    }
+}
+
+/// Half of the area, in whole erase units.
+fn page_size<F: NorFlash>(flash: &F) -> u32 {
+    let half = flash.capacity() / 2;
+    (half - half % F::ERASE_SIZE) as u32
+}
+
+/// The last record of either page: of the two, the one with the higher sequence counts.
+fn find<F: NorFlash>(flash: &mut F) -> Last {
+    let page_size = page_size(flash);
+    let mut last = Last {
+        evidence: None,
+        home: None,
+        sequence: 0,
+        // So that the first record of all goes to page 0, which is erased for it.
+        page: 1,
+        next: page_size,
+    };
+    for page in 0..2 {
+        let mut at = page_size - page_size % RECORD_SIZE;
+        while at >= RECORD_SIZE {
+            at -= RECORD_SIZE;
+            let mut bytes = Aligned([0; SIZE]);
+            if read_bytes(flash, page * page_size + at, &mut bytes.0).is_err() {
+                continue;
+            }
+            let Some(found) = Evidence::decode(&bytes.0) else {
+                continue;
+            };
+            if last.home.is_none() || found.sequence > last.sequence {
+                last = Last {
+                    evidence: Some(found.evidence),
+                    home: Some(page),
+                    sequence: found.sequence,
+                    page,
+                    next: at + RECORD_SIZE,
+                };
+            }
+            break;
+        }
+    }
+    last
+}
+
+/// The record that counts in the trust area that `flash` is: for the application, which only reads it. `None` if there is none.
+pub fn last<F: NorFlash>(flash: &mut F) -> Option<Evidence> {
+    find(flash).evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bledfu_testkit::{Nor, Power, Random, Tear, SECTOR};
+
+    fn numbered(number: u32) -> Evidence {
+        Evidence {
+            begun: [
+                None,
+                Some(SwapType::Test),
+                Some(SwapType::Permanent),
+                Some(SwapType::Revert),
+            ][number as usize % 4],
+            invalid_way_back: 1,
+            taken_back: 2,
+            size: number,
+            done: [Done::Unknown, Done::InDoubt(number), Done::Passed(number)][number as usize % 3],
+            floor: Floor {
+                version: (1, 2, 0x304),
+                security_counter: number.checked_sub(1),
+            },
+            from: [0xA5; 32],
+            to: [number as u8; 32],
+        }
+    }
+
+    fn area<const W: usize>() -> Nor<W> {
+        let mut flash = Nor::new('t', 2, &Power::new());
+        flash.program_once = true;
+        flash
+    }
+
+    #[test]
+    fn a_record_has_the_bytes_that_are_drawn() {
+        let evidence = Evidence {
+            done: Done::InDoubt(7),
+            ..numbered(1)
+        };
+        let bytes = evidence.encode(0x0102_0304).0;
+        assert_eq!(bytes[..12], *b"blft\x01\x02\x01\x02\x04\x03\x02\x01");
+        assert_eq!(bytes[12..28], [1, 0, 0, 0, 7, 0, 0, 0x80, 1, 2, 4, 3, 1, 0, 0, 0]);
+        assert_eq!(bytes[28..60], [0xA5; 32]);
+        assert_eq!(bytes[60..92], [1; 32]);
+        assert!(is_erased(&bytes[92..124]));
+        for number in 0..12 {
+            let found = Evidence::decode(&numbered(number).encode(number).0).unwrap();
+            assert_eq!((found.sequence, found.evidence), (number, numbered(number)));
+        }
+    }
+
+    fn the_last_record_counts<const W: usize>() {
+        let mut flash = area::<W>();
+        assert_eq!(last(&mut flash), None);
+        for number in 0..200 {
+            let mut log = Log::new(&mut flash);
+            assert!(log.is_kept());
+            log.append(&numbered(number)).unwrap();
+            assert_eq!(log.last(), Some(numbered(number)));
+            assert_eq!(last(&mut flash), Some(numbered(number)), "W={W}");
+        }
+    }
+
+    #[test]
+    fn the_last_record_counts_for_every_write_unit() {
+        the_last_record_counts::<1>();
+        the_last_record_counts::<2>();
+        the_last_record_counts::<4>();
+        the_last_record_counts::<8>();
+        the_last_record_counts::<16>();
+        the_last_record_counts::<32>();
+    }
+
+    // boot-trust case 29
+    #[test]
+    fn an_append_cut_anywhere_leaves_the_record_before_or_the_new_one() {
+        let inside = |percent, seed| Tear::Inside { percent, seed };
+        let prefix = |bytes, next| Tear::Prefix { bytes, next };
+        let tears = [
+            Tear::Before,
+            prefix(1, 0),
+            prefix(127, 0xFF),
+            prefix(128, 0),
+            inside(10, 1),
+            inside(50, 2),
+            inside(90, 3),
+            inside(100, 4),
+        ];
+        for tear in tears {
+            let mut flash = area::<4>();
+            Log::new(&mut flash).append(&numbered(0)).unwrap();
+            for number in 1..1000u32 {
+                let before = last(&mut flash).unwrap();
+                // Every other append is cut at its first operation, which may be the erase of a page, or at its second.
+                flash.power.cut_at(u64::from(number / 2 % 2), tear);
+                let _ = Log::new(&mut flash).append(&numbered(number));
+                flash.power.on();
+                let found = last(&mut flash);
+                assert!(
+                    found == Some(before) || found == Some(numbered(number)),
+                    "{tear:?} {number}"
+                );
+            }
+        }
+    }
+
+    // boot-trust case 30
+    #[test]
+    fn a_record_with_any_wrong_bit_does_not_count() {
+        let mut flash = area::<4>();
+        flash.lenient = true;
+        Log::new(&mut flash).append(&numbered(1)).unwrap();
+        Log::new(&mut flash).append(&numbered(2)).unwrap();
+        for bit in 0..SIZE * 8 {
+            let (at, mask) = (SIZE + bit / 8, 1 << (bit % 8));
+            if (92..124).contains(&(bit / 8)) {
+                assert_eq!(flash.bytes[at], 0xFF);
+            }
+            flash.bytes[at] ^= mask;
+            assert_eq!(last(&mut flash), Some(numbered(1)), "bit {bit}");
+            flash.bytes[at] ^= mask;
+        }
+    }
+
+    // boot-trust case 28
+    #[test]
+    fn pages_full_of_anything_hold_no_record_and_take_the_next_ones() {
+        for seed in 0..50 {
+            let mut flash = area::<8>();
+            let mut random = Random::new(seed);
+            flash.bytes.fill_with(|| random.byte());
+            assert_eq!(last(&mut flash), None);
+            for number in 0..100 {
+                Log::new(&mut flash).append(&numbered(number)).unwrap();
+                assert_eq!(last(&mut flash), Some(numbered(number)));
+            }
+        }
+    }
+
+    #[test]
+    fn places_that_refuse_a_record_are_left_behind_until_too_many_do() {
+        let mut flash = area::<4>();
+        Log::new(&mut flash).append(&numbered(1)).unwrap();
+        flash.refuse_writes = RECORD_SIZE..3 * RECORD_SIZE;
+        Log::new(&mut flash).append(&numbered(2)).unwrap();
+        assert_eq!(last(&mut flash), Some(numbered(2)));
+        flash.refuse_writes = 0..2 * SECTOR as u32;
+        let mut log = Log::new(&mut flash);
+        assert!(log.append(&numbered(3)).is_err());
+        assert_eq!(log.last(), Some(numbered(2)));
+        // The page with the record that counts is never erased for another try.
+        for _ in 0..100 {
+            let _ = log.append(&numbered(3));
+        }
+        assert_eq!(last(&mut flash), Some(numbered(2)));
+        flash.refuse_writes = 0..0;
+        Log::new(&mut flash).append(&numbered(4)).unwrap();
+        assert_eq!(last(&mut flash), Some(numbered(4)));
+    }
+
+    #[test]
+    fn a_torn_record_that_reads_as_whole_later_does_not_outlive_its_successor() {
+        let mut flash = area::<4>();
+        for number in 0..31 {
+            Log::new(&mut flash).append(&numbered(number)).unwrap();
+        }
+        // The last place of the page was torn, and reads as not erased now.
+        let torn = numbered(100).encode(32);
+        let at = 31 * SIZE;
+        flash.bytes[at] = 0;
+        Log::new(&mut flash).append(&numbered(31)).unwrap();
+        flash.bytes[at..at + SIZE].copy_from_slice(&torn.0);
+        assert_eq!(last(&mut flash), Some(numbered(31)));
+    }
+
+    #[test]
+    fn a_floor_only_rises() {
+        let floor = |version, security_counter| Floor {
+            version,
+            security_counter,
+        };
+        let a = floor((1, 9, 3), Some(4));
+        assert_eq!(a.raised(floor((2, 0, 0), None)), floor((2, 0, 0), Some(4)));
+        assert_eq!(a.raised(floor((1, 8, 9), Some(5))), floor((1, 9, 3), Some(5)));
+        assert_eq!(Floor::default().raised(a), a);
+    }
+
+    #[test]
+    fn without_an_area_nothing_is_kept_and_nothing_fails() {
+        assert!(!NoEvidence.is_kept());
+        assert_eq!(NoEvidence.append(&numbered(1)), Ok(()));
+        assert_eq!(NoEvidence.last(), None);
+        assert!(!Log::new(&mut crate::areas::NoFlash).is_kept());
+    }
+}
