@@ -21,7 +21,10 @@ fn main() {
     options.constant("bool", "SMP_PERMANENT", "n");
     options.constant("bool", "SMP_CONFIRM_ANYBODY", "n");
     options.constant("bool", "SMP_CONFIRM_NEVER", "n");
-    options.constant("bool", "NO_DOWNGRADE", "n");
+    options.constant("bool", "TRUST", "n");
+    options.constant("bool", "BOOT_DOWNGRADE_VERSION", "n");
+    options.constant("bool", "BOOT_DOWNGRADE_COUNTER", "n");
+    options.outside("MCUBOOT_NO_DOWNGRADE", "MCUBOOT_BOOTLOADER_NO_DOWNGRADE");
     options.constant("u32", "RESET_DELAY_MS", "0");
     options.constant("u8", "LOG_LEVEL", "3");
     options.constant("usize", "SMP_FRAME_SIZE", "0");

@@ -76,6 +76,13 @@ impl Kconfig {
         self.constants += &format!("pub const FW_VERSION: u32 = {version};\n");
     }
 
+    /// A `bool` named `name`: whether `CONFIG_<option>` of Zephyr is set.
+    #[allow(dead_code)] // The boot image has no use for it.
+    pub fn outside(&mut self, name: &str, option: &str) {
+        let is_set = self.any(option, "n") == "y";
+        self.constants += &format!("pub const {name}: bool = {is_set};\n");
+    }
+
     /// A text `name`: what `CONFIG_<option>` is set to, quotes and all; empty if it is not.
     #[allow(dead_code)] // The boot image has no use for it.
     pub fn text(&mut self, name: &str, option: &str) {

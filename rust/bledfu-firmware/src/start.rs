@@ -3,6 +3,7 @@
 
 use crate::{options, Areas, Device};
 use bledfu_slot::copy_roles::{self, Place};
+use bledfu_slot::evidence::{self, Evidence};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
@@ -156,7 +157,10 @@ impl<'k> Device<'k> {
             ));
         }
         let (running, version) = running(&mut areas, &layout)?;
-        let floor = floor(version);
+        let evidence = evidence();
+        let floor = floor(version, evidence.as_ref());
+        let refuses_older = options::MCUBOOT_NO_DOWNGRADE
+            || (evidence.is_some() && (options::BOOT_DOWNGRADE_VERSION || options::BOOT_DOWNGRADE_COUNTER));
         note::info(format_args!(
             "updates of up to {} bytes for hardware version {}",
             layout.max_image_size(),
@@ -175,13 +179,16 @@ impl<'k> Device<'k> {
             },
             running,
             admit,
-            doors: DOORS,
+            doors: Doors {
+                take_backs: evidence.map_or(0, |evidence| evidence.taken_back),
+                ..DOORS
+            },
             floor,
             must_keep_version: !options::DOWNGRADE_ALLOWED && !options::FW_VERSION_PER_RELEASE,
         };
         let config = Config {
             secure_dfu: secure_dfu_config(package),
-            smp: smp_config(&floor),
+            smp: smp_config(refuses_older),
             reset_delay_ms: options::RESET_DELAY_MS,
         };
         Ok(Self {
@@ -203,16 +210,41 @@ const DOORS: Doors = Doors {
     take_backs: 0,
 };
 
-/// The oldest image that is taken. Without the running version again, it is what runs.
-fn floor(running: Option<Version>) -> Floor {
-    Floor {
-        version: running.filter(|_| !options::SAME_VERSION_ALLOWED),
-        is_above_version: !options::SAME_VERSION_ALLOWED,
-        counter: None,
+/// What the boot stage has noted inside the processor; `None` if it keeps no record, as MCUboot.
+#[inline(never)]
+fn evidence() -> Option<Evidence> {
+    if !options::TRUST {
+        return None;
+    }
+    match Area::open(Partition::Trust) {
+        Ok(mut area) => evidence::last(&mut Retry(&mut area)),
+        Err(error) => {
+            note::warn(format_args!("the boot stage's record cannot be read: {error}"));
+            None
+        }
     }
 }
 
-fn smp_config(floor: &Floor) -> smp::Config<'static> {
+/// The oldest image that is accepted: what the boot stage still starts, and what runs if it is not to be sent again.
+fn floor(running: Option<Version>, evidence: Option<&Evidence>) -> Floor {
+    let noted = evidence.map(|evidence| evidence.floor).unwrap_or_default();
+    let (major, minor, revision) = noted.version;
+    let noted_version = Version {
+        major,
+        minor,
+        revision,
+        build: 0,
+    };
+    let by_boot = (options::BOOT_DOWNGRADE_VERSION && evidence.is_some()).then_some(noted_version);
+    let by_running = running.filter(|_| !options::SAME_VERSION_ALLOWED);
+    Floor {
+        version: by_boot.max(by_running),
+        is_above_version: by_running.is_some(),
+        counter: noted.security_counter.filter(|_| options::BOOT_DOWNGRADE_COUNTER),
+    }
+}
+
+fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
     smp::Config {
         system: System {
             kernel: "Zephyr",
@@ -225,7 +257,7 @@ fn smp_config(floor: &Floor) -> smp::Config<'static> {
             board: options::BOARD,
             os: "Zephyr",
         },
-        no_downgrade: options::NO_DOWNGRADE || *floor != Floor::default(),
+        no_downgrade,
         frame_count: options::SMP_FRAME_COUNT,
     }
 }
