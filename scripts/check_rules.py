@@ -10,7 +10,8 @@
 - ARCHITECTURE.md can be read at one sitting: fewer than 2,000 words;
 - doc/pitfalls.md says what the list in bledfu-sim/tests/pitfalls.rs says;
 - every numbered case of doc/conformance has a test that cites it, and every citation names a case that exists;
-- nobody but the service calls the front ends of bledfu-transfer.
+- nobody but the service calls the front ends of bledfu-transfer;
+- every step of scripts/ci.sh is in a job of .github/workflows/ci.yml, and no other.
 
 scripts/test_check_rules.py tests the rules about documents, cases and front ends.
 """
@@ -42,6 +43,8 @@ MUST_NOT_DEPEND_ON = {
 }
 # Crates that may hold unsafe code, each block with a SAFETY line.
 MAY_BE_UNSAFE = {"bledfu-zephyr"}
+# The entry of an interrupt, in the example for embassy.
+MAY_BE_UNSAFE |= {"nrf52840.rs"}
 SOURCES = {".rs": "//", ".py": "#", ".sh": "#", ".toml": "#", ".c": "/*", ".h": "/*"}
 CASE_LISTS = ("secure-dfu", "smp", "mcuboot")
 OUT_OF_SCOPE = "**Out of scope:**"
@@ -266,7 +269,7 @@ FRONT_END = re.compile(
     r"\b(?:secure_dfu|smp)::(?:\*|\{[^}]*\b(?:SecureDfu|Smp)\b(?!::)|(?:SecureDfu|Smp)\b)"  # imported or with its path
     r"|(?<!::)\b(?:SecureDfu|Smp)(?:<|::<|::[a-z_])"  # as a type, or to call one of its functions
 )
-MAY_CALL_FRONT_ENDS = {f"rust/bledfu-transfer/src/{name}.rs" for name in ("service", "secure_dfu", "smp")}
+MAY_CALL_FRONT_ENDS = re.compile(r"rust/bledfu-transfer/src/(service\.rs|(secure_dfu|smp)(\.rs|/\w+\.rs))")
 
 
 def front_end_faults(sources):
@@ -274,7 +277,7 @@ def front_end_faults(sources):
     faults = []
     for path, text in sources.items():
         code = re.sub(r"//.*", "", split_tests(path, text)[0])
-        if path not in MAY_CALL_FRONT_ENDS and (found := FRONT_END.search(code)):
+        if not MAY_CALL_FRONT_ENDS.fullmatch(path) and (found := FRONT_END.search(code)):
             faults.append(f"{path}: `{found[0]}`: only bledfu-transfer/src/service.rs may call a front end")
     return faults
 
@@ -287,6 +290,21 @@ def check_front_ends():
     wrong.extend(front_end_faults({str(path.relative_to(ROOT)): path.read_text() for path in sources}))
 
 
+def workflow_faults(steps, workflow):
+    """What is wrong between the steps of ci.sh and the text of the workflow, which names them behind `steps:` or `ci.sh`."""
+    named = set()
+    for words in re.findall(r"^ *steps: (\w[\w ]*)$|ci\.sh (\w[\w ]*)$", workflow, re.MULTILINE):
+        named |= set(" ".join(words).split())
+    return [f".github/workflows/ci.yml does not run the step {step} of scripts/ci.sh" for step in sorted(set(steps) - named)] + [
+        f".github/workflows/ci.yml names a step {step}, which scripts/ci.sh does not have" for step in sorted(named - set(steps))
+    ]
+
+
+def check_workflow():
+    steps = subprocess.run(["scripts/ci.sh", "--list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    wrong.extend(workflow_faults(steps, (ROOT / ".github/workflows/ci.yml").read_text()))
+
+
 def main():
     check_dependencies()
     check_packages()
@@ -295,6 +313,7 @@ def main():
     check_documents()
     check_cases()
     check_front_ends()
+    check_workflow()
     for line in wrong:
         print(line)
     print(f"rules: {'broken, see above' if wrong else 'kept'}")

@@ -142,10 +142,26 @@ class FrontEnds(unittest.TestCase):
             self.assertEqual(rules.front_end_faults({"rust/bledfu-sim/src/world.rs": line}), [], line)
 
     def test_the_service_the_front_ends_and_tests_may_name_them(self):
-        for path in (*rules.MAY_CALL_FRONT_ENDS, "rust/bledfu-transfer/tests/smp.rs"):
+        names = ("src/service.rs", "src/secure_dfu.rs", "src/secure_dfu/data.rs", "src/smp.rs", "tests/smp.rs")
+        for path in (f"rust/bledfu-transfer/{name}" for name in names):
             self.assertEqual(rules.front_end_faults({path: self.CALLS[0]}), [])
         tests = f"#[cfg(test)]\nmod tests {{\n    {self.CALLS[0]}\n}}\n"
         self.assertEqual(rules.front_end_faults({"rust/bledfu-transfer/src/upload.rs": tests}), [])
+
+
+class Workflow(unittest.TestCase):
+    WORKFLOW = "          - name: form\n            steps: format lint\n    steps:\n      - run: bledfu/scripts/ci.sh zephyr\n"
+
+    def test_a_workflow_with_every_step_is_right(self):
+        self.assertEqual(rules.workflow_faults(["format", "lint", "zephyr"], self.WORKFLOW), [])
+
+    def test_a_step_without_a_job_is_found(self):
+        found = rules.workflow_faults(["format", "lint", "zephyr", "fuzz"], self.WORKFLOW)
+        self.assertEqual(found, [".github/workflows/ci.yml does not run the step fuzz of scripts/ci.sh"])
+
+    def test_a_job_for_a_step_that_is_gone_is_found(self):
+        found = rules.workflow_faults(["format", "zephyr"], self.WORKFLOW)
+        self.assertEqual(found, [".github/workflows/ci.yml names a step lint, which scripts/ci.sh does not have"])
 
 
 if __name__ == "__main__":

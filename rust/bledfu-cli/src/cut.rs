@@ -23,11 +23,14 @@ use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, TrailerLayout, Version};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use comfy_table::CellAlignment::{Left, Right};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
 use crate::args::algorithm_parser;
-use crate::mcuboot::Trace;
+use crate::mcuboot::{self, Trace};
+use crate::output::{is_quiet, Columns, Format, OutputError};
 
 /// `bledfu cut`.
 #[derive(Args, Clone, Debug)]
@@ -38,6 +41,9 @@ pub struct CutArgs {
     /// Only this algorithm.
     #[arg(long, value_parser = algorithm_parser())]
     pub algorithm: Option<Algorithm>,
+    /// JSON instead of the tables: one object in each line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What happens after an update was requested, one step per reset.
@@ -664,24 +670,34 @@ impl Job {
     }
 }
 
+/// Columns of the table of rows.
+const COLUMNS: Columns<8> = Columns([
+    (12, Left),
+    (23, Left),
+    (9, Left),
+    (7, Right),
+    (5, Right),
+    (6, Right),
+    (7, Right),
+    (4, Right),
+]);
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = |size: u32| match size {
             u32::MAX => "max".into(),
-            size => format!("{}k", size / 1000),
+            size => (size / 1000).to_string(),
         };
-        write!(
-            f,
-            "{:<13} {:<27} {:<10} {:>7} {:>10} {:>8} {:>9} {:>5}",
-            self.algorithm,
-            self.shape,
-            self.story,
+        f.write_str(&COLUMNS.row([
+            self.algorithm.to_owned(),
+            self.shape.to_owned(),
+            self.story.to_owned(),
             format!("{}/{}", size(self.sizes[0]), size(self.sizes[1])),
-            self.operations,
-            self.cuts,
-            self.second_cuts,
-            self.lost
-        )?;
+            self.operations.to_string(),
+            self.cuts.to_string(),
+            self.second_cuts.to_string(),
+            self.lost.to_string(),
+        ]))?;
         for example in &self.examples {
             write!(f, "\n    LOST: {example}")?;
         }
@@ -690,6 +706,18 @@ impl fmt::Display for Row {
 }
 
 impl Row {
+    fn json(&self) -> Value {
+        let size = |size: u32| match size {
+            u32::MAX => json!("max"),
+            size => json!(size),
+        };
+        json!({
+            "event": "row", "algorithm": self.algorithm, "device": self.shape, "story": self.story,
+            "images": [size(self.sizes[0]), size(self.sizes[1])], "operations": self.operations,
+            "cuts": self.cuts, "second_cuts": self.second_cuts, "lost": self.lost, "examples": self.examples,
+        })
+    }
+
     fn lose(&mut self, what: String, error: &str) {
         self.lost += 1;
         if self.examples.len() < 3 {
@@ -766,13 +794,17 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
     jobs
 }
 
-/// Runs the campaign, a thread per core; `done` gets the rows in the order of the jobs, as soon as those before are done.
-pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) + Send)) {
+/// Runs the campaign, a thread per core; `done` gets the rows in the order of the jobs, as soon as those before are done, and
+/// says whether the campaign goes on.
+pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> bool + Send)) {
     let jobs = jobs(args);
     let bar = ProgressBar::new(jobs.len() as u64).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
+    if is_quiet() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
     bar.enable_steady_tick(Duration::from_millis(500));
     let next = AtomicUsize::new(0);
     // Rows that wait for one before them, the index of that one, and who gets them.
@@ -790,8 +822,8 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) + Send
                         let (waiting, due, done) = &mut *rows;
                         waiting.insert(index, row);
                         while let Some(row) = waiting.remove(due) {
-                            if let Some(row) = row {
-                                done(&row, &bar);
+                            if row.is_some_and(|row| !done(&row, &bar)) {
+                                next.store(jobs.len(), Ordering::Relaxed);
                             }
                             *due += 1;
                         }
@@ -807,23 +839,38 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) + Send
 /// `bledfu cut`: the table; fails when a device was lost.
 ///
 /// # Errors
-/// None; the type is that of all commands.
+/// When the output takes no more.
 pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
-    println!(
-        "{:<13} {:<27} {:<10} {:>7} {:>10} {:>8} {:>9} {:>5}",
-        "algorithm", "device", "story", "images", "operations", "cuts", "in repair", "lost"
-    );
-    let (mut cuts, mut lost) = (0, 0);
+    let format = Format::of(args.json);
+    format.text(format_args!(
+        "{}",
+        COLUMNS.row([
+            "algorithm",
+            "device",
+            "story",
+            "images",
+            "ops",
+            "cuts",
+            "repairs",
+            "lost"
+        ])
+    ))?;
+    let (mut cuts, mut lost, mut printed) = (0, 0, Ok(()));
     campaign(args, &mut |row, bar| {
-        bar.suspend(|| println!("{row}"));
+        if printed.is_ok() {
+            printed = bar.suspend(|| format.fact(&row.json(), format_args!("{row}")));
+        }
         cuts += row.cuts + row.second_cuts;
         lost += row.lost;
+        printed.is_ok()
     });
-    println!(
-        "{cuts} cut points tried, {} bootable, {lost} lost",
-        cuts - lost.min(cuts)
-    );
-    let wrong = hand_over(args);
+    printed?;
+    let bootable = cuts - lost.min(cuts);
+    format.fact(
+        &json!({ "event": "cuts", "cuts": cuts, "bootable": bootable, "lost": lost }),
+        format_args!("{cuts} cut points tried, {bootable} bootable, {lost} lost"),
+    )?;
+    let wrong = hand_over(args, format)?;
     Ok(if lost == 0 && wrong == 0 {
         ExitCode::SUCCESS
     } else {
@@ -832,24 +879,33 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The second table: installs begun by MCUboot or by this boot stage, for the other one to finish. Returns the number of wrong ones.
-fn hand_over(args: &CutArgs) -> u64 {
+fn hand_over(args: &CutArgs, format: Format) -> Result<u64, OutputError> {
     let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
     let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();
     if found.is_empty() {
-        return 0; // MCUboot has no such algorithm
+        return Ok(0); // MCUboot has no such algorithm
     }
-    println!(
-        "\n{:<40} {:>10} {:>10} {:>10} {:>5}",
-        "operations of a running MCUboot", "taken over", "torn", "left to it", "wrong"
-    );
+    format.text(format_args!(
+        "\n{}",
+        mcuboot::COLUMNS.row([
+            "operations of a running MCUboot",
+            "taken over",
+            "torn",
+            "left to it",
+            "wrong"
+        ])
+    ))?;
     let (mut all, mut wrong) = (0, 0);
     for trace in found {
-        println!("{trace}");
+        format.fact(&trace.json(), format_args!("{trace}"))?;
         all += trace.taken_over + trace.torn + trace.left;
         wrong += trace.wrong;
     }
-    println!("{all} hand-overs tried, {wrong} wrong");
-    wrong
+    format.fact(
+        &json!({ "event": "hand_overs", "hand_overs": all, "wrong": wrong }),
+        format_args!("{all} hand-overs tried, {wrong} wrong"),
+    )?;
+    Ok(wrong)
 }
 
 #[cfg(test)]

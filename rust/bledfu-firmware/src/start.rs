@@ -3,7 +3,8 @@
 
 use crate::{options, Areas, Device};
 use bledfu_slot::copy_roles::{self, Place};
-use bledfu_slot::evidence::{self, Evidence};
+use bledfu_slot::decide::{Downgrade, Rules};
+use bledfu_slot::evidence;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
@@ -106,14 +107,19 @@ pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
     Ok((areas, layout))
 }
 
-fn running(areas: &mut Areas, layout: &Layout) -> Result<(Running, Option<Version>), StartError> {
+fn running(
+    areas: &mut Areas,
+    layout: &Layout,
+    rules: &Rules,
+) -> Result<(Running, Option<Version>), StartError> {
     let mut primary = Retry(&mut areas.primary);
     let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
-    let confirmed = trailer.is_confirmed(layout);
     // The boot stage has verified the image, so its own word is enough.
     let image = read_info(&mut primary, 0, layout.primary().slot_size)
         .ok()
         .flatten();
+    let trailer = rules.primary(trailer, image.map(|image| image.digest));
+    let confirmed = trailer.is_confirmed(layout);
     let (digest, fw_version) = match image {
         Some(image) => {
             note::info(format_args!("image {} runs", image.header.version));
@@ -156,11 +162,10 @@ impl<'k> Device<'k> {
                 "no key to check packages or images with: every update will be refused"
             ));
         }
-        let (running, version) = running(&mut areas, &layout)?;
-        let evidence = evidence();
-        let floor = floor(version, evidence.as_ref());
-        let refuses_older = options::MCUBOOT_NO_DOWNGRADE
-            || (evidence.is_some() && (options::BOOT_DOWNGRADE_VERSION || options::BOOT_DOWNGRADE_COUNTER));
+        let rules = rules();
+        let (running, version) = running(&mut areas, &layout, &rules)?;
+        let refuses_older =
+            options::MCUBOOT_NO_DOWNGRADE || (rules.is_kept && rules.downgrade != Downgrade::Allowed);
         note::info(format_args!(
             "updates of up to {} bytes for hardware version {}",
             layout.max_image_size(),
@@ -177,13 +182,11 @@ impl<'k> Device<'k> {
                     size: layout.primary().slot_size,
                 }),
             },
+            rules,
             running,
             admit,
-            doors: Doors {
-                take_backs: evidence.map_or(0, |evidence| evidence.taken_back),
-                ..DOORS
-            },
-            floor,
+            doors: DOORS,
+            floor: floor(version),
             must_keep_version: !options::DOWNGRADE_ALLOWED && !options::FW_VERSION_PER_RELEASE,
         };
         let config = Config {
@@ -210,37 +213,36 @@ const DOORS: Doors = Doors {
     take_backs: 0,
 };
 
-/// What the boot stage has noted inside the processor; `None` if it keeps no record, as MCUboot.
+/// What the boot stage goes by beside the trailers. MCUboot keeps no record; then its trailers alone count.
 #[inline(never)]
-fn evidence() -> Option<Evidence> {
-    if !options::TRUST {
-        return None;
-    }
-    match Area::open(Partition::Trust) {
-        Ok(mut area) => evidence::last(&mut Retry(&mut area)),
-        Err(error) => {
+fn rules() -> Rules {
+    let evidence = match options::TRUST.then(|| Area::open(Partition::Trust)) {
+        None => None,
+        Some(Ok(mut area)) => evidence::last(&mut Retry(&mut area)),
+        Some(Err(error)) => {
             note::warn(format_args!("the boot stage's record cannot be read: {error}"));
             None
         }
+    };
+    Rules {
+        downgrade: if options::BOOT_DOWNGRADE_VERSION {
+            Downgrade::ByVersion
+        } else if options::BOOT_DOWNGRADE_COUNTER {
+            Downgrade::BySecurityCounter
+        } else {
+            Downgrade::Allowed
+        },
+        is_kept: evidence.is_some(),
+        evidence,
     }
 }
 
-/// The oldest image that is accepted: what the boot stage still starts, and what runs if it is not to be sent again.
-fn floor(running: Option<Version>, evidence: Option<&Evidence>) -> Floor {
-    let noted = evidence.map(|evidence| evidence.floor).unwrap_or_default();
-    let (major, minor, revision) = noted.version;
-    let noted_version = Version {
-        major,
-        minor,
-        revision,
-        build: 0,
-    };
-    let by_boot = (options::BOOT_DOWNGRADE_VERSION && evidence.is_some()).then_some(noted_version);
-    let by_running = running.filter(|_| !options::SAME_VERSION_ALLOWED);
+/// What runs is not to be sent again, if the product says so.
+fn floor(running: Option<Version>) -> Floor {
     Floor {
-        version: by_boot.max(by_running),
-        is_above_version: by_running.is_some(),
-        counter: noted.security_counter.filter(|_| options::BOOT_DOWNGRADE_COUNTER),
+        version: running.filter(|_| !options::SAME_VERSION_ALLOWED),
+        is_above_version: !options::SAME_VERSION_ALLOWED,
+        counter: None,
     }
 }
 

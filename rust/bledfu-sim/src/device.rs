@@ -15,11 +15,13 @@ use std::path::Path;
 
 use bledfu_slot::areas::Partitions;
 use bledfu_slot::copy_roles::{self, Place};
+use bledfu_slot::decide::{Downgrade, Rules};
+use bledfu_slot::evidence::{self, Log};
 use bledfu_slot::header::{AddressRange, ImageHeader};
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
 use bledfu_slot::verify::{verify_image, Crypto, ImageInfo, ImagePolicy, Key, SoftCrypto, StreamDigest};
-use bledfu_swap::{BootConfig, BootReport, Downgrade, NoEvidence};
+use bledfu_swap::{BootConfig, BootReport, NoEvidence, Store};
 use bledfu_transfer::doors::{Doors, Peer};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
@@ -121,6 +123,10 @@ pub struct Setup {
     pub max_sectors: u32,
     /// How the boot stage installs.
     pub algorithm: Algorithm,
+    /// The boot stage has a trust area, on the last two pages of the processor's flash.
+    pub has_trust_area: bool,
+    /// What may replace the running image.
+    pub downgrade: Downgrade,
     /// Keys.
     pub keys: Keys,
     /// Hardware version that packages must name.
@@ -138,7 +144,7 @@ pub struct Setup {
     pub peer: Peer,
     /// What strangers may do.
     pub doors: Doors,
-    /// The oldest image that the application takes.
+    /// The oldest image that the application takes, beside what the boot stage takes.
     pub floor: Floor,
     /// No package is staged whose version cannot be kept in the journal.
     pub must_keep_version: bool,
@@ -158,6 +164,8 @@ impl Setup {
             slot_size: 0xE8000,
             max_sectors: 256,
             algorithm: Algorithm::SwapOffset,
+            has_trust_area: true,
+            downgrade: Downgrade::ByVersion,
             keys: Keys::demo(),
             hw_version: 52,
             fw_version: 1,
@@ -276,6 +284,11 @@ impl Setup {
         }
     }
 
+    /// Size of the trust area: two pages.
+    const fn trust_size(&self) -> u32 {
+        2 * self.sector_size()
+    }
+
     /// Whether the parts can be written in the units of this setup.
     ///
     /// # Errors
@@ -350,7 +363,7 @@ impl Setup {
     fn config(&self, running: &ImageInfo) -> Config<'static> {
         Config {
             secure_dfu: self.secure_dfu(running),
-            smp: smp_config(self.floor),
+            smp: smp_config(self.downgrade != Downgrade::Allowed),
             reset_delay_ms: 0,
         }
     }
@@ -447,6 +460,8 @@ pub struct BoardOf<I, X> {
     pub journal: Area<X>,
     /// Scratch, or the second place for images; empty for algorithms without.
     pub spare: Area<AnyUnits>,
+    /// What the boot stage knows from inside.
+    pub trust: Area<I>,
 }
 
 /// The board of an nRF52840, or of another processor with the same units.
@@ -468,7 +483,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
                 Chip::with_size(
                     "internal",
                     setup.internal,
-                    PRIMARY_START + setup.slot_size + setup.spare_size(),
+                    PRIMARY_START + setup.slot_size + setup.spare_size() + setup.trust_size(),
                     power,
                 ),
                 Chip::with_size(
@@ -509,6 +524,10 @@ impl<I: Units, X: Units> BoardOf<I, X> {
                 }
                 _ => external.area_of(slot + journal, setup.spare_size(), outside.0, outside.1)?,
             },
+            trust: {
+                let size = setup.trust_size();
+                internal.area_of(internal.capacity() as u32 - size, size, inside.0, inside.1)?
+            },
             internal,
             external,
         })
@@ -530,17 +549,22 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         let config = BootConfig {
             layout: self.setup.layout(),
             policy: self.setup.image_policy(),
-            downgrade: Downgrade::Allowed,
+            downgrade: self.setup.downgrade,
             verify_primary: true,
         };
         let crypto = SimCrypto::new(&self.power);
+        let mut trust = self.trust.clone();
+        let evidence: &mut dyn Store = match self.setup.has_trust_area {
+            true => &mut Log::new(&mut trust),
+            false => &mut NoEvidence,
+        };
         bledfu_swap::boot(
             &mut self.primary.clone(),
             &mut self.secondary.clone(),
             &mut self.spare.clone(),
             &config,
             &crypto,
-            &mut NoEvidence,
+            evidence,
             &mut |_| (),
         )
         .map_err(|error| StartError::Boot(error.to_string()))
@@ -551,7 +575,9 @@ impl<I: Units, X: Units> BoardOf<I, X> {
     /// # Errors
     /// When a flash fails.
     pub fn start(&self, booted: &ImageInfo) -> Result<DeviceOf<I, X>, StartError> {
-        let confirmed = self.primary_trailer()?.is_confirmed(&self.setup.layout());
+        let rules = self.rules();
+        let trailer = rules.primary(self.primary_trailer()?, Some(booted.digest));
+        let confirmed = trailer.is_confirmed(&self.setup.layout());
         let running = Running {
             digest: digest_prefix(&booted.digest),
             fw_version: self.setup.fw_version,
@@ -567,6 +593,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         let setup = upload::Setup {
             layout,
             image_policy: self.setup.image_policy(),
+            rules,
             running,
             admit: |_| true,
             doors: self.setup.doors,
@@ -584,6 +611,16 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             power: self.power.clone(),
             peer: self.setup.peer,
         })
+    }
+
+    /// What the boot stage goes by beside the trailers, as the application reads it when it starts.
+    pub fn rules(&self) -> Rules {
+        let is_kept = self.setup.has_trust_area;
+        Rules {
+            downgrade: self.setup.downgrade,
+            is_kept,
+            evidence: is_kept.then(|| evidence::last(&mut self.trust.clone())).flatten(),
+        }
     }
 
     /// Trailer of the primary slot.
@@ -819,7 +856,7 @@ impl<I: Inlet> Inlet for Costed<'_, I> {
     }
 }
 
-fn smp_config(floor: Floor) -> smp::Config<'static> {
+fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
     smp::Config {
         system: System {
             kernel: "bledfu",
@@ -832,7 +869,7 @@ fn smp_config(floor: Floor) -> smp::Config<'static> {
             board: "nrf52840dk",
             os: "bledfu",
         },
-        no_downgrade: floor != Floor::default(),
+        no_downgrade,
         frame_count: DEFAULT_FRAME_COUNT as u32,
     }
 }

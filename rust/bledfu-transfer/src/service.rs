@@ -551,12 +551,16 @@ mod tests {
                     unsigned: false,
                     address: None,
                 },
+                rules: Default::default(),
                 running: Running {
                     digest: [0; 8],
                     fw_version: 1,
                     confirmed: true,
                 },
                 admit: |_| true,
+                doors: Default::default(),
+                floor: Default::default(),
+                must_keep_version: true,
             };
             let init = InitPolicy {
                 package_keys: &[],
