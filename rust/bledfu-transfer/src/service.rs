@@ -616,6 +616,7 @@ mod tests {
         fn awaits_its_reset() -> Self {
             let mut device = Self::new();
             device.inbox.link_up(Transport::Ble);
+            device.inbox.peer(Peer::Trusted);
             device.write(Channel::Smp, RESET);
             let closes_ms = LAST_ANSWER_MS;
             let answered = [Did::Send(Channel::Smp), Did::Deliver, Did::Wait(closes_ms)];
