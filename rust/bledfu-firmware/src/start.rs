@@ -118,7 +118,7 @@ fn running(
     let image = read_info(&mut primary, 0, layout.primary().slot_size)
         .ok()
         .flatten();
-    let trailer = rules.primary(trailer, image.map(|image| image.digest));
+    let trailer = rules.primary(trailer, image.as_ref().map(|image| &image.digest));
     let confirmed = trailer.is_confirmed(layout);
     let (digest, fw_version) = match image {
         Some(image) => {

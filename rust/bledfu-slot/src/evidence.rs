@@ -195,7 +195,11 @@ impl Evidence {
         let mut record = Aligned::<SIZE>::erased();
         let bytes = &mut record.0;
         put(bytes, HEAD, &MAGIC);
-        put(bytes, HEAD + 4, &[FORMAT, begun, self.invalid_way_back, self.taken_back]);
+        put(
+            bytes,
+            HEAD + 4,
+            &[FORMAT, begun, self.invalid_way_back, self.taken_back],
+        );
         put(bytes, SEQUENCE, &sequence.to_le_bytes());
         put(bytes, JOB_SIZE, &self.size.to_le_bytes());
         put(bytes, DONE, &done.to_le_bytes());

@@ -162,7 +162,10 @@ impl Crypto for SoftCrypto {
     }
 }
 
-#[cfg(all(feature = "soft-crypto", not(all(feature = "cortex-m-crypto", target_arch = "arm"))))]
+#[cfg(all(
+    feature = "soft-crypto",
+    not(all(feature = "cortex-m-crypto", target_arch = "arm"))
+))]
 impl Crypto for SoftCrypto {
     type Sha256 = SoftSha256;
 

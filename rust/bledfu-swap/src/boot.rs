@@ -28,8 +28,7 @@ use bledfu_slot::{
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::algorithm::{
-    erase_slot, is_equal, replace, At, Flash, Installer, Job, Progress, Slots, Status, SwapError,
-    Through,
+    erase_slot, is_equal, replace, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
 };
 use crate::copy;
 use crate::job::{self, has_header};
@@ -542,7 +541,7 @@ fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     };
     let requested = secondary.magic == Magic::Good;
     // As it is now: the job of what was refused is closed already. What cannot be read is not known to be stale.
-    let job = interrupted(&layout, slots.primary, slots.spare).unwrap_or(SwapType::None);
+    let job = job_left::<A, P, S, X, T>(slots).unwrap_or(SwapType::None);
     let stale = job != SwapType::None;
     let (swap_type, reason) = match action {
         BootAction::Skipped {
@@ -579,6 +578,20 @@ fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
+/// What the job is for that an earlier boot has written down; [`interrupted`], without what other algorithms write.
+fn job_left<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<SwapType, NorFlashErrorKind> {
+    if matches!(A::NAME, Algorithm::SwapScratch | Algorithm::SwapOffset) {
+        return interrupted(&slots.layout, slots.primary, slots.spare);
+    }
+    let trailer = Trailer::read(slots.primary, &slots.layout.primary_trailer())?;
+    Ok(match trailer.holds_job(&slots.layout) {
+        true => trailer.swap_type(),
+        false => SwapType::None,
+    })
+}
+
 /// Closes the job in the primary trailer, or the revert that it asks for, and forgets the job elsewhere.
 #[inline(never)]
 fn end_job<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
@@ -603,7 +616,7 @@ fn end_repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     let trailer = layout.primary_trailer();
     let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
     let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
-    let job = interrupted(&layout, slots.primary, slots.spare).map_err(SwapError::Primary)?;
+    let job = job_left::<A, P, S, X, T>(slots).map_err(SwapError::Primary)?;
     if (reverts && A::REVERTS && !A::KEEPS_COPY) || job != SwapType::None {
         end_job::<A, P, S, X, T>(slots)?;
     }
