@@ -229,6 +229,9 @@ impl<T: Transform> Through<'_, T> {
     }
 }
 
+/// Erases what is about to be written in a flash; the second argument is the watch.
+pub type Erase<'e, F> = &'e mut dyn FnMut(&mut F, &mut dyn FnMut()) -> Result<(), NorFlashErrorKind>;
+
 /// Erases with `erase` and copies `length` bytes into the target, all-erased kibibytes left as they are, which is the same
 /// contents. Then source and target are read again and compared: a byte that was read or written wrongly is no reason to go on,
 /// and the source may be erased next. Done up to three times.
@@ -240,7 +243,7 @@ pub fn rewrite<A: Flash, B: Flash, T: Transform>(
     At(target, to, target_error): At<'_, B>,
     length: u32,
     through: Through<'_, T>,
-    erase: &mut dyn FnMut(&mut B, &mut dyn FnMut()) -> Result<(), NorFlashErrorKind>,
+    erase: Erase<'_, B>,
     watch: &mut dyn FnMut(),
 ) -> Result<(), SwapError> {
     for _ in 0..TRIES {
