@@ -321,7 +321,12 @@ mod tests {
     #[test]
     fn a_torn_program_leaves_the_bytes_weak_that_it_was_changing() {
         let mut cells = WeakCells::new();
-        let kept = cells.torn_program((0, &[0xFF; 4], &[1, 0xFF, 0xFF, 0]), false, WRITTEN_THEN_ERASED, 7);
+        let kept = cells.torn_program(
+            (0, &[0xFF; 4], &[1, 0xFF, 0xFF, 0]),
+            false,
+            WRITTEN_THEN_ERASED,
+            7,
+        );
         assert_eq!(kept, [0xFF; 4]);
         assert_eq!(read(&mut cells, &kept, 8), [1, 0xFF, 0xFF, 0]);
         assert_eq!(read(&mut cells, &kept, 9), [0xFF; 4]);
@@ -333,7 +338,10 @@ mod tests {
         let mut cells = WeakCells::new();
         cells.torn_program((8, &[0xFF; 2], &[1, 2]), false, WRITTEN_THEN_ERASED, 0);
         cells.programmed(8, &[0xFF, 0xFF], false);
-        assert!(cells.any_in(8..9) && cells.any_in(9..10), "filler changes nothing");
+        assert!(
+            cells.any_in(8..9) && cells.any_in(9..10),
+            "filler changes nothing"
+        );
         cells.programmed(8, &[1], false);
         assert!(!cells.any_in(8..9) && cells.any_in(9..10));
         cells.erased(0, 16);

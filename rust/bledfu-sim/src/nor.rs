@@ -767,8 +767,7 @@ impl Array {
                 }
                 Effect::Erase(_) => {
                     let fraction = done as f64 / length as f64;
-                    self.weak
-                        .torn_erase((address as u32, held), fraction, weak, boot)
+                    self.weak.torn_erase((address as u32, held), fraction, weak, boot)
                 }
             };
             self.cells[address..address + length].copy_from_slice(&kept);

@@ -290,6 +290,11 @@ impl<const W: usize, const E: usize> NorFlash for Nor<W, E> {
         match tear {
             None => {
                 program(cells, bytes);
+                if self.power.is_spoiled() {
+                    if let Some(cell) = cells.iter_mut().find(|cell| **cell != 0) {
+                        *cell &= *cell - 1;
+                    }
+                }
                 self.weak.programmed(offset, bytes, false);
                 return Ok(());
             }
@@ -406,6 +411,17 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_spoiled_once_and_nobody_is_told() {
+        let mut flash = flash();
+        flash.power.spoil(1);
+        for at in [0, 4, 8] {
+            assert_eq!(flash.write(at, &Words([0x0C; 4]).0), Ok(()));
+        }
+        let spoiled = [8, 0x0C, 0x0C, 0x0C];
+        assert_eq!(flash.bytes[..12], [[0x0C; 4], spoiled, [0x0C; 4]].concat());
+    }
+
+    #[test]
     fn a_bad_range_fails_every_read_and_write_of_it() {
         let mut flash = flash();
         flash.refuse_reads = 8..12;
@@ -479,13 +495,7 @@ mod tests {
         let mut flash = flash();
         let choice = Choice::Boots(0b10);
         flash.power.set_weak(Some(Weak { choice, seed: 0 }));
-        flash.power.cut_at(
-            0,
-            Tear::Inside {
-                percent: 50,
-                seed: 0,
-            },
-        );
+        flash.power.cut_at(0, Tear::Inside { percent: 50, seed: 0 });
         assert!(flash.write(4, &Words([1; 4]).0).is_err());
         let read = |flash: &mut Nor<4>| {
             flash.power.on();
@@ -501,16 +511,10 @@ mod tests {
         assert!(copy.weak.any_in(4..8) && !copy.weak.any_in(8..12));
         flash.write(4, &Words([1; 4]).0).unwrap();
         assert!(!flash.weak.any_in(4..8));
-        let inside = Tear::Inside {
-            percent: 50,
-            seed: 0,
-        };
+        let inside = Tear::Inside { percent: 50, seed: 0 };
         flash.power.cut_at(1, inside);
         assert!(flash.erase(0, 4096).is_err());
-        assert_eq!(
-            [read(&mut flash), read(&mut flash)],
-            [Ok([1; 4]), Ok([0xFF; 4])]
-        );
+        assert_eq!([read(&mut flash), read(&mut flash)], [Ok([1; 4]), Ok([0xFF; 4])]);
         flash.erase(0, 4096).unwrap();
         assert!(!flash.weak.any_in(0..8192));
     }

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `bledfu cut`: what an install must survive, tried at every flash operation of every kind of install.
+//!
+//! | Column | What happens |
+//! |---|---|
+//! | [`plain`] | the power is cut before and inside every operation, and again while the device recovers |
+//! | [`hostile`] | the power is cut, and the external flash is rewritten before it comes back; or it is rewritten at rest |
+//! | [`weak`] | an operation that was cut inside leaves bytes that do not read the same each time; then there are more cuts |
+//! | [`misread`] | reads of the external flash go wrong during one boot |
+//!
+//! After each the device must start one of its two images, keep the way back where the algorithm has one, and end where the
+//! story ends. Then come the hand-overs between MCUboot and this boot stage, see [`mcuboot`](crate::mcuboot).
+
+mod device;
+mod hostile;
+mod misread;
+mod plain;
+mod shapes;
+mod weak;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bledfu_slot::Algorithm;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::algorithm_parser;
+use crate::mcuboot::Trace;
+pub(crate) use device::boot_trusting;
+use device::{Device, Rules};
+pub(crate) use plain::{edges, FIELD};
+use shapes::{large, others, shapes, sizes, Shape, Story};
+
+/// `bledfu cut`.
+#[derive(Args, Clone, Debug)]
+pub struct CutArgs {
+    /// Also devices of the real size with large images, and every point of the other columns: half an hour on two cores
+    /// instead of minutes.
+    #[arg(long)]
+    pub full: bool,
+    /// Only this algorithm.
+    #[arg(long, value_parser = algorithm_parser())]
+    pub algorithm: Option<Algorithm>,
+    /// Instead of power cuts alone: the external flash is rewritten by an attacker, at rest and behind cuts.
+    #[arg(long)]
+    pub hostile: bool,
+    /// Instead of power cuts alone: operations that are cut leave cells that do not read the same each time.
+    #[arg(long)]
+    pub weak: bool,
+    /// Instead of power cuts: reads of the external flash go wrong during one boot.
+    #[arg(long)]
+    pub misread: bool,
+}
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Column {
+    /// Power cuts.
+    Plain,
+    /// Rewritten external flash.
+    Hostile,
+    /// Weak cells.
+    Weak,
+    /// Wrong reads.
+    Misread,
+}
+
+impl Column {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "power cuts",
+            Self::Hostile => "hostile flash",
+            Self::Weak => "weak cells",
+            Self::Misread => "wrong reads",
+        }
+    }
+}
+
+/// What was found out about one story on one device.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What was tried.
+    pub column: Column,
+    algorithm: &'static str,
+    shape: &'static str,
+    sizes: [u32; 2],
+    story: &'static str,
+    /// Flash operations of the undisturbed story; reads in the column of wrong reads.
+    pub operations: u64,
+    /// Cuts tried; devices in the column of wrong reads.
+    pub cuts: u64,
+    /// Second and third cuts, while recovering from a first.
+    pub second_cuts: u64,
+    /// Devices without a bootable image, without the way back, or with the wrong image in the end.
+    pub lost: u64,
+    /// Devices on which a genuine image started that is older than the one that ran.
+    pub old: u64,
+    /// Devices on which something started that nobody signed.
+    pub unsigned: u64,
+    /// Devices that start nothing any more because what they need of an interrupted install was only outside, and was
+    /// overwritten there. That is not promised to be survived.
+    pub stopped: u64,
+    /// The first of those that are lost, old or unsigned.
+    pub examples: Vec<String>,
+}
+
+impl Row {
+    fn lose(&mut self, what: String, error: &str) {
+        self.lost += 1;
+        self.note(what, error);
+    }
+
+    fn note(&mut self, what: String, error: &str) {
+        if self.examples.len() < 3 {
+            self.examples.push(format!("{what}: {error}"));
+        }
+    }
+
+    /// Devices that are not where they must be.
+    pub fn wrong(&self) -> u64 {
+        self.lost + self.old + self.unsigned
+    }
+}
+
+const HEAD: [&str; 11] = [
+    "algorithm",
+    "device",
+    "story",
+    "images",
+    "operations",
+    "cuts",
+    "in repair",
+    "lost",
+    "old",
+    "unsigned",
+    "stopped",
+];
+
+fn write_line(f: &mut fmt::Formatter<'_>, fields: [&dyn fmt::Display; 11]) -> fmt::Result {
+    let [a, b, c, d, e, g, h, i, j, k, l] = fields.map(ToString::to_string);
+    write!(
+        f,
+        "{a:<13} {b:<27} {c:<10} {d:>7} {e:>10} {g:>8} {h:>9} {i:>5} {j:>4} {k:>8} {l:>7}"
+    )
+}
+
+/// Names of the columns of figures.
+struct Head;
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_line(f, HEAD.each_ref().map(|name| name as _))
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |size: u32| match size {
+            u32::MAX => "max".into(),
+            size => format!("{}k", size / 1000),
+        };
+        let sizes = format!("{}/{}", size(self.sizes[0]), size(self.sizes[1]));
+        write_line(
+            f,
+            [
+                &self.algorithm,
+                &self.shape,
+                &self.story,
+                &sizes,
+                &self.operations,
+                &self.cuts,
+                &self.second_cuts,
+                &self.lost,
+                &self.old,
+                &self.unsigned,
+                &self.stopped,
+            ],
+        )?;
+        for example in &self.examples {
+            write!(f, "\n    LOST: {example}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Copy)]
+struct Job {
+    column: Column,
+    algorithm: Algorithm,
+    shape: Shape,
+    sizes: [u32; 2],
+    story: Story,
+    rules: Rules,
+    /// Every point that was thought of, not only some of them.
+    thorough: bool,
+}
+
+/// Calls a method of a [`Job`] with the write units of its device.
+macro_rules! with_units {
+    ($job:expr, $method:ident) => {
+        match ($job.shape.write_size, $job.shape.outside) {
+            (1, _) => $job.$method::<1, 1>(),
+            (4, _) => $job.$method::<4, 4>(),
+            (8, 4) => $job.$method::<8, 4>(),
+            (8, _) => $job.$method::<8, 8>(),
+            (16, 4) => $job.$method::<16, 4>(),
+            (16, _) => $job.$method::<16, 16>(),
+            _ => $job.$method::<32, 32>(),
+        }
+    };
+}
+
+impl Job {
+    /// `None` if the shape cannot hold the images.
+    fn run(&self) -> Option<Row> {
+        with_units!(self, run_with)
+    }
+
+    fn run_with<const W: usize, const X: usize>(&self) -> Option<Row> {
+        match self.column {
+            Column::Plain => self.plain::<W, X>(),
+            Column::Hostile => self.hostile::<W, X>(),
+            Column::Weak => self.weak::<W, X>(),
+            Column::Misread => self.misread::<W, X>(),
+        }
+    }
+
+    fn device<const W: usize, const X: usize>(&self) -> Option<Device<W, X>> {
+        Device::new(self.algorithm, &self.shape, self.sizes, self.story, self.rules)
+    }
+
+    fn row(&self) -> Row {
+        Row {
+            column: self.column,
+            algorithm: self.algorithm.as_str(),
+            shape: self.shape.name,
+            sizes: self.sizes,
+            story: self.story.name(),
+            operations: 0,
+            cuts: 0,
+            second_cuts: 0,
+            lost: 0,
+            old: 0,
+            unsigned: 0,
+            stopped: 0,
+            examples: Vec::new(),
+        }
+    }
+
+    /// Whether the shape can hold the images.
+    #[cfg(test)]
+    fn exists(&self) -> bool {
+        with_units!(self, exists_with)
+    }
+
+    #[cfg(test)]
+    fn exists_with<const W: usize, const X: usize>(&self) -> bool {
+        self.device::<W, X>().is_some()
+    }
+}
+
+/// The columns that are asked for.
+fn columns(args: &CutArgs) -> Vec<Column> {
+    let asked = [
+        (Column::Hostile, args.hostile),
+        (Column::Weak, args.weak),
+        (Column::Misread, args.misread),
+    ];
+    let mut found: Vec<_> = asked
+        .into_iter()
+        .filter_map(|(column, is_asked)| is_asked.then_some(column))
+        .collect();
+    if found.is_empty() {
+        found.push(Column::Plain);
+    }
+    found
+}
+
+/// The lines of the table.
+fn jobs(args: &CutArgs) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for column in columns(args) {
+        for algorithm in Algorithm::ALL {
+            if args.algorithm.is_none_or(|only| only == algorithm) {
+                match column {
+                    Column::Plain => plain_jobs(algorithm, args.full, &mut jobs),
+                    _ => other_jobs(column, algorithm, args.full, &mut jobs),
+                }
+            }
+        }
+    }
+    jobs
+}
+
+fn plain_jobs(algorithm: Algorithm, full: bool, jobs: &mut Vec<Job>) {
+    for story in Story::ALL {
+        let job = |shape, sizes, thorough| Job {
+            column: Column::Plain,
+            algorithm,
+            shape,
+            sizes,
+            story,
+            rules: Rules::LOOSE,
+            thorough,
+        };
+        for shape in shapes(algorithm) {
+            jobs.extend(sizes(algorithm).iter().map(|sizes| job(shape, *sizes, true)));
+        }
+        for shape in others(algorithm) {
+            jobs.push(job(shape, [5000, 9000], true));
+            jobs.push(job(shape, [u32::MAX, 20_000], true));
+        }
+        if full {
+            jobs.push(job(large(algorithm), [475_384, 401_408], false));
+            jobs.push(job(large(algorithm), [300_000, u32::MAX], false));
+        }
+    }
+}
+
+fn other_jobs(column: Column, algorithm: Algorithm, full: bool, jobs: &mut Vec<Job>) {
+    let shapes: Vec<_> = shapes(algorithm).into_iter().chain(others(algorithm)).collect();
+    for story in Story::ALL {
+        for (number, shape) in shapes.iter().enumerate() {
+            // An attacker does not mind the write unit.
+            if column == Column::Hostile && shape.write_size != 4 {
+                continue;
+            }
+            for (i, sizes) in sizes(algorithm).iter().enumerate() {
+                // In the short run each size and each shape comes once.
+                if full || i == number % 4 {
+                    jobs.push(Job {
+                        column,
+                        algorithm,
+                        shape: *shape,
+                        sizes: *sizes,
+                        story,
+                        rules: Rules::STRICT,
+                        thorough: full,
+                    });
+                }
+            }
+        }
+    }
+}
+/// Runs the campaign, a thread per core; `done` gets the rows in the order of the jobs, as soon as those before are done.
+pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) + Send)) {
+    let jobs = jobs(args);
+    let bar = ProgressBar::new(jobs.len() as u64).with_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar.enable_steady_tick(Duration::from_millis(500));
+    let next = AtomicUsize::new(0);
+    // Rows that wait for one before them, the index of that one, and who gets them.
+    let rows = Mutex::new((BTreeMap::new(), 0, done));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some((index, job)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    jobs.get(index).map(|job| (index, job))
+                } {
+                    let row = job.run();
+                    if let Ok(mut rows) = rows.lock() {
+                        let (waiting, due, done) = &mut *rows;
+                        waiting.insert(index, row);
+                        while let Some(row) = waiting.remove(due) {
+                            if let Some(row) = row {
+                                done(&row, &bar);
+                            }
+                            *due += 1;
+                        }
+                    }
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+}
+
+/// `bledfu cut`: the table; fails when a device was lost.
+///
+/// # Errors
+/// None; the type is that of all commands.
+pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
+    println!("{Head}");
+    // Of each column: points, lost, old, unsigned, stopped.
+    let mut sums = BTreeMap::<Column, [u64; 5]>::new();
+    campaign(args, &mut |row, bar| {
+        bar.suspend(|| println!("{row}"));
+        let figures = [
+            row.cuts + row.second_cuts,
+            row.lost,
+            row.old,
+            row.unsigned,
+            row.stopped,
+        ];
+        for (sum, figure) in sums.entry(row.column).or_default().iter_mut().zip(figures) {
+            *sum += figure;
+        }
+    });
+    let mut wrong = 0;
+    for (column, [points, lost, old, unsigned, stopped]) in sums {
+        let name = column.name();
+        match column {
+            Column::Plain => println!(
+                "{points} cut points tried, {} bootable, {lost} lost",
+                points - lost.min(points)
+            ),
+            Column::Weak | Column::Misread => println!("{name}: {points} points tried, {lost} lost"),
+            Column::Hostile => println!(
+                "{name}: {points} points tried, {lost} lost, {old} run an old image, {unsigned} an unsigned one; \
+                 {stopped} stopped inside an install"
+            ),
+        }
+        wrong += lost + old + unsigned;
+    }
+    if columns(args).contains(&Column::Plain) {
+        wrong += hand_over(args);
+    }
+    Ok(if wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The second table: installs begun by MCUboot or by this boot stage, for the other one to finish. Returns the number of wrong ones.
+fn hand_over(args: &CutArgs) -> u64 {
+    let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
+    let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();
+    if found.is_empty() {
+        return 0; // MCUboot has no such algorithm
+    }
+    println!(
+        "\n{:<40} {:>10} {:>10} {:>10} {:>5}",
+        "operations of a running MCUboot", "taken over", "torn", "left to it", "wrong"
+    );
+    let (mut all, mut wrong) = (0, 0);
+    for trace in found {
+        println!("{trace}");
+        all += trace.taken_over + trace.torn + trace.left;
+        wrong += trace.wrong;
+    }
+    println!("{all} hand-overs tried, {wrong} wrong");
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(column: Column, algorithm: Algorithm, shape: Shape) -> Job {
+        Job {
+            column,
+            algorithm,
+            shape,
+            sizes: [5000, 9000],
+            story: Story::Upgrade,
+            rules: Rules::LOOSE,
+            thorough: false,
+        }
+    }
+
+    #[test]
+    fn every_algorithm_has_devices_that_can_hold_the_images() {
+        for algorithm in Algorithm::ALL {
+            let shapes = shapes(algorithm).into_iter().chain(others(algorithm));
+            for shape in shapes.chain([large(algorithm)]) {
+                let name = shape.name;
+                let found = job(Column::Plain, algorithm, shape).exists();
+                assert!(found, "{}: {name}", algorithm.as_str());
+            }
+        }
+    }
+}
