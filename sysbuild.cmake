@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 string(REPLACE "/" "_" board "${BOARD}${BOARD_QUALIFIERS}")
 
-# MCUboot takes its partitions from the application's overlay, so that the two cannot differ. As an extra overlay: one that
-# replaced MCUboot's own (sysbuild/mcuboot.overlay) would take its zephyr,code-partition away. How it reaches the external
-# flash is in sysbuild/mcuboot_<board>.conf; a board with QSPI flash needs none of its own.
+# MCUboot takes its partitions from the application's overlay, so the two cannot differ. It is an extra overlay: a file
+# sysbuild/mcuboot.overlay would replace MCUboot's own, and with it zephyr,code-partition. The options for the external flash are in
+# sysbuild/mcuboot_<board>.conf; a board with QSPI flash needs no such file.
 if(SB_CONFIG_BOOTLOADER_MCUBOOT)
   set(conf ${CMAKE_CURRENT_LIST_DIR}/sysbuild/mcuboot_${board}.conf)
   if(NOT EXISTS ${conf})
@@ -16,7 +16,7 @@ if(SB_CONFIG_BOOTLOADER_MCUBOOT)
   set(mcuboot_EXTRA_CONF_FILE ${conf} CACHE INTERNAL "external flash, and what zephyr/Kconfig.swap says")
 endif()
 
-# The nRF5340's radio is on its network core: Zephyr's controller for it, with sysbuild/hci_ipc.conf.
+# The radio of the nRF5340 is on its network core: build Zephyr's controller for it, with sysbuild/hci_ipc.conf.
 if("${BOARD_QUALIFIERS}" MATCHES "nrf5340/cpuapp$")
   ExternalZephyrProject_Add(
     APPLICATION hci_ipc

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shows on the board's first LED where the service stands, and in the log what happens. */
+/* Shows the state of the service on the board's first LED, and its events in the log. */
 #include <zephyr/drivers/gpio.h>
 #include <zephyr/init.h>
 #include <zephyr/kernel.h>
@@ -32,7 +32,7 @@ BLEDFU_CALLBACK_DEFINE(app_events, on_event);
 #if DT_NODE_EXISTS(DT_ALIAS(led0))
 static const struct gpio_dt_spec led = GPIO_DT_SPEC_GET(DT_ALIAS(led0), gpios);
 
-/* Time between two changes in each state, in ms. */
+/* Time between two changes of the LED in each state, in ms. */
 static const uint16_t blink_ms[] = {
 	[BLEDFU_STATE_STARTING] = 50, [BLEDFU_STATE_IDLE] = 1000,   [BLEDFU_STATE_RECEIVING] = 100,
 	[BLEDFU_STATE_STAGED] = 30,   [BLEDFU_STATE_FAILED] = 3000,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The application without zephyr-lang-rust; with it, rust/firmware takes this file's place. */
+/* The application without zephyr-lang-rust. With it, rust/firmware replaces this file. */
 #include <zephyr/bluetooth/bluetooth.h>
 #include <zephyr/logging/log.h>
 
@@ -7,7 +7,7 @@
 
 LOG_MODULE_DECLARE(app, LOG_LEVEL_INF);
 
-/* A new image must prove itself before it is kept: Bluetooth, by which the next update comes, works. */
+/* A new image must prove itself before it is kept. Here: Bluetooth works, so that the next update can come. */
 static bool self_test(void)
 {
 	return bt_is_ready();

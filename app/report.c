@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Says in the log what bledfu's boot stage did before it started this image. */
+/* Logs what bledfu's boot stage did before it started this image. */
 #include <zephyr/init.h>
 #include <zephyr/logging/log.h>
 #include <zephyr/sys/util.h>
@@ -37,7 +37,7 @@ static int show(void)
 {
 	struct bledfu_boot_report report;
 
-	/* Another boot stage leaves none, a later one of bledfu may have new words. */
+	/* Another boot stage leaves no report. A later one of bledfu may have actions and reasons that are not known here. */
 	if (bledfu_boot_report(&report) != 0 || report.action >= ARRAY_SIZE(done) ||
 	    report.swap_type >= ARRAY_SIZE(asked) || report.reason >= ARRAY_SIZE(why) ||
 	    done[report.action] == NULL || why[report.reason] == NULL) {

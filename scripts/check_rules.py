@@ -6,11 +6,13 @@
 - logic crates are no_std and forbid unsafe code; `unsafe` appears nowhere else either;
 - every source file begins with its licence;
 - crates that go to a registry say what it asks for, and their README has an example that is tested;
-- README shows the very commands that scripts/ci.sh runs;
+- README shows the very commands that scripts/ci.sh runs, and its lines have at most 120 characters;
+- ARCHITECTURE.md can be read at one sitting: fewer than 2,000 words;
+- doc/pitfalls.md says what the list in bledfu-sim/tests/pitfalls.rs says;
 - every numbered case of doc/conformance has a test that cites it, and every citation names a case that exists;
 - nobody but the service calls the front ends of bledfu-transfer.
 
-scripts/test_check_rules.py tests the last two.
+scripts/test_check_rules.py tests the rules about documents, cases and front ends.
 """
 
 import json
@@ -43,6 +45,8 @@ MAY_BE_UNSAFE = {"bledfu-zephyr"}
 SOURCES = {".rs": "//", ".py": "#", ".sh": "#", ".toml": "#", ".c": "/*", ".h": "/*"}
 CASE_LISTS = ("secure-dfu", "smp", "mcuboot")
 OUT_OF_SCOPE = "**Out of scope:**"
+MOST_COLUMNS = 120
+MOST_WORDS = 2_000
 COMMANDS = ("cd rust && cargo run --release -- update", "cd rust && cargo test")
 
 wrong = []
@@ -128,6 +132,50 @@ def check_sources():
             code = re.sub(r"//.*", "", text)
             if re.search(r"\bunsafe\b(?!_code)", code):
                 wrong.append(f"{shown} holds unsafe code")
+
+
+def long_lines(name, text):
+    """Lines of a document that are longer than MOST_COLUMNS characters."""
+    lines = enumerate(text.splitlines(), 1)
+    return [
+        f"{name}:{number} has {len(line)} characters, {MOST_COLUMNS} is the most"
+        for number, line in lines
+        if len(line) > MOST_COLUMNS
+    ]
+
+
+def too_many_words(name, text):
+    """A fault if a document has MOST_WORDS words or more, counted as `wc -w` counts."""
+    words = len(text.split())
+    return [f"{name} has {words} words; fewer than {MOST_WORDS} are allowed"] if words >= MOST_WORDS else []
+
+
+# A row of the list in pitfalls.rs: number, what others saw, why it cannot happen, tests.
+PITFALL = re.compile(r'^    pitfall\(\n +(\d+),\n +"([^\n]*)",\n +"([^\n]*)",\n(.*?)^    \),$', re.MULTILINE | re.DOTALL)
+
+
+def pitfall_faults(page, source):
+    """What differs between the table of doc/pitfalls.md and the list in pitfalls.rs."""
+    listed = {m[1]: (m[2], m[3], re.findall(r'"(\w+)"', m[4])) for m in PITFALL.finditer(source)}
+    if not listed:
+        return ["bledfu-sim/tests/pitfalls.rs has no list that this script understands"]
+    shown = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0].isdigit():
+            shown[cells[0]] = (cells[1], cells[2], re.findall(r"`(\w+)` \(", cells[3]))
+    return [
+        f"doc/pitfalls.md and bledfu-sim/tests/pitfalls.rs differ in number {number}"
+        for number in sorted(listed.keys() | shown.keys(), key=int)
+        if listed.get(number) != shown.get(number)
+    ]
+
+
+def check_documents():
+    wrong.extend(long_lines("README.md", (ROOT / "README.md").read_text()))
+    wrong.extend(too_many_words("ARCHITECTURE.md", (ROOT / "ARCHITECTURE.md").read_text()))
+    pitfalls = (ROOT / "rust" / "bledfu-sim" / "tests" / "pitfalls.rs").read_text()
+    wrong.extend(pitfall_faults((ROOT / "doc" / "pitfalls.md").read_text(), pitfalls))
 
 
 def check_readme():
@@ -244,6 +292,7 @@ def main():
     check_packages()
     check_sources()
     check_readme()
+    check_documents()
     check_cases()
     check_front_ends()
     for line in wrong:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of check_rules.py: each rule about cases and front ends finds what breaks it, and nothing else."""
+"""Tests of check_rules.py: each rule about documents, cases and front ends finds what breaks it, and nothing else."""
 
 import unittest
 
@@ -62,6 +62,53 @@ class Cases(unittest.TestCase):
     def test_numbers_that_are_missing_or_double_are_found(self):
         for page in (PAGE.replace("| 2 |", "| 1 |"), PAGE.replace("| 2 | two | answered |\n", ""), "# nothing\n"):
             self.assertIn("doc/conformance/smp.md: the numbers are not 1, 2, 3 and so on", faults("", page))
+
+
+class Documents(unittest.TestCase):
+    LIST = '''
+    pitfall(
+        1,
+        "it fails",
+        "It cannot.",
+        &["a_test", "another"],
+    ),
+    pitfall(
+        2,
+        "it hangs",
+        "There is no such thing.",
+        &[],
+    ),
+'''
+    TABLE = """| # | Saw | Why not | Shown by |
+|---|---|---|---|
+| 1 | it fails | It cannot. | `a_test` (data.rs)<br>`another` (data.rs) |
+| 2 | it hangs | There is no such thing. | – |
+"""
+
+    def test_a_line_that_is_too_long_is_found(self):
+        self.assertEqual(rules.long_lines("README.md", "x" * 120 + "\n" + "─" * 120), [])
+        expected = ["README.md:2 has 121 characters, 120 is the most"]
+        self.assertEqual(rules.long_lines("README.md", "short\n" + "x" * 121), expected)
+
+    def test_a_document_that_is_too_long_is_found(self):
+        self.assertEqual(rules.too_many_words("A.md", "word " * 1_999), [])
+        expected = ["A.md has 2000 words; fewer than 2000 are allowed"]
+        self.assertEqual(rules.too_many_words("A.md", "word\n" * 2_000), expected)
+
+    def test_a_page_of_pitfalls_that_says_what_the_list_says_is_right(self):
+        self.assertEqual(rules.pitfall_faults(self.TABLE, self.LIST), [])
+
+    def test_a_pitfall_that_differs_is_found(self):
+        differs = "doc/pitfalls.md and bledfu-sim/tests/pitfalls.rs differ in number "
+        for change in (("it fails", "it failed"), ("It cannot.", "It can."), ("`another`", "`a_third`")):
+            self.assertEqual(rules.pitfall_faults(self.TABLE.replace(*change), self.LIST), [differs + "1"])
+        shorter = self.TABLE.replace("| 2 | it hangs | There is no such thing. | – |\n", "")
+        self.assertEqual(rules.pitfall_faults(shorter, self.LIST), [differs + "2"])
+        longer = self.TABLE + "| 3 | it burns | It does not. | – |\n"
+        self.assertEqual(rules.pitfall_faults(longer, self.LIST), [differs + "3"])
+
+    def test_a_list_of_another_form_is_found(self):
+        self.assertEqual(len(rules.pitfall_faults(self.TABLE, "no list")), 1)
 
 
 class FrontEnds(unittest.TestCase):

@@ -30,8 +30,8 @@ void jump(uintptr_t vectors)
 	__set_PSPLIM(0);
 #endif
 	__DSB();
-	/* In one piece: no stack is left once CONTROL chooses the other stack pointer. Interrupts are allowed again as after a
-	 * reset, and none is enabled.
+	/* All in one asm statement: there is no stack any more once CONTROL selects the other stack pointer. As after a reset,
+	 * interrupts are unmasked, but none is enabled.
 	 */
 	__asm__ volatile("msr msp, %0\n\t"
 			 "msr control, %1\n\t"

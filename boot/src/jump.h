@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <zephyr/toolchain.h>
 
-/* Starts the program whose vector table is at this address, with the processor as after a reset. */
+/* Starts the program whose vector table is at this address, with the processor in the same state as after a reset. */
 FUNC_NORETURN void jump(uintptr_t vectors);
 
 #endif

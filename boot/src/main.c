@@ -7,9 +7,17 @@
 #include <bledfu/bledfu.h>
 #include "bledfu_shim.h"
 #include "jump.h"
+#include "lock.h"
 #include "report.h"
 
 #define RETRY_MS 1000
+
+#define SETTLE_MS 10
+
+void bledfu_shim_boot_wait(void)
+{
+	k_busy_wait(SETTLE_MS * USEC_PER_MSEC);
+}
 
 static void leave_report(uint32_t done)
 {
@@ -36,14 +44,15 @@ int main(void)
 
 	leave_report(done);
 	if (start != 0) {
+		lock();
 		jump(bledfu_shim_primary_address() + start);
 	}
 	if (((done >> 16) & 0xff) == BLEDFU_BOOT_FLASH) {
-		/* The images may be in pieces; only another try can put them together. */
+		/* Parts of both images may be in both slots; only another try can put them together. */
 		k_busy_wait(RETRY_MS * USEC_PER_MSEC);
 		sys_reboot(SYS_REBOOT_COLD);
 	}
-	/* Nothing to start, and nothing that another try would change: sleep until somebody programs an image. */
+	/* There is nothing to start, and another try would not change that: sleep until somebody programs an image. */
 	(void)irq_lock();
 	while (true) {
 		k_cpu_idle();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the boot stage leaves for the application it starts. It is at the end of RAM, where neither of the two keeps
- * anything that lives at that moment: the boot stage writes it last, the application takes it first. Should the
- * application's own data reach up there, the CRC says so and there is no report.
+ * What the boot stage leaves for the application that it starts. It is at the end of RAM, where neither of the two has
+ * live data at that moment: the boot stage writes it last, and the application reads it first. If the application's own
+ * data has overwritten it, the CRC is wrong and there is no report.
  *
  *   0  u32  magic
  *   4  u8   what was done      (enum bledfu_boot_action)
@@ -12,7 +12,7 @@
  *   8  u32  how long it took, in milliseconds
  *  12  u32  CRC-32 (IEEE) of the 12 bytes above
  *
- * Little-endian. A devicetree may put it elsewhere: chosen { bledfu,boot-report = &a_memory; }, in both images.
+ * Little-endian. The devicetree can put it elsewhere, in both images: chosen { bledfu,boot-report = &a_memory; }.
  */
 #ifndef BLEDFU_BOOT_REPORT_H_
 #define BLEDFU_BOOT_REPORT_H_

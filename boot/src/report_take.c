@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The application's half of the report: taken once, before anything can use that RAM. */
+/* The application's half of the report: it takes it once, before anything can use that RAM. */
 #include <errno.h>
 #include <zephyr/init.h>
 
@@ -20,7 +20,7 @@ static int take(void)
 	return 0;
 }
 
-/* Not the very first: tests/zephyr/boot_report leaves one in time. */
+/* Not at the very start, so that tests/zephyr/boot_report can leave a report before. */
 SYS_INIT(take, EARLY, 1);
 
 int bledfu_boot_report(struct bledfu_boot_report *out)

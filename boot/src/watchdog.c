@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keeps a watchdog quiet that the application started and that a reset does not stop. It is never started here. */
+/* Feeds a watchdog that the application started and that a reset does not stop. It is never started here. */
 #include <zephyr/device.h>
 #include <zephyr/devicetree.h>
 

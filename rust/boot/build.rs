@@ -9,6 +9,7 @@ fn main() {
     options.constant("u32", "MAX_IMG_SECTORS", "256");
     options.constant("u32", "MAX_ALIGN", "8");
     options.algorithm();
+    options.constant("bool", "TRUST", "n");
     options.constant("bool", "CHECK_IMAGE_ADDRESS", "y");
     options.constant("bool", "BOOT_SIGNATURE", "y");
     options.constant("bool", "BOOT_VALIDATE_PRIMARY", "y");

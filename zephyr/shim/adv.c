@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Advertising of the service, for products that do not advertise themselves: FE59, and the name in the scan response. */
+/* Advertising for products that do not advertise themselves: the service FE59, and the name in the scan response. */
 #include <errno.h>
 #include <string.h>
 #include <zephyr/bluetooth/conn.h>
@@ -11,7 +11,7 @@
 
 LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 
-#define RETRY K_MSEC(200) /* a connection object is given back a little after the disconnect */
+#define RETRY K_MSEC(200) /* a connection object is freed a little after the disconnect */
 
 static const struct bt_data advertised[] = {
 	BT_DATA_BYTES(BT_DATA_FLAGS, BT_LE_AD_GENERAL | BT_LE_AD_NO_BREDR),

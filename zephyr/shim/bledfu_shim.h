@@ -28,7 +28,8 @@
 
 /* ---- C provides ---- */
 
-/* flash.c; area: 0 primary, 1 secondary, 2 journal, 3 spare area (scratch, revert copy). sector is 0 when its erase pages are not all of one size. */
+/* flash.c; area: 0 primary, 1 secondary, 2 journal, 3 spare area (scratch, revert copy),
+ * 4 trust area. sector is 0 when its erase pages are not all of one size. */
 int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,
 			       uint32_t *unit);
 /* Reads and writes are of at most BLEDFU_SHIM_PAGE bytes, and of one page of it; aligned in RAM or not. */
@@ -69,6 +70,8 @@ FUNC_NORETURN void bledfu_shim_panic(const uint8_t *file, uint32_t length, uint3
 
 /* boot/src: called between any two flash operations of the boot stage. */
 void bledfu_shim_boot_feed(void);
+/* boot/src: an image outside was refused, and is looked at again behind this. */
+void bledfu_shim_boot_wait(void);
 
 /* ---- Rust provides (rust/bledfu-zephyr/src/worker.rs and boot.rs) ---- */
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The partitions. Drivers run on a thread of their own: some wait without end for a completion interrupt, and the
- * worker must not. A call that is not back in time is an error, and the next ones are "busy" until it is. Data
- * passes through a word-aligned buffer that only that thread and its driver use: no driver is ever left with a
+ * The partitions. Drivers are called on a thread of their own, because some wait without a limit for a completion
+ * interrupt, and the worker must not. A call that does not return in time is an error, and later calls are "busy" until
+ * it does. Data passes through a word-aligned buffer that only this thread and its driver use: so no driver keeps a
  * pointer into a caller's memory, and no driver has to copy word by word because its DMA cannot read the source.
- * The boot stage has no threads and nobody who waits: there the driver is called directly, and its end is a watchdog.
+ * In the boot stage nothing else runs, so the driver is called directly; if it hangs, only a watchdog helps.
  */
 #include <string.h>
 #include <zephyr/device.h>
@@ -19,15 +19,17 @@
 #define PRIMARY   DT_PHANDLE(SLOTS, primary)
 #define SECONDARY DT_PHANDLE(SLOTS, secondary)
 #define JOURNAL   DT_PHANDLE(SLOTS, journal)
+#define TRUST     DT_PHANDLE(SLOTS, trust)
 #define SPARE     DT_PHANDLE(SLOTS, COND_CODE_1(CONFIG_BLEDFU_INSTALL_COPY, (revert), (scratch)))
 #else
 #define PRIMARY   DT_NODELABEL(slot0_partition)
 #define SECONDARY DT_NODELABEL(slot1_partition)
 #define JOURNAL   DT_NODELABEL(bledfu_journal_partition)
+#define TRUST     DT_NODELABEL(bledfu_trust_partition)
 #define SPARE     DT_NODELABEL(COND_CODE_1(CONFIG_BLEDFU_INSTALL_COPY, (bledfu_revert_partition), (scratch_partition)))
 #endif
 
-/* Where the processor sees slot 0: the memory that the partition is in, or the RAM that stands for it in a simulator. */
+/* The address of slot 0 for the processor: in the memory of the partition, or in the RAM that simulates it. */
 #define FLASH_NODE DT_GPARENT(PRIMARY)
 #if DT_NODE_HAS_PROP(DT_PARENT(FLASH_NODE), memory_region)
 #define FLASH_ADDRESS DT_REG_ADDR(DT_PHANDLE(DT_PARENT(FLASH_NODE), memory_region))
@@ -37,10 +39,19 @@
 
 BUILD_ASSERT(DT_NODE_EXISTS(PRIMARY) && DT_NODE_EXISTS(SECONDARY),
 	     "no slot0_partition or slot1_partition: see dts/bindings/bledfu,update-slots.yaml");
-/* 3.7 knows only nodes that exist as the same or not. */
+/* In 3.7 DT_SAME_NODE works only for nodes that exist. */
 BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_SPARE) ||
 		     COND_CODE_1(DT_NODE_EXISTS(SPARE), (!DT_SAME_NODE(SPARE, SECONDARY)), (0)),
 	     "no scratch_partition (swap) or bledfu_revert_partition (copy) beside slot 1: see dts/bindings/bledfu,update-slots.yaml");
+BUILD_ASSERT(!IS_ENABLED(CONFIG_BLEDFU_TRUST) || DT_NODE_EXISTS(TRUST),
+	     "CONFIG_BLEDFU_TRUST without bledfu_trust_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
+#ifdef CONFIG_BLEDFU_TRUST
+/* Its pages must not be in the flash that it is there to distrust. */
+BUILD_ASSERT(!COND_CODE_1(DT_NODE_EXISTS(TRUST), (DT_SAME_NODE(DT_GPARENT(TRUST), DT_GPARENT(SECONDARY))), (0)) ||
+		     DT_SAME_NODE(DT_GPARENT(PRIMARY), DT_GPARENT(SECONDARY)),
+	     "bledfu_trust_partition is in the external flash; it must be in the flash of slot 0");
+BUILD_ASSERT(DT_REG_SIZE(TRUST) >= 2 * 4096, "bledfu_trust_partition has less than two pages (8 KiB)");
+#endif
 BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
 
@@ -52,10 +63,11 @@ uint32_t bledfu_shim_primary_address(void)
 enum operation { READ, WRITE, ERASE };
 
 static const uint8_t ids[] = {
-	BLEDFU_PARTITION_ID(PRIMARY),
-	BLEDFU_PARTITION_ID(SECONDARY),
-	COND_CODE_1(CONFIG_BLEDFU_BOOT, (0), (BLEDFU_PARTITION_ID(JOURNAL))),
-	IF_ENABLED(CONFIG_BLEDFU_SPARE, (BLEDFU_PARTITION_ID(SPARE)))
+	[0] = BLEDFU_PARTITION_ID(PRIMARY),
+	[1] = BLEDFU_PARTITION_ID(SECONDARY),
+	[2] = COND_CODE_1(CONFIG_BLEDFU_BOOT, (0), (BLEDFU_PARTITION_ID(JOURNAL))),
+	IF_ENABLED(CONFIG_BLEDFU_SPARE, ([3] = BLEDFU_PARTITION_ID(SPARE),))
+	IF_ENABLED(CONFIG_BLEDFU_TRUST, ([4] = BLEDFU_PARTITION_ID(TRUST),))
 };
 
 static const struct flash_area *areas[ARRAY_SIZE(ids)];
@@ -85,7 +97,7 @@ static int execute(void)
 #else
 static K_SEM_DEFINE(job_given, 0, 1);
 static K_SEM_DEFINE(job_done, 0, 1);
-/* The worker gave up on a job that the flash thread still has. */
+/* The worker has given up a job that the flash thread is still working on. */
 static bool stuck;
 
 static void flash_thread(void *a, void *b, void *c)

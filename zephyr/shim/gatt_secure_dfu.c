@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The Secure DFU service FE59. What a characteristic does with a write: peer.c. */
+/* The Secure DFU service FE59. peer.c handles the writes to both characteristics. */
 #include <zephyr/bluetooth/att.h>
 #include <zephyr/bluetooth/conn.h>
 #include <zephyr/bluetooth/uuid.h>
@@ -16,7 +16,7 @@
 static ssize_t write_control(struct bt_conn *conn, const struct bt_gatt_attr *attr, const void *buf,
 			     uint16_t len, uint16_t offset, uint8_t flags)
 {
-	/* The host does not compare the kind of write with the characteristic's properties. */
+	/* The host does not check the kind of write against the properties of the characteristic. */
 	if ((flags & (BT_GATT_WRITE_FLAG_PREPARE | BT_GATT_WRITE_FLAG_CMD)) != 0) {
 		return BT_GATT_ERR(BT_ATT_ERR_WRITE_NOT_PERMITTED);
 	}

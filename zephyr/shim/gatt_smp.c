@@ -10,7 +10,7 @@
 #define UUID_CHARACTERISTIC                                                                        \
 	BT_UUID_DECLARE_128(BT_UUID_128_ENCODE(0xDA2E7828, 0xFBCE, 0x4E01, 0xAE9E, 0x261174997C48))
 
-/* A write with response is none of the characteristic's properties; clients that send one are answered all the same. */
+/* The properties of the characteristic do not include write with response, but a client that sends one is answered. */
 static ssize_t write_fragment(struct bt_conn *conn, const struct bt_gatt_attr *attr, const void *buf,
 			      uint16_t len, uint16_t offset, uint8_t flags)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rust's lines in Zephyr's log, and the end of a Rust panic. */
+/* Passes Rust's log lines to Zephyr's log, and ends a Rust panic. */
 #include <zephyr/kernel.h>
 #include <zephyr/logging/log.h>
 #include <zephyr/logging/log_ctrl.h>
@@ -9,7 +9,7 @@
 LOG_MODULE_REGISTER(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 
 #if defined(CONFIG_RUST) && defined(CONFIG_ARM)
-/* Asked for by a core library that cargo has built from source; nothing unwinds. */
+/* A core library that cargo has built from source refers to this symbol. Nothing unwinds, so it is never called. */
 __weak void __aeabi_unwind_cpp_pr0(void)
 {
 }
@@ -33,7 +33,7 @@ void bledfu_shim_panic(const uint8_t *file, uint32_t length, uint32_t line)
 	char name[64];
 	size_t shown = MIN(length, sizeof(name) - 1);
 
-	/* The end of a path says more than its beginning. */
+	/* The end of a path says more than its start. */
 	memcpy(name, file + (length - shown), shown);
 	name[shown] = '\0';
 	LOG_ERR("panic in %s, line %u", name, line);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker thread and what it sleeps on. Flash, cryptography and notifications happen here and nowhere else. */
+/* The worker thread, and what it waits on. Flash calls, cryptography and notifications happen only in this thread. */
 #include <zephyr/kernel.h>
 #include <zephyr/logging/log.h>
 #include <zephyr/logging/log_ctrl.h>
@@ -55,7 +55,7 @@ void bledfu_shim_sleep_ms(uint32_t ms)
 
 void bledfu_shim_reset(void)
 {
-	LOG_PANIC(); /* the log's last lines, before they are lost */
+	LOG_PANIC(); /* flush the log before it is lost */
 	sys_reboot(SYS_REBOOT_COLD);
 	CODE_UNREACHABLE;
 }

@@ -10,7 +10,7 @@ use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{Power, Tear};
 use bledfu_slot::trailer::{confirm, request_permanent, request_test};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, ImagePolicy, Key, Layout, Slot, SoftCrypto};
-use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
+use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence};
 use clap::{Args, ValueEnum};
 
 use crate::args::{algorithm_parser, parse_u32};
@@ -229,6 +229,7 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
         &mut spare,
         &config,
         &SoftCrypto,
+        &mut NoEvidence,
         &mut |_| {},
     );
     let operations = power.ops() - before;

@@ -19,7 +19,7 @@ use bledfu_slot::header::{AddressRange, ImageHeader};
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
 use bledfu_slot::verify::{verify_image, Crypto, ImageInfo, ImagePolicy, Key, SoftCrypto, StreamDigest};
-use bledfu_swap::{BootConfig, BootReport, Downgrade};
+use bledfu_swap::{BootConfig, BootReport, Downgrade, NoEvidence};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
@@ -527,6 +527,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             &mut self.spare.clone(),
             &config,
             &crypto,
+            &mut NoEvidence,
             &mut |_| (),
         )
         .map_err(|error| StartError::Boot(error.to_string()))

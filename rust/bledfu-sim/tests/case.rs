@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The case this project starts from, as tests: its init packet, its two logs replayed, and its cause (slow external
-//! flash, a completion that never comes) on a device of ours.
+//! flash, a completion that never comes) on a device of ours. Only the log of bank 1 shows the fault; the other one is of bank 0,
+//! in internal flash.
 
 use bledfu_sim::device::{Board, Device, Keys, Setup};
 use bledfu_sim::link::LinkParams;
@@ -20,8 +21,8 @@ use bledfu_wire::init_packet::InitPacket;
 use bledfu_wire::secure_dfu::ResultCode;
 
 const INIT: &[u8] = include_bytes!("../../../tests/vectors/case/init-210.dat");
-const RESUMED_LOG: &str = include_str!("../../../tests/vectors/case/bank1-on-qspi-resumed.log");
-const FRESH_LOG: &str = include_str!("../../../tests/vectors/case/bank1-on-qspi-fresh.log");
+const BANK_1_LOG: &str = include_str!("../../../tests/vectors/case/bank1-on-qspi.log");
+const BANK_0_LOG: &str = include_str!("../../../tests/vectors/case/bank0-internal.log");
 const OLD: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
 const NEW: &[u8] = include_bytes!("../../../tests/vectors/packages/small-2.0.0.zip");
 const DEMO: &[u8] = include_bytes!("../../../tests/vectors/packages/demo-2.0.0.zip");
@@ -170,14 +171,14 @@ fn replay(device: &mut Device, log: &str, mut judge: impl FnMut(&str, &[u8], Opt
 }
 
 #[test]
-fn the_fresh_log_is_answered_byte_for_byte_and_its_unanswered_request_too() {
+fn the_log_of_bank_0_is_answered_byte_for_byte_and_its_unanswered_request_too() {
     let board = case_board();
     let mut answers = 0;
-    replay(&mut start(&board), FRESH_LOG, |request, got, logged| {
+    replay(&mut start(&board), BANK_0_LOG, |request, got, logged| {
         answers += 1;
         match logged {
             Some(logged) => assert_eq!(got, logged, "{request}"),
-            // The checksum of the fourth object, at which the device of the log died.
+            // The checksum of the fourth object: a debugger had stopped the device of the log.
             None => {
                 assert_eq!(got[..7], hex("60 03 01 00 40 00 00"), "{request}");
                 assert_eq!(got[7..], crc32(&made_up_image()).to_le_bytes(), "{request}");
@@ -188,7 +189,7 @@ fn the_fresh_log_is_answered_byte_for_byte_and_its_unanswered_request_too() {
 }
 
 #[test]
-fn the_resumed_log_is_answered_byte_for_byte_up_to_the_lie_and_truthfully_there() {
+fn the_log_of_bank_1_is_answered_byte_for_byte_up_to_the_wrong_checksum_and_truthfully_there() {
     let board = case_board();
     let mut device = start(&board);
     // The log's device had the init packet from an earlier connection.
@@ -200,7 +201,7 @@ fn the_resumed_log_is_answered_byte_for_byte_up_to_the_lie_and_truthfully_there(
 
     let lie = hex("60 03 01 00 10 00 00 7C E3 92 0A");
     let mut checksums = 0;
-    replay(&mut device, RESUMED_LOG, |request, got, logged| {
+    replay(&mut device, BANK_1_LOG, |request, got, logged| {
         checksums += u32::from(request.ends_with(" 03"));
         if checksums == 2 && request.ends_with(" 03") {
             assert_eq!(
@@ -228,7 +229,7 @@ fn the_init_packet_survives_the_reset_that_the_log_shows() {
     exchange(&mut device, Channel::Packet, INIT);
     exchange(&mut device, Channel::Control, &[4]);
     drop(device);
-    replay(&mut start(&board), RESUMED_LOG, |request, got, logged| {
+    replay(&mut start(&board), BANK_1_LOG, |request, got, logged| {
         if !request.ends_with(" 03") {
             assert_eq!(Some(got), logged, "{request}");
         }

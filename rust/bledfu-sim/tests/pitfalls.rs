@@ -41,43 +41,43 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         1,
         "the receive buffer is reused before the flash has read it",
-        "The worker copies bytes out of the ring into the writer's one page; the page goes to a flash call that blocks and is compared with what reads back before it is filled again. There is no completion callback that could be missed.",
+        "The worker copies bytes from the ring into the writer's only page. A blocking flash call programs the page, and what reads back is compared, before the page is filled again. No completion callback can be missed.",
         &["a_lost_completion_or_a_single_failure_is_made_good"],
     ),
     pitfall(
         2,
         "the CRC is computed after the buffer was handed on",
-        "CRC and page are fed from the same borrowed bytes, which nobody else can change while they are borrowed.",
+        "CRC and page are fed from the same borrowed bytes, which nobody else can change meanwhile.",
         &["a_write_that_fails_is_answered_with_failure_and_the_object_can_be_sent_again"],
     ),
     pitfall(
         3,
         "packets that arrive during an erase are lost",
-        "The ring holds a whole object and the request behind it, and Create is answered when the erase is done.",
+        "The ring holds a whole object and the request after it, and Create is answered only when the erase is done.",
         &["a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
     ),
     pitfall(
         4,
         "packets of 20 bytes exhaust a pool of packet buffers",
-        "The ring counts bytes, with one byte of overhead per short packet; it is sized for an object in packets of 20 bytes.",
+        "The ring counts bytes, with one byte of overhead for a short packet, and is sized for an object in packets of 20 bytes.",
         &["an_object_in_packets_of_20_bytes_never_finds_the_ring_full"],
     ),
     pitfall(
         5,
         "a slow erase blocks the link until the supervision timeout",
-        "Only the worker touches flash; a request erases its object and at most the trailer, never the slot.",
+        "Only the worker touches flash. A request erases its object and at most the trailer, never the whole slot.",
         &["no_request_erases_more_than_its_object_and_the_trailer"],
     ),
     pitfall(
         6,
         "the inactivity timer fires while a request is in work",
-        "The worker itself looks at the clock, between two frames; nothing is cleared but the link closed, which rolls back to the last executed object.",
+        "The worker itself looks at the clock, between two frames. When it has been silent for too long, only the link is closed, and the transfer goes back to the last executed object.",
         &["work_is_no_silence_and_silence_ends_the_link_only"],
     ),
     pitfall(
         7,
         "an interrupted update is restarted without resetting the write position",
-        "Create of a command object resets everything in RAM, an accepted init packet the journal; the writer checks every write against image and slot.",
+        "Create of a command object resets everything in RAM, an accepted init packet resets the journal, and the writer checks every write against image and slot.",
         &[
             "a_new_command_object_forgets_the_image",
             "another_init_packet_after_half_a_transfer_starts_a_new_one",
@@ -86,25 +86,25 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         8,
         "NOR flash is programmed again without an erase",
-        "Create always leads to sectors that read blank, and sectors used since the last executed object are erased even if they do; the simulated flash refuses any bit from 0 to 1.",
+        "Create always ends with sectors that read blank. Sectors used since the last executed object are erased even if they read blank. The simulated flash refuses to turn a bit from 0 to 1.",
         &["create_again_restarts_the_object_on_erased_flash"],
     ),
     pitfall(
         9,
         "Create was answered, the link broke, and Execute is refused on resume",
-        "A lost link forgets the open object; Execute at an object boundary succeeds and changes nothing.",
+        "When the link is lost, the open object is forgotten. Execute at the end of an object succeeds and changes nothing.",
         &["a_link_lost_right_after_create_leaves_no_object_behind"],
     ),
     pitfall(
         10,
         "a stale receipt arrives between a request and its answer after a reconnect",
-        "Receipts are off at every connection, the ring is cleared with the link, and all answers come from one worker in the order of the frames.",
+        "Receipts are off on every new connection, the ring is cleared with the link, and one worker answers all frames in order.",
         &["a_new_connection_starts_without_receipts"],
     ),
     pitfall(
         11,
         "a receipt says offset 0",
-        "A receipt is the same message as the answer to Checksum, made from the same state, whatever became of the packet.",
+        "A receipt is the same message as the answer to Checksum, made from the same state, whether its packet was taken or dropped.",
         &[
             "receipts_are_for_the_init_packet_too_and_count_dropped_packets",
             "a_receipt_tells_the_true_offset_even_when_the_flash_has_failed",
@@ -113,19 +113,19 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         12,
         "the receipt for the packet that ends the object is missing",
-        "Receipts count packets and know nothing of objects' ends. (That a full notification queue is tried again is the transport's duty.)",
+        "Receipts count packets, and the end of an object makes no difference. (The transport repeats a notification that finds the queue full.)",
         &["the_receipt_that_is_due_with_the_last_packet_of_the_object_is_sent"],
     ),
     pitfall(
         13,
         "the last answer is lost because the link is closed too early",
-        "The service's steps are: send, deliver, wait LAST_ANSWER_MS, close the link, reset.",
+        "The service sends the answer, waits until it is delivered, waits LAST_ANSWER_MS, closes the link, and resets.",
         &["the_link_is_closed_after_the_last_answer_was_delivered_and_not_before"],
     ),
     pitfall(
         14,
         "the device resets without closing the link",
-        "The service asks for the reset only behind `Step::Disconnect`.",
+        "The service requests the reset only after `Step::Disconnect`.",
         &[
             "the_link_is_closed_after_the_last_answer_was_delivered_and_not_before",
             "abort_closes_the_link_within_a_second",
@@ -140,19 +140,19 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         16,
         "a stale GATT cache hides the service",
-        "The GATT table does not change between application and update, because there is no separate update mode.",
+        "There is no separate update mode, so the GATT table never changes between application and update.",
         &[],
     ),
     pitfall(
         17,
         "the packet characteristic is shorter than the MTU allows",
-        "A frame may have every length ATT allows, 512 bytes; a longer one is refused by name.",
+        "A frame may have any length that ATT allows, up to 512 bytes. A longer one is refused with an ATT error.",
         &["packets_of_every_usual_mtu_are_taken"],
     ),
     pitfall(
         18,
         "Checksum says 0 although data was sent",
-        "One field says what Checksum, Execute and packets are about; Select and Create set it.",
+        "One field says which object Checksum, Execute and packets belong to, and only Select and Create set it.",
         &[
             "select_of_an_unknown_type_is_an_invalid_object_and_selects_nothing",
             "the_first_object_from_create_to_execute",
@@ -161,13 +161,13 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         19,
         "the QSPI driver cannot read its source from internal flash",
-        "Slot pages and trailer fields are programmed out of aligned buffers in RAM; the simulated flash refuses a source that is not word-aligned.",
+        "Slot pages and trailer fields are programmed from aligned buffers in RAM. The simulated flash refuses a source that is not word-aligned.",
         &["the_last_execute_of_an_image_marks_it_and_the_device_resets_after_the_answer"],
     ),
     pitfall(
         20,
         "packets are no multiple of the flash's write size",
-        "Pages are put together from the stream of bytes; only the last page of an image is filled up.",
+        "Pages are filled from the stream of bytes, and only the last page of an image is padded.",
         &[
             "packets_of_every_usual_mtu_are_taken",
             "packets_of_one_byte_are_taken",
@@ -176,13 +176,13 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         21,
         "the hash is over the copy in RAM, not over the flash",
-        "The digest is fed with what was read back page by page; TLVs and signature are read from flash.",
+        "The digest is computed over each page as it reads back. TLVs and signature are read from flash.",
         &["a_bit_that_fails_in_flash_is_found_before_the_object_is_executed"],
     ),
     pitfall(
         22,
         "a transfer is resumed with another image",
-        "Progress in the journal carries the CRC-32 of its init packet, what it claims is hashed again in the slot, and the init packet names the SHA-256 of the image.",
+        "Progress in the journal carries the CRC-32 of its init packet, the bytes it claims are hashed again in the slot, and the init packet names the SHA-256 of the image.",
         &[
             "another_init_packet_after_a_reset_starts_a_new_one",
             "progress_is_not_believed_when_the_slot_does_not_hold_it",
@@ -191,19 +191,19 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         23,
         "the init packet comes in one burst and is dropped",
-        "It goes through the same ring as data, which holds it eight times.",
+        "It goes through the same ring as data, which has room for eight of them.",
         &["the_longest_command_in_one_burst_of_packets_of_20_bytes"],
     ),
     pitfall(
         24,
         "the install takes so long that the device seems dead",
-        "It cannot be avoided, but it is known: `bledfu update` reports the time of the install for every flash part.",
+        "This cannot be avoided, but the time is known in advance: `bledfu update` reports it for every flash part.",
         &[],
     ),
     pitfall(
         25,
         "the same version is refused",
-        "An equal firmware version is accepted, as the reference does; a lower one is refused by name (0B 05).",
+        "An equal firmware version is accepted, as in the reference. A lower one is refused with its own code (0B 05).",
         &[
             "an_older_firmware_is_refused_and_the_same_is_not",
             "the_same_package_twice_is_fine_and_is_installed_once",
@@ -212,13 +212,13 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         26,
         "an answer leaves before the response to the write it answers",
-        "The Bluetooth thread can only put a frame into the ring, which returns no answer; answers come from the worker.",
+        "The Bluetooth thread only puts the frame into the ring. Answers come from the worker, later.",
         &["a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
     ),
     pitfall(
         27,
         "users see numbers like 4108 or 520 and no reason",
-        "Every refusal has one code on the wire and one sentence in the log; packages are padded to a multiple of 4, so that 4108 does not come up.",
+        "Every refusal has one code on the wire and one sentence in the log. Packages are padded to a multiple of 4, so 4108 cannot happen.",
         &["bad_init_packets_are_refused_with_their_reason_and_touch_nothing"],
     ),
 ];

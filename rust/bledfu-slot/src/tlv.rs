@@ -6,7 +6,8 @@
 //!                    protected area, if the header has one   unprotected area, mandatory
 //! entry: type u16 | length u16 | value            total: u16, counts its own four bytes
 //! ```
-//! Little-endian, no padding. Every length is checked against the area it lies in before it is used.
+//! Little-endian, no padding. Every length is checked against the area it lies in before it is used. The number of entries and
+//! the size of the unprotected area are bounded, which MCUboot does not do: both can be changed without breaking a signature.
 
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
 
@@ -32,6 +33,12 @@ pub mod types {
     /// Security counter (protected).
     pub const SECURITY_COUNTER: u16 = 0x50;
 }
+
+/// Most entries of both areas together. `imgtool` writes fewer than ten.
+pub const MAX_ENTRIES: u8 = 64;
+
+/// Largest unprotected area, in bytes. `imgtool` writes about 110 bytes for each key, and 36 for the digest.
+pub const MAX_UNPROTECTED_SIZE: u16 = 2048;
 
 const INFO_SIZE: u32 = 4;
 const INFO_UNPROTECTED: u16 = 0x6907;
@@ -76,6 +83,8 @@ pub enum TlvReadError<E> {
     Header(HeaderError),
     /// The TLV areas are malformed.
     Format(TlvError),
+    /// There are more than [`MAX_ENTRIES`] entries, or the unprotected area is larger than [`MAX_UNPROTECTED_SIZE`].
+    TooMany,
 }
 
 /// One entry, with its value still in flash.
@@ -100,6 +109,7 @@ pub struct TlvWalker {
     next: u32,
     protected_end: u32,
     end: u32,
+    entries_left: u8,
 }
 
 fn read_pair<F: ReadNorFlash>(flash: &mut F, offset: u32) -> Result<(u16, u16), F::Error> {
@@ -144,6 +154,7 @@ impl TlvWalker {
             return Err(TlvReadError::Format(TlvError::AreaTooSmall));
         }
         match protected_end.checked_add(u32::from(total)) {
+            Some(end) if end <= room && total > MAX_UNPROTECTED_SIZE => Err(TlvReadError::TooMany),
             Some(end) if end <= room => Ok(Self {
                 image_start,
                 // Without a protected area this is the unprotected info header, which `next` skips as well.
@@ -154,6 +165,7 @@ impl TlvWalker {
                 },
                 protected_end,
                 end,
+                entries_left: MAX_ENTRIES,
             }),
             _ => Err(TlvReadError::Format(TlvError::AreaTooLarge)),
         }
@@ -167,7 +179,7 @@ impl TlvWalker {
     /// The next entry of the protected, then of the unprotected area; `None` behind the last.
     ///
     /// # Errors
-    /// The flash's error, or [`TlvError::EntryOverrun`].
+    /// The flash's error, [`TlvError::EntryOverrun`], or [`TlvReadError::TooMany`].
     pub fn next<F: ReadNorFlash>(&mut self, flash: &mut F) -> Result<Option<Tlv>, TlvReadError<F::Error>> {
         if self.next == self.protected_end {
             self.next += INFO_SIZE;
@@ -181,6 +193,7 @@ impl TlvWalker {
         if left < INFO_SIZE {
             return Err(TlvReadError::Format(TlvError::EntryOverrun));
         }
+        self.entries_left = self.entries_left.checked_sub(1).ok_or(TlvReadError::TooMany)?;
         let (kind, length) = read_pair(flash, self.image_start + self.next).map_err(TlvReadError::Flash)?;
         if u32::from(length) > left - INFO_SIZE {
             return Err(TlvReadError::Format(TlvError::EntryOverrun));

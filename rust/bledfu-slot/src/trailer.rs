@@ -171,6 +171,19 @@ impl Trailer {
         })
     }
 
+    /// [`read`](Self::read) for a trailer outside, where a reading may be wrong and the next one right: two that agree count, else
+    /// the third one.
+    ///
+    /// # Errors
+    /// The flash's error.
+    pub fn read_twice<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<Self, F::Error> {
+        let first = Self::read(flash, layout)?;
+        if Self::read(flash, layout)? == first {
+            return Ok(first);
+        }
+        Self::read(flash, layout)
+    }
+
     /// The stored swap type; [`SwapType::None`] if there is none, or a number that is never stored.
     pub fn swap_type(&self) -> SwapType {
         match self.swap_info & 0x0F {

@@ -5,7 +5,8 @@
 //! checked with the key that the key-hash entry before it selects; the *last signature checked decides*, so an image may
 //! carry signatures of other keys as well. Stricter than MCUboot, all allowed by tools that exist: a key hash must have
 //! its full length, DER must be minimal with at most two zero bytes behind it, unknown unprotected TLVs are refused (the
-//! allow-list of its Zephyr port), and an image without any signature passes only by a trusted digest.
+//! allow-list of its Zephyr port), an image without any signature passes only by a trusted digest, and there are at most
+//! [`MAX_SIGNATURES`] signatures to check, for one check takes a small processor 0.2 s.
 
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
@@ -20,6 +21,9 @@ const HASH_CHUNK: usize = 512;
 
 /// Longest ECDSA-P256 entry accepted: 72 bytes of DER and the two zero bytes an old `imgtool --pad-sig` may append.
 const MAX_SIGNATURE_SIZE: usize = 74;
+
+/// Most signatures of known keys in an image. No tool writes more than one for each key.
+pub const MAX_SIGNATURES: u8 = 4;
 
 /// DER in front of a P-256 point in a SubjectPublicKeyInfo, up to and including the "uncompressed" marker.
 const P256_SPKI_PREFIX: [u8; 27] = [
@@ -330,6 +334,9 @@ pub enum VerifyError<E> {
     Tlv(TlvError),
     /// An unprotected TLV of a type that no tool puts there.
     UnexpectedTlv(u16),
+    /// More than [`MAX_SIGNATURES`] signatures of known keys, more than [`crate::tlv::MAX_ENTRIES`] TLVs, or an unprotected area
+    /// of more than [`crate::tlv::MAX_UNPROTECTED_SIZE`] bytes.
+    TooManyTlvs,
     /// The whole image is larger than the install algorithm can handle.
     TooLarge,
     /// There is no SHA-256 in the image.
@@ -349,6 +356,8 @@ pub enum VerifyError<E> {
     /// There is an image where the install algorithm does not look for one: at the start of a slot that holds updates from
     /// its second sector on.
     Misplaced,
+    /// The image was installed and taken back three times, and no other was confirmed since.
+    TakenBack,
 }
 
 impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
@@ -359,6 +368,9 @@ impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
             Self::Header(error) => error.fmt(f),
             Self::Tlv(error) => error.fmt(f),
             Self::UnexpectedTlv(kind) => write!(f, "unexpected unprotected TLV {kind:#06x}"),
+            Self::TooManyTlvs => {
+                f.write_str("the image carries more TLVs or signatures than any signing tool writes")
+            }
             Self::TooLarge => f.write_str("the image is larger than can be installed"),
             Self::NoHash => f.write_str("the image carries no SHA-256"),
             Self::HashLength => f.write_str("the SHA-256 entry has a wrong length"),
@@ -369,6 +381,7 @@ impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
             Self::SecurityCounter => {
                 f.write_str("the security counter is missing, or lower than that of the running image")
             }
+            Self::TakenBack => f.write_str("the image was taken back three times"),
             Self::Misplaced => f.write_str("the image must be stored from the second sector of the slot on"),
         }
     }
@@ -388,6 +401,7 @@ impl<E> From<TlvReadError<E>> for VerifyError<E> {
             TlvReadError::Flash(error) => Self::Flash(error),
             TlvReadError::Header(error) => Self::Header(error),
             TlvReadError::Format(error) => Self::Tlv(error),
+            TlvReadError::TooMany => Self::TooManyTlvs,
         }
     }
 }
@@ -409,6 +423,7 @@ impl<E: NorFlashError> VerifyError<E> {
             Self::Header(error) => VerifyError::Header(error),
             Self::Tlv(error) => VerifyError::Tlv(error),
             Self::UnexpectedTlv(kind) => VerifyError::UnexpectedTlv(kind),
+            Self::TooManyTlvs => VerifyError::TooManyTlvs,
             Self::TooLarge => VerifyError::TooLarge,
             Self::NoHash => VerifyError::NoHash,
             Self::HashLength => VerifyError::HashLength,
@@ -418,6 +433,7 @@ impl<E: NorFlashError> VerifyError<E> {
             Self::Older => VerifyError::Older,
             Self::SecurityCounter => VerifyError::SecurityCounter,
             Self::Misplaced => VerifyError::Misplaced,
+            Self::TakenBack => VerifyError::TakenBack,
         }
     }
 }
@@ -637,6 +653,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
     let mut security_counter = None;
     let mut selected: Option<&Key> = None;
     let mut verdict = Verdict::Unsigned;
+    let mut signatures_left = MAX_SIGNATURES;
     while let Some(tlv) = tlvs.next(flash)? {
         if !tlv.protected && !allowed_unprotected(tlv.kind) {
             return Err(VerifyError::UnexpectedTlv(tlv.kind));
@@ -658,6 +675,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
             kind => {
                 if let Some(key) = selected.filter(|key| key.signature_tlv() == kind) {
                     selected = None;
+                    signatures_left = signatures_left.checked_sub(1).ok_or(VerifyError::TooManyTlvs)?;
                     let checked = match read_signature(flash, &tlv)? {
                         Some(signature) => crypto.verify(key, &digest, &signature),
                         None => SignatureCheck::Bad,
@@ -1438,5 +1456,96 @@ mod tests {
         assert_eq!(any(&[1, 1]), SignatureCheck::Bad);
         assert_eq!(any(&[1, 2, 1]), SignatureCheck::Unavailable);
         assert_eq!(any(&[2, 1, 0]), SignatureCheck::Good);
+    }
+
+    /// Counts the signatures it checks.
+    #[derive(Default)]
+    struct Counting(core::cell::Cell<u32>);
+
+    impl Crypto for Counting {
+        type Sha256 = SoftSha256;
+
+        fn verify(&self, key: &super::Key, digest: &Digest, signature: &Signature) -> SignatureCheck {
+            self.0.set(self.0.get() + 1);
+            SoftCrypto.verify(key, digest, signature)
+        }
+    }
+
+    /// What an image with these unprotected entries costs, in signature checks, and what becomes of it.
+    fn cost_of(image: &Image) -> (u32, Result<(), VerifyError<NorFlashErrorKind>>) {
+        let bytes = image.bytes();
+        let crypto = Counting::default();
+        let keys = [super::Key::new(KEY.public()), super::Key::new(OTHER.public())];
+        let policy = ImagePolicy {
+            keys: &keys,
+            ..ImagePolicy::default()
+        };
+        let size = 0x20000;
+        let mut slot = std::vec![0xFF; size as usize];
+        slot[..bytes.len()].copy_from_slice(&bytes);
+        let result = verify_image(&mut SliceFlash(&slot), 0, size, size, &policy, &crypto).map(|_| ());
+        (crypto.0.get(), result)
+    }
+
+    // mcuboot case 119
+    #[test]
+    fn an_image_cannot_make_its_check_long() {
+        let signed = |bad: usize| {
+            let mut image = image();
+            image.entries.push(image.hash_entry());
+            let pair = image.signature_entries(KEY);
+            let mut wrong = pair.clone();
+            wrong[1].1[12] ^= 4;
+            for _ in 0..bad {
+                image.entries.extend(wrong.clone());
+            }
+            image.entries.extend(pair);
+            image
+        };
+        // Each key may sign, and so may the last one after wrong ones, up to the limit.
+        assert_eq!(cost_of(&signed(0)), (1, Ok(())));
+        assert_eq!(cost_of(&signed(3)), (4, Ok(())));
+        assert_eq!(cost_of(&signed(4)), (4, Err(VerifyError::TooManyTlvs)));
+        // As many pairs as the size of the area can count: refused before the payload is read.
+        assert_eq!(cost_of(&signed(580)), (0, Err(VerifyError::TooManyTlvs)));
+        // Pairs of a short key hash and nothing are no signatures, but entries all the same.
+        let padded = |count: usize, entry: (u16, Vec<u8>)| {
+            let mut image = image().sign(KEY);
+            let end = image.entries.split_off(0);
+            image.entries.extend(core::iter::repeat_n(entry, count));
+            image.entries.extend(end);
+            image
+        };
+        let empty = (types::KEY_HASH, Vec::new());
+        // Three signed entries, and the security counter in the protected area.
+        assert_eq!(cost_of(&padded(60, empty.clone())), (1, Ok(())));
+        assert_eq!(
+            cost_of(&padded(61, empty.clone())),
+            (0, Err(VerifyError::TooManyTlvs))
+        );
+        assert_eq!(
+            cost_of(&padded(16_000, empty)),
+            (0, Err(VerifyError::TooManyTlvs))
+        );
+        // One byte more than the area may have.
+        let signed_size = image().sign(KEY).bytes().len() - AREA;
+        let filler = |size: usize| (types::PUBLIC_KEY, std::vec![0; size - signed_size - 4]);
+        assert_eq!(cost_of(&padded(1, filler(2048))), (1, Ok(())));
+        assert_eq!(
+            cost_of(&padded(1, filler(2049))),
+            (0, Err(VerifyError::TooManyTlvs))
+        );
+    }
+
+    // mcuboot case 119: entries that the digest covers are counted as well.
+    #[test]
+    fn protected_entries_count_among_all() {
+        let with = |count: usize| {
+            let entries: Vec<(u16, &[u8])> = core::iter::repeat_n((0xA0, &[][..]), count).collect();
+            cost_of(&Image::bare(0x200, 10, 1).protect(&entries).sign(KEY))
+        };
+        assert_eq!(with(61), (1, Ok(())));
+        assert_eq!(with(62).1, Err(VerifyError::TooManyTlvs));
+        assert_eq!(with(16_000), (0, Err(VerifyError::TooManyTlvs)));
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every install algorithm has in common: the slots, copying, progress, and the questions it must answer.
 
+use bledfu_slot::evidence::Store;
 use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
-use bledfu_slot::{Algorithm, Direction, Geometry, Layout, Plain, SwapType, Trailer, Transform};
+use bledfu_slot::{Algorithm, Direction, Geometry, ImageInfo, Layout, Plain, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
 use crate::decide::decide;
@@ -15,6 +16,9 @@ const COMPARE_SIZE: u32 = 256;
 
 /// Bytes given to one erase call when a whole slot goes: the largest erase command of common external flashes.
 const BULK_ERASE: u32 = 65536;
+
+/// How often a sector is written before its flash is given up for this boot.
+const TRIES: u32 = 3;
 
 /// Called before every erase, every copied kibibyte and every chunk hashed: feed the watchdog, blink, print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,9 @@ pub enum Progress {
         /// Steps in all.
         steps: u32,
     },
+    /// An image outside was refused and is looked at again, in case it was read wrongly: wait some 10 ms, and reset the
+    /// external flash if that can be done.
+    Again,
 }
 
 /// A flash as the algorithms see it: whatever it was, its errors are kinds, so that reports can outlive the driver.
@@ -82,6 +89,12 @@ pub struct Slots<'a, P, S, X, T> {
     pub watch: &'a mut dyn FnMut(Progress),
     /// Status records that could not be written; work goes on without them, and the result is verified anyway.
     pub failed_records: u32,
+    /// What the boot stage knows from inside.
+    pub evidence: &'a mut dyn Store,
+    /// The unit at which this boot took an interrupted job up, until that unit is done and noted.
+    pub in_doubt: Option<u32>,
+    /// The image in the primary slot, if it was verified in this boot and nothing has been installed since.
+    pub verified: Option<ImageInfo>,
 }
 
 /// What is to be installed, and how much of it is done.
@@ -106,7 +119,10 @@ pub enum Status {
     Committed(Job),
     /// Images are in pieces, or only the final marks are missing: the job must be finished before anything else.
     Underway(Job),
-    /// As [`Underway`](Self::Underway) if the secondary slot holds no valid image; if it does, nothing has been touched, the
+    /// As [`Underway`](Self::Underway), but only the spare area says so, which may lie outside: believed if the job is the one
+    /// in the evidence, or if the image that comes, put together from [its parts](Installer::spare_part), is valid.
+    Claimed(Job),
+    /// As [`Claimed`](Self::Claimed) if the secondary slot holds no valid image; if it does, nothing has been touched, the
     /// records are left of a torn erase, and the trailers decide.
     Doubtful(Job),
 }
@@ -157,6 +173,12 @@ pub trait Installer {
         job: &Job,
     ) -> Result<(), SwapError>;
 
+    /// Offset in the image that comes from which on its bytes are in the spare area, the ones below being in the secondary
+    /// slot: for a job that [only the spare area claims](Status::Claimed). `None` for algorithms whose jobs never are.
+    fn spare_part(_: &Layout, _: &Job) -> Option<u32> {
+        None
+    }
+
     /// Takes away what this algorithm keeps of a job outside the primary slot; nothing of it is needed.
     ///
     /// # Errors
@@ -204,45 +226,84 @@ impl<T: Transform> Through<'_, T> {
     }
 }
 
-/// Copies `length` bytes into erased flash; all-erased kibibytes are left as they are, which is the same contents.
-pub fn copy<A: Flash, B: Flash, T: Transform>(
+/// Erases with `erase` and copies `length` bytes into the target, all-erased kibibytes left as they are, which is the same
+/// contents. Then source and target are read again and compared: a byte that was read or written wrongly is no reason to go on,
+/// and the source may be erased next. Done up to three times.
+///
+/// # Errors
+/// The flash that failed; that of the target if it does not take the bytes.
+pub fn rewrite<A: Flash, B: Flash, T: Transform>(
     At(source, from, source_error): At<'_, A>,
     At(target, to, target_error): At<'_, B>,
     length: u32,
     through: Through<'_, T>,
+    erase: &mut dyn FnMut(&mut B, &mut dyn FnMut()) -> Result<(), NorFlashErrorKind>,
     watch: &mut dyn FnMut(),
 ) -> Result<(), SwapError> {
-    let mut buffer = Aligned([0; COPY_SIZE as usize]);
-    let mut done = 0;
-    while done < length {
-        watch();
-        let bytes = chunk(&mut buffer, length - done);
-        read_bytes(source, from + done, bytes).map_err(source_error)?;
-        through.apply(done, bytes);
-        program(target, to + done, bytes).map_err(target_error)?;
-        done += COPY_SIZE;
+    for _ in 0..TRIES {
+        erase(target, watch).map_err(target_error)?;
+        let mut buffer = Aligned([0; COPY_SIZE as usize]);
+        let mut done = 0;
+        while done < length {
+            watch();
+            let bytes = chunk(&mut buffer, length - done);
+            read_bytes(source, from + done, bytes).map_err(source_error)?;
+            through.apply(done, bytes);
+            program(target, to + done, bytes).map_err(target_error)?;
+            done += COPY_SIZE;
+        }
+        let (a, b) = (At(source, from, source_error), At(target, to, target_error));
+        if is_equal(a, b, length, through)? {
+            return Ok(());
+        }
     }
-    Ok(())
+    Err(target_error(NorFlashErrorKind::Other))
 }
 
-/// [`copy`] within one flash, where an image has one form.
-pub fn copy_within<F: Flash>(
+/// [`rewrite`] of `length` bytes within one flash, where an image has one form; as many bytes are erased.
+///
+/// # Errors
+/// As [`rewrite`].
+pub fn rewrite_within<F: Flash>(
     flash: &mut F,
     from: u32,
     to: u32,
     length: u32,
     watch: &mut dyn FnMut(),
 ) -> Result<(), NorFlashErrorKind> {
-    let mut buffer = Aligned([0; COPY_SIZE as usize]);
-    let mut done = 0;
-    while done < length {
-        watch();
-        let bytes = chunk(&mut buffer, length - done);
-        read_bytes(flash, from + done, bytes)?;
-        program(flash, to + done, bytes)?;
-        done += COPY_SIZE;
+    for _ in 0..TRIES {
+        flash.erase(to, to + length)?;
+        let mut buffer = Aligned([0; COPY_SIZE as usize]);
+        let mut done = 0;
+        while done < length {
+            watch();
+            let bytes = chunk(&mut buffer, length - done);
+            read_bytes(flash, from + done, bytes)?;
+            program(flash, to + done, bytes)?;
+            done += COPY_SIZE;
+        }
+        let mut same = true;
+        done = 0;
+        while same && done < length {
+            let size = (length - done).min(COMPARE_SIZE) as usize;
+            let (mut one, mut two) = (
+                Aligned([0; COMPARE_SIZE as usize]),
+                Aligned([0; COMPARE_SIZE as usize]),
+            );
+            let (x, y) = (
+                one.0.get_mut(..size).unwrap_or_default(),
+                two.0.get_mut(..size).unwrap_or_default(),
+            );
+            read_bytes(flash, from + done, x)?;
+            read_bytes(flash, to + done, y)?;
+            same = x == y;
+            done += COMPARE_SIZE;
+        }
+        if same {
+            return Ok(());
+        }
     }
-    Ok(())
+    Err(NorFlashErrorKind::Other)
 }
 
 fn chunk(buffer: &mut Aligned<{ COPY_SIZE as usize }>, left: u32) -> &mut [u8] {
@@ -261,37 +322,69 @@ fn program<F: Flash>(flash: &mut F, offset: u32, bytes: &[u8]) -> Result<(), Nor
 
 /// Makes `length` bytes of the target equal to those of the source, sector by sector of the target, lowest first; sectors
 /// that are equal already are left alone, so it can be cut and begun again.
-pub fn replace<A: Flash, B: Flash, T: Transform>(
+///
+/// The sector that a cut boot wrote last may read as equal by chance, and differently at the next boot. So the last equal one
+/// in front of the first that differs is written again, or the last of all; `before` is a copy of what the target held at the
+/// beginning, and where it equals the source no boot has written.
+///
+/// # Errors
+/// The flash that failed.
+pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
     At(source, from, source_error): At<'_, A>,
     At(target, to, target_error): At<'_, B>,
     (length, sector): (u32, u32),
     Through(transform, direction, offset): Through<'_, T>,
+    mut before: Option<At<'_, C>>,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<(), SwapError> {
     let steps = length.div_ceil(sector);
-    for step in 0..steps {
-        let at = step * sector;
-        let part = sector.min(length - at);
-        let mut tick = || watch(Progress::Install { step, steps });
-        tick();
-        let through = Through(transform, direction, offset + at);
-        if is_equal(
-            At(source, from + at, source_error),
-            At(target, to + at, target_error),
-            part,
-            through,
-        )? {
-            continue;
+    let bounds = |step: u32| (step * sector, sector.min(length - step * sector));
+    let mut doubt = true;
+    for step in 0..=steps {
+        if step < steps {
+            watch(Progress::Install { step, steps });
+            let (at, part) = bounds(step);
+            let through = Through(transform, direction, offset + at);
+            let (a, b) = (
+                At(source, from + at, source_error),
+                At(target, to + at, target_error),
+            );
+            if is_equal(a, b, part, through)? {
+                continue;
+            }
         }
-        target.erase(to + at, to + at + sector).map_err(target_error)?;
-        copy(
-            At(source, from + at, source_error),
-            At(target, to + at, target_error),
-            // Whole write units: behind every image there is its slot's trailer, so these bytes exist.
-            part.next_multiple_of(MAX_WRITE_SIZE as u32),
-            through,
-            &mut tick,
-        )?;
+        let mut doubtful = None;
+        if doubt {
+            doubt = false;
+            for step in (0..step).rev() {
+                let (at, part) = bounds(step);
+                let untouched = match &mut before {
+                    Some(At(before, start, error)) => is_equal(
+                        At(source, from + at, source_error),
+                        At(*before, *start + at, *error),
+                        part,
+                        AS_THEY_ARE,
+                    )?,
+                    None => false,
+                };
+                if !untouched {
+                    doubtful = Some(step);
+                    break;
+                }
+            }
+        }
+        for step in doubtful.into_iter().chain((step < steps).then_some(step)) {
+            let (at, part) = bounds(step);
+            rewrite(
+                At(source, from + at, source_error),
+                At(target, to + at, target_error),
+                // Whole write units: behind every image there is its slot's trailer, so these bytes exist.
+                part.next_multiple_of(MAX_WRITE_SIZE as u32),
+                Through(transform, direction, offset + at),
+                &mut |target: &mut B, _: &mut dyn FnMut()| target.erase(to + at, to + at + sector),
+                &mut || watch(Progress::Install { step, steps }),
+            )?;
+        }
     }
     Ok(())
 }

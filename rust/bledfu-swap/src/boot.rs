@@ -9,8 +9,14 @@
 //! * A trailer over an erased secondary header is erased whatever its flags say: it would only block the next upload.
 //! * If a test image is found invalid after its installation, the revert that the next reset would bring is done at once.
 //! * An invalid primary that nothing can be reverted to is repaired with a valid image of another slot, if there is one.
+//! * A read of an external flash may be wrong, and right later. An image outside is refused after three refusals in a row, and
+//!   neither it nor its request is erased while the primary does not verify: it may be the last one.
+//! * With a trust area ([`bledfu_slot::evidence`]) and a downgrade policy, the flash outside decides nothing by itself: what comes
+//!   back is the image that ran before, and nothing starts that is below the floor.
 
 use bledfu_slot::decide::interrupted;
+use bledfu_slot::evidence::{Floor, Store};
+use bledfu_slot::flash::read_bytes;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{read_header, read_info};
@@ -21,7 +27,8 @@ use bledfu_slot::{
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::algorithm::{
-    erase_slot, is_equal, replace, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
+    erase_slot, is_equal, replace, At, Flash, Installer, Job, NoFlash, Progress, Slots, Status, SwapError,
+    Through,
 };
 use crate::copy;
 use crate::job::{self, has_header};
@@ -29,6 +36,10 @@ use crate::overwrite::Overwrite;
 use crate::swap_move::SwapMove;
 use crate::swap_offset::SwapOffset;
 use crate::swap_scratch::SwapScratch;
+use crate::trust::{self, Decision};
+
+/// How often an image outside, or an erased header there, must be found wanting before that is believed.
+const REFUSALS: u32 = 3;
 
 /// What a boot needs to know about the device.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +51,12 @@ pub struct BootConfig<'k> {
     /// Which of them may replace the running one.
     pub downgrade: Downgrade,
     /// The image in the primary slot is checked in full before it starts. If not, only its header and TLV areas are, on
-    /// boots that install nothing.
+    /// boots that install nothing, and only if the evidence says that it was checked in full after the last write there.
     pub verify_primary: bool,
 }
 
-/// What may replace a running image (MCUboot `MCUBOOT_DOWNGRADE_PREVENTION`). A revert always may.
+/// What may replace a running image (MCUboot `MCUBOOT_DOWNGRADE_PREVENTION`). The image that ran before always may, by a revert;
+/// with a trust area that one only, and nothing below the floor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Downgrade {
     /// Anything.
@@ -80,6 +92,18 @@ pub enum SkipReason {
     DamagedRequest,
     /// The primary trailer holds a job that is not one of the images in the slots.
     StaleJob,
+    /// The trust area does not take a record; without it nothing is begun.
+    EvidenceFailed(NorFlashErrorKind),
+    /// The image in the secondary slot is the one that runs.
+    AlreadyRuns,
+    /// Only the trailer outside asks for a revert, and no image is on trial.
+    NotDue,
+    /// The image to go back to is not the one that ran before; the trial goes on.
+    NotTheImageBefore,
+    /// The image to go back to is not valid now; it is looked at again at the next boot.
+    WayBackInvalid,
+    /// The image in the secondary slot is refused, but the one in the primary is not valid either: nothing is erased.
+    PrimaryInvalid,
 }
 
 impl From<SwapError> for SkipReason {
@@ -108,6 +132,12 @@ impl core::fmt::Display for SkipReason {
             Self::CryptoUnavailable => SwapError::Crypto.fmt(f),
             Self::DamagedRequest => f.write_str("the request is damaged"),
             Self::StaleJob => f.write_str("the interrupted install is not one of the images in the slots"),
+            Self::EvidenceFailed(kind) => write!(f, "the trust area takes no record: {kind:?}"),
+            Self::AlreadyRuns => f.write_str("it is the image that runs"),
+            Self::NotDue => f.write_str("no image is on trial"),
+            Self::NotTheImageBefore => f.write_str("the image to go back to is not the one that ran before"),
+            Self::WayBackInvalid => f.write_str("the image to go back to is not valid now"),
+            Self::PrimaryInvalid => f.write_str("neither slot holds a valid image now"),
         }
     }
 }
@@ -306,7 +336,7 @@ pub(crate) fn fit<P: NorFlash, S: NorFlash, X: NorFlash>(
 /// One boot: finds and finishes an interrupted install, else decides, verifies and installs; then verifies the image in
 /// the primary slot and says what to start. `primary`, `secondary` and `spare` are the areas of the layout, each from its
 /// own offset 0, `spare` being [`NoFlash`](crate::NoFlash) if it has none; `watch` is called before everything that takes
-/// time.
+/// time. `evidence` is the trust area, or [`NoEvidence`](bledfu_slot::evidence::NoEvidence).
 ///
 /// # Errors
 /// [`BootError`]: there is nothing to start. After a flash error a reset is worth a try; the work is taken up again.
@@ -316,22 +346,23 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     spare: &mut X,
     config: &BootConfig<'_>,
     crypto: &C,
+    evidence: &mut dyn Store,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
     match config.layout.algorithm() {
         Algorithm::SwapOffset => {
-            boot_by::<SwapOffset, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+            boot_by::<SwapOffset, _, _, _, C>(primary, secondary, spare, config, crypto, evidence, watch)
         }
         Algorithm::SwapMove => {
-            boot_by::<SwapMove, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+            boot_by::<SwapMove, _, _, _, C>(primary, secondary, spare, config, crypto, evidence, watch)
         }
         Algorithm::SwapScratch => {
-            boot_by::<SwapScratch, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+            boot_by::<SwapScratch, _, _, _, C>(primary, secondary, spare, config, crypto, evidence, watch)
         }
         Algorithm::Overwrite => {
-            boot_by::<Overwrite, _, _, _, C>(primary, secondary, spare, config, crypto, watch)
+            boot_by::<Overwrite, _, _, _, C>(primary, secondary, spare, config, crypto, evidence, watch)
         }
-        Algorithm::Copy => copy::boot(primary, secondary, spare, config, crypto, watch),
+        Algorithm::Copy => copy::boot(primary, secondary, spare, config, crypto, evidence, watch),
         _ => Err(BootError::Geometry),
     }
 }
@@ -347,9 +378,17 @@ pub fn boot_by<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     spare: &mut X,
     config: &BootConfig<'_>,
     crypto: &C,
+    evidence: &mut dyn Store,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
-    boot_through::<A, _, _, _, Plain, C>((primary, secondary, spare), &Plain, config, crypto, watch)
+    boot_through::<A, _, _, _, Plain, C>(
+        (primary, secondary, spare),
+        &Plain,
+        config,
+        crypto,
+        evidence,
+        watch,
+    )
 }
 
 /// [`boot_by`] for images that have another form outside than in the primary slot.
@@ -361,9 +400,10 @@ pub fn boot_through<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T: Tran
     transform: &T,
     config: &BootConfig<'_>,
     crypto: &C,
+    evidence: &mut dyn Store,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
-    boot_unless::<A, _, _, _, T, C>(None, areas, transform, config, crypto, watch)
+    boot_unless::<A, _, _, _, T, C>(None, areas, transform, config, crypto, evidence, watch)
 }
 
 /// [`boot_by`], which only starts what is in the primary slot if one of the other areas could not be read.
@@ -373,6 +413,7 @@ pub(crate) fn boot_unless<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T
     transform: &T,
     config: &BootConfig<'_>,
     crypto: &C,
+    evidence: &mut dyn Store,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
     let layout = config.layout;
@@ -389,6 +430,9 @@ pub(crate) fn boot_unless<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T
         transform,
         watch,
         failed_records: 0,
+        evidence,
+        in_doubt: None,
+        verified: None,
     };
     run::<A, _, _, _, T, C>(&mut slots, config, crypto, unreadable)
 }
@@ -400,11 +444,17 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     unreadable: Option<NorFlashErrorKind>,
 ) -> Result<BootReport, BootError> {
     let mut undone = false;
+    // Before anything outside is read.
+    if slots.evidence.is_kept() && !trust::is_settled(slots) {
+        if let Ok(image) = check_primary(slots, config, crypto) {
+            trust::note_settled::<A, _, _, _, _>(slots, config, &image);
+        }
+    }
     loop {
         let layout = slots.layout.primary_trailer();
         let primary = Trailer::read(slots.primary, &layout)
             .map_err(|kind| BootError::Flash(SwapError::Primary(kind)))?;
-        let found = Trailer::read(slots.secondary, &slots.layout.secondary_trailer());
+        let found = Trailer::read_twice(slots.secondary, &slots.layout.secondary_trailer());
         let found = unreadable.map_or(found, Err);
         let outcome = match &found {
             Ok(secondary) => act::<A, P, S, X, T, C>(slots, config, crypto, &primary, secondary),
@@ -429,9 +479,21 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 reason: error.into(),
             },
         };
-        let quick = !config.verify_primary && action == BootAction::None;
-        let (image, action) = match check_primary(slots, config, crypto, quick) {
-            Ok(image) => (image, drop_impossible::<A, P, S, X, T>(slots, action, found.ok())),
+        let quick = !config.verify_primary && action == BootAction::None && trust::is_settled(slots);
+        let mut checked = startable(slots, config, crypto, quick);
+        if let (Err(reason), BootAction::Installed { .. }) = (&checked, &action) {
+            // What was just written may have been read wrongly.
+            if reason.is_about_image() {
+                checked = startable(slots, config, crypto, false);
+            }
+        }
+        let (image, action) = match checked {
+            Ok(image) => {
+                if slots.evidence.is_kept() && !trust::is_settled(slots) {
+                    trust::note_settled::<A, _, _, _, _>(slots, config, &image);
+                }
+                (image, drop_impossible::<A, P, S, X, T>(slots, action, found.ok()))
+            }
             Err(reason) => {
                 if let Err((_, error)) = outcome {
                     return Err(BootError::Flash(error));
@@ -508,7 +570,11 @@ fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     let (swap_type, reason) = match action {
         BootAction::Skipped {
             swap_type,
-            reason: reason @ (SkipReason::PrimaryTooLarge | SkipReason::NotKept),
+            reason:
+                reason @ (SkipReason::PrimaryTooLarge
+                | SkipReason::NotKept
+                | SkipReason::AlreadyRuns
+                | SkipReason::NotDue),
         } => (swap_type, reason),
         BootAction::None if stale => (job, SkipReason::StaleJob),
         BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
@@ -567,7 +633,7 @@ fn end_repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// Checks the image at `start` of one of the areas, with the watch fed.
-fn verify_at<F: Flash, C: Crypto, T: Transform>(
+fn verify_at<F: ReadNorFlash<Error = NorFlashErrorKind>, C: Crypto, T: Transform>(
     flash: &mut F,
     transform: &T,
     watch: &mut dyn FnMut(Progress),
@@ -586,25 +652,63 @@ fn verify_at<F: Flash, C: Crypto, T: Transform>(
     )
 }
 
+/// Checks the image in the primary slot in full, once for as long as nothing is written there.
 fn check_primary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
+    if let Some(image) = slots.verified {
+        return Ok(image);
+    }
+    // What a debugger programmed may reach up to the trailer; only what is to be swapped has a narrower limit.
+    let size = slots.layout.primary().slot_size;
+    let bounds = (0, size, size);
+    let image = verify_at(slots.primary, &Plain, slots.watch, bounds, config, crypto)?;
+    slots.verified = Some(image);
+    Ok(image)
+}
+
+/// The image in the primary slot, if it may start. `quick` = its header and TLV areas alone are looked at.
+fn startable<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
     quick: bool,
 ) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
-    // What a debugger programmed may reach up to the trailer; only what is to be swapped has a narrower limit.
-    let size = slots.layout.primary().slot_size;
-    if quick {
-        return read_info(slots.primary, 0, size)?.ok_or(VerifyError::NoHash);
+    let image = if quick {
+        let size = slots.layout.primary().slot_size;
+        read_info(slots.primary, 0, size)?.ok_or(VerifyError::NoHash)?
+    } else {
+        check_primary(slots, config, crypto)?
+    };
+    trust::below_floor(slots, config, &image).map_or(Ok(image), Err)
+}
+
+/// Whether the image in the primary slot is valid; an error if that cannot be told.
+fn primary_is_valid<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) -> Result<bool, SwapError> {
+    let image = known(check_primary(slots, config, crypto), SwapError::Primary)?;
+    Ok(image.is_some())
+}
+
+/// Asks up to three times, until the answer is good: an image outside is not invalid because it was read wrongly once.
+fn patiently<R>(
+    watch: &mut dyn FnMut(Progress),
+    mut ask: impl FnMut(&mut dyn FnMut(Progress)) -> Result<R, VerifyError<NorFlashErrorKind>>,
+) -> Result<R, VerifyError<NorFlashErrorKind>> {
+    let mut outcome = ask(watch);
+    for _ in 1..REFUSALS {
+        match &outcome {
+            Err(reason) if reason.is_about_image() => watch(Progress::Again),
+            _ => break,
+        }
+        outcome = ask(watch);
     }
-    verify_at(
-        slots.primary,
-        &Plain,
-        slots.watch,
-        (0, size, size),
-        config,
-        crypto,
-    )
+    outcome
 }
 
 fn verify_secondary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
@@ -618,38 +722,134 @@ fn verify_secondary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         slots.layout.secondary().slot_size,
         slots.layout.max_image_size(),
     );
-    verify_at(
-        slots.secondary,
-        slots.transform,
-        slots.watch,
-        bounds,
-        config,
-        crypto,
-    )
+    let Slots {
+        secondary,
+        transform,
+        watch,
+        ..
+    } = slots;
+    patiently(*watch, |watch| {
+        verify_at(*secondary, *transform, watch, bounds, config, crypto)
+    })
 }
 
-/// Replaces an invalid primary with the first valid image found elsewhere: the copy of it that an algorithm keeps, an
-/// update, the image before. The copy is taken page by page from a source that nothing touches, so it may be cut and begun
-/// again as often as it takes. `None` if there is no valid image.
+/// An image of which the part from some offset on is in the spare area, and the rest in the secondary slot.
+struct Parts<'a, S, X> {
+    secondary: &'a mut S,
+    spare: &'a mut X,
+    spare_from: u32,
+}
+
+impl<S: Flash, X: Flash> ErrorType for Parts<'_, S, X> {
+    type Error = NorFlashErrorKind;
+}
+
+impl<S: Flash, X: Flash> ReadNorFlash for Parts<'_, S, X> {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        let in_secondary = (self.spare_from.saturating_sub(offset) as usize).min(bytes.len());
+        let (low, high) = bytes.split_at_mut(in_secondary);
+        read_bytes(self.secondary, offset, low)?;
+        let from = offset.max(self.spare_from) - self.spare_from;
+        read_bytes(self.spare, from, high)
+    }
+
+    fn capacity(&self) -> usize {
+        self.secondary.capacity()
+    }
+}
+
+/// Whether a job that only the spare area claims is to be believed.
+fn is_proven<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    job: &Job,
+) -> Result<bool, SwapError> {
+    let layout = slots.layout;
+    let (Some(spare_from), false) = (A::spare_part(&layout, job), trust::is_known(slots, job)) else {
+        return Ok(true);
+    };
+    let bounds = (0, layout.secondary().slot_size, layout.max_image_size());
+    let Slots {
+        secondary,
+        spare,
+        transform,
+        watch,
+        ..
+    } = slots;
+    let found = patiently(*watch, |watch| {
+        let mut parts = Parts {
+            secondary: &mut **secondary,
+            spare: &mut **spare,
+            spare_from,
+        };
+        verify_at(&mut parts, *transform, watch, bounds, config, crypto)
+    });
+    let image = known(found, SwapError::Secondary)?;
+    Ok(image.is_some_and(|image| trust::below_floor(slots, config, &image).is_none()))
+}
+
+/// Replaces an invalid primary with a valid image found elsewhere: the one that is to run, the one before, else the first of the
+/// copy that an algorithm keeps, an update, the image before. The copy is taken page by page from a source that nothing touches,
+/// so it may be cut and begun again as often as it takes. `None` if there is no valid image.
 fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
 ) -> Result<Option<ImageInfo>, SwapError> {
+    let wanted = slots.evidence.last().map(|evidence| [evidence.to, evidence.from]);
+    for digest in wanted.into_iter().flatten().map(Some).chain([None]) {
+        let image = repair_with::<A, P, S, X, T, C>(slots, config, crypto, digest)?;
+        if image.is_some() {
+            return Ok(image);
+        }
+    }
+    Ok(None)
+}
+
+/// [`repair`] with the image of this digest, or with any.
+fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    wanted: Option<[u8; 32]>,
+) -> Result<Option<ImageInfo>, SwapError> {
     let layout = slots.layout;
     let sector = layout.primary().sector_size;
+    let is_wanted = |info: Option<ImageInfo>| match wanted {
+        Some(digest) => info.is_some_and(|info| info.digest == digest),
+        None => true,
+    };
     if let (true, Some(area)) = (A::KEEPS_COPY, layout.spare()) {
-        let bounds = (0, area.slot_size, layout.max_image_size());
-        let kept = verify_at(slots.spare, slots.transform, slots.watch, bounds, config, crypto);
-        if let Some(info) = known(kept, SwapError::Spare)? {
+        let claimed = known(read_info(slots.spare, 0, area.slot_size), SwapError::Spare)?.flatten();
+        let kept = if is_wanted(claimed) {
+            let bounds = (0, area.slot_size, layout.max_image_size());
+            let Slots {
+                spare,
+                transform,
+                watch,
+                ..
+            } = slots;
+            let kept = patiently(*watch, |watch| {
+                verify_at(*spare, *transform, watch, bounds, config, crypto)
+            });
+            known(kept, SwapError::Spare)?
+        } else {
+            None
+        };
+        if let Some(info) = kept.filter(|info| trust::below_floor(slots, config, info).is_none()) {
+            slots.verified = None;
             replace(
                 At(slots.spare, 0, SwapError::Spare),
                 At(slots.primary, 0, SwapError::Primary),
                 (info.total_size, sector),
                 Through(slots.transform, Direction::Inward, 0),
+                None::<At<'_, NoFlash>>,
                 slots.watch,
             )?;
-            let image = known(check_primary(slots, config, crypto, false), SwapError::Primary)?;
+            let image = known(check_primary(slots, config, crypto), SwapError::Primary)?;
             if image.is_some() {
                 A::repaired(slots, true)?;
             }
@@ -663,18 +863,27 @@ fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         &starts[..]
     };
     for start in starts {
+        let claimed = read_info(slots.secondary, *start, layout.secondary().slot_size);
+        if !is_wanted(known(claimed, SwapError::Secondary)?.flatten()) {
+            continue;
+        }
         let found = verify_secondary(slots, *start, config, crypto);
         let Some(info) = known(found, SwapError::Secondary)? else {
             continue;
         };
+        if trust::below_floor(slots, config, &info).is_some() {
+            continue;
+        }
+        slots.verified = None;
         replace(
             At(slots.secondary, *start, SwapError::Secondary),
             At(slots.primary, 0, SwapError::Primary),
             (info.total_size, sector),
             Through(slots.transform, Direction::Inward, 0),
+            None::<At<'_, NoFlash>>,
             slots.watch,
         )?;
-        let image = known(check_primary(slots, config, crypto, false), SwapError::Primary)?;
+        let image = known(check_primary(slots, config, crypto), SwapError::Primary)?;
         if image.is_none() {
             return Ok(None);
         }
@@ -739,8 +948,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         take_request_down(slots).map_err(SwapError::Spare)?;
         return Ok(None);
     }
-    let valid = check_primary(slots, config, crypto, false);
-    if known(valid, SwapError::Primary)?.is_none() {
+    if !primary_is_valid(slots, config, crypto)? {
         return Ok(None);
     }
     if running.total_size > layout.max_image_size() {
@@ -752,6 +960,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         At(slots.spare, 0, SwapError::Spare),
         (running.total_size, area.sector_size),
         Through(slots.transform, Direction::Outward, 0),
+        None::<At<'_, NoFlash>>,
         slots.watch,
     )?;
     Ok(match is_kept(slots)? {
@@ -774,18 +983,7 @@ fn check_downgrade<F: Flash>(
     let Some(running) = running.flatten() else {
         return Ok(None); // nothing that could be older
     };
-    let release = |info: &ImageInfo| {
-        let version = info.header.version;
-        (version.major, version.minor, version.revision)
-    };
-    Ok(match downgrade {
-        Downgrade::ByVersion if release(update) < release(&running) => Some(VerifyError::Older),
-        // None is less than any counter.
-        Downgrade::BySecurityCounter if update.security_counter < running.security_counter => {
-            Some(VerifyError::SecurityCounter)
-        }
-        _ => None,
-    })
+    Ok(trust::older(downgrade, &Floor::of(update), &Floor::of(&running)))
 }
 
 /// Everything but the verification of the primary. An error names what was being done.
@@ -797,19 +995,32 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     secondary: &Trailer,
 ) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
-    let status = match A::find(slots, primary, secondary).map_err(|error| (stored, error))? {
+    let found = A::find(slots, primary, secondary).map_err(|error| (stored, error))?;
+    let doubtful = match found {
         Status::Doubtful(job) => {
             let source = A::source(&slots.layout, job.swap_type);
             let found = verify_secondary(slots, source, config, crypto);
-            match known(found, SwapError::Secondary).map_err(|error| (stored, error))? {
-                Some(_) => Status::Idle,
-                None => Status::Underway(job),
+            known(found, SwapError::Secondary)
+                .map_err(|error| (stored, error))?
+                .is_some()
+        }
+        _ => false,
+    };
+    let status = match found {
+        Status::Doubtful(_) if doubtful => Status::Idle,
+        Status::Doubtful(job) | Status::Claimed(job) => {
+            match is_proven::<A, P, S, X, T, C>(slots, config, crypto, &job) {
+                Ok(true) => Status::Underway(job),
+                Ok(false) => Status::Idle,
+                Err(error) => return Err((stored, error)),
             }
         }
         status => status,
     };
     let (swap_type, committed) = match status {
-        Status::Underway(job) | Status::Doubtful(job) => {
+        Status::Underway(job) | Status::Claimed(job) | Status::Doubtful(job) => {
+            trust::take_up(slots, &job);
+            slots.verified = None;
             A::install(slots, &job).map_err(|error| (job.swap_type, error))?;
             return Ok(BootAction::Installed {
                 swap_type: job.swap_type,
@@ -817,13 +1028,21 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
             });
         }
         Status::Committed(job) => (job.swap_type, Some(job)),
-        Status::Idle => match A::decide(&primary.settled(&slots.layout.primary_trailer()), secondary) {
-            SwapType::Revert if !A::REVERTS => (SwapType::None, None),
-            decided => (decided, None),
-        },
+        Status::Idle => {
+            let settled = primary.settled(&slots.layout.primary_trailer());
+            match trust::decide::<A, _, _, _, _>(slots, config, &settled, secondary) {
+                Decision::Install(swap_type) => (swap_type, None),
+                Decision::NotDue => {
+                    return Ok(BootAction::Skipped {
+                        swap_type: SwapType::Revert,
+                        reason: SkipReason::NotDue,
+                    })
+                }
+            }
+        }
     };
     if swap_type == SwapType::None {
-        return clear_orphan(slots, secondary).map_err(|error| (swap_type, error));
+        return clear_orphan(slots, config, crypto, secondary).map_err(|error| (swap_type, error));
     }
     let failed = |error| (swap_type, error);
     let skipped = |reason| Ok(BootAction::Skipped { swap_type, reason });
@@ -834,10 +1053,31 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     let update = match checked.map_err(failed)? {
         Ok(update) => update,
         Err(reason) => {
+            if !primary_is_valid(slots, config, crypto).map_err(failed)? {
+                return skipped(SkipReason::PrimaryInvalid);
+            }
+            if swap_type == SwapType::Revert && !trust::way_back_is_invalid(slots) {
+                return skipped(SkipReason::WayBackInvalid);
+            }
             reject::<A, P, S, X, T>(slots, swap_type, committed.is_some(), reason).map_err(failed)?;
             return Ok(BootAction::Rejected { swap_type, reason });
         }
     };
+    if slots.evidence.is_kept() {
+        // What comes is not older than what it replaces, and what it replaces may come back: so that must be known to be whole.
+        let running = known(check_primary(slots, config, crypto), SwapError::Primary).map_err(failed)?;
+        match (swap_type, committed) {
+            (SwapType::Revert, _) if !trust::may_come_back(slots, config, &update) => {
+                return skipped(SkipReason::NotTheImageBefore);
+            }
+            (SwapType::Test | SwapType::Permanent, None)
+                if running.is_some_and(|running| running.digest == update.digest) =>
+            {
+                return skipped(SkipReason::AlreadyRuns);
+            }
+            _ => {}
+        }
+    }
     let job = match committed {
         Some(job) => job,
         None => {
@@ -860,6 +1100,10 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
             return skipped(reason);
         }
     }
+    if let Err(kind) = trust::begin(slots, &job, &update) {
+        return skipped(SkipReason::EvidenceFailed(kind));
+    }
+    slots.verified = None;
     A::install(slots, &job).map_err(failed)?;
     Ok(BootAction::Installed {
         swap_type,
@@ -885,30 +1129,41 @@ fn check_update<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cry
         Ok(update) => update,
         Err(reason) => return silent(reason, SwapError::Secondary).map(Err),
     };
-    if fresh {
+    if fresh && !trust::is_way_back(slots, &update) {
         let slot_size = slots.layout.primary().slot_size;
         if let Some(reason) = check_downgrade(slots.primary, slot_size, config.downgrade, &update)? {
             return Ok(Err(reason));
         }
+        if !committed && trust::is_given_up(slots, &update) {
+            return Ok(Err(VerifyError::TakenBack));
+        }
+    }
+    // A revert goes to the image before, or nowhere.
+    if let (true, Some(reason)) = (fresh, trust::below_floor(slots, config, &update)) {
+        return Ok(Err(reason));
     }
     Ok(Ok(update))
 }
 
 /// Takes away a trailer that stands over an erased header.
-fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform>(
+fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
     secondary: &Trailer,
 ) -> Result<BootAction, SwapError> {
     let start = slots.layout.upload_offset();
     // In either place: swap using offset keeps the image before at the start of the slot.
     let mut blank = |start| {
-        matches!(
-            read_header(slots.secondary, start),
-            Err(VerifyError::Header(HeaderError::Erased))
-        )
+        (0..REFUSALS).all(|_| {
+            matches!(
+                read_header(slots.secondary, start),
+                Err(VerifyError::Header(HeaderError::Erased))
+            )
+        })
     };
     let orphan = *secondary != Trailer::ERASED && blank(start) && blank(0);
-    if !orphan {
+    if !orphan || !primary_is_valid(slots, config, crypto)? {
         return Ok(BootAction::None);
     }
     (slots.watch)(Progress::Erase);

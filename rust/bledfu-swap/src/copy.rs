@@ -45,6 +45,7 @@
 //!   the one before if that was the last install; the mark is written then, as after a revert.
 
 use bledfu_slot::copy_roles::{self, Record};
+use bledfu_slot::evidence::Store;
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
 use bledfu_slot::verify::read_info;
 use bledfu_slot::{
@@ -71,9 +72,10 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     second: &mut X,
     config: &BootConfig<'_>,
     crypto: &C,
+    evidence: &mut dyn Store,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
-    boot_through((primary, first, second), &Plain, config, crypto, watch)
+    boot_through((primary, first, second), &Plain, config, crypto, evidence, watch)
 }
 
 /// [`boot`] for images that have another form outside than in the primary slot.
@@ -85,6 +87,7 @@ pub fn boot_through<P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Cryp
     transform: &T,
     config: &BootConfig<'_>,
     crypto: &C,
+    evidence: &mut dyn Store,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<BootReport, BootError> {
     let layout = config.layout;
@@ -102,14 +105,16 @@ pub fn boot_through<P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Cryp
     let with_roles = layout.with_incoming(incoming);
     if with_roles == layout {
         let areas = (primary, first, second);
-        return boot_unless::<CopyKept, _, _, _, T, C>(unreadable, areas, transform, config, crypto, watch);
+        return boot_unless::<CopyKept, _, _, _, T, C>(
+            unreadable, areas, transform, config, crypto, evidence, watch,
+        );
     }
     let config = BootConfig {
         layout: with_roles,
         ..*config
     };
     let areas = (primary, second, first);
-    boot_unless::<CopyKept, _, _, _, T, C>(unreadable, areas, transform, &config, crypto, watch)
+    boot_unless::<CopyKept, _, _, _, T, C>(unreadable, areas, transform, &config, crypto, evidence, watch)
 }
 
 impl Installer for CopyKept {
@@ -188,6 +193,8 @@ impl Installer for CopyKept {
             At(slots.primary, 0, SwapError::Primary),
             (job.size, layout.sector_size()),
             Through(slots.transform, Direction::Inward, 0),
+            // The copy of what the primary held when this began.
+            Some(At(slots.spare, 0, SwapError::Spare)),
             slots.watch,
         )?;
         if reverts {

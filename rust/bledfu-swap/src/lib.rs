@@ -15,6 +15,7 @@
 //! | [`swap_scratch`] | MCUboot's swap using scratch, likewise |
 //! | [`overwrite`] | MCUboot's overwrite only, likewise |
 //! | [`copy`] | our own copy with a kept revert image, likewise |
+//! | `trust` | what the evidence inside the processor adds to all of them |
 //! | [`mod@boot`] | one boot: finish, decide, verify, install, verify what starts |
 //!
 //! An install algorithm answers the questions of [`algorithm::Installer`]: the seam at which others are added. Same flash
@@ -42,9 +43,11 @@ pub mod status;
 pub mod swap_move;
 pub mod swap_offset;
 pub mod swap_scratch;
+mod trust;
 
 pub use algorithm::{NoFlash, Progress, SwapError};
 pub use bledfu_slot::decide::{self, decide};
+pub use bledfu_slot::evidence::{NoEvidence, Store};
 pub use boot::{
     boot, boot_by, boot_through, BootAction, BootConfig, BootError, BootReport, Downgrade, SkipReason,
 };

@@ -30,8 +30,11 @@
 
 use bledfu_slot::trailer::write_magic;
 use bledfu_slot::{Algorithm, Direction, Trailer, Transform};
+use embedded_storage::nor_flash::NorFlashErrorKind;
 
-use crate::algorithm::{copy, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through};
+use crate::algorithm::{
+    is_equal, rewrite, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
+};
 
 /// Overwrite only.
 pub struct Overwrite;
@@ -98,14 +101,29 @@ impl Installer for Overwrite {
             let step = image_sectors + 1 + done / sector;
             let part = sector.min(length - done);
             let mut tick = || watch(Progress::Install { step, steps });
-            copy(
+            let mut erased = true;
+            rewrite(
                 At(*secondary, done, SwapError::Secondary),
                 At(*primary, done, SwapError::Primary),
                 part,
                 Through(*transform, Direction::Inward, done),
+                &mut |primary: &mut P, _: &mut dyn FnMut()| {
+                    if core::mem::take(&mut erased) {
+                        return Ok(());
+                    }
+                    primary.erase(done, done + sector)
+                },
                 &mut tick,
             )?;
             done += part;
+        }
+        // The secondary is the only other image, and goes next.
+        let (from, to) = (
+            At(*secondary, 0, SwapError::Secondary),
+            At(*primary, 0, SwapError::Primary),
+        );
+        if !is_equal(from, to, length, Through(*transform, Direction::Inward, 0))? {
+            return Err(SwapError::Primary(NorFlashErrorKind::Other));
         }
         write_magic(*primary, &trailer).map_err(SwapError::Primary)?;
 

@@ -45,10 +45,11 @@ use bledfu_slot::{Algorithm, Direction, Flag, Magic, SwapType, Trailer, Transfor
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{
-    copy, copy_within, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
+    rewrite, rewrite_within, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
 };
 use crate::job::{self, has_header, is_torn};
 use crate::status::records_until;
+use crate::trust;
 
 /// Swap using move.
 pub struct SwapMove;
@@ -131,7 +132,8 @@ impl Installer for SwapMove {
         let Some(done) = units_done(slots.primary, &layout, count).map_err(SwapError::Primary)? else {
             return Ok(Status::Idle);
         };
-        let job = Job { done, ..job };
+        let job = trust::settle(slots, job, done);
+        let done = job.done;
         if done == 0 {
             let image_ok = job.swap_type != SwapType::Test;
             return job::untouched::<Self, _, _, _, _>(slots, job, primary, secondary, image_ok);
@@ -171,6 +173,7 @@ impl Installer for SwapMove {
         for unit in job.done..units(count) {
             let state = do_unit(slots, unit, count)?;
             job::record(slots, record_of(unit, count, &layout), state);
+            trust::unit_done(slots, unit);
         }
         job::finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
     }
@@ -228,28 +231,27 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     tick();
     if unit < count {
         let to = (count - unit) * size;
-        primary.erase(to, to + size).map_err(SwapError::Primary)?;
-        copy_within(*primary, to - size, to, size, &mut tick).map_err(SwapError::Primary)?;
+        rewrite_within(*primary, to - size, to, size, &mut tick).map_err(SwapError::Primary)?;
         return Ok(1);
     }
     let at = (unit - count) / 2 * size;
     if (unit - count).is_multiple_of(2) {
-        primary.erase(at, at + size).map_err(SwapError::Primary)?;
-        copy(
+        rewrite(
             At(*secondary, at, SwapError::Secondary),
             At(*primary, at, SwapError::Primary),
             size,
             Through(*transform, Direction::Inward, at),
+            &mut |primary: &mut P, _: &mut dyn FnMut()| primary.erase(at, at + size),
             &mut tick,
         )?;
         Ok(1)
     } else {
-        secondary.erase(at, at + size).map_err(SwapError::Secondary)?;
-        copy(
+        rewrite(
             At(*primary, at + size, SwapError::Primary),
             At(*secondary, at, SwapError::Secondary),
             size,
             Through(*transform, Direction::Outward, at),
+            &mut |secondary: &mut S, _: &mut dyn FnMut()| secondary.erase(at, at + size),
             &mut tick,
         )?;
         Ok(2)

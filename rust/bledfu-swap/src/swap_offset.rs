@@ -53,10 +53,11 @@ use bledfu_slot::trailer::{
 use bledfu_slot::{Algorithm, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
-use crate::algorithm::{copy, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through};
+use crate::algorithm::{rewrite, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through};
 use crate::decide;
 use crate::job::{self, has_header, hashed_size, is_torn};
 use crate::status::records_until;
+use crate::trust;
 
 /// Swap using offset.
 pub struct SwapOffset;
@@ -180,7 +181,8 @@ impl Installer for SwapOffset {
         let last = units(job.size.div_ceil(layout.sector_size()));
         let done =
             records_until(slots.primary, &layout, 0, layout.record_count()).map_err(SwapError::Primary)?;
-        let job = Job { done, ..job };
+        let job = trust::settle(slots, job, done);
+        let done = job.done;
         if done == 0 {
             let image_ok = job.swap_type == SwapType::Permanent;
             return job::untouched::<Self, _, _, _, _>(slots, job, primary, secondary, image_ok);
@@ -224,6 +226,7 @@ impl Installer for SwapOffset {
         for unit in job.done..units(job.size.div_ceil(layout.sector_size())) {
             let state = do_unit(slots, unit, job, used)?;
             job::record(slots, unit, state);
+            trust::unit_done(slots, unit);
         }
         if job.swap_type == SwapType::Revert {
             let sector = secondary.sector_size();
@@ -333,24 +336,24 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     let (in_primary, in_secondary) = (SwapError::Primary, SwapError::Secondary);
     if unit.is_multiple_of(2) {
         if index <= goes {
-            secondary.erase(free, free + size).map_err(in_secondary)?;
-            copy(
+            rewrite(
                 At(*primary, at, in_primary),
                 At(*secondary, free, in_secondary),
                 size,
                 Through(*transform, Direction::Outward, at),
+                &mut |secondary: &mut S, _: &mut dyn FnMut()| secondary.erase(free, free + size),
                 &mut tick,
             )?;
         }
         return Ok(1);
     }
     if index <= comes {
-        primary.erase(at, at + size).map_err(in_primary)?;
-        copy(
+        rewrite(
             At(*secondary, next, in_secondary),
             At(*primary, at, in_primary),
             size,
             Through(*transform, Direction::Inward, at),
+            &mut |primary: &mut P, _: &mut dyn FnMut()| primary.erase(at, at + size),
             &mut tick,
         )?;
     }

@@ -75,11 +75,12 @@ use bledfu_slot::{Algorithm, Direction, Flag, Layout, Magic, SwapType, Trailer, 
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{
-    copy, is_equal, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through, AS_THEY_ARE,
+    is_equal, rewrite, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through, AS_THEY_ARE,
 };
 use crate::decide;
 use crate::job::{self, has_header, hashed_size, is_torn};
 use crate::status::{read_record, record_bytes, records_until, write_record, ERASED_RECORD};
+use crate::trust;
 
 /// Swap using scratch.
 pub struct SwapScratch;
@@ -300,7 +301,12 @@ impl Installer for SwapScratch {
         let in_primary = job_in(primary);
         let mut unless_in_scratch = None;
         if let Some((job, plan)) = in_primary {
-            let done = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
+            let recorded = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
+            // A job that is not begun here may be kept in scratch, and be begun there.
+            let done = match recorded {
+                0 => 0,
+                recorded => trust::settle(slots, job, recorded).done,
+            };
             let torn = primary.copy_done == Flag::Bad;
             let mendable =
                 done == plan.units() && is_torn(slots.primary, &plan.primary).map_err(SwapError::Primary)?;
@@ -317,17 +323,24 @@ impl Installer for SwapScratch {
         let Some(spare) = layout.spare_trailer() else {
             return Ok(Status::Idle);
         };
-        let scratch = Trailer::read(slots.spare, &spare).map_err(SwapError::Spare)?;
+        let scratch = Trailer::read_twice(slots.spare, &spare).map_err(SwapError::Spare)?;
         let in_scratch = job_in(&scratch);
         let asked = decide(primary, secondary) != SwapType::None;
         if let Some((job, plan)) = in_scratch {
-            let done = recorded_in_scratch(slots.spare, &plan).map_err(SwapError::Spare)?;
+            let recorded = recorded_in_scratch(slots.spare, &plan).map_err(SwapError::Spare)?;
+            let (done, noted) = match recorded {
+                0 => (0, false),
+                recorded => {
+                    let job = trust::settle(slots, job, recorded);
+                    (job.done, trust::is_noted(slots, &job))
+                }
+            };
             // Whoever moves the job to the primary has written both records here.
             let least = if unless_in_scratch.is_some() { 2 } else { 1 };
             if done >= least && plausible(slots, &plan, done, secondary)? {
                 let job = Job { done, ..job };
                 let doubtful = match done {
-                    _ if !asked => false,
+                    _ if !asked || noted => false,
                     1 => doubtful(slots, &plan)?,
                     _ => {
                         scratch_records_torn(slots.spare, &plan).map_err(SwapError::Spare)?
@@ -337,7 +350,7 @@ impl Installer for SwapScratch {
                 return Ok(if doubtful {
                     Status::Doubtful(job)
                 } else {
-                    Status::Underway(job)
+                    Status::Claimed(job)
                 });
             }
         }
@@ -367,6 +380,10 @@ impl Installer for SwapScratch {
             }
         }
         Ok(Status::Idle)
+    }
+
+    fn spare_part(layout: &Layout, job: &Job) -> Option<u32> {
+        Some(Plan::new(layout, job.size)?.region(0).start)
     }
 
     fn install_size(primary: u32, secondary: u32) -> u32 {
@@ -421,6 +438,7 @@ impl Installer for SwapScratch {
             }
             if unit < plan.units() {
                 do_unit(slots, unit, &plan, job)?;
+                trust::unit_done(slots, unit);
             }
         }
         job::finish(slots.primary, &plan.primary, job.swap_type).map_err(SwapError::Primary)
@@ -504,52 +522,56 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     let area = plan.scratch.slot_size();
     match state {
         0 => {
-            if !first {
-                erase(*spare, (0, area, plan.scratch.sector_size()), &mut tick).map_err(SwapError::Spare)?;
-            }
-            copy(
+            rewrite(
                 At(*secondary, start, SwapError::Secondary),
                 At(*spare, 0, SwapError::Spare),
                 length,
                 AS_THEY_ARE,
+                // The first time it is erased already, and may hold the job.
+                &mut |spare: &mut X, tick: &mut dyn FnMut()| {
+                    let end = if first { 0 } else { area };
+                    erase(spare, (0, end, plan.scratch.sector_size()), tick)
+                },
                 &mut tick,
             )?;
         }
         1 => {
-            let mut erased = end;
-            if first {
-                tick();
-                erase_trailer(*secondary, &plan.secondary).map_err(SwapError::Secondary)?;
-                erased = end.min(plan.secondary.first_sector());
-            }
-            let bounds = (start, erased, plan.secondary.sector_size());
-            erase(*secondary, bounds, &mut tick).map_err(SwapError::Secondary)?;
             // Where a trailer ends the region, its start need not be a write unit of the secondary.
             let tail = length % plan.secondary.write_size();
-            copy(
+            rewrite(
                 At(*primary, start, SwapError::Primary),
                 At(*secondary, start, SwapError::Secondary),
                 length - tail,
                 outward(start),
+                &mut |secondary: &mut S, tick: &mut dyn FnMut()| {
+                    let mut erased = end;
+                    if first {
+                        tick();
+                        erase_trailer(secondary, &plan.secondary)?;
+                        erased = end.min(plan.secondary.first_sector());
+                    }
+                    erase(secondary, (start, erased, plan.secondary.sector_size()), tick)
+                },
                 &mut tick,
             )?;
             let at = start + length - tail;
             copy_tail(*primary, *secondary, (at, tail), &plan.secondary, outward(at))?;
         }
         _ => {
-            let mut erased = end;
-            if in_scratch {
-                tick();
-                erase_trailer(*primary, &plan.primary).map_err(SwapError::Primary)?;
-                erased = plan.primary.first_sector();
-            }
-            let bounds = (start, erased, plan.primary.sector_size());
-            erase(*primary, bounds, &mut tick).map_err(SwapError::Primary)?;
-            copy(
+            rewrite(
                 At(*spare, 0, SwapError::Spare),
                 At(*primary, start, SwapError::Primary),
                 length,
                 Through(*transform, Direction::Inward, start),
+                &mut |primary: &mut P, tick: &mut dyn FnMut()| {
+                    let mut erased = end;
+                    if in_scratch {
+                        tick();
+                        erase_trailer(primary, &plan.primary)?;
+                        erased = plan.primary.first_sector();
+                    }
+                    erase(primary, (start, erased, plan.primary.sector_size()), tick)
+                },
                 &mut tick,
             )?;
             if in_scratch {
@@ -583,5 +605,13 @@ fn copy_tail<P: Flash, S: Flash, T: Transform>(
     }
     read_bytes(primary, at, bytes).map_err(SwapError::Primary)?;
     through.apply(0, bytes);
-    program_padded(secondary, at, bytes, layout.write_size()).map_err(SwapError::Secondary)
+    program_padded(secondary, at, bytes, layout.write_size()).map_err(SwapError::Secondary)?;
+    let (from, to) = (
+        At(primary, at, SwapError::Primary),
+        At(secondary, at, SwapError::Secondary),
+    );
+    if is_equal(from, to, length, through)? {
+        return Ok(());
+    }
+    Err(SwapError::Secondary(NorFlashErrorKind::Other))
 }

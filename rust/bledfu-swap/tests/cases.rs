@@ -6,12 +6,15 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
+use bledfu_slot::evidence::Log;
 use bledfu_slot::trailer::{self, magic_bytes, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{
     is_erased, outlook, Algorithm, Crypto, Digest, Geometry, HeaderError, Layout, Obstacle, Outlook,
     Signature, SignatureCheck, SoftCrypto, VerifyError,
 };
-use bledfu_swap::{boot, BootAction, BootError, Downgrade, NoFlash, Progress, SkipReason, SwapError};
+use bledfu_swap::{
+    boot, BootAction, BootError, Downgrade, NoEvidence, NoFlash, Progress, SkipReason, Store, SwapError,
+};
 use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 use common::{boot_once, config, geometry, signed_by, BootResult};
 
@@ -86,6 +89,14 @@ impl Device {
     }
 
     fn boot_with<C: Crypto>(&mut self, crypto: &C) -> BootResult {
+        self.boot_as(crypto, &mut NoEvidence)
+    }
+
+    fn boot_knowing(&mut self, evidence: &mut dyn Store) -> BootResult {
+        self.boot_as(&SoftCrypto, evidence)
+    }
+
+    fn boot_as<C: Crypto>(&mut self, crypto: &C, evidence: &mut dyn Store) -> BootResult {
         let keys = [bledfu_slot::Key::new(KEY.public())];
         let mut config = config(self.layout, signed_by(&keys));
         config.policy.unsigned = self.unsigned;
@@ -97,6 +108,7 @@ impl Device {
             &mut self.spare,
             &config,
             crypto,
+            evidence,
             &mut |_| {},
         )
     }
@@ -874,9 +886,11 @@ fn the_watch_is_told_before_every_erase_and_every_kibibyte() {
         &mut NoFlash,
         &config,
         &SoftCrypto,
+        &mut NoEvidence,
         &mut |progress| match progress {
             Progress::Verify => verifying += 1,
             Progress::Erase => erasing += 1,
+            Progress::Again => panic!("nothing was refused"),
             Progress::Install { step, steps } => {
                 assert!(last <= step && step < steps);
                 last = step;
@@ -1183,24 +1197,37 @@ fn without_signatures_an_image_is_as_good_as_its_hash() {
 }
 
 #[test]
-fn an_unverified_primary_starts_by_its_header_but_never_after_an_install() {
+fn an_unverified_primary_starts_by_its_header_once_it_is_known_to_be_settled() {
     let mut device = Device::new(Algorithm::SwapOffset);
     device.verify_primary = false;
-    device.primary.bytes[0x300] ^= 1;
-    let report = device.boot().unwrap();
+    let mut trust = Nor::<4>::new('t', 2, &device.power);
+    let mut damaged = device.copy();
+    damaged.primary.bytes[0x300] ^= 1;
+    // Nobody knows whether it was ever checked.
+    assert!(damaged.copy().boot().is_err());
+    assert!(damaged.copy().boot_knowing(&mut Log::new(&mut trust)).is_err());
+
+    // Now it was.
+    device.boot_knowing(&mut Log::new(&mut trust)).unwrap();
+    let mut damaged = device.copy();
+    damaged.primary.bytes[0x300] ^= 1;
+    let report = damaged.boot_knowing(&mut Log::new(&mut trust)).unwrap();
     assert_eq!(report.action, BootAction::None);
     assert_eq!(report.image.header.version.major, 1);
-    device.primary.bytes[0] ^= 1;
-    assert!(device.boot().is_err());
+    damaged.primary.bytes[0] ^= 1;
+    assert!(damaged.boot_knowing(&mut Log::new(&mut trust)).is_err());
+}
 
-    // What a swap put there is looked at in full.
+#[test]
+fn what_an_install_put_there_is_looked_at_in_full() {
     let mut device = Device::pending(Algorithm::SwapOffset);
     device.verify_primary = false;
+    let mut trust = Nor::<4>::new('t', 2, &device.power);
     device.power.cut_at(24, Tear::Before);
-    assert!(device.boot().is_err());
+    assert!(device.boot_knowing(&mut Log::new(&mut trust)).is_err());
     device.power.on();
     device.secondary.bytes[4 * SECTOR - 5] ^= 1;
-    let report = device.boot().unwrap();
+    let report = device.boot_knowing(&mut Log::new(&mut trust)).unwrap();
     assert_ne!(report.action, installed(SwapType::Test));
 }
 

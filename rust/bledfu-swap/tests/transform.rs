@@ -16,7 +16,7 @@ use bledfu_swap::overwrite::Overwrite;
 use bledfu_swap::swap_move::SwapMove;
 use bledfu_swap::swap_offset::SwapOffset;
 use bledfu_swap::swap_scratch::SwapScratch;
-use bledfu_swap::{boot_through, copy, BootAction};
+use bledfu_swap::{boot_through, copy, BootAction, NoEvidence};
 use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 use common::{config, geometry, trusted, BootResult};
 
@@ -109,19 +109,39 @@ impl Device {
         let [primary, secondary, spare] = &mut self.areas;
         let (areas, watch) = ((primary, secondary, spare), &mut |_| {});
         match self.layout.algorithm() {
-            Algorithm::SwapOffset => {
-                boot_through::<SwapOffset, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
-            }
-            Algorithm::SwapMove => {
-                boot_through::<SwapMove, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
-            }
-            Algorithm::SwapScratch => {
-                boot_through::<SwapScratch, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
-            }
-            Algorithm::Overwrite => {
-                boot_through::<Overwrite, _, _, _, _, _>(areas, &Stream, &config, &SoftCrypto, watch)
-            }
-            _ => copy::boot_through(areas, &Stream, &config, &SoftCrypto, watch),
+            Algorithm::SwapOffset => boot_through::<SwapOffset, _, _, _, _, _>(
+                areas,
+                &Stream,
+                &config,
+                &SoftCrypto,
+                &mut NoEvidence,
+                watch,
+            ),
+            Algorithm::SwapMove => boot_through::<SwapMove, _, _, _, _, _>(
+                areas,
+                &Stream,
+                &config,
+                &SoftCrypto,
+                &mut NoEvidence,
+                watch,
+            ),
+            Algorithm::SwapScratch => boot_through::<SwapScratch, _, _, _, _, _>(
+                areas,
+                &Stream,
+                &config,
+                &SoftCrypto,
+                &mut NoEvidence,
+                watch,
+            ),
+            Algorithm::Overwrite => boot_through::<Overwrite, _, _, _, _, _>(
+                areas,
+                &Stream,
+                &config,
+                &SoftCrypto,
+                &mut NoEvidence,
+                watch,
+            ),
+            _ => copy::boot_through(areas, &Stream, &config, &SoftCrypto, &mut NoEvidence, watch),
         }
     }
 
@@ -246,11 +266,14 @@ fn pages_that_are_equal_in_the_other_form_are_not_written_again() {
     device.power.record();
     assert_eq!(device.boot().unwrap().action, BootAction::Repaired);
     assert!(device.runs(&device.new));
-    let erased = device.power.recorded();
-    let erased = erased
-        .iter()
-        .filter(|op| matches!(op, bledfu_testkit::Op::Erase { chip: 'p', .. }));
-    assert_eq!(erased.count(), 1);
+    let mut erased = Vec::new();
+    for op in device.power.recorded() {
+        if let bledfu_testkit::Op::Erase { chip: 'p', sector } = op {
+            erased.push(sector);
+        }
+    }
+    // The page in front of it may have been the last one of a repair that was cut: it reads as equal, but maybe not for long.
+    assert_eq!(erased, [1, 2]);
 }
 
 #[test]

@@ -67,6 +67,8 @@ extern "C" {
     pub fn bledfu_shim_keys(kind: u8, bytes: *mut *const u8) -> u32;
     /// The boot stage feeds a running watchdog.
     pub fn bledfu_shim_boot_feed();
+    /// The boot stage waits some milliseconds.
+    pub fn bledfu_shim_boot_wait();
     /// `line` ends with a zero byte.
     pub fn bledfu_shim_log(level: u8, line: *const u8);
     pub fn bledfu_shim_panic(file: *const u8, length: u32, line: u32) -> !;

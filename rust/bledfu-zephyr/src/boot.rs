@@ -51,6 +51,14 @@ pub enum Reason {
     Layout = 7,
     /// The image is linked for another slot or another processor.
     WrongAddress = 8,
+    /// The image is the one that runs.
+    AlreadyRuns = 9,
+    /// The image to go back to is not the one that ran before, or nothing inside asks to go back.
+    NotBefore = 10,
+    /// The image was taken back three times.
+    TakenBack = 11,
+    /// The trust area takes no record.
+    Trust = 12,
 }
 
 /// What is left for the application.
@@ -99,6 +107,12 @@ pub trait Stage {
 pub fn feed() {
     // SAFETY: no arguments.
     unsafe { abi::bledfu_shim_boot_feed() }
+}
+
+/// Waits 10 ms: an external flash that was read wrongly may be read right then.
+pub fn wait() {
+    // SAFETY: no arguments.
+    unsafe { abi::bledfu_shim_boot_wait() }
 }
 
 /// The end of a boot stage that panics: nothing is started, and a watchdog that runs is not fed.

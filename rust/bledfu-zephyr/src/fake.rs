@@ -24,8 +24,8 @@ pub struct Geometry {
 }
 
 struct State {
-    geometry: [Geometry; 4],
-    flash: [Vec<u8>; 4],
+    geometry: [Geometry; 5],
+    flash: [Vec<u8>; 5],
     flash_calls: u32,
     next_flash_call: i32,
     refusals: (u32, i32),
@@ -67,8 +67,8 @@ pub fn device() -> Device {
     };
     let journal = Geometry { size: 8192, ..slot };
     *STATE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(State {
-        geometry: [slot, slot, journal, slot],
-        flash: [slot, slot, journal, slot].map(|area| std::vec![0xFF; area.size as usize]),
+        geometry: [slot, slot, journal, slot, journal],
+        flash: [slot, slot, journal, slot, journal].map(|area| std::vec![0xFF; area.size as usize]),
         flash_calls: 0,
         next_flash_call: 0,
         refusals: (0, 0),
@@ -307,6 +307,9 @@ extern "C" fn bledfu_shim_keys(kind: u8, bytes: &mut *const u8) -> u32 {
 extern "C" fn bledfu_shim_boot_feed() {
     state(|state| state.feeds += 1);
 }
+
+#[no_mangle]
+extern "C" fn bledfu_shim_boot_wait() {}
 
 #[no_mangle]
 extern "C" fn bledfu_shim_log(level: u8, line: *const core::ffi::c_char) {

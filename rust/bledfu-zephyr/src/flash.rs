@@ -29,6 +29,8 @@ pub enum Partition {
     Journal = 2,
     /// The spare area of an install algorithm that has one.
     Spare = 3,
+    /// Where the boot stage keeps its evidence.
+    Trust = 4,
 }
 
 impl fmt::Display for Partition {
@@ -38,6 +40,7 @@ impl fmt::Display for Partition {
             Self::Secondary => "secondary slot",
             Self::Journal => "journal",
             Self::Spare => "spare area",
+            Self::Trust => "trust area",
         })
     }
 }

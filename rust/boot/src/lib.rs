@@ -9,6 +9,7 @@ mod options {
     include!(concat!(env!("OUT_DIR"), "/options.rs"));
 }
 
+use bledfu_slot::evidence::Log;
 use bledfu_slot::verify::{ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout};
 use bledfu_swap::overwrite::Overwrite;
@@ -16,7 +17,7 @@ use bledfu_swap::swap_move::SwapMove;
 use bledfu_swap::swap_offset::SwapOffset;
 use bledfu_swap::swap_scratch::SwapScratch;
 use bledfu_swap::{
-    algorithm, boot_by, copy, BootConfig, BootError, BootReport, Downgrade, NoFlash, Progress,
+    algorithm, boot_by, copy, BootConfig, BootError, BootReport, Downgrade, NoEvidence, NoFlash, Progress, Store,
 };
 use bledfu_zephyr::boot::{self, Outcome, Stage};
 use bledfu_zephyr::export_boot;
@@ -45,6 +46,14 @@ impl Stage for Boot {
 }
 
 fn run() -> Result<BootReport, BootError> {
+    if options::TRUST {
+        let mut area = open(Partition::Trust)?;
+        return run_with(&mut Log::new(&mut area));
+    }
+    run_with(&mut NoEvidence)
+}
+
+fn run_with(evidence: &mut dyn Store) -> Result<BootReport, BootError> {
     let mut keys = [Key::new([0; 64]); MAX_KEYS];
     let built_in = worker::keys(Keys::Image);
     for (key, bytes) in keys.iter_mut().zip(built_in) {
@@ -57,13 +66,13 @@ fn run() -> Result<BootReport, BootError> {
         address: None, // `slots` knows it
     };
     match options::ALGORITHM {
-        Algorithm::SwapOffset => swap::<SwapOffset, _>(policy, &mut NoFlash, None),
-        Algorithm::SwapMove => swap::<SwapMove, _>(policy, &mut NoFlash, None),
-        Algorithm::Overwrite => swap::<Overwrite, _>(policy, &mut NoFlash, None),
+        Algorithm::SwapOffset => swap::<SwapOffset, _>(policy, &mut NoFlash, None, evidence),
+        Algorithm::SwapMove => swap::<SwapMove, _>(policy, &mut NoFlash, None, evidence),
+        Algorithm::Overwrite => swap::<Overwrite, _>(policy, &mut NoFlash, None, evidence),
         Algorithm::SwapScratch => {
             let mut scratch = open(Partition::Spare)?;
             let area = geometry(&scratch);
-            swap::<SwapScratch, _>(policy, &mut scratch, Some(area))
+            swap::<SwapScratch, _>(policy, &mut scratch, Some(area), evidence)
         }
         // Finds out first which of two places is the secondary.
         Algorithm::Copy => {
@@ -75,6 +84,7 @@ fn run() -> Result<BootReport, BootError> {
                 &mut spare,
                 &config,
                 &SoftCrypto,
+                evidence,
                 &mut feed,
             )
         }
@@ -86,6 +96,7 @@ fn swap<A: algorithm::Installer, X: NorFlash>(
     policy: ImagePolicy<'_>,
     spare: &mut X,
     area: Option<Geometry>,
+    evidence: &mut dyn Store,
 ) -> Result<BootReport, BootError> {
     let (mut primary, mut secondary, config) = slots(policy, area)?;
     boot_by::<A, _, _, _, _>(
@@ -94,6 +105,7 @@ fn swap<A: algorithm::Installer, X: NorFlash>(
         spare,
         &config,
         &SoftCrypto,
+        evidence,
         &mut feed,
     )
 }
@@ -137,7 +149,10 @@ fn slots(policy: ImagePolicy<'_>, area: Option<Geometry>) -> Result<(Area, Area,
     Ok((primary, secondary, config))
 }
 
-fn feed(_: Progress) {
+fn feed(progress: Progress) {
+    if progress == Progress::Again {
+        boot::wait();
+    }
     boot::feed();
 }
 

@@ -56,6 +56,10 @@ fn left(reason: &SkipReason) -> Reason {
     match reason {
         SkipReason::PrimaryTooLarge => Reason::TooLarge,
         SkipReason::PrimaryEmpty => Reason::NoImage,
+        SkipReason::AlreadyRuns => Reason::AlreadyRuns,
+        SkipReason::NotDue | SkipReason::NotTheImageBefore => Reason::NotBefore,
+        SkipReason::EvidenceFailed(_) => Reason::Trust,
+        SkipReason::WayBackInvalid | SkipReason::PrimaryInvalid => Reason::Damaged,
         SkipReason::DamagedRequest | SkipReason::StaleJob => Reason::Damaged,
         _ => Reason::Flash,
     }
@@ -70,6 +74,7 @@ fn refused<E>(error: &VerifyError<E>) -> Reason {
         VerifyError::Header(_) | VerifyError::Misplaced => Reason::NoImage,
         VerifyError::TooLarge => Reason::TooLarge,
         VerifyError::NotSigned | VerifyError::BadSignature => Reason::Signature,
+        VerifyError::TakenBack => Reason::TakenBack,
         VerifyError::Older | VerifyError::SecurityCounter => Reason::Older,
         _ => Reason::Damaged,
     }

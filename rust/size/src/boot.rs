@@ -4,7 +4,7 @@
 use bledfu_size::{halt, layout, Driver};
 use bledfu_slot::verify::{Crypto, ImagePolicy, Key};
 use bledfu_swap::swap_offset::SwapOffset;
-use bledfu_swap::{boot_by, BootConfig, Downgrade, NoFlash};
+use bledfu_swap::{boot_by, BootConfig, Downgrade, NoEvidence, NoFlash};
 use core::hint::black_box;
 
 static KEYS: [Key; 1] = [Key::new([7; 64])];
@@ -28,6 +28,7 @@ pub fn run<C: Crypto>(crypto: C) -> ! {
         &mut NoFlash,
         &config,
         &crypto,
+        &mut NoEvidence,
         &mut |progress| {
             black_box(progress);
         },

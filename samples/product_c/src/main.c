@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A product that has a life of its own: it doses for as many seconds as a peer writes to its characteristic. It keeps
- * its main, its service and its advertising; firmware update is CONFIG_BLEDFU=y and the callback below. While it doses
- * it takes no update and is not reset.
+ * A product of its own: it doses for as many seconds as a peer writes to its characteristic. It keeps its main, its
+ * service and its advertising. Firmware update is CONFIG_BLEDFU=y and the callback below. While it doses, it accepts no
+ * update and is not reset.
  */
 #include <zephyr/bluetooth/bluetooth.h>
 #include <zephyr/bluetooth/conn.h>
@@ -55,7 +55,7 @@ static enum bledfu_answer on_update(const struct bledfu_event_info *info)
 		LOG_WRN("refused: 0x%06x", info->refused.code);
 		break;
 	case BLEDFU_EVENT_RESETTING:
-		/* From here on no dose begins; one that runs ends first, and main resets. */
+		/* No dose begins from here on. If one is running, main resets when it has ended. */
 		atomic_set_bit(flags, RESET_DUE);
 		return atomic_test_bit(flags, DOSING) ? BLEDFU_VETO : BLEDFU_GO_ON;
 	case BLEDFU_EVENT_CONFIRMED:
@@ -85,7 +85,7 @@ static ssize_t write_dose(struct bt_conn *conn, const struct bt_gatt_attr *attr,
 	if (len != sizeof(seconds) || offset != 0) {
 		return BT_GATT_ERR(BT_ATT_ERR_INVALID_ATTRIBUTE_LEN);
 	}
-	/* First the claim, then the look: on_update does it the other way round, so one of the two sees the other. */
+	/* First set the flag, then check the other one. on_update does it the other way round, so one of the two sees the other. */
 	if (atomic_test_and_set_bit(flags, DOSING)) {
 		return BT_GATT_ERR(BT_ATT_ERR_PROCEDURE_IN_PROGRESS);
 	}
@@ -112,7 +112,7 @@ BT_GATT_SERVICE_DEFINE(doser_service,
 	BT_GATT_CHARACTERISTIC(BT_UUID_DECLARE_128(DOSER_UUID(1)), BT_GATT_CHRC_READ | BT_GATT_CHRC_WRITE,
 			       BT_GATT_PERM_READ | BT_GATT_PERM_WRITE, read_dose, write_dose, NULL));
 
-/* ---- advertising: the product's own, with the update service in it, by which phones find it ---- */
+/* ---- the product's own advertising, with the UUID of the update service, by which phones find it ---- */
 
 #ifdef BT_LE_ADV_CONN_FAST_2
 #define ADV_CONNECTABLE BT_LE_ADV_CONN_FAST_2
@@ -152,12 +152,12 @@ int main(void)
 	int err = bt_enable(NULL);
 
 	if (err != 0) {
-		/* Not confirmed: if this image is an update, the next reset takes it back. */
+		/* Not confirmed: if this image is an update, the old one returns at the next reset. */
 		LOG_ERR("Bluetooth: %d", err);
 		return 0;
 	}
 	k_work_submit(&advertising);
-	/* The self-test of this product: Bluetooth is up. */
+	/* The self-test of this product: Bluetooth works. */
 	err = bledfu_confirm();
 	if (err != 0) {
 		LOG_ERR("not confirmed: %d", err);

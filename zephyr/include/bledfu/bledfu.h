@@ -228,6 +228,14 @@ enum bledfu_boot_reason {
 	BLEDFU_BOOT_OLDER = 6,
 	/** The image is linked for another slot or another processor. */
 	BLEDFU_BOOT_WRONG_ADDRESS = 8,
+	/** The image in slot 1 is the one that runs. */
+	BLEDFU_BOOT_ALREADY_RUNS = 9,
+	/** The image to go back to is not the one that ran before, or only the external flash asks to go back. */
+	BLEDFU_BOOT_NOT_BEFORE = 10,
+	/** The image was taken back three times, and no other was confirmed since. */
+	BLEDFU_BOOT_TAKEN_BACK = 11,
+	/** The trust area takes no record; no install is begun. */
+	BLEDFU_BOOT_TRUST = 12,
 };
 
 /** What @ref bledfu_boot_report tells. */

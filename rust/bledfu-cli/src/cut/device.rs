@@ -9,9 +9,10 @@ use bledfu_sim::parts::Rewrite;
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{OpInfo, OpKind, Power};
 use bledfu_slot::copy_roles::{self, Place};
+use bledfu_slot::evidence::Log;
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, Version};
-use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
+use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence, Store};
 use sha2::{Digest, Sha256};
 
 use super::plain::edges;
@@ -192,12 +193,18 @@ impl<const W: usize, const X: usize> Device<W, X> {
             downgrade: self.rules.downgrade,
             verify_primary: self.rules.verify_primary,
         };
+        let mut log = Log::new(&mut self.trust);
+        let evidence: &mut dyn Store = match self.rules.evidence {
+            true => &mut log,
+            false => &mut NoEvidence,
+        };
         boot(
             &mut self.primary,
             &mut self.secondary,
             &mut self.spare,
             &config,
             &SoftCrypto,
+            evidence,
             &mut |_| {},
         )
     }
@@ -344,5 +351,13 @@ pub(crate) fn boot_trusting<const P: usize, const S: usize, const X: usize>(
         downgrade: Downgrade::Allowed,
         verify_primary: true,
     };
-    boot(primary, secondary, spare, &config, &SoftCrypto, &mut |_| {})
+    boot(
+        primary,
+        secondary,
+        spare,
+        &config,
+        &SoftCrypto,
+        &mut NoEvidence,
+        &mut |_| {},
+    )
 }

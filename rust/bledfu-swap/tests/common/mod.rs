@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test program uses its part
 
 use bledfu_slot::{Geometry, ImagePolicy, Key, Layout, SoftCrypto};
-use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade};
+use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence};
 use bledfu_testkit::SECTOR;
 use embedded_storage::nor_flash::NorFlash;
 
@@ -55,5 +55,13 @@ pub fn boot_once(
     spare: &mut impl NorFlash,
     config: &BootConfig<'_>,
 ) -> BootResult {
-    boot(primary, secondary, spare, config, &SoftCrypto, &mut |_| {})
+    boot(
+        primary,
+        secondary,
+        spare,
+        config,
+        &SoftCrypto,
+        &mut NoEvidence,
+        &mut |_| {},
+    )
 }
