@@ -10,7 +10,8 @@
 - ARCHITECTURE.md can be read at one sitting: fewer than 2,000 words;
 - doc/pitfalls.md says what the list in bledfu-sim/tests/pitfalls.rs says;
 - every numbered case of doc/conformance has a test that cites it, and every citation names a case that exists;
-- nobody but the service calls the front ends of bledfu-transfer.
+- nobody but the service calls the front ends of bledfu-transfer;
+- every step of scripts/ci.sh is in a job of .github/workflows/ci.yml, and no other.
 
 scripts/test_check_rules.py tests the rules about documents, cases and front ends.
 """
@@ -42,9 +43,12 @@ MUST_NOT_DEPEND_ON = {
 }
 # Crates that may hold unsafe code, each block with a SAFETY line.
 MAY_BE_UNSAFE = {"bledfu-zephyr"}
+# The entry of an interrupt, in the example for embassy.
+MAY_BE_UNSAFE |= {"nrf52840.rs"}
 SOURCES = {".rs": "//", ".py": "#", ".sh": "#", ".toml": "#", ".c": "/*", ".h": "/*"}
-CASE_LISTS = ("secure-dfu", "smp", "mcuboot")
+CASE_LISTS = ("secure-dfu", "smp", "mcuboot", "boot-trust")
 OUT_OF_SCOPE = "**Out of scope:**"
+OPEN = "**Open:**"
 MOST_COLUMNS = 120
 MOST_WORDS = 2_000
 COMMANDS = ("cd rust && cargo run --release -- update", "cd rust && cargo test")
@@ -200,15 +204,18 @@ def split_tests(path, text):
 
 
 def parse_cases(name, text):
-    """The cases of a page: which numbers there are, which of them are out of scope, and what is wrong with the page."""
-    numbers, outside, faults = [], set(), []
+    """The cases of a page: which numbers there are, which of them have no test for a reason, and what is wrong with the page."""
+    numbers, outside, faults = [], {}, []
     for line in text.splitlines():
         row = re.match(r"\| *(\d+) *\|", line)
         if row:
             numbers.append(int(row[1]))
             if OUT_OF_SCOPE in line:
-                outside.add(int(row[1]))
-    if numbers != list(range(1, len(numbers) + 1)) or not numbers:
+                outside[int(row[1])] = "out of scope"
+            if OPEN in line:
+                outside[int(row[1])] = "open"
+    # A page may put them in another order.
+    if sorted(numbers) != list(range(1, len(numbers) + 1)) or not numbers:
         faults.append(f"doc/conformance/{name}.md: the numbers are not 1, 2, 3 and so on")
     return set(numbers), outside, faults
 
@@ -243,10 +250,10 @@ def case_faults(pages, sources):
             if NAMELESS.search(line):
                 faults.append(f"{path}: `{line.strip()}` does not say which list of doc/conformance it means")
     for name in pages:
-        for number in sorted(cases[name] - outside[name] - tested[name]):
+        for number in sorted(cases[name] - set(outside[name]) - tested[name]):
             faults.append(f"no test cites {name} case {number}")
-        for number in sorted(outside[name] & tested[name]):
-            faults.append(f"{name} case {number} has a test, and doc/conformance/{name}.md says it is out of scope")
+        for number in sorted(set(outside[name]) & tested[name]):
+            faults.append(f"{name} case {number} has a test, and doc/conformance/{name}.md says it is {outside[name][number]}")
     return faults
 
 
@@ -266,7 +273,7 @@ FRONT_END = re.compile(
     r"\b(?:secure_dfu|smp)::(?:\*|\{[^}]*\b(?:SecureDfu|Smp)\b(?!::)|(?:SecureDfu|Smp)\b)"  # imported or with its path
     r"|(?<!::)\b(?:SecureDfu|Smp)(?:<|::<|::[a-z_])"  # as a type, or to call one of its functions
 )
-MAY_CALL_FRONT_ENDS = {f"rust/bledfu-transfer/src/{name}.rs" for name in ("service", "secure_dfu", "smp")}
+MAY_CALL_FRONT_ENDS = re.compile(r"rust/bledfu-transfer/src/(service\.rs|(secure_dfu|smp)(\.rs|/\w+\.rs))")
 
 
 def front_end_faults(sources):
@@ -274,7 +281,7 @@ def front_end_faults(sources):
     faults = []
     for path, text in sources.items():
         code = re.sub(r"//.*", "", split_tests(path, text)[0])
-        if path not in MAY_CALL_FRONT_ENDS and (found := FRONT_END.search(code)):
+        if not MAY_CALL_FRONT_ENDS.fullmatch(path) and (found := FRONT_END.search(code)):
             faults.append(f"{path}: `{found[0]}`: only bledfu-transfer/src/service.rs may call a front end")
     return faults
 
@@ -287,6 +294,21 @@ def check_front_ends():
     wrong.extend(front_end_faults({str(path.relative_to(ROOT)): path.read_text() for path in sources}))
 
 
+def workflow_faults(steps, workflow):
+    """What is wrong between the steps of ci.sh and the text of the workflow, which names them behind `steps:` or `ci.sh`."""
+    named = set()
+    for words in re.findall(r"^ *steps: (\w[\w ]*)$|ci\.sh (\w[\w ]*)$", workflow, re.MULTILINE):
+        named |= set(" ".join(words).split())
+    return [f".github/workflows/ci.yml does not run the step {step} of scripts/ci.sh" for step in sorted(set(steps) - named)] + [
+        f".github/workflows/ci.yml names a step {step}, which scripts/ci.sh does not have" for step in sorted(named - set(steps))
+    ]
+
+
+def check_workflow():
+    steps = subprocess.run(["scripts/ci.sh", "--list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    wrong.extend(workflow_faults(steps, (ROOT / ".github/workflows/ci.yml").read_text()))
+
+
 def main():
     check_dependencies()
     check_packages()
@@ -295,6 +317,7 @@ def main():
     check_documents()
     check_cases()
     check_front_ends()
+    check_workflow()
     for line in wrong:
         print(line)
     print(f"rules: {'broken, see above' if wrong else 'kept'}")

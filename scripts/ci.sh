@@ -1,98 +1,220 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Everything that must hold before a change lands. One command for people and for CI; about a quarter of an hour on
-# two cores from nothing, two minutes when everything is built.
+# Everything that must hold before a change lands. One command for people and for CI; about 25 minutes on two cores from
+# nothing, a few minutes when everything is built.
 #
-# Needs Rust and Python 3. Installs the rest by itself where it may: rustfmt and clippy through rustup, a Rust core for
-# Cortex-M4 and a linker through apt, the clients through pip and cargo.
+#   scripts/ci.sh [STEP ...]     default: all steps, in order
+#   scripts/ci.sh --list         the names of the steps
+#
+# Needs Rust and Python 3. Installs the rest by itself where it may: rustfmt and clippy through rustup; a Rust core for
+# Cortex-M4, a linker and Doxygen through apt; clients and tools through pip and cargo. Every step can run alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 
-step() {
+heading() {
     printf '\n=== %s (%d s)\n' "$1" "$SECONDS"
 }
 
-install_for_cortex_m() {
-    if rustup target list --installed 2>/dev/null | grep -q '^thumbv7em-none-eabihf$' && command -v ld.lld >/dev/null; then
-        return
-    fi
-    [ -d /usr/lib/rustlib/src/rust/library/core ] && command -v ld.lld >/dev/null && return
+# Installs Debian packages where that is possible; whoever needs them says so otherwise.
+install_packages() {
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            rustc-web rust-web-src lld binutils >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
     fi
 }
 
-step 'tools'
-cargo --version
-python3 --version
-for component in rustfmt clippy; do
-    cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
+install_for_cortex_m() {
+    python3 scripts/size.py --find >/dev/null && return
+    install_packages rustc-web rust-web-src lld binutils
+}
+
+# Cargo with the options of what is released: the step `reproducible` compares this very build with another one.
+release_cargo() {
+    (cd rust && RUSTFLAGS=$(python3 "$root/scripts/dist.py" --flags) cargo "$@")
+}
+
+build_bledfu() {
+    release_cargo build --quiet --release --locked --package bledfu-cli
+}
+
+# ---- the steps
+
+step_format() {
+    heading 'format'
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    (cd rust && cargo fmt --all --check && cd size && cargo fmt --check && cd ../boot && cargo fmt --check)
+    (cd rust/fuzz && cargo fmt --check && cd ../module && cargo fmt --check && cd ../firmware && cargo fmt --check)
+    (cd examples/embassy && cargo fmt --check)
+    (cd tests/clients/nrf_dfu && cargo fmt --check)
+    (cd tests/clients/mcumgr_smp && cargo fmt --check)
+}
+
+step_msrv() {
+    heading 'the oldest Rust that is supported'
+    python3 scripts/msrv.py
+}
+
+step_lint() {
+    heading 'lint'
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+    (cd rust && cargo clippy --locked --workspace --all-targets -- -D warnings)
+
+    # As products without a log, and with defmt, build it.
+    (cd rust && cargo clippy --locked -p bledfu-transfer --no-default-features -- -D warnings)
+    (cd rust && cargo clippy --locked -p bledfu-transfer --no-default-features --features defmt -- -D warnings)
+
+    # What is outside of the workspace. The programs for a microcontroller bring their own panic handler, so a target of the PC
+    # must not unwind, and has no tests. rust/firmware needs the crate `zephyr` of a Zephyr build.
+    (cd rust/fuzz && cargo clippy --locked -- -D warnings)
+    for crate in size boot module; do
+        (cd "rust/$crate" && CARGO_PROFILE_DEV_PANIC=abort cargo clippy --locked --target-dir ../target/outside -- -D warnings)
+    done
+    (cd tests/clients/nrf_dfu && cargo clippy --locked --all-targets -- -D warnings)
+    (cd tests/clients/mcumgr_smp && cargo clippy --locked --all-targets -- -D warnings)
+}
+
+step_doc() {
+    heading 'documentation of the crates'
+    (cd rust && RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --workspace)
+}
+
+step_rules() {
+    heading 'rules'
+    python3 scripts/test_check_rules.py
+    python3 scripts/check_rules.py
+}
+
+step_text() {
+    heading 'spelling, shell scripts, workflows'
+    tools=$(scripts/tools.sh)
+    "$tools/typos" --config typos.toml
+    git ls-files -z '*.sh' .ci/run | xargs -0 "$tools/shellcheck"
+    "$tools/actionlint" -shellcheck "$tools/shellcheck" -pyflakes=
+}
+
+step_deny() {
+    heading 'licences, sources and known faults of dependencies'
+    scripts/deny.sh
+}
+
+step_test() {
+    heading 'tests: cd rust && cargo test'
+    (cd rust && cargo test)
+}
+
+step_packages() {
+    heading 'packages: what goes to a registry builds from what goes there'
+    unpublished=$(cd rust && cargo metadata --locked --no-deps --format-version 1 | python3 -c \
+        'import json, sys; print(*("--exclude " + p["name"] for p in json.load(sys.stdin)["packages"] if p["publish"] == []))')
+    # A folder of its own each time: cargo never looks again at a package of a version that it has unpacked and built before.
+    packages=$(mktemp -d)
+    # shellcheck disable=SC2086
+    (cd rust && cargo package --locked --workspace $unpublished --allow-dirty --target-dir "$packages")
+    rm -rf "$packages"
+}
+
+step_demo() {
+    heading 'a whole update in memory'
+    (cd rust && cargo run --quiet --package bledfu-transfer --example in_memory)
+
+    heading 'update: cd rust && cargo run --release -- update'
+    update() {
+        release_cargo run --release -- update "$@"
+    }
+    update | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
+    grep -q 'version *1\.0\.0 (confirmed) -> 2\.0\.0 (confirmed)' "${TMPDIR:-/tmp}/bledfu-update.txt"
+    update --no-confirm | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
+    grep -q 'after the next reset 1\.0\.0 runs again' "${TMPDIR:-/tmp}/bledfu-update.txt"
+    update --protocol smp | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
+    grep -q 'version *1\.0\.0 (confirmed) -> 2\.0\.0 (confirmed)' "${TMPDIR:-/tmp}/bledfu-update.txt"
+}
+
+step_cut() {
+    heading 'power cuts in every kind of install'
+    release_cargo run --release -- cut
+    release_cargo run --release -- bench --install
+}
+
+step_clients() {
+    heading 'real clients'
+    build_bledfu
+    python3 tests/clients/run.py --bledfu "$root/rust/target/release/bledfu"
+}
+
+step_central() {
+    heading 'a third-party Bluetooth central, through a virtual controller'
+    build_bledfu
+    python3 tests/zephyr/e2e/run.py --bledfu "$root/rust/target/release/bledfu"
+}
+
+step_size() {
+    heading 'code size'
+    install_for_cortex_m
+    python3 scripts/size.py --check
+}
+
+step_embassy() {
+    heading 'the second platform: embassy, built for the nRF52840 and updated on the PC'
+    install_for_cortex_m
+    (cd rust && cargo build --quiet --release -p bledfu-cli)
+    python3 examples/embassy/test.py --bledfu "$root/rust/target/release/bledfu"
+}
+
+step_measurements() {
+    heading 'doc/measurements.md'
+    install_for_cortex_m
+    build_bledfu
+    python3 scripts/measurements.py --check --bledfu "$root/rust/target/release/bledfu"
+}
+
+step_fuzz() {
+    heading 'fuzz smoke'
+    scripts/fuzz.sh
+}
+
+step_reproducible() {
+    heading 'the same sources make the same boot stage and the same bledfu'
+    install_for_cortex_m
+    python3 scripts/reproducible.py
+}
+
+step_release() {
+    heading 'release, without publishing'
+    python3 scripts/release.py --check
+    python3 scripts/release.py --dry-run
+}
+
+step_site() {
+    heading 'site and links'
+    command -v doxygen >/dev/null || install_packages doxygen
+    scripts/site.sh
+}
+
+step_zephyr() {
+    heading 'Zephyr'
+    scripts/zephyr.sh
+}
+
+steps=(format msrv lint doc rules text deny test packages demo cut clients central size embassy measurements fuzz reproducible
+    release site zephyr)
+
+if [ "${1:-}" = --list ]; then
+    printf '%s\n' "${steps[@]}"
+    exit
+fi
+for name in "$@"; do
+    if ! [[ " ${steps[*]} " == *" $name "* ]]; then
+        echo "there is no step $name; the steps are ${steps[*]}" >&2
+        exit 2
+    fi
 done
 
-step 'format'
-(cd rust && cargo fmt --all --check && cd size && cargo fmt --check && cd ../boot && cargo fmt --check)
-(cd tests/clients/nrf_dfu && cargo fmt --check)
-(cd tests/clients/mcumgr_smp && cargo fmt --check)
-
-step 'lint'
-(cd rust && cargo clippy --locked --workspace --all-targets -- -D warnings)
-
-# As products without a log, and with defmt, build it.
-(cd rust && cargo clippy --locked -p bledfu-transfer --no-default-features -- -D warnings)
-(cd rust && cargo clippy --locked -p bledfu-transfer --no-default-features --features defmt -- -D warnings)
-
-step 'documentation'
-(cd rust && RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --workspace)
-
-step 'rules'
-python3 scripts/test_check_rules.py
-python3 scripts/check_rules.py
-
-step 'tests: cd rust && cargo test'
-(cd rust && cargo test)
-
-step 'packages: what goes to a registry builds from what goes there'
-unpublished=$(cd rust && cargo metadata --locked --no-deps --format-version 1 | python3 -c \
-    'import json, sys; print(*("--exclude " + p["name"] for p in json.load(sys.stdin)["packages"] if p["publish"] == []))')
-# A folder of its own each time: cargo never looks again at a package of a version that it has unpacked and built before.
-packages=$(mktemp -d)
-# shellcheck disable=SC2086
-(cd rust && cargo package --locked --workspace $unpublished --allow-dirty --target-dir "$packages")
-rm -rf "$packages"
-
-step 'a whole update in memory'
-(cd rust && cargo run --quiet --package bledfu-transfer --example in_memory)
-
-step 'update: cd rust && cargo run --release -- update'
-# shellcheck disable=SC2016
-update() {
-    (cd rust && cargo run --release -- update "$@")
-}
-update | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
-grep -q 'version *1\.0\.0 (confirmed) -> 2\.0\.0 (confirmed)' "${TMPDIR:-/tmp}/bledfu-update.txt"
-update --no-confirm | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
-grep -q 'after the next reset 1\.0\.0 runs again' "${TMPDIR:-/tmp}/bledfu-update.txt"
-update --protocol smp | tee "${TMPDIR:-/tmp}/bledfu-update.txt"
-grep -q 'version *1\.0\.0 (confirmed) -> 2\.0\.0 (confirmed)' "${TMPDIR:-/tmp}/bledfu-update.txt"
-
-step 'power cuts in every kind of install'
-(cd rust && cargo run --release -- cut)
-(cd rust && cargo run --release -- bench --install)
-
-step 'real clients'
-python3 tests/clients/run.py --bledfu "$root/rust/target/release/bledfu"
-
-step 'a third-party Bluetooth central, through a virtual controller'
-python3 tests/zephyr/e2e/run.py --bledfu "$root/rust/target/release/bledfu"
-
-step 'code size'
-install_for_cortex_m
-python3 scripts/size.py --check
-
-step 'Zephyr'
-scripts/zephyr.sh
-
-step 'done'
+heading 'tools'
+cargo --version
+python3 --version
+[ $# -gt 0 ] || set -- "${steps[@]}"
+for name in "$@"; do
+    "step_$name"
+done
+heading 'done'

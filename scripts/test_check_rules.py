@@ -52,6 +52,19 @@ class Cases(unittest.TestCase):
         found = faults("// smp cases 1-3\n")
         self.assertEqual(found, ["smp case 3 has a test, and doc/conformance/smp.md says it is out of scope"])
 
+    def test_an_open_case_needs_no_test_until_it_has_one(self):
+        page = PAGE + "| 4 | four | **Open:** answered |\n"
+        self.assertEqual(faults("// smp cases 1, 2\n", page=page), [])
+        found = faults("// smp cases 1, 2, 4\n", page=page)
+        self.assertEqual(found, ["smp case 4 has a test, and doc/conformance/smp.md says it is open"])
+
+    def test_a_page_may_group_its_cases_and_leaves_none_out(self):
+        rows = ["| 1 | one | answered |", "| 2 | two | answered |", "| 3 | three | answered |"]
+        page = lambda *order: "\n".join(rows[at] for at in order)
+        self.assertEqual(faults("// smp cases 1-3\n", page=page(2, 0, 1)), [])
+        self.assertEqual(len(faults("// smp cases 1, 3\n", page=page(2, 0))), 1)
+        self.assertEqual(len(faults("// smp cases 1-3\n", page=page(2, 0, 1, 0))), 1)
+
     def test_a_number_without_the_name_of_its_list_is_found(self):
         for line in ("// case 7", "// Cases 3 to 5: more", "fn case_7_is_well() {}"):
             found = faults(f"// smp cases 1, 2\n    {line}\n")
@@ -142,10 +155,26 @@ class FrontEnds(unittest.TestCase):
             self.assertEqual(rules.front_end_faults({"rust/bledfu-sim/src/world.rs": line}), [], line)
 
     def test_the_service_the_front_ends_and_tests_may_name_them(self):
-        for path in (*rules.MAY_CALL_FRONT_ENDS, "rust/bledfu-transfer/tests/smp.rs"):
+        names = ("src/service.rs", "src/secure_dfu.rs", "src/secure_dfu/data.rs", "src/smp.rs", "tests/smp.rs")
+        for path in (f"rust/bledfu-transfer/{name}" for name in names):
             self.assertEqual(rules.front_end_faults({path: self.CALLS[0]}), [])
         tests = f"#[cfg(test)]\nmod tests {{\n    {self.CALLS[0]}\n}}\n"
         self.assertEqual(rules.front_end_faults({"rust/bledfu-transfer/src/upload.rs": tests}), [])
+
+
+class Workflow(unittest.TestCase):
+    WORKFLOW = "          - name: form\n            steps: format lint\n    steps:\n      - run: bledfu/scripts/ci.sh zephyr\n"
+
+    def test_a_workflow_with_every_step_is_right(self):
+        self.assertEqual(rules.workflow_faults(["format", "lint", "zephyr"], self.WORKFLOW), [])
+
+    def test_a_step_without_a_job_is_found(self):
+        found = rules.workflow_faults(["format", "lint", "zephyr", "fuzz"], self.WORKFLOW)
+        self.assertEqual(found, [".github/workflows/ci.yml does not run the step fuzz of scripts/ci.sh"])
+
+    def test_a_job_for_a_step_that_is_gone_is_found(self):
+        found = rules.workflow_faults(["format", "zephyr"], self.WORKFLOW)
+        self.assertEqual(found, [".github/workflows/ci.yml names a step lint, which scripts/ci.sh does not have"])
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ if [ $# -eq 0 ]; then
     sizes+=("boot nrf52840dk/nrf52840 copy=$builds/boot_nrf52840dk_copy")
 fi
 if [ ${#sizes[@]} -gt 0 ]; then
-    python3 scripts/board_sizes.py "${sizes[@]}"
+    python3 scripts/board_sizes.py --json "$builds/sizes.json" "${sizes[@]}"
 fi
 
 exe=$builds/${native//\//_}/zephyr/zephyr.exe
@@ -110,4 +110,5 @@ if west twister --help >/dev/null 2>&1; then
 else
     echo 'skipped: west twister (no west, or not in a west workspace)'
 fi
-BLEDFU_BSIM_BUILD=${BLEDFU_BSIM_BUILD:-$builds/bsim} python3 tests/bsim/run.py
+BLEDFU_BSIM_BUILD=${BLEDFU_BSIM_BUILD:-$builds/bsim} python3 tests/bsim/run.py --json "$builds/bsim/radio.json"
+echo "for doc/measurements.md: scripts/measurements.py --record-zephyr $builds"

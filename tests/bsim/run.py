@@ -12,6 +12,7 @@ package of the case once for every combination; prints what README.md explains. 
 import argparse
 import concurrent.futures
 import csv
+import json
 import math
 import os
 import pathlib
@@ -240,6 +241,9 @@ class Run:
         if took_us > (SLOWER_MAX if self.combination.idle_s else SLOWER_MAX_ERASING) * link_us:
             self.wrong.append("%.1f s, but the link allows %.1f s" % (took_us / 1e6, link_us / 1e6))
         air = Air(self.folder / "d_2G4_01.Tx.csv", transfer["begin_us"], transfer["end_us"], self.combination.granted_us)
+        self.figures = {"mtu": self.combination.mtu, "interval_ms": self.combination.interval_us / 1000, "client": self.combination.client,
+                        "idle_s": self.combination.idle_s, "seconds": took_us / 1e6, "kbytes_per_s": transfer["bytes"] / took_us * 1000,
+                        "link_kbytes_per_s": transfer["bytes"] / link_us * 1000}
         return "%4u %6g  %-12s %4u %6.2f %6.1f %6.1f %5.1f %3u %4u  %5u  %5.0f %5.0f %5.0f %5.0f   %4u %4u %3u" % (
             self.combination.mtu, self.combination.interval_us / 1000, self.combination.client, self.combination.idle_s, took_us / 1e6,
             transfer["bytes"] / took_us * 1000, transfer["bytes"] / link_us * 1000, air.mean, air.most, air.repeated, callback_us,
@@ -256,6 +260,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-k", metavar="WORD", default="", help="only combinations with that word in the name, such as nrfutil-247-15ms-6s")
     parser.add_argument("-j", type=int, default=2, metavar="N", help="simulations at a time")
+    parser.add_argument("--json", metavar="FILE", help="write the figures of the table there")
     parser.add_argument("--keep", metavar="FOLDER", help="keep logs, flash files and the radio's record there")
     arguments = parser.parse_args()
     babblesim = os.environ.get("BSIM_OUT_PATH")
@@ -275,6 +280,8 @@ def main():
     combinations += [Combination(mtu, *PASSIVE) for mtu in MTUS]
     combinations += [Combination(MTUS[0], "nrfutil", interval, idle_s=0) for interval in INTERVALS_US]
 
+    figures = {}
+
     def one(combination):
         with tempfile.TemporaryDirectory(prefix="bledfu-bsim-") as folder:
             if arguments.keep:
@@ -283,7 +290,9 @@ def main():
             run = Run(combination, builds, bledfu, babblesim, folder)
             run.simulate()
             try:
-                return run.measure(), run.wrong
+                row = run.measure()
+                figures[combination.name] = run.figures
+                return row, run.wrong
             except Failure as failure:
                 return combination.name, [*run.wrong, str(failure)]
 
@@ -296,6 +305,10 @@ def main():
             print("%s  %s" % (row, "FAIL" if wrong else "ok"), flush=True)
             for line in wrong:
                 print("     " + line, flush=True)
+    if arguments.json:
+        rows = [figures[combination.name] for combination in chosen if combination.name in figures]
+        pathlib.Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
+        pathlib.Path(arguments.json).write_text(json.dumps(rows, indent=2) + "\n")
     print("%u passed, %u failed" % (len(chosen) - failed, failed))
     return 1 if failed or not chosen else 0
 

@@ -140,7 +140,11 @@ pub fn find_part(name: &str, internal: bool) -> Result<&'static Part> {
     }
 }
 
-fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
+/// What `--sd-policy` says.
+///
+/// # Errors
+/// A sentence that says what it takes.
+pub fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
     Ok(match text {
         "none" => SoftDevicePolicy::Absent,
         "ignore" => SoftDevicePolicy::Ignore,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu bench`: what installs cost, in operations per image page and in simulated time.
+//! `bledfu bench`: what installs cost, in operations per image page and in simulated time, and what whole updates take.
 
 use std::process::ExitCode;
 
@@ -12,17 +12,67 @@ use bledfu_sim::power::Power;
 use bledfu_slot::trailer::request_test;
 use bledfu_slot::{Algorithm, Slot, SoftCrypto};
 use bledfu_swap::BootAction;
-use clap::Args;
+use clap::{Args, Parser};
+use comfy_table::CellAlignment::{Left, Right};
+use serde_json::{json, Value};
+
+use crate::outln;
+use crate::output::Columns;
+use crate::update::{self, UpdateArgs};
 
 /// `bledfu bench`.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// Installs of the case image by every algorithm.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "updates")]
     pub install: bool,
+    /// Whole updates to the case image, in several circumstances.
+    #[arg(long)]
+    pub updates: bool,
     /// External flash part; an unknown name lists the known ones.
     #[arg(long, default_value = "mx25r6435f")]
     pub part: String,
+    /// Prints the figures as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Circumstances of an update, and the options of `bledfu update` that make them.
+const UPDATES: [(&str, &str); 12] = [
+    ("Android, 15 ms, slot erased beforehand", ""),
+    ("slot erased while receiving", "--used-slot"),
+    ("maximum flash times, slot erased beforehand", "--worst-case"),
+    (
+        "maximum flash times, slot erased while receiving",
+        "--used-slot --worst-case",
+    ),
+    ("7.5 ms, objects of 64 KiB", "--interval 7.5 --object-size 65536"),
+    ("30 ms", "--interval 30"),
+    ("iOS: a receipt every 12 packets", "--phone ios"),
+    ("SMP", "--protocol smp"),
+    ("SMP, slot erased while receiving", "--protocol smp --used-slot"),
+    ("swap using move", "--install swap-move"),
+    ("overwrite only", "--install overwrite"),
+    ("copy, first update", "--install copy"),
+];
+
+/// Columns of the table of installs.
+const INSTALLS: Columns<7> = Columns([
+    (12, Left),
+    (10, Right),
+    (10, Right),
+    (9, Right),
+    (9, Right),
+    (7, Right),
+    (19, Left),
+]);
+
+/// Options as [`UPDATES`] writes them.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Options {
+    #[command(flatten)]
+    update: UpdateArgs,
 }
 
 /// What one install cost.
@@ -93,37 +143,124 @@ pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
 /// `bledfu bench`.
 ///
 /// # Errors
-/// As [`measure`].
+/// As [`measure`] and [`update::measure`].
 pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    let mut all = json!({ "part": args.part });
+    if args.install {
+        all["install"] = installs(args)?;
+    }
+    if args.updates {
+        all["updates"] = updates(args)?;
+    }
+    if args.json {
+        outln!("{all}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures installs, with a line for each unless the result is for a program.
+fn installs(args: &BenchArgs) -> anyhow::Result<Value> {
     let pages = measure(Algorithm::Overwrite, &args.part)?.pages;
-    println!(
-        "installing the image of the case ({pages} pages of 4 KiB), external flash {}",
-        args.part
-    );
-    println!(
-        "{:<13} {:>10} {:>10} {:>12} {:>12} {:>9}   reference",
-        "per page", "int erase", "ext erase", "int program", "ext program", "seconds"
-    );
+    if !args.json {
+        outln!(
+            "installing the image of the case ({pages} pages of 4 KiB), external flash {}",
+            args.part
+        )?;
+        outln!(
+            "{}",
+            INSTALLS.row([
+                "per page",
+                "erases int",
+                "erases ext",
+                "bytes int",
+                "bytes ext",
+                "seconds",
+                "reference"
+            ])
+        )?;
+    }
+    let mut rows = Vec::new();
     for algorithm in Algorithm::ALL {
         let cost = measure(algorithm, &args.part)
             .with_context(|| format!("cannot measure {}", algorithm.as_str()))?;
         let per_page = |count: u64| count as f64 / cost.pages as f64;
         // Commands of any size count by what they erase.
-        let erases = |stats: &Stats| per_page(stats.erased_bytes() / u64::from(SECTOR_SIZE));
+        let sectors = |stats: &Stats| stats.erased_bytes() / u64::from(SECTOR_SIZE);
+        let erases = |stats: &Stats| per_page(sectors(stats));
         let reference = REFERENCE.iter().find(|(name, _)| *name == algorithm.as_str());
-        let reference = reference.map_or(String::new(), |(_, [a, b, c, d])| {
-            format!("{a} / {b} / {c} / {d}")
-        });
-        println!(
-            "{:<13} {:>10.2} {:>10.2} {:>10.0} B {:>10.0} B {:>9.1}   {reference}",
-            algorithm.as_str(),
-            erases(&cost.internal),
-            erases(&cost.external),
-            per_page(cost.internal.program_bytes),
-            per_page(cost.external.program_bytes),
-            cost.ns as f64 / 1e9
-        );
+        if !args.json {
+            let reference = reference.map_or(String::new(), |(_, [a, b, c, d])| {
+                format!("{a} / {b} / {c} / {d}")
+            });
+            outln!(
+                "{}",
+                INSTALLS.row([
+                    algorithm.as_str().to_owned(),
+                    format!("{:.2}", erases(&cost.internal)),
+                    format!("{:.2}", erases(&cost.external)),
+                    format!("{:.0}", per_page(cost.internal.program_bytes)),
+                    format!("{:.0}", per_page(cost.external.program_bytes)),
+                    format!("{:.1}", cost.ns as f64 / 1e9),
+                    reference,
+                ])
+            )?;
+        }
+        let flash = |stats: &Stats| json!({ "sectors_erased": sectors(stats), "bytes_programmed": stats.program_bytes });
+        rows.push(json!({
+            "algorithm": algorithm.as_str(),
+            "pages": cost.pages,
+            "internal": flash(&cost.internal),
+            "external": flash(&cost.external),
+            "ns": cost.ns,
+            "reference_per_page": reference.map(|(_, counts)| counts),
+        }));
     }
-    println!("reference: internal and external erases, internal and external bytes per page, as read from MCUboot's sources");
-    Ok(ExitCode::SUCCESS)
+    if !args.json {
+        outln!("reference: erases and bytes per page, internal and external, as read from")?;
+        outln!("MCUboot's sources")?;
+    }
+    Ok(rows.into())
+}
+
+/// Measures whole updates, with a line for each unless the result is for a program.
+fn updates(args: &BenchArgs) -> anyhow::Result<Value> {
+    if !args.json {
+        outln!("updating to the image of the case, external flash {}", args.part)?;
+        outln!(
+            "{:<49} {:>9} {:>8} {:>8} {:>9}",
+            "seconds",
+            "receive",
+            "kB/s",
+            "verify",
+            "install"
+        )?;
+    }
+    let mut rows = Vec::new();
+    for (what, options) in UPDATES {
+        let words = options.split_whitespace().chain(["--part", args.part.as_str()]);
+        let cost = Options::try_parse_from(words)
+            .map_err(anyhow::Error::new)
+            .and_then(|options| update::measure(&options.update))
+            .with_context(|| format!("cannot measure `bledfu update {options}`"))?;
+        if !args.json {
+            let seconds = |ns: u64| ns as f64 / 1e9;
+            outln!(
+                "{what:<49} {:>9.1} {:>8.1} {:>8.2} {:>9.1}",
+                seconds(cost.receive_ns),
+                cost.size as f64 / 1e3 / seconds(cost.receive_ns),
+                seconds(cost.verify_ns),
+                seconds(cost.install_ns)
+            )?;
+        }
+        rows.push(json!({
+            "what": what,
+            "options": options,
+            "bytes": cost.size,
+            "receive_ns": cost.receive_ns,
+            "verify_ns": cost.verify_ns,
+            "install_ns": cost.install_ns,
+            "link_bytes_per_s": cost.link_limit,
+        }));
+    }
+    Ok(rows.into())
 }

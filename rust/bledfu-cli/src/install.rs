@@ -14,6 +14,7 @@ use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence
 use clap::{Args, ValueEnum};
 
 use crate::args::{algorithm_parser, parse_u32};
+use crate::outln;
 
 /// `bledfu install`.
 #[derive(Args, Clone, Debug)]
@@ -245,29 +246,31 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
     if let Some((path, _)) = third {
         save(path, &spare)?;
     }
-    Ok(report(outcome, operations, stopped))
+    report(outcome, operations, stopped)
 }
 
 fn save<const W: usize>(path: &Path, slot: &Plain<W>) -> anyhow::Result<()> {
     std::fs::write(path, &slot.cells).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn report(outcome: Result<BootReport, BootError>, operations: u64, stopped: bool) -> ExitCode {
-    match outcome {
+fn report(
+    outcome: Result<BootReport, BootError>,
+    operations: u64,
+    stopped: bool,
+) -> anyhow::Result<ExitCode> {
+    Ok(match outcome {
         _ if stopped => {
-            println!("stopped: the power was cut at operation {operations} of the boot");
+            outln!("stopped: the power was cut at operation {operations} of the boot")?;
             ExitCode::from(STOPPED)
         }
         Ok(report) => {
-            println!(
-                "booted {}: {}; {operations} flash operations",
-                report.image.header.version, report.action
-            );
+            let (version, action) = (report.image.header.version, report.action);
+            outln!("booted {version}: {action}; {operations} flash operations")?;
             ExitCode::SUCCESS
         }
         Err(error) => {
-            println!("nothing booted: {error}; {operations} flash operations");
+            outln!("nothing booted: {error}; {operations} flash operations")?;
             ExitCode::FAILURE
         }
-    }
+    })
 }

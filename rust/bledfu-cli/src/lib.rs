@@ -13,7 +13,7 @@
 //! | [`package`] | a package around a signed image |
 //! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
 //! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
-//! | [`args`] | options and values that several of them take |
+//! | [`args`], [`kind`], [`output`] | what several of them take, what a file is, how they print |
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -21,7 +21,9 @@ pub mod bench;
 pub mod cut;
 pub mod inspect;
 pub mod install;
+pub mod kind;
 pub mod mcuboot;
+pub mod output;
 pub mod package;
 pub mod serve;
 pub mod update;

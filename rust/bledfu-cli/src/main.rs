@@ -2,18 +2,27 @@
 //! The `bledfu` command line.
 #![forbid(unsafe_code)]
 
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
+use bledfu_cli::output::{self, OutputError};
 use bledfu_cli::{bench, cut, inspect, install, package, serve, update};
-use clap::{Parser, Subcommand};
+use bledfu_sim::power::thread_now_ns;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 /// Firmware update over Bluetooth LE into external flash, on a PC: a simulated device, phone and link, and tools.
 #[derive(Parser)]
-#[command(name = "bledfu", version, propagate_version = true)]
+#[command(name = "bledfu", version, propagate_version = true, max_term_width = 80)]
 struct Cli {
-    /// More of the log: -v information, -vv debugging, -vvv every flash operation. RUST_LOG overrides it.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    /// More of the log: -v what happens, -vv every request and answer, -vvv every flash operation. RUST_LOG overrides it.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 900)]
     verbose: u8,
+    /// Print nothing but errors; the exit code says how it went.
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 901)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -24,7 +33,7 @@ enum Command {
     Update(update::UpdateArgs),
     /// The device in real time, with doors for real clients; killing the process is a power cut.
     Serve(serve::ServeArgs),
-    /// Explain an image, a slot, a package or an init packet, field by field.
+    /// Explain an image, a slot, a package, an init packet or a whole device, field by field.
     Inspect(inspect::InspectArgs),
     /// Make a package around a signed image.
     Package(package::PackageArgs),
@@ -34,20 +43,36 @@ enum Command {
     Cut(cut::CutArgs),
     /// What an install costs: operations per page, simulated time.
     Bench(bench::BenchArgs),
+    /// Completions for a shell, on the standard output.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Manual pages, one per command, into a folder.
+    Man {
+        /// Where they go; made if it is not there.
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = match cli.verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help is printed by the same way, and may meet a full disk or a reader that has gone.
+            return match error.print().map_err(OutputError::from) {
+                Ok(()) => ExitCode::from(error.exit_code() as u8),
+                Err(failed) => output::failed(&failed.into()),
+            };
+        }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
-        .format_timestamp_millis()
-        .init();
-    let outcome = match &cli.command {
+    output::set_quiet(cli.quiet);
+    start_log(&cli);
+    run(&cli.command).unwrap_or_else(|error| output::failed(&error))
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    match command {
         Command::Update(args) => update::cmd_update(args),
         Command::Serve(args) => serve::cmd_serve(args),
         Command::Inspect(args) => inspect::cmd_inspect(args),
@@ -55,9 +80,49 @@ fn main() -> ExitCode {
         Command::Install(args) => install::cmd_install(args),
         Command::Cut(args) => cut::cmd_cut(args),
         Command::Bench(args) => bench::cmd_bench(args),
+        Command::Completions { shell } => completions(*shell),
+        Command::Man { folder } => man(folder),
+    }
+}
+
+fn start_log(cli: &Cli) {
+    let level = match cli.verbose {
+        _ if cli.quiet => "error",
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    // `serve` lives in the time of the clock on the wall; all else in virtual time, which begins when the device is switched on.
+    match cli.command {
+        Command::Serve(_) => log.format_timestamp_millis(),
+        _ => log.format(|out, record| {
+            let style = out.default_level_style(record.level());
+            let level = record.level();
+            let seconds = thread_now_ns().unwrap_or_default() as f64 / 1e9;
+            writeln!(
+                out,
+                "{seconds:10.4} s {style}{level:<5}{style:#} {}: {}",
+                record.target(),
+                record.args()
+            )
+        }),
+    };
+    log.init();
+}
+
+fn completions(shell: Shell) -> Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "bledfu", &mut script);
+    output::print(format_args!("{}", String::from_utf8_lossy(&script)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn man(folder: &Path) -> Result<ExitCode> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
+        .with_context(|| format!("cannot write manual pages into {}", folder.display()))?;
+    bledfu_cli::outln!("wrote the manual pages into {}", folder.display())?;
+    Ok(ExitCode::SUCCESS)
 }

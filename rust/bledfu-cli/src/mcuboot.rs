@@ -19,8 +19,11 @@ use bledfu_sim::power::{Power, Tear};
 use bledfu_slot::tlv::SliceFlash;
 use bledfu_slot::verify::read_info;
 use bledfu_slot::{Algorithm, Geometry, Layout};
+use comfy_table::CellAlignment::{Left, Right};
+use serde_json::{json, Value};
 
 use crate::cut::{boot_trusting, edges, FIELD};
+use crate::output::Columns;
 
 /// The images 1, 2 and 3 of the traces.
 const IMAGES: [&[u8]; 3] = [
@@ -414,6 +417,19 @@ impl HandOvers {
     }
 }
 
+/// Columns of the table of hand-overs.
+pub(crate) const COLUMNS: Columns<5> =
+    Columns([(38, Left), (10, Right), (8, Right), (10, Right), (6, Right)]);
+
+impl HandOvers {
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "event": "hand_over", "trace": self.trace, "taken_over": self.taken_over, "torn": self.torn,
+            "left": self.left, "wrong": self.wrong, "examples": self.examples,
+        })
+    }
+}
+
 impl fmt::Display for HandOvers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -424,7 +440,9 @@ impl fmt::Display for HandOvers {
             wrong,
             examples,
         } = self;
-        write!(f, "{trace:<40} {taken_over:>10} {torn:>10} {left:>10} {wrong:>5}")?;
+        let counts = [taken_over, torn, left, wrong].map(|count| count.to_string());
+        let [taken_over, torn, left, wrong] = counts;
+        f.write_str(&COLUMNS.row([trace.to_string(), taken_over, torn, left, wrong]))?;
         for example in examples {
             write!(f, "\n    WRONG: {example}")?;
         }

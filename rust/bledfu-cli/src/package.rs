@@ -4,18 +4,23 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{bail, Context};
 use bledfu_sim::init_packet::BootValidation;
 use bledfu_sim::keys::SigningKey;
 use bledfu_sim::package::{check_is_image, write_parts, PackageSpec, PartKind};
 use clap::Args;
 
 use crate::args::parse_u32;
+use crate::kind::{image_in, image_problem};
 
 /// Options of `bledfu package`.
 #[derive(Debug, Clone, Args)]
+#[command(
+    override_usage = "bledfu package [OPTIONS] --image <APP.signed.bin> --key <KEY.pem>\n       \
+                            --hw-version <N> --fw-version <N> --output <APP.zip>"
+)]
 pub struct PackageArgs {
-    /// Image signed by imgtool.
+    /// Image signed by imgtool: .bin, .hex, or in the nRF Connect SDK's dfu_application.zip.
     #[arg(long, value_name = "APP.signed.bin")]
     pub image: PathBuf,
     /// Private key of the package (PEM).
@@ -41,7 +46,7 @@ pub struct PackageArgs {
     /// Marks the package for debug builds, which skip the version checks.
     #[arg(long, alias = "debug-mode")]
     pub debug: bool,
-    /// Packs the file even if it is no MCUboot image.
+    /// Packs the file as it is, even if it is no MCUboot image.
     #[arg(long)]
     pub force: bool,
     /// Package to write.
@@ -54,15 +59,26 @@ pub struct PackageArgs {
 /// # Errors
 /// One sentence about what could not be read, packed or written.
 pub fn cmd_package(args: &PackageArgs) -> anyhow::Result<ExitCode> {
-    let image =
-        std::fs::read(&args.image).with_context(|| format!("cannot read {}", args.image.display()))?;
-    if !args.force {
-        check_is_image(&image).with_context(|| args.image.display().to_string())?;
-    }
-    let key = SigningKey::open(&args.key)?;
     let name = args.image.file_name().unwrap_or_default().to_string_lossy();
+    let shown = args.image.display();
+    let bytes = std::fs::read(&args.image).with_context(|| format!("cannot read {shown}"))?;
+    let image = match args.force {
+        true => bytes,
+        false => {
+            let image = image_in(&name, bytes).with_context(|| format!("cannot pack {shown}"))?;
+            if let Some(problem) = image_problem(&image) {
+                bail!("cannot pack {shown}: {problem}; --force packs it as it is");
+            }
+            check_is_image(&image).with_context(|| format!("cannot pack {shown}"))?;
+            image
+        }
+    };
+    let key = SigningKey::open(&args.key)?;
+    let stem = name
+        .rsplit_once('.')
+        .filter(|(_, end)| ["bin", "hex", "zip"].contains(end));
     let spec = PackageSpec {
-        name: name.strip_suffix(".bin").unwrap_or(&name).to_owned(),
+        name: stem.map_or(&*name, |(stem, _)| stem).to_owned(),
         hw_version: args.hw_version,
         fw_version: args.fw_version,
         sd_req: args.sd_req.clone(),
@@ -73,14 +89,17 @@ pub fn cmd_package(args: &PackageArgs) -> anyhow::Result<ExitCode> {
     let package = write_parts(&[(PartKind::Application, part.clone())])?;
     std::fs::write(&args.output, &package)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
-    crate::inspect::print(&format!(
-        "wrote {}: image {} bytes ({} of padding), init packet {} bytes, hardware {}, firmware version {}\n",
+    crate::outln!(
+        "wrote {}: image {} bytes ({} of padding), init packet {} bytes",
         args.output.display(),
         part.firmware.len(),
         part.firmware.len() - image.len(),
         part.init.len(),
+    )?;
+    crate::outln!(
+        "for hardware version {}, with firmware version {}",
         args.hw_version,
-        args.fw_version,
-    ));
+        args.fw_version
+    )?;
     Ok(ExitCode::SUCCESS)
 }

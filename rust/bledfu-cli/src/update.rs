@@ -12,15 +12,18 @@ use bledfu_sim::nor::{Stats, Units};
 use bledfu_sim::package::Package;
 use bledfu_sim::parts::{Times, NRF52840};
 use bledfu_sim::phone::{secure_dfu, smp};
-use bledfu_sim::power::Tear;
+use bledfu_sim::power::{OpInfo, Tear};
 use bledfu_sim::world::{Boot, Outcome, WorldError, WorldOf};
 use bledfu_slot::{HeaderError, ImageStart};
 use bledfu_transfer::ring::{ring_size, smp_ring_size};
 use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use crate::args::DeviceArgs;
+use crate::kind;
+use crate::output::{is_quiet, sentence, wrap, Format};
 
 /// The protocols by which an update comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,21 +60,24 @@ enum File {
 }
 
 impl File {
-    /// Over SMP only an image goes, which a package holds as well.
-    fn read(bytes: Vec<u8>, protocol: Protocol) -> Result<Self> {
-        if protocol == Protocol::Smp && !bytes.starts_with(ZIP_MAGIC) {
-            return Ok(Self::Image(bytes));
+    /// Over SMP only an image goes, which packages and hex files hold as well.
+    fn read(name: &str, bytes: Vec<u8>, protocol: Protocol) -> Result<Self> {
+        match protocol {
+            Protocol::Smp => Ok(Self::Image(kind::image_in(name, bytes)?)),
+            // Not judged here: that is the device's part.
+            Protocol::SecureDfu => Ok(Self::Package(kind::package_in(name, &bytes)?)),
         }
-        // Not judged here: that is the device's part.
-        Ok(Self::Package(Package::read_unchecked(&bytes)?))
     }
 
-    /// What is wrong with the file itself.
+    /// What is wrong with the file itself, in the words of `bledfu inspect`.
     fn problem(&self, setup: &Setup) -> Option<String> {
         if let Self::Package(package) = self {
             if let Err(error) = package.check() {
                 return Some(error.to_string());
             }
+        }
+        if let Some(problem) = kind::image_problem(self.image()) {
+            return Some(problem);
         }
         let mut start = ImageStart::new();
         start.update(self.image());
@@ -79,12 +85,7 @@ impl File {
         // For the rest, the code of the device says it all.
         matches!(
             error,
-            HeaderError::Encrypted
-                | HeaderError::Compressed
-                | HeaderError::NotBootable
-                | HeaderError::RamLoad
-                | HeaderError::WrongAddress { .. }
-                | HeaderError::WrongSlot { .. }
+            HeaderError::RamLoad | HeaderError::WrongAddress { .. } | HeaderError::WrongSlot { .. }
         )
         .then(|| error.to_string())
     }
@@ -97,13 +98,11 @@ impl File {
     }
 }
 
-/// What a zip file begins with.
-const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
-
 /// Options of `bledfu update`.
 #[derive(Args, Clone, Debug)]
 pub struct UpdateArgs {
-    /// Package to install; with SMP also a signed image [default: an embedded demo package, 475,384 bytes].
+    /// Package to install (.zip); with SMP a signed image (.bin, .hex), or a package that holds one, such as the nRF Connect SDK's
+    /// dfu_application.zip [default: an embedded demo package, 475,384 bytes].
     pub package: Option<PathBuf>,
     /// How the update comes.
     #[arg(long, value_enum, default_value = "secure-dfu")]
@@ -152,6 +151,9 @@ pub struct UpdateArgs {
     /// Cut the power in the middle of this flash operation (counted from 0 over both flashes).
     #[arg(long, value_name = "OPERATION")]
     cut_at: Option<u64>,
+    /// JSON instead of text: one object in each line.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `bledfu update`.
@@ -159,14 +161,27 @@ pub struct UpdateArgs {
 /// # Errors
 /// One sentence: why there was no update.
 pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
+    let format = Format::of(args.json);
+    run_update(args).inspect_err(|error| {
+        // A program that reads the output reads here how it ended. The error itself goes on to the standard error.
+        if format == Format::Json {
+            let _ = format.fact(
+                &json!({ "event": "error", "message": sentence(error) }),
+                format_args!(""),
+            );
+        }
+    })
+}
+
+fn run_update(args: &UpdateArgs) -> Result<ExitCode> {
     let client = args.client()?;
     let (setup, factory) = build_setup(args)?;
     let file = match &args.package {
         Some(path) => {
-            let bytes =
-                std::fs::read(path).with_context(|| format!("cannot read the package {}", path.display()))?;
-            File::read(bytes, args.protocol)
-                .with_context(|| format!("cannot use the package {}", path.display()))?
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            File::read(&name, bytes, args.protocol)
+                .with_context(|| format!("cannot use {}", path.display()))?
         }
         None => File::Package(demo::update_package()?),
     };
@@ -203,72 +218,95 @@ fn update<I: Units, X: Units>(
     client: &Client,
     file: &File,
 ) -> Result<ExitCode> {
+    let format = Format::of(args.json);
+    let size = file.image().len();
     let before = running_version(&world);
-    let stats = [world.board.internal.stats(), world.board.external.stats()];
-    let ops = world.board.power.ops();
+    let start = Start {
+        ops: world.board.power.ops(),
+        internal: world.board.internal.stats(),
+        external: world.board.external.stats(),
+    };
     if let Some(at) = args.cut_at {
         world.board.power.cut_at(
-            ops + at,
+            start.ops.saturating_add(at),
             Tear::Inside {
                 fraction: 0.5,
                 seed: at,
             },
         );
     }
-    world.mishaps.drop_link_at = args.drop_link_at.iter().copied().collect();
+    let mut drops = args.drop_link_at.clone();
+    drops.sort_unstable();
+    world.mishaps.drop_link_at = drops.into();
 
-    print_plan(args, &world, client, file.image().len());
-    let bar = progress_bar(file.image().len());
+    say_plan(format, args, &world, client, size)?;
+    let bar = progress_bar(size);
     let outcome = run(args, &mut world, client, file, &mut |at| {
         bar.set_position(u64::from(at))
     });
     bar.finish_and_clear();
-    // The device cannot say more than a code; what is wrong with the package itself, a look at it can.
+    // The device cannot say more than a code; what is wrong with the file itself, a look at it can.
     let outcome = outcome.map_err(|error| match file.problem(&world.board.setup) {
         Some(problem) => anyhow::anyhow!("{error}: {problem}"),
         None => anyhow::Error::new(error),
     })?;
     let after = running_version(&world);
 
-    print_stages(&world, file.image().len(), &outcome);
-    let received = [
-        world.board.internal.stats() - stats[0],
-        world.board.external.stats() - stats[1],
-    ];
-    print_flash("external", &received[1]);
-    print_flash("internal", &received[0]);
-    println!(
-        "operations   {} program and erase operations, both flashes",
-        world.board.power.ops() - ops
-    );
-    println!(
-        "ring         at most {} bytes held of {}",
-        world.ring_high_water(),
-        match args.protocol {
-            Protocol::SecureDfu => ring_size(world.board.setup.object_size as usize, 20),
-            Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
-        }
-    );
-    println!(
-        "answers      slowest after {:.0} ms",
-        world.slowest_answer_ns as f64 / 1e6
-    );
-    println!();
-    println!("version      {before} -> {after}");
+    say_stages(format, &world, size, &outcome, start.ops)?;
+    say_costs(format, args, &world, &start)?;
+    format.text(format_args!(""))?;
+    format.fact(
+        &json!({
+            "event": "result", "before": before, "after": after,
+            "total_s": world.now_ns() as f64 / 1e9, "sessions": outcome.sessions,
+        }),
+        format_args!("version      {before} -> {after}"),
+    )?;
 
     if args.no_confirm {
         let boot = world.power_up()?.clone();
-        println!(
-            "not confirmed: after the next reset {} runs again ({})",
-            boot.report.image.header.version,
-            describe(&boot)
+        let version = boot.report.image.header.version;
+        format.fact(
+            &json!({ "event": "next_reset", "runs": version.to_string(), "action": describe(&boot) }),
+            format_args!(
+                "not confirmed: after the next reset {version} runs again ({})",
+                describe(&boot)
+            ),
+        )?;
+    } else if !running_version(&world).ends_with(" (confirmed)") {
+        bail!("the new image is not confirmed");
+    }
+    check_mishaps(args, &world, start.ops)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Counters before the update.
+struct Start {
+    ops: u64,
+    internal: Stats,
+    external: Stats,
+}
+
+/// What was to go wrong, and did not: the update was shorter than whoever asked for it believed.
+fn check_mishaps<I: Units, X: Units>(
+    args: &UpdateArgs,
+    world: &WorldOf<I, X>,
+    ops_before: u64,
+) -> Result<()> {
+    let power = &world.board.power;
+    if let (Some(at), true) = (args.cut_at, power.cuts().is_empty()) {
+        bail!(
+            "--cut-at {at} was never reached: the update took {} flash operations, numbered from 0",
+            power.ops() - ops_before
         );
-        return Ok(ExitCode::SUCCESS);
     }
-    match running_version(&world).strip_suffix(" (confirmed)") {
-        Some(_) => Ok(ExitCode::SUCCESS),
-        None => bail!("the new image is not confirmed"),
+    if let Some(at) = world.mishaps.drop_link_at.front() {
+        bail!(
+            "--drop-link-at {at} was never reached: {} bytes of the image went over the link",
+            world.image_bytes_sent()
+        );
     }
+    Ok(())
 }
 
 impl UpdateArgs {
@@ -401,12 +439,27 @@ fn running_version<I: Units, X: Units>(world: &WorldOf<I, X>) -> String {
 }
 
 fn progress_bar(size: usize) -> ProgressBar {
+    // Lines of the log would break it.
+    if is_quiet() || log::log_enabled!(log::Level::Info) {
+        return ProgressBar::hidden();
+    }
     let style = ProgressStyle::with_template("receive      {wide_bar} {bytes}/{total_bytes}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(size as u64).with_style(style)
 }
 
-fn print_plan<I: Units, X: Units>(args: &UpdateArgs, world: &WorldOf<I, X>, client: &Client, size: usize) {
+/// A fact with a name in front, in lines that fit the screen.
+fn named(name: &str, value: &str) -> String {
+    wrap(&format!("{name:<12} {value}"), 13)
+}
+
+fn say_plan<I: Units, X: Units>(
+    format: Format,
+    args: &UpdateArgs,
+    world: &WorldOf<I, X>,
+    client: &Client,
+    size: usize,
+) -> Result<()> {
     let setup = &world.board.setup;
     let times = if args.worst_case { "maximum" } else { "typical" };
     let slot = if args.used_slot {
@@ -414,10 +467,10 @@ fn print_plan<I: Units, X: Units>(args: &UpdateArgs, world: &WorldOf<I, X>, clie
     } else {
         "erased beforehand"
     };
-    println!(
-        "device       {} with {} ({times} times), slots of {} KiB, secondary {slot}",
+    let part = setup.part.name;
+    let device = format!(
+        "{} with {part} ({times} times), slots of {} KiB, secondary {slot}",
         device_name(setup),
-        setup.part.name,
         setup.slot_size / 1024
     );
     let flow = match client {
@@ -425,8 +478,8 @@ fn print_plan<I: Units, X: Units>(args: &UpdateArgs, world: &WorldOf<I, X>, clie
         Client::SecureDfu(settings) => format!("receipts every {} packets", settings.receipts),
         Client::Smp(settings) => format!("SMP window {}", settings.window),
     };
-    println!(
-        "phone        {:?}: MTU {}, interval {} ms, {} packets per event, {flow}",
+    let phone = format!(
+        "{:?}: MTU {}, interval {} ms, {} packets per event, {flow}",
         args.phone,
         world.link.mtu,
         args.interval,
@@ -436,8 +489,22 @@ fn print_plan<I: Units, X: Units>(args: &UpdateArgs, world: &WorldOf<I, X>, clie
         .package
         .as_ref()
         .map_or("the embedded demo".to_owned(), |path| path.display().to_string());
-    println!("package      {name}: {size} bytes");
-    println!();
+    format.fact(
+        &json!({
+            "event": "plan", "device": device_name(setup), "part": part, "times": times,
+            "slot_size": setup.slot_size, "install": setup.algorithm.as_str(),
+            "phone": format!("{:?}", args.phone).to_lowercase(), "mtu": world.link.mtu,
+            "interval_ms": args.interval, "packets_per_event": world.link.exchanges_per_event(),
+            "file": name, "bytes": size,
+        }),
+        format_args!(
+            "{}\n{}\n{}\n",
+            named("device", &device),
+            named("phone", &phone),
+            named("package", &format!("{name}: {size} bytes"))
+        ),
+    )?;
+    Ok(())
 }
 
 /// The processor, and its units if they are not those of an nRF52840.
@@ -453,42 +520,113 @@ fn device_name(setup: &Setup) -> String {
     )
 }
 
-fn print_stages<I: Units, X: Units>(world: &WorldOf<I, X>, size: usize, outcome: &Outcome) {
+fn say_stages<I: Units, X: Units>(
+    format: Format,
+    world: &WorldOf<I, X>,
+    size: usize,
+    outcome: &Outcome,
+    ops_before: u64,
+) -> Result<()> {
     let seconds = |ns: u64| ns as f64 / 1e9;
-    let session = &outcome.session;
-    if session.verified_ns > 0 {
-        let receive = seconds(session.received_ns - session.started_ns);
-        let rate = (size as f64 - f64::from(session.resumed_at)) / receive;
-        let limit = world.link.limit_bytes_per_s();
-        println!(
-            "receive    {receive:8.2} s   {:.1} kB/s (the link carries {:.1} at most: {:.2} of it)",
-            rate / 1000.0,
-            limit / 1000.0,
-            rate / limit
-        );
-        println!(
-            "verify     {:8.2} s",
-            seconds(session.verified_ns - session.received_ns)
-        );
+    for cut in world.board.power.cuts() {
+        let op = OpInfo {
+            number: cut.op.number - ops_before,
+            ..cut.op
+        };
+        let at = seconds(cut.at_ns);
+        format.fact(
+            &json!({
+                "event": "power_cut", "operation": op.number, "kind": format!("{:?}", op.kind).to_lowercase(),
+                "flash": op.chip, "address": op.address, "length": op.length, "at_s": at,
+            }),
+            format_args!("{}", named("power cut", &format!("after {at:.2} s, inside {op}"))),
+        )?;
     }
-    println!(
-        "install    {:8.2} s   {}",
-        seconds(outcome.boot.took_ns),
-        describe(&outcome.boot)
-    );
-    println!(
+    let session = &outcome.session;
+    if session.received_ns > 0 {
+        let receive = seconds(session.received_ns - outcome.started_ns);
+        let rate = size as f64 / receive;
+        let limit = world.link.limit_bytes_per_s();
+        let sessions = match outcome.sessions {
+            1 => String::new(),
+            n => format!(" in {n} sessions"),
+        };
+        format.fact(
+            &json!({
+                "event": "received", "seconds": receive, "bytes_per_s": rate, "link_limit_bytes_per_s": limit,
+                "sessions": outcome.sessions, "resumed_at": session.resumed_at,
+            }),
+            format_args!(
+                "receive    {receive:8.2} s   {:.1} kB/s{sessions} (the link carries {:.1}: {:.2} of it)",
+                rate / 1000.0,
+                limit / 1000.0,
+                rate / limit
+            ),
+        )?;
+    }
+    if session.verified_ns > 0 {
+        let verify = seconds(session.verified_ns - session.received_ns);
+        format.fact(
+            &json!({ "event": "verified", "seconds": verify }),
+            format_args!("verify     {verify:8.2} s"),
+        )?;
+    }
+    let install = seconds(outcome.boot.took_ns);
+    format.fact(
+        &json!({ "event": "installed", "seconds": install, "action": describe(&outcome.boot) }),
+        format_args!("install    {install:8.2} s   {}", describe(&outcome.boot)),
+    )?;
+    format.text(format_args!(
         "total      {:8.2} s   since the device was switched on",
         seconds(world.now_ns())
-    );
+    ))?;
     if session.resumed_at > 0 {
-        println!(
+        format.text(format_args!(
             "sessions     {} (the last that sent something went on at byte {})",
             outcome.sessions, session.resumed_at
-        );
+        ))?;
     } else if outcome.sessions > 1 {
-        println!("sessions     {}", outcome.sessions);
+        format.text(format_args!("sessions     {}", outcome.sessions))?;
     }
-    println!();
+    format.text(format_args!(""))?;
+    Ok(())
+}
+
+fn say_costs<I: Units, X: Units>(
+    format: Format,
+    args: &UpdateArgs,
+    world: &WorldOf<I, X>,
+    start: &Start,
+) -> Result<()> {
+    say_flash(
+        format,
+        "external",
+        &(world.board.external.stats() - start.external),
+    )?;
+    say_flash(
+        format,
+        "internal",
+        &(world.board.internal.stats() - start.internal),
+    )?;
+    let operations = world.board.power.ops() - start.ops;
+    let held = world.ring_high_water();
+    let ring = match args.protocol {
+        Protocol::SecureDfu => ring_size(world.board.setup.object_size as usize, 20),
+        Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
+    };
+    let answer_ms = world.slowest_answer_ns as f64 / 1e6;
+    format.fact(
+        &json!({
+            "event": "costs", "operations": operations, "ring_bytes_held": held, "ring_bytes": ring,
+            "slowest_answer_ms": answer_ms,
+        }),
+        format_args!(
+            "operations   {operations} program and erase operations, both flashes\n\
+             ring         at most {held} bytes held of {ring}\n\
+             answers      slowest after {answer_ms:.0} ms"
+        ),
+    )?;
+    Ok(())
 }
 
 /// What a boot did, in words.
@@ -496,15 +634,82 @@ pub fn describe(boot: &Boot) -> String {
     boot.report.action.to_string()
 }
 
-fn print_flash(name: &str, stats: &Stats) {
-    println!(
-        "{name}     erases: {} of {} KiB, {} of 32 KiB, {} of 64 KiB; programs: {} ({} bytes); busy {:.2} s",
+fn say_flash(format: Format, name: &str, stats: &Stats) -> Result<()> {
+    let busy = stats.busy_ns as f64 / 1e9;
+    let text = format!(
+        "erases: {} of {} KiB, {} of 32 KiB, {} of 64 KiB; programs: {} ({} bytes); busy {busy:.2} s",
         stats.erases_4k + stats.erases_8k,
         if stats.erases_8k > 0 { 8 } else { 4 },
         stats.erases_32k,
         stats.erases_64k,
         stats.programs,
         stats.program_bytes,
-        stats.busy_ns as f64 / 1e9
     );
+    format.fact(
+        &json!({
+            "event": "flash", "flash": name, "erases_4k": stats.erases_4k, "erases_8k": stats.erases_8k,
+            "erases_32k": stats.erases_32k, "erases_64k": stats.erases_64k, "programs": stats.programs,
+            "program_bytes": stats.program_bytes, "busy_s": busy,
+        }),
+        format_args!("{}", named(name, &text)),
+    )?;
+    Ok(())
+}
+
+/// What an update cost, in virtual time.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Of the image, in bytes.
+    pub size: usize,
+    /// From the first byte to the last, in ns.
+    pub receive_ns: u64,
+    /// From the last byte to the end of the checks, in ns.
+    pub verify_ns: u64,
+    /// From the reset to the jump, in ns.
+    pub install_ns: u64,
+    /// What the link carries at most, in bytes per second.
+    pub link_limit: f64,
+}
+
+/// The same update as [`cmd_update`], of the embedded demo package and without a word.
+///
+/// # Errors
+/// One sentence: why there was no update.
+pub fn measure(args: &UpdateArgs) -> Result<Measured> {
+    let client = args.client()?;
+    let (setup, factory) = build_setup(args)?;
+    let file = File::Package(demo::update_package()?);
+    setup.with_units(Measure(Update {
+        args,
+        setup,
+        factory,
+        client,
+        file,
+    }))?
+}
+
+struct Measure<'a>(Update<'a>);
+
+impl WithUnits for Measure<'_> {
+    type Output = Result<Measured>;
+
+    fn run<I: Units, X: Units>(self) -> Self::Output {
+        let Update {
+            args,
+            setup,
+            factory,
+            client,
+            file,
+        } = self.0;
+        let mut world = build_world::<I, X>(args, setup, &factory)?;
+        let outcome = run(args, &mut world, &client, &file, &mut |_| ())?;
+        let session = &outcome.session;
+        Ok(Measured {
+            size: file.image().len(),
+            receive_ns: session.received_ns - session.started_ns,
+            verify_ns: session.verified_ns - session.received_ns,
+            install_ns: outcome.boot.took_ns,
+            link_limit: world.link.limit_bytes_per_s(),
+        })
+    }
 }

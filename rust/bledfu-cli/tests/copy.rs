@@ -167,22 +167,22 @@ fn inspect_shows_where_the_running_image_came_from() {
     };
     let report = inspect("primary.bin", &world.board.primary.contents(), &options);
     assert!(
-        report.text.contains("bytes from place 0, test, SHA-256"),
+        report.text().contains("bytes from place 0, test, SHA-256"),
         "{}",
-        report.text
+        report.text()
     );
     assert!(
-        report.text.contains("written: the image before is back"),
+        report.text().contains("written: the image before is back"),
         "{}",
-        report.text
+        report.text()
     );
     let report = inspect("secondary.bin", &world.board.spare.contents(), &options);
     assert!(
-        report.text.contains("role record            none"),
+        report.text().contains("role record            none"),
         "{}",
-        report.text
+        report.text()
     );
     let report = inspect("secondary.bin", &world.board.secondary.contents(), &options);
-    assert!(report.text.contains("taken down"), "{}", report.text);
+    assert!(report.text().contains("taken down"), "{}", report.text());
     assert!(!report.problems.iter().any(|problem| problem.contains("magic")));
 }

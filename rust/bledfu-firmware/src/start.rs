@@ -3,6 +3,7 @@
 
 use crate::{options, Areas, Device};
 use bledfu_slot::copy_roles::{self, Place};
+use bledfu_slot::decide::Rules;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer};
@@ -170,6 +171,7 @@ impl<'k> Device<'k> {
                     size: layout.primary().slot_size,
                 }),
             },
+            rules: Rules::default(),
             running,
             admit,
         };

@@ -245,7 +245,7 @@ fn a_link_that_goes_takes_its_losses_with_it() {
 const IMAGE: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
 
 #[test]
-fn the_factorys_image_runs_with_the_version_of_the_build() {
+fn the_factory_image_runs_with_the_version_of_the_build() {
     let fake = fake::device();
     let keys = keys();
     fake.program(Partition::Primary, IMAGE);

@@ -15,11 +15,13 @@ use std::path::Path;
 
 use bledfu_slot::areas::Partitions;
 use bledfu_slot::copy_roles::{self, Place};
+use bledfu_slot::decide::{Downgrade, Rules};
+use bledfu_slot::evidence::{self, Log};
 use bledfu_slot::header::{AddressRange, ImageHeader};
 use bledfu_slot::layout::{Algorithm, Geometry, Layout};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
 use bledfu_slot::verify::{verify_image, Crypto, ImageInfo, ImagePolicy, Key, SoftCrypto, StreamDigest};
-use bledfu_swap::{BootConfig, BootReport, Downgrade, NoEvidence};
+use bledfu_swap::{BootConfig, BootReport, NoEvidence, Store};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
@@ -120,6 +122,10 @@ pub struct Setup {
     pub max_sectors: u32,
     /// How the boot stage installs.
     pub algorithm: Algorithm,
+    /// The boot stage has a trust area, on the last two pages of the processor's flash.
+    pub has_trust_area: bool,
+    /// What may replace the running image.
+    pub downgrade: Downgrade,
     /// Keys.
     pub keys: Keys,
     /// Hardware version that packages must name.
@@ -149,6 +155,8 @@ impl Setup {
             slot_size: 0xE8000,
             max_sectors: 256,
             algorithm: Algorithm::SwapOffset,
+            has_trust_area: true,
+            downgrade: Downgrade::ByVersion,
             keys: Keys::demo(),
             hw_version: 52,
             fw_version: 1,
@@ -261,6 +269,11 @@ impl Setup {
             Algorithm::Copy => self.slot_size,
             _ => 0,
         }
+    }
+
+    /// Size of the trust area: two pages.
+    const fn trust_size(&self) -> u32 {
+        2 * self.sector_size()
     }
 
     /// Whether the parts can be written in the units of this setup.
@@ -434,6 +447,8 @@ pub struct BoardOf<I, X> {
     pub journal: Area<X>,
     /// Scratch, or the second place for images; empty for algorithms without.
     pub spare: Area<AnyUnits>,
+    /// What the boot stage knows from inside.
+    pub trust: Area<I>,
 }
 
 /// The board of an nRF52840, or of another processor with the same units.
@@ -455,7 +470,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
                 Chip::with_size(
                     "internal",
                     setup.internal,
-                    PRIMARY_START + setup.slot_size + setup.spare_size(),
+                    PRIMARY_START + setup.slot_size + setup.spare_size() + setup.trust_size(),
                     power,
                 ),
                 Chip::with_size(
@@ -496,6 +511,10 @@ impl<I: Units, X: Units> BoardOf<I, X> {
                 }
                 _ => external.area_of(slot + journal, setup.spare_size(), outside.0, outside.1)?,
             },
+            trust: {
+                let size = setup.trust_size();
+                internal.area_of(internal.capacity() as u32 - size, size, inside.0, inside.1)?
+            },
             internal,
             external,
         })
@@ -517,17 +536,22 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         let config = BootConfig {
             layout: self.setup.layout(),
             policy: self.setup.image_policy(),
-            downgrade: Downgrade::Allowed,
+            downgrade: self.setup.downgrade,
             verify_primary: true,
         };
         let crypto = SimCrypto::new(&self.power);
+        let mut trust = self.trust.clone();
+        let evidence: &mut dyn Store = match self.setup.has_trust_area {
+            true => &mut Log::new(&mut trust),
+            false => &mut NoEvidence,
+        };
         bledfu_swap::boot(
             &mut self.primary.clone(),
             &mut self.secondary.clone(),
             &mut self.spare.clone(),
             &config,
             &crypto,
-            &mut NoEvidence,
+            evidence,
             &mut |_| (),
         )
         .map_err(|error| StartError::Boot(error.to_string()))
@@ -538,7 +562,9 @@ impl<I: Units, X: Units> BoardOf<I, X> {
     /// # Errors
     /// When a flash fails.
     pub fn start(&self, booted: &ImageInfo) -> Result<DeviceOf<I, X>, StartError> {
-        let confirmed = self.primary_trailer()?.is_confirmed(&self.setup.layout());
+        let rules = self.rules();
+        let trailer = rules.primary(self.primary_trailer()?, Some(booted.digest));
+        let confirmed = trailer.is_confirmed(&self.setup.layout());
         let running = Running {
             digest: digest_prefix(&booted.digest),
             fw_version: self.setup.fw_version,
@@ -554,6 +580,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         let setup = upload::Setup {
             layout,
             image_policy: self.setup.image_policy(),
+            rules,
             running,
             admit: |_| true,
         };
@@ -567,6 +594,16 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             image: *booted,
             power: self.power.clone(),
         })
+    }
+
+    /// What the boot stage goes by beside the trailers, as the application reads it when it starts.
+    pub fn rules(&self) -> Rules {
+        let is_kept = self.setup.has_trust_area;
+        Rules {
+            downgrade: self.setup.downgrade,
+            is_kept,
+            evidence: is_kept.then(|| evidence::last(&mut self.trust.clone())).flatten(),
+        }
     }
 
     /// Trailer of the primary slot.

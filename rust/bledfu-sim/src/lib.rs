@@ -14,7 +14,7 @@
 //! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
 //! | [`hostile`] | cells that an operation without power left weak, and reads that go wrong |
 //! | [`plain`] | a slot as plain bytes with any units, where times do not matter |
-//! | [`package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
+//! | [`package`], [`sdk_package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
 #![forbid(unsafe_code)]
 
 pub mod cost;
@@ -31,4 +31,5 @@ pub mod parts;
 pub mod phone;
 pub mod plain;
 pub mod power;
+pub mod sdk_package;
 pub mod world;

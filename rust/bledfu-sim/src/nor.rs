@@ -1024,7 +1024,7 @@ mod tests {
         };
         power.cut_at(0, inside);
         assert_eq!(area.write(0, &Buffer([7; 4]).0), Err(NorError::PowerOff));
-        let mut read = |area: &mut Area| {
+        let read = |area: &mut Area| {
             let mut found = Buffer([0; 4]);
             power.power_on();
             area.read(0, &mut found.0).map(|()| found.0)

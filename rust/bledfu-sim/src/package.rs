@@ -165,6 +165,9 @@ pub enum PackageError {
         /// Part.
         part: &'static str,
     },
+    /// A package of the nRF Connect SDK without an image for the application's core.
+    #[error("the package has no image 0, which is the application")]
+    NoImageZero,
     /// An empty image cannot be packed.
     #[error("the image is empty")]
     EmptyImage,
@@ -311,21 +314,10 @@ struct ManifestEntry {
 /// # Errors
 /// Those of the archive and the manifest.
 pub fn read_parts(bytes: &[u8]) -> Result<Vec<(PartKind, Part)>, PackageError> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|_| PackageError::NotZip)?;
-    let text = match read_entry(&mut archive, MANIFEST)? {
-        Some(text) => text,
-        None => {
-            let folder = archive.file_names().find_map(|name| {
-                let name = name.ok()?;
-                Some(name.strip_suffix(MANIFEST)?.strip_suffix('/')?.to_owned())
-            });
-            return Err(folder.map_or(PackageError::NoManifest, PackageError::ManifestInFolder));
-        }
-    };
-    // Windows editors put a byte order mark in front.
-    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
+    let mut archive = Archive::open(bytes)?;
+    let text = archive.manifest()?;
     let bad = |error: serde_json::Error| PackageError::BadManifest(error.to_string());
-    let file: ManifestFile = serde_json::from_slice(text).map_err(bad)?;
+    let file: ManifestFile = serde_json::from_slice(&text).map_err(bad)?;
     let mut parts = Vec::new();
     for kind in PartKind::ALL {
         let Some(value) = file.manifest.get(kind.key()) else {
@@ -333,15 +325,9 @@ pub fn read_parts(bytes: &[u8]) -> Result<Vec<(PartKind, Part)>, PackageError> {
         };
         let entry: ManifestEntry = serde_json::from_value(value.clone())
             .map_err(|error| PackageError::BadManifest(format!("{}: {error}", kind.key())))?;
-        let mut need = |file: &str| {
-            read_entry(&mut archive, file)?.ok_or_else(|| PackageError::MissingEntry {
-                part: kind.key(),
-                file: file.to_owned(),
-            })
-        };
         let part = Part {
-            init: need(&entry.dat_file)?,
-            firmware: need(&entry.bin_file)?,
+            init: archive.need(&entry.dat_file, kind.key())?,
+            firmware: archive.need(&entry.bin_file, kind.key())?,
             dat_file: entry.dat_file,
             bin_file: entry.bin_file,
         };
@@ -351,6 +337,41 @@ pub fn read_parts(bytes: &[u8]) -> Result<Vec<(PartKind, Part)>, PackageError> {
         return Err(PackageError::NoParts);
     }
     Ok(parts)
+}
+
+/// The zip file that a package is.
+pub(crate) struct Archive<'a>(ZipArchive<Cursor<&'a [u8]>>);
+
+impl<'a> Archive<'a> {
+    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, PackageError> {
+        ZipArchive::new(Cursor::new(bytes))
+            .map(Self)
+            .map_err(|_| PackageError::NotZip)
+    }
+
+    /// The text of the list of parts.
+    pub(crate) fn manifest(&mut self) -> Result<Vec<u8>, PackageError> {
+        let Some(mut text) = read_entry(&mut self.0, MANIFEST)? else {
+            let folder = self.0.file_names().find_map(|name| {
+                let name = name.ok()?;
+                Some(name.strip_suffix(MANIFEST)?.strip_suffix('/')?.to_owned())
+            });
+            return Err(folder.map_or(PackageError::NoManifest, PackageError::ManifestInFolder));
+        };
+        // Windows editors put a byte order mark in front.
+        if text.starts_with(b"\xEF\xBB\xBF") {
+            text.drain(..3);
+        }
+        Ok(text)
+    }
+
+    /// A file that the manifest names for `part`.
+    pub(crate) fn need(&mut self, file: &str, part: &'static str) -> Result<Vec<u8>, PackageError> {
+        read_entry(&mut self.0, file)?.ok_or_else(|| PackageError::MissingEntry {
+            part,
+            file: file.to_owned(),
+        })
+    }
 }
 
 fn read_entry(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str) -> Result<Option<Vec<u8>>, PackageError> {
@@ -489,21 +510,28 @@ pub fn write_parts(parts: &[(PartKind, Part)]) -> Result<Vec<u8>, PackageError> 
     let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut json = serde_json::Serializer::with_formatter(&mut text, format);
     manifest.serialize(&mut json).map_err(|error| failed(&error))?;
+    let mut files: Vec<(&str, &[u8])> = Vec::new();
+    for (_, part) in parts {
+        files.push((&part.bin_file, &part.firmware));
+        files.push((&part.dat_file, &part.init));
+    }
+    files.push((MANIFEST, &text));
+    write_archive(&files)
+}
+
+/// Writes a zip file whose entries carry no dates.
+pub(crate) fn write_archive(files: &[(&str, &[u8])]) -> Result<Vec<u8>, PackageError> {
+    let failed = |error: &dyn std::fmt::Display| PackageError::Zip(error.to_string());
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
         .last_modified_time(zip::DateTime::DEFAULT);
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    let mut put = |name: &str, content: &[u8]| {
+    for (name, content) in files {
         archive
-            .start_file(name, options)
+            .start_file(*name, options)
             .map_err(|error| failed(&error))?;
-        archive.write_all(content).map_err(|error| failed(&error))
-    };
-    for (_, part) in parts {
-        put(&part.bin_file, &part.firmware)?;
-        put(&part.dat_file, &part.init)?;
+        archive.write_all(content).map_err(|error| failed(&error))?;
     }
-    put(MANIFEST, &text)?;
     let finished = archive.finish().map_err(|error| failed(&error))?;
     Ok(finished.into_inner())
 }

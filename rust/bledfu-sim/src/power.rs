@@ -65,6 +65,30 @@ impl fmt::Display for OpInfo {
     }
 }
 
+/// A power cut that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The operation before or inside which the power went away.
+    pub op: OpInfo,
+    /// When it started, in ns of virtual time.
+    pub at_ns: u64,
+}
+
+thread_local! {
+    /// The clock that moved last on this thread.
+    static NOW_NS: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Virtual time in ns of the clock that moved last on this thread, for log lines; `None` before the first.
+pub fn thread_now_ns() -> Option<u64> {
+    NOW_NS.get()
+}
+
+/// Lets log lines carry another clock's time than that of the flash: what happens on the link happens beside it.
+pub(crate) fn set_thread_now_ns(ns: u64) {
+    NOW_NS.set(Some(ns));
+}
+
 /// A handle on the power domain; clones share it.
 #[derive(Clone, Default)]
 pub struct Power(Rc<State>);
@@ -82,6 +106,7 @@ struct State {
     sleep_debt_ns: Cell<u64>,
     last: Cell<Option<OpInfo>>,
     recorded: RefCell<Option<Vec<OpInfo>>>,
+    cuts: RefCell<Vec<Cut>>,
 }
 
 /// Reads are far shorter than a sleep can be: their time is saved up to this much before the thread sleeps.
@@ -161,12 +186,13 @@ impl Power {
 
     /// Lets virtual time pass outside the flashes (link, processor).
     pub fn advance_ns(&self, ns: u64) {
-        self.0.now_ns.set(self.0.now_ns.get().saturating_add(ns));
+        self.set_now_ns(self.0.now_ns.get().saturating_add(ns));
     }
 
     /// Sets the clock, for a world that runs flash work and other work side by side and keeps the time itself.
     pub fn set_now_ns(&self, ns: u64) {
         self.0.now_ns.set(ns);
+        NOW_NS.set(Some(ns));
     }
 
     /// Time the flashes took since the last call (reads included), and starts counting anew.
@@ -194,6 +220,11 @@ impl Power {
         self.0.last.get()
     }
 
+    /// The planned cuts that happened so far, in their order.
+    pub fn cuts(&self) -> Vec<Cut> {
+        self.0.cuts.borrow().clone()
+    }
+
     /// Counts an operation in and says whether the power goes away at it. A cut that fired is forgotten.
     pub(crate) fn begin(&self, chip: &'static str, kind: OpKind, address: u32, length: u32) -> Option<Tear> {
         let number = self.0.operations.get();
@@ -213,6 +244,10 @@ impl Power {
         match self.0.plan.get() {
             Some((op, tear)) if op == number => {
                 self.0.plan.set(None);
+                self.0.cuts.borrow_mut().push(Cut {
+                    op: info,
+                    at_ns: self.now_ns(),
+                });
                 Some(tear)
             }
             _ => None,

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use bledfu_swap::BootReport;
+use bledfu_swap::{BootAction, BootReport};
 use bledfu_transfer::event::Event;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Transport;
@@ -23,7 +23,7 @@ use crate::device::{BoardOf, DeviceOf, Setup, StartError};
 use crate::link::LinkParams;
 use crate::nor::{NorError, Units, Words};
 use crate::phone::{PhoneError, Session};
-use crate::power::Power;
+use crate::power::{set_thread_now_ns, Power};
 
 mod phone;
 
@@ -54,6 +54,8 @@ pub struct Outcome {
     pub session: Session,
     /// Sessions it took; 1 without mishaps.
     pub sessions: u32,
+    /// When the first session began; with SMP, the first upload. In ns of virtual time.
+    pub started_ns: u64,
     /// The boot that installed the image.
     pub boot: Boot,
 }
@@ -220,10 +222,14 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             });
             // A cut under the start of the application shows only in the power.
             if self.board.power.is_off() {
+                log::info!("the power was cut in the boot, and is back");
                 continue;
             }
             let (report, device) = outcome?;
             self.device = Some(device);
+            if report.action != BootAction::None {
+                log::info!("boot stage: {}; {:.2} s", report.action, took_ns as f64 / 1e9);
+            }
             self.boots.push(Boot { report, took_ns });
             self.now_ns = self.board.power.now_ns();
             self.worker_free_ns = self.now_ns;
@@ -266,10 +272,17 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
+    /// Image bytes that went over the link so far, in all sessions.
+    pub const fn image_bytes_sent(&self) -> u64 {
+        self.image_bytes_sent
+    }
+
     /// A phone connects, exchanges the MTU and turns notifications on.
     pub fn connect(&mut self) {
         self.link_lost();
         if let Some(device) = &mut self.device {
+            set_thread_now_ns(self.now_ns);
+            log::info!("the phone connects");
             device.link_up(Transport::Ble);
             self.connected = true;
             self.next_event_ns = self.now_ns + self.link.interval_ns();
@@ -279,6 +292,10 @@ impl<I: Units, X: Units> WorldOf<I, X> {
 
     /// The link is gone, whoever dropped it.
     pub fn link_lost(&mut self) {
+        if self.connected {
+            set_thread_now_ns(self.now_ns);
+            log::info!("the link is down");
+        }
         self.connected = false;
         self.writes.clear();
         self.inbox.clear();
@@ -358,6 +375,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                 self.last_arrival_ns = self.arrivals.pop_front().unwrap_or(self.last_arrival_ns);
             }
             if self.board.power.is_off() {
+                log::info!("the power is cut");
                 self.device = None;
                 closes = true;
             }
@@ -389,6 +407,8 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             let mut down_packet = 0;
             if let Some((_, notification)) = down.then(|| self.outbox.pop_front()).flatten() {
                 down_packet = LinkParams::packet(notification.bytes.len());
+                set_thread_now_ns(self.now_ns);
+                log::debug!("answer  {}", short(&notification.bytes));
                 self.inbox.push_back(notification);
                 self.has_left();
             }
@@ -424,6 +444,9 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             bytes: &write.bytes,
         };
         self.board.power.set_now_ns(self.now_ns);
+        if write.channel != Channel::Packet {
+            log::debug!("request {}", short(&write.bytes));
+        }
         let received = device.receive(frame);
         self.wake();
         let Some(write) = self.writes.pop_front() else {
@@ -448,6 +471,17 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             }
             Err(error) => log::error!("a write is lost: {error}"),
         }
+    }
+}
+
+/// The first bytes of a message, for the log.
+fn short(bytes: &[u8]) -> String {
+    const SHOWN: usize = 24;
+    let shown = bytes.iter().take(SHOWN).map(|byte| format!("{byte:02x}"));
+    let shown = shown.collect::<Vec<_>>().join(" ");
+    match bytes.len() {
+        0..=SHOWN => shown,
+        length => format!("{shown} ... ({length} bytes)"),
     }
 }
 

@@ -9,10 +9,11 @@
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::copy_roles::{is_reverted, Record};
+use crate::evidence::Evidence;
 use crate::flash::read_bytes;
 use crate::layout::{round_up, Algorithm, Layout};
 use crate::trailer::{stored_job, Flag, Magic, SwapType, Trailer};
-use crate::verify::{image_size, VerifyError};
+use crate::verify::{image_size, read_info, Digest, VerifyError};
 
 /// One row: what the fields must be (`None` = anything), and what follows.
 struct Row {
@@ -92,6 +93,104 @@ pub fn next_boot(algorithm: Algorithm, primary: &Trailer, secondary: &Trailer) -
     }
 }
 
+/// What may replace a running image (MCUboot `MCUBOOT_DOWNGRADE_PREVENTION`). The image that ran before always may, by a revert;
+/// with a trust area that one only, and nothing below the floor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Downgrade {
+    /// Anything.
+    #[default]
+    Allowed,
+    /// The same version or a later one; build numbers do not count.
+    ByVersion,
+    /// The same security counter or a higher one; anything if the running image has none.
+    BySecurityCounter,
+}
+
+/// What the boot stage goes by beside the trailers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What may replace the running image.
+    pub downgrade: Downgrade,
+    /// There is a trust area.
+    pub is_kept: bool,
+    /// The last record in it.
+    pub evidence: Option<Evidence>,
+}
+
+impl Rules {
+    /// Whether the boot stage distrusts the trailers outside: there is a trust area, and not every image may come.
+    pub fn are_strict(&self) -> bool {
+        self.is_kept && self.downgrade != Downgrade::Allowed
+    }
+
+    /// The revert that was begun, if one was.
+    fn begun_revert(&self) -> Option<Evidence> {
+        self.evidence
+            .filter(|evidence| evidence.begun == Some(SwapType::Revert))
+    }
+
+    /// Whether the image with this digest in the primary slot runs for good, whatever its trailer says.
+    pub fn is_settled(&self, running: Option<Digest>) -> bool {
+        self.evidence
+            .is_some_and(|evidence| evidence.begun.is_none() && running == Some(evidence.to))
+    }
+
+    /// The digest of the only image that a revert may bring back; `None` = any may, or there is no record to say.
+    pub fn image_before(&self) -> Option<Digest> {
+        let evidence = self.evidence.filter(|_| self.are_strict())?;
+        Some(match evidence.begun {
+            Some(SwapType::Revert) => evidence.to,
+            Some(_) => evidence.from,
+            // On trial is an image of which nobody told: MCUboot installed it.
+            None => evidence.to,
+        })
+    }
+
+    /// Whether a request is for the image that runs, so that there is nothing to install. Not if an install of it was begun: the
+    /// marks that end it may be missing.
+    pub fn already_runs(&self, running: Option<Digest>, update: Option<Digest>) -> bool {
+        let begun = self
+            .evidence
+            .is_some_and(|evidence| evidence.begun.is_some() && update == Some(evidence.to));
+        self.is_kept && update.is_some() && running == update && !begun
+    }
+
+    /// The primary trailer with what the evidence knows better: an `image_ok` that was once read as set does not come off.
+    pub fn primary(&self, mut primary: Trailer, running: Option<Digest>) -> Trailer {
+        if primary.image_ok != Flag::Set && self.is_settled(running) {
+            primary.image_ok = Flag::Set;
+        }
+        primary
+    }
+
+    /// What the two trailers ask for, `running` being the digest of what is in the primary slot. `None`: the trailer outside asks
+    /// for a revert, and nothing inside does.
+    pub fn decide(
+        &self,
+        algorithm: Algorithm,
+        primary: &Trailer,
+        secondary: &Trailer,
+        running: Option<Digest>,
+    ) -> Option<SwapType> {
+        let primary = self.primary(*primary, running);
+        match (next_boot(algorithm, &primary, secondary), self.begun_revert()) {
+            // It goes on while the image it is to replace still runs.
+            (SwapType::None, Some(begun))
+                if algorithm != Algorithm::Overwrite && running == Some(begun.from) =>
+            {
+                Some(SwapType::Revert)
+            }
+            (SwapType::Revert, None)
+                if self.are_strict()
+                    && next_boot(algorithm, &primary, &Trailer::ERASED) != SwapType::Revert =>
+            {
+                None
+            }
+            (decided, _) => Some(decided),
+        }
+    }
+}
+
 /// Why the boot stage will take a request down instead of installing something.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +203,10 @@ pub enum Obstacle {
     TooLarge,
     /// The request has its magic, but a flag that is neither set nor erased.
     DamagedRequest,
+    /// The image under the request is the one that runs.
+    AlreadyRuns,
+    /// The image to go back to is not the one that ran before, or nothing inside the processor asks to go back.
+    NotTheImageBefore,
 }
 
 impl core::fmt::Display for Obstacle {
@@ -113,6 +216,8 @@ impl core::fmt::Display for Obstacle {
             Self::NoImage => "there is no image under the request",
             Self::TooLarge => "the image under the request is too large to be installed",
             Self::DamagedRequest => "the request is damaged",
+            Self::AlreadyRuns => "the image under the request is the one that runs",
+            Self::NotTheImageBefore => "the image to go back to is not the one that ran before",
         })
     }
 }
@@ -151,6 +256,16 @@ impl Outlook {
     }
 }
 
+/// [`outlook_by`] for a boot stage that has only the trailers to go by.
+pub fn outlook<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
+    layout: &Layout,
+    primary: &mut P,
+    secondary: &mut S,
+    spare: &mut X,
+) -> Outlook {
+    outlook_by(&Rules::default(), layout, primary, secondary, spare)
+}
+
 /// What the next boot will do with the slots as they are. Reads both trailers and the headers and TLV sizes of both images;
 /// hashes nothing.
 ///
@@ -158,16 +273,18 @@ impl Outlook {
 /// `spare` is looked at for [`Algorithm::SwapScratch`] only, whose scratch area may hold an interrupted job; pass
 /// [`NoFlash`](crate::areas::NoFlash) if there is none.
 #[inline(never)]
-pub fn outlook<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
+pub fn outlook_by<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
+    rules: &Rules,
     layout: &Layout,
     primary: &mut P,
     secondary: &mut S,
     spare: &mut X,
 ) -> Outlook {
-    look(layout, primary, secondary, spare).unwrap_or_else(Outlook::Unknown)
+    look(rules, layout, primary, secondary, spare).unwrap_or_else(Outlook::Unknown)
 }
 
 fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
+    rules: &Rules,
     layout: &Layout,
     primary: &mut P,
     secondary: &mut S,
@@ -182,7 +299,11 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
         SwapType::Revert => return Ok(Outlook::Revert),
         swap_type => return Ok(Outlook::Install(swap_type)),
     }
-    let swap_type = next_boot(layout.algorithm(), &running.settled(&of_primary), &request);
+    let digest = digest_of(primary, 0, layout.primary().slot_size)?;
+    let settled = running.settled(&of_primary);
+    let Some(swap_type) = rules.decide(layout.algorithm(), &settled, &request, digest) else {
+        return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
+    };
     let start = match swap_type {
         SwapType::Revert if layout.algorithm() == Algorithm::Copy => {
             // The image before is back already, as the mark beside the record says; only a flag is missing.
@@ -206,6 +327,18 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     };
     if size > layout.max_image_size() {
         return Ok(Outlook::Impossible(Obstacle::TooLarge));
+    }
+    if rules.is_kept {
+        let update = digest_of(secondary, start, layout.secondary().slot_size)?;
+        match swap_type {
+            SwapType::Revert if rules.image_before().is_some_and(|before| update != Some(before)) => {
+                return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
+            }
+            SwapType::Test | SwapType::Permanent if rules.already_runs(digest, update) => {
+                return Ok(Outlook::Impossible(Obstacle::AlreadyRuns));
+            }
+            _ => {}
+        }
     }
     // Going back with copy keeps nothing of the primary.
     let keeps = swap_type != SwapType::Revert || layout.algorithm() != Algorithm::Copy;
@@ -245,6 +378,19 @@ fn size_of<F: ReadNorFlash>(
 ) -> Result<Option<u32>, NorFlashErrorKind> {
     match image_size(flash, start, slot_size) {
         Ok(size) => Ok(Some(size)),
+        Err(VerifyError::Flash(error)) => Err(error.kind()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The digest that the TLVs of the image at `start` name; `None` if there is none. Nothing is hashed.
+fn digest_of<F: ReadNorFlash>(
+    flash: &mut F,
+    start: u32,
+    slot_size: u32,
+) -> Result<Option<Digest>, NorFlashErrorKind> {
+    match read_info(flash, start, slot_size) {
+        Ok(info) => Ok(info.map(|info| info.digest)),
         Err(VerifyError::Flash(error)) => Err(error.kind()),
         Err(_) => Ok(None),
     }

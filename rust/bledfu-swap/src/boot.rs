@@ -15,6 +15,7 @@
 //!   back is the image that ran before, and nothing starts that is below the floor.
 
 use bledfu_slot::decide::interrupted;
+pub use bledfu_slot::decide::Downgrade;
 use bledfu_slot::evidence::{Floor, Store};
 use bledfu_slot::flash::read_bytes;
 use bledfu_slot::retry::Retry;
@@ -36,7 +37,7 @@ use crate::overwrite::Overwrite;
 use crate::swap_move::SwapMove;
 use crate::swap_offset::SwapOffset;
 use crate::swap_scratch::SwapScratch;
-use crate::trust::{self, Decision};
+use crate::trust;
 
 /// How often an image outside, or an erased header there, must be found wanting before that is believed.
 const REFUSALS: u32 = 3;
@@ -53,19 +54,6 @@ pub struct BootConfig<'k> {
     /// The image in the primary slot is checked in full before it starts. If not, only its header and TLV areas are, on
     /// boots that install nothing, and only if the evidence says that it was checked in full after the last write there.
     pub verify_primary: bool,
-}
-
-/// What may replace a running image (MCUboot `MCUBOOT_DOWNGRADE_PREVENTION`). The image that ran before always may, by a revert;
-/// with a trust area that one only, and nothing below the floor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Downgrade {
-    /// Anything.
-    #[default]
-    Allowed,
-    /// The same version or a later one; build numbers do not count.
-    ByVersion,
-    /// The same security counter or a higher one; anything if the running image has none.
-    BySecurityCounter,
 }
 
 /// Why an install that was asked for was not begun, or not finished, with the request left as it is.
@@ -1031,8 +1019,8 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         Status::Idle => {
             let settled = primary.settled(&slots.layout.primary_trailer());
             match trust::decide::<A, _, _, _, _>(slots, config, &settled, secondary) {
-                Decision::Install(swap_type) => (swap_type, None),
-                Decision::NotDue => {
+                Some(swap_type) => (swap_type, None),
+                None => {
                     return Ok(BootAction::Skipped {
                         swap_type: SwapType::Revert,
                         reason: SkipReason::NotDue,
@@ -1065,14 +1053,12 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     };
     if slots.evidence.is_kept() {
         // What comes is not older than what it replaces, and what it replaces may come back: so that must be known to be whole.
-        let running = known(check_primary(slots, config, crypto), SwapError::Primary).map_err(failed)?;
+        primary_is_valid(slots, config, crypto).map_err(failed)?;
         match (swap_type, committed) {
             (SwapType::Revert, _) if !trust::may_come_back(slots, config, &update) => {
                 return skipped(SkipReason::NotTheImageBefore);
             }
-            (SwapType::Test | SwapType::Permanent, None)
-                if running.is_some_and(|running| running.digest == update.digest) =>
-            {
+            (SwapType::Test | SwapType::Permanent, None) if trust::already_runs(slots, config, &update) => {
                 return skipped(SkipReason::AlreadyRuns);
             }
             _ => {}

@@ -15,13 +15,14 @@
 //!
 //! With one number instead of two kinds a unit would be done again whose source is gone.
 
+use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence::{Done, Evidence, Floor, NO_DIGEST};
 use bledfu_slot::verify::read_info;
 use bledfu_slot::{Flag, ImageInfo, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{Flash, Installer, Job, Slots};
-use crate::boot::{BootConfig, Downgrade};
+use crate::boot::BootConfig;
 
 /// How often an image may be taken back before it is not tried again.
 const TAKE_BACKS: u8 = 3;
@@ -114,14 +115,6 @@ fn floor<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
-/// Whether the policy makes the boot stage distrust the trailers outside: there is evidence, and not every image may come.
-pub fn is_strict<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
-) -> bool {
-    config.downgrade != Downgrade::Allowed && slots.evidence.is_kept()
-}
-
 /// Why an image is older than the policy allows, compared with what it must at least be.
 pub fn older(downgrade: Downgrade, image: &Floor, least: &Floor) -> Option<VerifyError<NorFlashErrorKind>> {
     match downgrade {
@@ -178,59 +171,41 @@ fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
 
 /// Whether the image in the primary slot is the one that runs for good: it was verified in full after the last write there.
 pub fn is_settled<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) -> bool {
-    let Some(evidence) = slots.evidence.last() else {
-        return false;
-    };
-    evidence.begun.is_none() && claimed_digest(slots) == Some(evidence.to)
+    let evidence = slots.evidence.last();
+    evidence.is_some_and(|evidence| evidence.begun.is_none() && claimed_digest(slots) == Some(evidence.to))
 }
 
-/// The primary trailer with what the evidence knows better: an `image_ok` that was once read as set does not come off again.
-pub fn with_evidence<P: Flash, S: Flash, X: Flash, T: Transform>(
+/// What the boot stage goes by beside the trailers.
+fn rules<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
-    mut primary: Trailer,
-) -> Trailer {
-    if primary.image_ok != Flag::Set && is_settled(slots) {
-        primary.image_ok = Flag::Set;
+    config: &BootConfig<'_>,
+) -> Rules {
+    Rules {
+        downgrade: config.downgrade,
+        is_kept: slots.evidence.is_kept(),
+        evidence: slots.evidence.last(),
     }
-    primary
 }
 
-/// What is asked for, beside the two trailers: a revert that was begun goes on while the image it is to replace still runs, and
-/// one that only the trailer outside asks for is none.
+/// Whether the image in the primary slot, which was verified, is this one; see [`Rules::already_runs`].
+pub fn already_runs<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    update: &ImageInfo,
+) -> bool {
+    let running = slots.verified.map(|running| running.digest);
+    rules(slots, config).already_runs(running, Some(update.digest))
+}
+
+/// What is asked for; see [`Rules::decide`].
 pub fn decide<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     primary: &Trailer,
     secondary: &Trailer,
-) -> Decision {
-    let primary = with_evidence(slots, *primary);
-    let decided = match A::decide(&primary, secondary) {
-        SwapType::Revert if !A::REVERTS => SwapType::None,
-        decided => decided,
-    };
-    let begun = slots
-        .evidence
-        .last()
-        .filter(|evidence| evidence.begun == Some(SwapType::Revert));
-    match (decided, begun) {
-        (SwapType::None, Some(evidence)) if A::REVERTS && claimed_digest(slots) == Some(evidence.from) => {
-            Decision::Install(SwapType::Revert)
-        }
-        (SwapType::Revert, None)
-            if is_strict(slots, config) && A::decide(&primary, &Trailer::ERASED) != SwapType::Revert =>
-        {
-            Decision::NotDue
-        }
-        (decided, _) => Decision::Install(decided),
-    }
-}
-
-/// From [`decide`].
-pub enum Decision {
-    /// This.
-    Install(SwapType),
-    /// A revert that nobody inside knows of.
-    NotDue,
+) -> Option<SwapType> {
+    let running = claimed_digest(slots);
+    rules(slots, config).decide(A::NAME, primary, secondary, running)
 }
 
 /// Whether the image outside is the one that ran before.
@@ -239,23 +214,18 @@ pub fn may_come_back<P: Flash, S: Flash, X: Flash, T: Transform>(
     config: &BootConfig<'_>,
     image: &ImageInfo,
 ) -> bool {
-    if !is_strict(slots, config) {
+    let rules = rules(slots, config);
+    if !rules.are_strict() {
         return true;
     }
-    let running = slots.verified;
-    let Some(evidence) = slots.evidence.last() else {
+    let older_than = |floor: &Floor| older(config.downgrade, &Floor::of(image), floor).is_some();
+    match (rules.image_before(), rules.evidence) {
+        (Some(before), Some(evidence)) => before == image.digest && !older_than(&evidence.floor),
         // The trial began before there was a trust area.
-        return running.is_none_or(|running| {
-            older(config.downgrade, &Floor::of(image), &Floor::of(&running)).is_none()
-        });
-    };
-    let before = match evidence.begun {
-        Some(SwapType::Revert) => evidence.to,
-        Some(_) => evidence.from,
-        // On trial is an image of which nobody told: MCUboot installed it.
-        None => evidence.to,
-    };
-    before == image.digest && below_floor(slots, config, image).is_none()
+        _ => slots
+            .verified
+            .is_none_or(|running| !older_than(&Floor::of(&running))),
+    }
 }
 
 /// Notes that the image to go back to is not valid; true if it is time to give it up.
@@ -335,7 +305,8 @@ fn is_over<P: Flash, S: Flash, X: Flash, T: Transform>(
             begun: Some(_), to, ..
         }) => {
             (confirmed && primary.copy_done == Flag::Set)
-                || (!reverts && to == digest && primary.is_confirmed(&slots.layout))
+                // Overwrite only has no flags; its magic comes last.
+                || (!reverts && to == digest && primary.magic == Magic::Good)
         }
         _ => primary.magic != Magic::Good || (confirmed && !primary.holds_job(&slots.layout)),
     }

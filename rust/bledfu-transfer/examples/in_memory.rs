@@ -33,6 +33,7 @@ fn main() {
     let setup = Setup {
         layout,
         image_policy: ImagePolicy { keys: &keys, trusted_digests: &[], unsigned: false, address: None },
+        rules: Default::default(),
         running: Running { digest: [0; 8], fw_version: 1, confirmed: true },
         admit: |_| true,
     };

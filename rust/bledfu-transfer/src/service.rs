@@ -533,6 +533,7 @@ mod tests {
                     unsigned: false,
                     address: None,
                 },
+                rules: Default::default(),
                 running: Running {
                     digest: [0; 8],
                     fw_version: 1,

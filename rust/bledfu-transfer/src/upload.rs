@@ -19,23 +19,27 @@
 //! A transfer belongs to the [`Protocol`] that began it. The other one may begin its own, which drops this one, when nothing has
 //! come for it in [`TAKEOVER_MS`], or when its link is gone; until then it is refused. In one protocol the newest wins.
 
+mod error;
+mod running;
+mod staging;
+
+pub use error::{Obstacle, TransferError};
+pub use running::{digest_prefix, Running};
+
 use crate::event::{Event, Events, Incoming};
 use crate::note;
 use crate::payload::Image;
 use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
-use bledfu_slot::decide::{self, outlook, Outlook};
+use bledfu_slot::decide::{self, outlook_by, Outlook, Rules};
 use bledfu_slot::flash::Aligned;
 use bledfu_slot::header::{HeaderError, ImageStart};
-use bledfu_slot::journal::{Installed, Journal, Progress, Versions, MAX_SESSION};
+use bledfu_slot::journal::{Journal, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::read_bytes;
 use bledfu_slot::retry::Retry;
-use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
-use bledfu_slot::verify::{
-    read_info, Crypto, ImageInfo, ImagePolicy, Key, Sha256, Signature, SignatureCheck, Slot, Verified,
-    VerifyError,
-};
+use bledfu_slot::trailer;
+use bledfu_slot::verify::{read_info, Crypto, ImageInfo, ImagePolicy, Key, Sha256, Signature};
 use bledfu_slot::writer::{SlotWriter, WriteError};
 use core::fmt;
 use embedded_storage::nor_flash::{ErrorType, ReadNorFlash};
@@ -54,55 +58,6 @@ pub enum Protocol {
 
 /// Largest erase in bytes while nobody is connected.
 const CLEAR_BLOCK: u32 = 64 * 1024;
-
-/// The image that runs, as the application found it at its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Running {
-    /// First 8 bytes of its digest: by these the journal knows its version number.
-    pub digest: [u8; 8],
-    /// Its version number if the journal does not know it (programmed at the factory).
-    pub fw_version: u32,
-    /// It confirmed itself. While it has not, the secondary slot holds the image to go back to, and no update is
-    /// taken.
-    pub confirmed: bool,
-}
-
-/// Why an update could not be staged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransferError {
-    /// Nothing is being received.
-    NotReceiving,
-    /// The bytes could not be written to the slot.
-    Write,
-    /// The slot could not be erased for them.
-    Erase,
-    /// What is in the slot has another SHA-256 than was announced.
-    WrongHash,
-    /// The signature over the file is of none of the package keys, or of a kind this device does not know.
-    WrongFileSignature,
-    /// It is no image this device may run: MCUboot header, TLVs, digest, or signature.
-    NotAnImage,
-    /// The trailer could not be written.
-    NotMarked,
-}
-
-impl fmt::Display for TransferError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotReceiving => "no transfer is open",
-            Self::Write => "the object could not be written to the secondary slot; send it again",
-            Self::Erase => "the secondary slot could not be erased for the next bytes; try again",
-            Self::WrongHash => {
-                "the received firmware is not the one the init packet announces (SHA-256 differs)"
-            }
-            Self::WrongFileSignature => "the firmware's boot validation signature is wrong",
-            Self::NotAnImage => "the received firmware is not a signed image this device may run",
-            Self::NotMarked => "the update could not be marked for installation",
-        })
-    }
-}
-
-impl core::error::Error for TransferError {}
 
 /// What an announced image must turn out to be.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +98,8 @@ pub struct Setup<'k> {
     pub layout: Layout,
     /// Which images may run.
     pub image_policy: ImagePolicy<'k>,
+    /// What the boot stage goes by beside the trailers; [`Rules::default`] for one without a trust area.
+    pub rules: Rules,
     /// What runs.
     pub running: Running,
     /// Who is asked before an image is received; false refuses it for now, before the first byte of flash is touched.
@@ -156,37 +113,6 @@ pub struct Present {
     pub crc: u32,
     /// It waits for the next boot; else it runs.
     pub is_staged: bool,
-}
-
-/// Why no new image can be received now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// The next boot installs what is in the slot.
-    Staged,
-    /// The running image is on trial: the slot holds the one to go back to.
-    OnTrial,
-    /// The other protocol is receiving one.
-    OtherTransfer,
-    /// No image can be installed over the one that runs.
-    Never(decide::Obstacle),
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Staged => "no new transfer: an update is staged; a reset installs it",
-            Self::OnTrial => {
-                "no new transfer: the running image is not confirmed, and the slot holds the one to go back to; \
-                 confirm it, or reset to go back"
-            }
-            Self::OtherTransfer => {
-                "no new transfer: the other protocol is receiving an image; it may be taken over 10 s after its last bytes"
-            }
-            Self::Never(reason) => {
-                return write!(f, "no update can be installed on this device: {reason}; program a smaller one")
-            }
-        })
-    }
 }
 
 /// SHA-256 and CRC-32 of `length` bytes from `start` on; `None` if they cannot be read.
@@ -332,7 +258,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     #[inline(never)]
     pub fn outlook(&mut self) -> Outlook {
         let areas = self.areas.all();
-        outlook(
+        outlook_by(
+            &self.setup.rules,
             &self.setup.layout,
             &mut Retry(areas.primary),
             &mut Retry(areas.secondary),
@@ -766,210 +693,6 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.crc = self.committed_crc.clone();
     }
 
-    /// The image is complete: checks it and marks it for the boot stage (test swap).
-    ///
-    /// # Errors
-    /// Why it is refused. The session is over then, also in the journal, and the slot is not marked.
-    pub fn finish(&mut self, expected: &Expected<'_>) -> Result<ImageInfo, TransferError> {
-        let size = self.receiving().map_or(0, |transfer| transfer.size);
-        let outcome = self.verify_and_mark(expected);
-        match outcome {
-            Ok(_) => self.staged(size, expected.fw_version),
-            Err(_) => self.drop_progress(),
-        }
-        self.close();
-        outcome
-    }
-
-    /// Checks the image in the slot and marks it for the boot stage: `swap_type` is test or permanent. For an image that was
-    /// received completely, now or before the last reset; the transfer is over then.
-    ///
-    /// # Errors
-    /// Why it is refused. Nothing has changed then.
-    #[inline(never)]
-    pub fn request(&mut self, swap_type: SwapType) -> Result<ImageInfo, TransferError> {
-        // Hashed while it arrived, or from flash now.
-        let digest = self
-            .is_complete()
-            .then(|| self.payload.digest().image_digest())
-            .flatten();
-        let size = match self.state {
-            State::Receiving(transfer) => transfer.size,
-            State::Idle | State::Staged => 0,
-        };
-        let layout = self.setup.layout;
-        let slot = Slot::new(&layout);
-        let flash = &mut Retry(self.areas.all().secondary);
-        let (policy, crypto) = (&self.setup.image_policy, &self.crypto);
-        let slot = match digest {
-            Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
-            None => slot.verify(flash, policy, crypto),
-        }
-        .map_err(refused)?;
-        // Only an init packet has a firmware version: the count stays where it is.
-        let fw_version = self.running_version();
-        self.stage(&slot, fw_version, swap_type)?;
-        self.staged(size, 0);
-        self.close();
-        Ok(*slot.info())
-    }
-
-    /// Drops the transfer and empties the slot, for the eye at once: trailer and head are erased, the rest follows while
-    /// nothing else happens ([`Upload::idle`]). The caller has made sure that nobody needs what is in it.
-    ///
-    /// # Errors
-    /// [`TransferError::Erase`]; the transfer is dropped all the same.
-    #[inline(never)]
-    pub fn erase(&mut self) -> Result<(), TransferError> {
-        self.end_trial();
-        self.state = State::Idle;
-        self.close();
-        let sector = self.sector_size();
-        let began = self.payload.begin(sector, self.crypto.sha256());
-        let (mut slot, writer) = self.slot_and_writer();
-        writer.forget_erased();
-        let erased = began.and_then(|()| writer.prepare(&mut slot, sector));
-        self.restart(0);
-        self.slot_kept = false;
-        erased.map_err(|error| {
-            note::error(format_args!("{error}"));
-            TransferError::Erase
-        })
-    }
-
-    /// A running image on trial whose way back is gone stays, as the next boot would find. With the trial left open that boot would
-    /// take what is received now for the image before.
-    fn end_trial(&mut self) {
-        if !self.setup.running.confirmed && matches!(self.outlook(), Outlook::Impossible(_)) {
-            note::warn(format_args!(
-                "there is no image to go back to: the running one is confirmed"
-            ));
-            drop(self.confirm());
-        }
-    }
-
-    /// Forgets the transfer also in the journal.
-    pub fn close_session(&mut self) {
-        self.drop_progress();
-        self.close();
-    }
-
-    fn staged(&mut self, size: u32, fw_version: u32) {
-        self.state = State::Staged;
-        self.events.push(Event::Staged {
-            image: 0,
-            size,
-            fw_version,
-        });
-    }
-
-    fn close(&mut self) {
-        match self.journal().close() {
-            Ok(()) => self.slot_kept = false,
-            Err(error) => note::warn(format_args!("the finished session stays in the journal: {error}")),
-        }
-    }
-
-    #[inline(never)]
-    fn verify_and_mark(&mut self, expected: &Expected<'_>) -> Result<ImageInfo, TransferError> {
-        if !self.is_complete() {
-            return Err(TransferError::NotReceiving);
-        }
-        let digest = self.payload.digest();
-        let file_digest = digest.file_digest();
-        let image_digest = digest.image_digest().ok_or(TransferError::NotAnImage);
-        if expected.sha256.is_some_and(|sha256| sha256 != file_digest) {
-            return Err(TransferError::WrongHash);
-        }
-        if expected.file_validation_unknown {
-            return Err(TransferError::WrongFileSignature);
-        }
-        if let Some((signature, keys)) = &expected.file_signature {
-            match self.crypto.verify_any(keys, &file_digest, signature) {
-                SignatureCheck::Good => {}
-                SignatureCheck::Bad => return Err(TransferError::WrongFileSignature),
-                SignatureCheck::Unavailable => return Err(TransferError::NotMarked),
-            }
-        }
-        let layout = self.setup.layout;
-        let slot = Slot::new(&layout)
-            .verify_with_digest(
-                &mut Retry(self.areas.all().secondary),
-                &self.setup.image_policy,
-                &self.crypto,
-                &image_digest?,
-            )
-            .map_err(refused)?;
-
-        self.stage(&slot, expected.fw_version, SwapType::Test)?;
-        Ok(*slot.info())
-    }
-
-    /// The last two writes of an update: its version, then the request.
-    fn stage(
-        &mut self,
-        slot: &Slot<'_, Verified>,
-        fw_version: u32,
-        swap_type: SwapType,
-    ) -> Result<(), TransferError> {
-        self.record_versions(fw_version, slot.info());
-        // What is there of another session, or was not received by this device, may have an older image in front of it.
-        let (mut flash, writer) = self.slot_and_writer();
-        writer.clear_head(&mut flash).map_err(|error| {
-            note::error(format_args!("{error}"));
-            TransferError::NotMarked
-        })?;
-        writer.forget_erased();
-        self.mark(slot, swap_type).map_err(|error| {
-            note::error(format_args!("{error}"));
-            TransferError::NotMarked
-        })
-    }
-
-    /// Requests the swap. A write whose completion was lost may have been done all the same, one that was cut
-    /// leaves a magic that is neither there nor absent, and one that succeeded may have left a wrong bit: what
-    /// counts is what reads back. If it is not the request, start over once on an erased trailer.
-    #[inline(never)]
-    fn mark(
-        &mut self,
-        slot: &Slot<'_, Verified>,
-        swap_type: SwapType,
-    ) -> Result<(), trailer::TrailerError<SecondaryError<A>>> {
-        let layout = self.setup.layout.secondary_trailer();
-        let flash = &mut self.secondary();
-        let asked = trailer::request(flash, slot, swap_type);
-        if requests(&Trailer::read(flash, &layout)?, swap_type) {
-            return Ok(());
-        }
-        if let Err(error) = asked {
-            note::warn(format_args!("the request is written again: {error}"));
-        }
-        trailer::erase_trailer(flash, &layout)?;
-        trailer::request(flash, slot, swap_type)?;
-        if requests(&Trailer::read(flash, &layout)?, swap_type) {
-            Ok(())
-        } else {
-            Err(trailer::TrailerError::BadMagic)
-        }
-    }
-
-    #[inline(never)]
-    fn record_versions(&mut self, fw_version: u32, info: &ImageInfo) {
-        let base = Installed {
-            fw_version: self.running_version(),
-            digest: self.setup.running.digest,
-        };
-        let staged = Installed {
-            fw_version,
-            digest: digest_prefix(&info.digest),
-        };
-        if let Err(error) = self.journal().set_versions(Versions { base, staged }) {
-            note::warn(format_args!(
-                "the new firmware's version will not be remembered: {error}"
-            ));
-        }
-    }
-
     /// One erase while nothing else is to be done; false when there is nothing to erase. During a transfer the
     /// sectors of the next `ahead` bytes; without one the whole slot, if nobody needs what is in it: in blocks, or
     /// sector by sector when a peer is there that may ask for something any moment (`linked`).
@@ -996,36 +719,6 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Idle | State::Staged => Err(TransferError::NotReceiving),
         }
     }
-}
-
-/// Why an image is not requested. A flash or a cryptography that failed says nothing about the image.
-fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
-    note::error(format_args!("the image is refused: {error}"));
-    if error.is_about_image() {
-        TransferError::NotAnImage
-    } else {
-        TransferError::NotMarked
-    }
-}
-
-/// Whether the trailer asks for just this.
-fn requests(trailer: &Trailer, swap_type: SwapType) -> bool {
-    let image_ok = if swap_type == SwapType::Permanent {
-        Flag::Set
-    } else {
-        Flag::Unset
-    };
-    // Swap using offset takes the other flag for a request to go back.
-    trailer.magic == Magic::Good
-        && trailer.swap_type() == swap_type
-        && trailer.image_ok == image_ok
-        && trailer.copy_done == Flag::Unset
-}
-
-/// The first bytes of a digest, by which an image is recognised.
-pub fn digest_prefix(digest: &[u8; 32]) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = *digest;
-    [a, b, c, d, e, f, g, h]
 }
 
 fn write_failed<E: fmt::Debug>(error: WriteError<E>) -> TransferError {

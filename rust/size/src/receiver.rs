@@ -24,6 +24,7 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
             unsigned: false,
             address: None,
         },
+        rules: Default::default(),
         running: black_box(Running {
             digest: [0; 8],
             fw_version: 1,

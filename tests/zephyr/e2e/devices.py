@@ -15,6 +15,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 KEY = os.path.join(harness.VECTORS, "keys", "image.pem")
 SIM_SLOT_SIZE, SIM_PRIMARY_AT, SIM_SECONDARY_AT, SIM_REVERT_AT = 0xE8000, 0xC000, 0, 0xEA000
 CHECK_ADDRESS = "--check-address"
+# Sizes of the flashes of examples/embassy; in a layout the external one is behind the internal one.
+EMBASSY_INTERNAL_SIZE, EMBASSY_EXTERNAL_SIZE = 0x100000, 0x200000
 MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 PAGE = 4096
 START_TIMEOUT = 30
@@ -107,6 +109,7 @@ class ZephyrDevice(Device):
 
     name = "native_sim"
     is_a_host = True
+    calls_itself = "Zephyr"
 
     def __init__(self, tools, folder, central):
         super().__init__(tools, folder, central)
@@ -117,20 +120,32 @@ class ZephyrDevice(Device):
         central.radio.on_host_gone = self._stop_before_it_starts_over
         self.log = []
         self.last_place = None              # where the update before was received, with copy
-        layout = tools.layout
-        contents = bytearray(b"\xff" * layout.flash_size)
         with open(harness.image("small-1.0.0.signed.bin"), "rb") as file:
-            factory = file.read()
-        contents[layout.primary[0]:layout.primary[0] + len(factory)] = factory
-        self.running = factory
-        self._save("flash.bin", contents)
+            self.running = file.read()
+        self._make_flash()
+        self._write(self.primary_address, self.running)
+
+    def _make_flash(self):
+        self._save("flash.bin", b"\xff" * self.tools.layout.flash_size)
+
+    def _where(self, at):
+        """The file that holds an address of the layout, and where in it."""
+        return self.flash, at
+
+    def _write(self, at, data):
+        path, offset = self._where(at)
+        with open(path, "r+b") as file:
+            file.seek(offset)
+            file.write(data)
+
+    def _command(self):
+        return [self.tools.exe, "--bt-dev=127.0.0.1:%u" % self.central.radio.port, "-flash=" + self.flash, *self.tools.exe_options]
 
     def start(self):
         if self.output:
             self.log += self.output.lines + ["---- power off ----"]
-        self.process = subprocess.Popen([self.tools.exe, "--bt-dev=127.0.0.1:%u" % self.central.radio.port,
-                                         "-flash=" + self.flash, *self.tools.exe_options], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True, errors="replace")
         self.output = Output(self.process)
         self._came()
 
@@ -175,21 +190,18 @@ class ZephyrDevice(Device):
     def use_factory_image(self, image):
         """Before the first start."""
         self.running = image
-        with open(self.flash, "r+b") as flash:
-            flash.seek(self.primary_address)
-            flash.write(image)
+        self._write(self.primary_address, image)
 
     def pad_primary(self):
         """Before the first start: the trailer that `imgtool sign --pad` makes."""
         at, size = self.tools.layout.primary
-        with open(self.flash, "r+b") as flash:
-            flash.seek(at + size - len(MAGIC))
-            flash.write(MAGIC)
+        self._write(at + size - len(MAGIC), MAGIC)
 
     def _slot(self, place):
         at, size = place
-        with open(self.flash, "rb") as file:
-            file.seek(at)
+        path, offset = self._where(at)
+        with open(path, "rb") as file:
+            file.seek(offset)
             return file.read(size)
 
     def secondary(self):
@@ -301,12 +313,31 @@ class ZephyrDevice(Device):
                 raise Failure("after the boot stage runs %s (%s)\n%s" % (*runs, server.tail()))
         finally:
             server.stop()
-        with open(self.flash, "r+b") as flash:
-            for name, at, (begin, size) in places:
-                with open(os.path.join(server.state, name), "rb") as file:
-                    file.seek(at)
-                    flash.seek(begin)
-                    flash.write(file.read(size))
+        for name, at, (begin, size) in places:
+            with open(os.path.join(server.state, name), "rb") as file:
+                file.seek(at)
+                self._write(begin, file.read(size))
+
+
+class EmbassyDevice(ZephyrDevice):
+    """The device of examples/embassy, with a file for each of its two flashes."""
+
+    name = "examples/embassy"
+    calls_itself = "embassy"
+
+    def _files(self):
+        return [os.path.join(self.folder, name) for name in ("internal.bin", "external.bin")]
+
+    def _make_flash(self):
+        self._save("internal.bin", b"\xff" * EMBASSY_INTERNAL_SIZE)
+        self._save("external.bin", b"\xff" * EMBASSY_EXTERNAL_SIZE)
+
+    def _where(self, at):
+        internal, external = self._files()
+        return (internal, at) if at < EMBASSY_INTERNAL_SIZE else (external, at - EMBASSY_INTERNAL_SIZE)
+
+    def _command(self):
+        return [self.tools.exe, "127.0.0.1:%u" % self.central.radio.port, *self._files()]
 
 
 class BridgeDevice(Device):
@@ -314,6 +345,7 @@ class BridgeDevice(Device):
 
     name = "bledfu serve and bridge.py"
     is_a_host = False
+    calls_itself = "bledfu"
 
     def __init__(self, tools, folder, central):
         super().__init__(tools, folder, central)
@@ -409,6 +441,11 @@ class Layout:
         self.algorithm = algorithm
         # Where updates are received.
         self.places = [secondary] if revert is None else [secondary, revert]
+
+    @classmethod
+    def of_embassy(cls):
+        return cls(EMBASSY_INTERNAL_SIZE + EMBASSY_EXTERNAL_SIZE, (SIM_PRIMARY_AT, SIM_SLOT_SIZE),
+                   (EMBASSY_INTERNAL_SIZE, SIM_SLOT_SIZE), None, "swap-offset")
 
     @classmethod
     def of_build(cls, exe):

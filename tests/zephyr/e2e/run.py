@@ -4,6 +4,7 @@
 
     tests/zephyr/e2e/run.py --exe BUILD/zephyr/zephyr.exe     the Zephyr application on native_sim
     tests/zephyr/e2e/run.py                                   without Zephyr: bledfu serve behind bridge.py
+    tests/zephyr/e2e/run.py --embassy PROGRAM                 the device of examples/embassy, built for the PC
 
 Installs Bumble, imgtool and smp by itself (pip, ../requirements.txt) into rust/target/e2e or $BLEDFU_E2E_DIR. Prints one line per
 scenario and `N passed, N failed` at the end; the exit code is 0 only if none failed. With `--exe` and no such file it says so and
@@ -32,9 +33,10 @@ PYTHON_MIN = (3, 11)
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--exe", help="the application built for native_sim/native/64; default: $BLEDFU_ZEPHYR_EXE, else the bridge")
+    parser.add_argument("--embassy", metavar="PROGRAM", help="the device of examples/embassy: its program `pc`")
     parser.add_argument("--exe-option", action="append", default=[], metavar="OPTION", help="one more option for it, such as --exe-option=-rt-ratio=2")
     parser.add_argument("--bledfu", help="the bledfu program; default: $BLEDFU, else the one built in rust/target")
-    parser.add_argument("-k", metavar="WORD", default="", help="only scenarios with that word in the name")
+    parser.add_argument("-k", metavar="WORD", action="append", help="only scenarios with that word in the name; may be repeated")
     parser.add_argument("-j", type=int, default=2, metavar="N", help="scenarios at a time")
     parser.add_argument("-v", action="store_true", help="the device's last lines after every scenario")
     parser.add_argument("--keep", metavar="FOLDER", help="keep flash files and slots there")
@@ -80,20 +82,20 @@ def build_options(exe):
 class Tools:
     """The programs a scenario works with."""
 
-    def __init__(self, exe=None, exe_options=(), bledfu=None):
-        from devices import BridgeDevice, Layout, ZephyrDevice
+    def __init__(self, exe=None, exe_options=(), bledfu=None, embassy=None):
+        from devices import BridgeDevice, EmbassyDevice, Layout, ZephyrDevice
         from harness import find_bledfu
-        self.exe, self.exe_options = exe, list(exe_options)
+        self.exe, self.exe_options = embassy or exe, list(exe_options)
         self.bledfu = find_bledfu(bledfu)
         self.imgtool = [sys.executable, "-m", "imgtool.main"]
-        self.layout = Layout.of_build(exe) if exe else None
-        options = build_options(exe) if exe else {}
-        self.has_smp = not exe or "CONFIG_BLEDFU_SMP" in options
+        self.layout = Layout.of_embassy() if embassy else Layout.of_build(exe) if exe else None
+        options = build_options(exe) if exe and not embassy else {}
+        self.has_smp = embassy or not exe or "CONFIG_BLEDFU_SMP" in options
         self.checks_address = "CONFIG_BLEDFU_CHECK_IMAGE_ADDRESS" in options
         # Of the tests' own application (smp/): it does not confirm its image.
         self.client_confirms = "CONFIG_CLIENT_CONFIRMS" in options
         self.has_slow_flash = "CONFIG_FLASH_SIMULATOR_SIMULATE_TIMING" in options
-        self.device = ZephyrDevice if exe else BridgeDevice
+        self.device = EmbassyDevice if embassy else ZephyrDevice if exe else BridgeDevice
 
 
 def run_scenario(tools, name, function, variant, keep=None):
@@ -136,13 +138,15 @@ def main():
     sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "clients")]
     import smp_scenarios  # noqa: F401
     from scenarios import SCENARIOS
-    chosen = [entry for entry in SCENARIOS if arguments.k in entry[0]]
+    words = arguments.k or [""]
+    chosen = [entry for entry in SCENARIOS if any(word in entry[0] for word in words)]
     if arguments.list:
         for name, function, _ in chosen:
             print("%-36s %s" % (name, (function.__doc__ or "").split("\n")[0]))
         return 0
     logging.basicConfig(level=logging.CRITICAL)
-    tools = Tools(exe and os.path.abspath(exe), arguments.exe_option, arguments.bledfu)
+    embassy = arguments.embassy and os.path.abspath(arguments.embassy)
+    tools = Tools(exe and os.path.abspath(exe), arguments.exe_option, arguments.bledfu, embassy)
     print("device: %s" % tools.device.name)
     count = {"ok": 0, "FAIL": 0, "skip": 0}
     started = time.monotonic()

@@ -155,7 +155,7 @@ def smp_as_android_looks(context):
     expect((phone.buf_size, phone.buf_count) == (2475, 4), "parameters %u and %u" % (phone.buf_size, phone.buf_count))
     channel.request(os_group.MCUMgrParametersReadRequest)
     output = channel.request(os_group.OSApplicationInfoReadRequest, format="sv").output
-    expect(("Zephyr" if context.device.is_a_host else "bledfu") in output, "the application calls itself " + output)
+    expect(context.device.calls_itself in output, "the application calls itself " + output)
     expect(channel.exchange(frame_of(READ, 128, 0, {})) == NOT_SUPPORTED, "group 128 is there")
     expect(channel.request(os_group.BootloaderInformationReadRequest).bootloader == "MCUboot", "another boot stage")
     told = refusal(channel.request, os_group.BootloaderInformationReadRequest, query="active_b0_slot")

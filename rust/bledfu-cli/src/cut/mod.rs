@@ -27,10 +27,13 @@ use std::time::Duration;
 
 use bledfu_slot::Algorithm;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use comfy_table::CellAlignment::{Left, Right};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{json, Value};
 
 use crate::args::algorithm_parser;
-use crate::mcuboot::Trace;
+use crate::mcuboot::{self, Trace};
+use crate::output::{is_quiet, Columns, Format, OutputError};
 pub(crate) use device::boot_trusting;
 use device::{Device, Rules};
 pub(crate) use plain::{edges, FIELD};
@@ -55,6 +58,9 @@ pub struct CutArgs {
     /// Instead of power cuts: reads of the external flash go wrong during one boot.
     #[arg(long)]
     pub misread: bool,
+    /// JSON instead of the tables: one object in each line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A kind of trouble.
@@ -122,65 +128,52 @@ impl Row {
     }
 
     /// Devices that are not where they must be.
-    pub fn wrong(&self) -> u64 {
+    fn wrong(&self) -> u64 {
         self.lost + self.old + self.unsigned
     }
-}
 
-const HEAD: [&str; 11] = [
-    "algorithm",
-    "device",
-    "story",
-    "images",
-    "operations",
-    "cuts",
-    "in repair",
-    "lost",
-    "old",
-    "unsigned",
-    "stopped",
-];
-
-fn write_line(f: &mut fmt::Formatter<'_>, fields: [&dyn fmt::Display; 11]) -> fmt::Result {
-    let [a, b, c, d, e, g, h, i, j, k, l] = fields.map(ToString::to_string);
-    write!(
-        f,
-        "{a:<13} {b:<27} {c:<10} {d:>7} {e:>10} {g:>8} {h:>9} {i:>5} {j:>4} {k:>8} {l:>7}"
-    )
-}
-
-/// Names of the columns of figures.
-struct Head;
-
-impl fmt::Display for Head {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_line(f, HEAD.each_ref().map(|name| name as _))
+    fn json(&self) -> Value {
+        let size = |size: u32| match size {
+            u32::MAX => json!("max"),
+            size => json!(size),
+        };
+        json!({
+            "event": "row", "column": self.column.name(), "algorithm": self.algorithm, "device": self.shape,
+            "story": self.story, "images": [size(self.sizes[0]), size(self.sizes[1])],
+            "operations": self.operations, "cuts": self.cuts, "second_cuts": self.second_cuts, "lost": self.lost,
+            "old": self.old, "unsigned": self.unsigned, "stopped": self.stopped, "examples": self.examples,
+        })
     }
 }
+
+/// Columns of the table of rows.
+const COLUMNS: Columns<8> = Columns([
+    (12, Left),
+    (23, Left),
+    (9, Left),
+    (7, Right),
+    (5, Right),
+    (6, Right),
+    (7, Right),
+    (4, Right),
+]);
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = |size: u32| match size {
             u32::MAX => "max".into(),
-            size => format!("{}k", size / 1000),
+            size => (size / 1000).to_string(),
         };
-        let sizes = format!("{}/{}", size(self.sizes[0]), size(self.sizes[1]));
-        write_line(
-            f,
-            [
-                &self.algorithm,
-                &self.shape,
-                &self.story,
-                &sizes,
-                &self.operations,
-                &self.cuts,
-                &self.second_cuts,
-                &self.lost,
-                &self.old,
-                &self.unsigned,
-                &self.stopped,
-            ],
-        )?;
+        f.write_str(&COLUMNS.row([
+            self.algorithm.to_owned(),
+            self.shape.to_owned(),
+            self.story.to_owned(),
+            format!("{}/{}", size(self.sizes[0]), size(self.sizes[1])),
+            self.operations.to_string(),
+            self.cuts.to_string(),
+            self.second_cuts.to_string(),
+            self.wrong().to_string(),
+        ]))?;
         for example in &self.examples {
             write!(f, "\n    LOST: {example}")?;
         }
@@ -307,15 +300,18 @@ fn plain_jobs(algorithm: Algorithm, full: bool, jobs: &mut Vec<Job>) {
             sizes,
             story,
             // Devices in the field have no trust area, and take any image.
-            rules: if number % 10 == 9 { Rules::LOOSE } else { Rules::STRICT },
+            rules: if number % 10 == 9 {
+                Rules::LOOSE
+            } else {
+                Rules::STRICT
+            },
             thorough,
         };
         let small = shapes(algorithm)
             .into_iter()
             .flat_map(|shape| sizes(algorithm).iter().map(move |sizes| (shape, *sizes, true)));
-        let others = others(algorithm).flat_map(|shape| {
-            [[5000, 9000], [u32::MAX, 20_000]].map(|sizes| (shape, sizes, true))
-        });
+        let others = others(algorithm)
+            .flat_map(|shape| [[5000, 9000], [u32::MAX, 20_000]].map(|sizes| (shape, sizes, true)));
         let large = [[475_384, 401_408], [300_000, u32::MAX]]
             .map(|sizes| (large(algorithm), sizes, false))
             .into_iter()
@@ -351,13 +347,17 @@ fn other_jobs(column: Column, algorithm: Algorithm, full: bool, jobs: &mut Vec<J
         }
     }
 }
-/// Runs the campaign, a thread per core; `done` gets the rows in the order of the jobs, as soon as those before are done.
-pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) + Send)) {
+/// Runs the campaign, a thread per core; `done` gets the rows in the order of the jobs, as soon as those before are done, and
+/// says whether the campaign goes on.
+pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> bool + Send)) {
     let jobs = jobs(args);
     let bar = ProgressBar::new(jobs.len() as u64).with_style(
         ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
+    if is_quiet() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
     bar.enable_steady_tick(Duration::from_millis(500));
     let next = AtomicUsize::new(0);
     // Rows that wait for one before them, the index of that one, and who gets them.
@@ -375,8 +375,8 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) + Send
                         let (waiting, due, done) = &mut *rows;
                         waiting.insert(index, row);
                         while let Some(row) = waiting.remove(due) {
-                            if let Some(row) = row {
-                                done(&row, &bar);
+                            if row.is_some_and(|row| !done(&row, &bar)) {
+                                next.store(jobs.len(), Ordering::Relaxed);
                             }
                             *due += 1;
                         }
@@ -389,45 +389,98 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) + Send
     bar.finish_and_clear();
 }
 
+/// What was found in one column.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    points: u64,
+    lost: u64,
+    old: u64,
+    unsigned: u64,
+    stopped: u64,
+}
+
+impl Sum {
+    fn add(&mut self, row: &Row) {
+        self.points += row.cuts + row.second_cuts;
+        self.lost += row.lost;
+        self.old += row.old;
+        self.unsigned += row.unsigned;
+        self.stopped += row.stopped;
+    }
+
+    fn print(&self, column: Column, format: Format) -> Result<(), OutputError> {
+        let Self {
+            points,
+            lost,
+            old,
+            unsigned,
+            stopped,
+        } = self;
+        let name = column.name();
+        let (bootable, text) = match column {
+            Column::Plain => {
+                let bootable = points - lost.min(points);
+                let text = format!("{points} cut points tried, {bootable} bootable, {lost} lost");
+                (bootable, text)
+            }
+            Column::Weak | Column::Misread => {
+                (points - lost.min(points), format!("{name}: {points} points tried, {lost} lost"))
+            }
+            Column::Hostile => (
+                points - (lost + stopped).min(*points),
+                format!(
+                    "{name}: {points} points tried, {lost} lost, {old} run an old image, {unsigned} an unsigned one; \
+                     {stopped} stopped inside an install"
+                ),
+            ),
+        };
+        let fact = json!({
+            "event": "cuts", "column": name, "cuts": points, "bootable": bootable, "lost": lost, "old": old,
+            "unsigned": unsigned, "stopped": stopped,
+        });
+        format.fact(&fact, format_args!("{text}"))
+    }
+}
+
 /// `bledfu cut`: the table; fails when a device was lost.
 ///
 /// # Errors
-/// None; the type is that of all commands.
+/// When the output takes no more.
 pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
-    println!("{Head}");
-    // Of each column: points, lost, old, unsigned, stopped.
-    let mut sums = BTreeMap::<Column, [u64; 5]>::new();
+    let format = Format::of(args.json);
+    format.text(format_args!(
+        "{}",
+        COLUMNS.row([
+            "algorithm",
+            "device",
+            "story",
+            "images",
+            "ops",
+            "cuts",
+            "repairs",
+            "lost"
+        ])
+    ))?;
+    let mut sums: BTreeMap<Column, Sum> = columns(args)
+        .into_iter()
+        .map(|column| (column, Sum::default()))
+        .collect();
+    let mut printed = Ok(());
     campaign(args, &mut |row, bar| {
-        bar.suspend(|| println!("{row}"));
-        let figures = [
-            row.cuts + row.second_cuts,
-            row.lost,
-            row.old,
-            row.unsigned,
-            row.stopped,
-        ];
-        for (sum, figure) in sums.entry(row.column).or_default().iter_mut().zip(figures) {
-            *sum += figure;
+        if printed.is_ok() {
+            printed = bar.suspend(|| format.fact(&row.json(), format_args!("{row}")));
         }
+        sums.entry(row.column).or_default().add(row);
+        printed.is_ok()
     });
+    printed?;
     let mut wrong = 0;
-    for (column, [points, lost, old, unsigned, stopped]) in sums {
-        let name = column.name();
-        match column {
-            Column::Plain => println!(
-                "{points} cut points tried, {} bootable, {lost} lost",
-                points - lost.min(points)
-            ),
-            Column::Weak | Column::Misread => println!("{name}: {points} points tried, {lost} lost"),
-            Column::Hostile => println!(
-                "{name}: {points} points tried, {lost} lost, {old} run an old image, {unsigned} an unsigned one; \
-                 {stopped} stopped inside an install"
-            ),
-        }
-        wrong += lost + old + unsigned;
+    for (column, sum) in &sums {
+        sum.print(*column, format)?;
+        wrong += sum.lost + sum.old + sum.unsigned;
     }
-    if columns(args).contains(&Column::Plain) {
-        wrong += hand_over(args);
+    if sums.contains_key(&Column::Plain) {
+        wrong += hand_over(args, format)?;
     }
     Ok(if wrong == 0 {
         ExitCode::SUCCESS
@@ -437,24 +490,33 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The second table: installs begun by MCUboot or by this boot stage, for the other one to finish. Returns the number of wrong ones.
-fn hand_over(args: &CutArgs) -> u64 {
+fn hand_over(args: &CutArgs, format: Format) -> Result<u64, OutputError> {
     let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
     let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();
     if found.is_empty() {
-        return 0; // MCUboot has no such algorithm
+        return Ok(0); // MCUboot has no such algorithm
     }
-    println!(
-        "\n{:<40} {:>10} {:>10} {:>10} {:>5}",
-        "operations of a running MCUboot", "taken over", "torn", "left to it", "wrong"
-    );
+    format.text(format_args!(
+        "\n{}",
+        mcuboot::COLUMNS.row([
+            "operations of a running MCUboot",
+            "taken over",
+            "torn",
+            "left to it",
+            "wrong"
+        ])
+    ))?;
     let (mut all, mut wrong) = (0, 0);
     for trace in found {
-        println!("{trace}");
+        format.fact(&trace.json(), format_args!("{trace}"))?;
         all += trace.taken_over + trace.torn + trace.left;
         wrong += trace.wrong;
     }
-    println!("{all} hand-overs tried, {wrong} wrong");
-    wrong
+    format.fact(
+        &json!({ "event": "hand_overs", "hand_overs": all, "wrong": wrong }),
+        format_args!("{all} hand-overs tried, {wrong} wrong"),
+    )?;
+    Ok(wrong)
 }
 
 #[cfg(test)]

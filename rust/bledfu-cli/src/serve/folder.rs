@@ -4,6 +4,7 @@
 //! ```text
 //! factory.sha256   digest of the factory image, which stays valid whoever signed it
 //! internal.bin     the processor's flash, primary slot included
+//! device.json      what the flashes are and how the boot stage installs, for `bledfu inspect`
 //! external.bin     the external flash
 //! ```
 //! A new folder gets them in this order, each whole or not at all. `internal.bin` is what makes a device of it: without
@@ -15,9 +16,73 @@ use anyhow::{bail, Context, Result};
 use bledfu_sim::device::{image_digest, BoardOf, Setup};
 use bledfu_sim::nor::Units;
 use bledfu_sim::power::Power;
+use serde::{Deserialize, Serialize};
 
-const INTERNAL: &str = "internal.bin";
+/// The processor's flash.
+pub const INTERNAL: &str = "internal.bin";
+/// The external flash.
+pub const EXTERNAL: &str = "external.bin";
+/// How the device was served last.
+pub const SETTINGS: &str = "device.json";
 const RECORD: &str = "factory.sha256";
+
+/// What the flashes do not say of themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Name of the processor's flash.
+    pub internal: String,
+    /// Its write unit in bytes.
+    pub write_unit: u32,
+    /// Name of the external flash part.
+    pub part: String,
+    /// How the boot stage installs.
+    pub install: String,
+    /// Size of each slot in bytes.
+    pub slot_size: u32,
+}
+
+impl Settings {
+    fn of(setup: &Setup) -> Self {
+        Self {
+            internal: setup.internal.name.to_owned(),
+            write_unit: setup.write_unit,
+            part: setup.part.name.to_owned(),
+            install: setup.algorithm.as_str().to_owned(),
+            slot_size: setup.slot_size,
+        }
+    }
+}
+
+/// How the device in `folder` was served last; `None` if that was not written down.
+///
+/// # Errors
+/// One sentence about a file that cannot be used.
+pub fn settings(folder: &Path) -> Result<Option<Settings>> {
+    let path = folder.join(SETTINGS);
+    if !exists(&path)? {
+        return Ok(None);
+    }
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let settings = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    Ok(Some(settings))
+}
+
+/// The digest of the factory image of the device in `folder`, if it is there.
+///
+/// # Errors
+/// One sentence about a file that cannot be used.
+pub fn factory_digest(folder: &Path) -> Result<Option<[u8; 32]>> {
+    let record = folder.join(RECORD);
+    if !exists(&record)? {
+        return Ok(None);
+    }
+    let text =
+        std::fs::read_to_string(&record).with_context(|| format!("cannot read {}", record.display()))?;
+    match from_hex(text.trim()) {
+        Some(digest) => Ok(Some(digest)),
+        None => bail!("{} does not hold a SHA-256", record.display()),
+    }
+}
 
 /// Opens the device in `folder`; an empty folder becomes a new device with `factory` in its primary slot.
 ///
@@ -42,12 +107,7 @@ pub fn open<I: Units, X: Units>(
         let digest = image_digest(factory).unwrap_or_default();
         put(&record, format!("{}\n", to_hex(&digest)).as_bytes())?;
         put(&internal, &blank.internal.contents())?;
-    } else if exists(&record)? {
-        let text =
-            std::fs::read_to_string(&record).with_context(|| format!("cannot read {}", record.display()))?;
-        let Some(digest) = from_hex(text.trim()) else {
-            bail!("{} does not hold a SHA-256", record.display());
-        };
+    } else if let Some(digest) = factory_digest(folder)? {
         if !setup.keys.trusted_digests.contains(&digest) {
             log::info!(
                 "{} has a factory image of its own; it stays valid",
@@ -55,6 +115,13 @@ pub fn open<I: Units, X: Units>(
             );
             setup.keys.trusted_digests = vec![digest].leak();
         }
+    }
+    let settings = Settings::of(&setup);
+    if self::settings(folder).ok().flatten().as_ref() != Some(&settings) {
+        put(
+            &folder.join(SETTINGS),
+            serde_json::to_string(&settings)?.as_bytes(),
+        )?;
     }
     Ok(BoardOf::open(setup, power, folder)?)
 }

@@ -35,6 +35,7 @@ use bledfu_transfer::service::Step;
 use clap::{Args, ValueEnum};
 
 use crate::args::DeviceArgs;
+use crate::output::is_quiet;
 use doors::DoorArgs;
 use link::{Link, Packet, WorkerSide};
 
@@ -136,6 +137,9 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
 
 /// One line for who started us; written at once.
 fn say(line: &str) {
+    if is_quiet() {
+        return;
+    }
     let mut out = std::io::stdout().lock();
     // Nobody reads it any more: the device goes on.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());

@@ -37,6 +37,8 @@ enum End {
 struct Notes<'p> {
     session: Session,
     sessions: u32,
+    /// When the first session began.
+    first_ns: Option<u64>,
     /// The session's times begin with the connection, not with the upload.
     begins_with_link: bool,
     progress: &'p mut dyn FnMut(u32),
@@ -47,6 +49,7 @@ impl<'p> Notes<'p> {
         Self {
             session: Session::default(),
             sessions: 0,
+            first_ns: None,
             begins_with_link,
             progress,
         }
@@ -60,6 +63,7 @@ impl<'p> Notes<'p> {
     }
 
     fn begin(&mut self, now_ns: u64) {
+        self.first_ns.get_or_insert(now_ns);
         self.session = Session {
             started_ns: now_ns,
             ..Session::default()
@@ -110,10 +114,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         loop {
             let mut client = secure_dfu::Client::new(parts(package), settings);
             let boot = match self.drive(&mut client, wanted, &mut notes) {
-                Ok(End::Installed(boot)) => {
-                    notes.session = Session::default();
-                    boot
-                }
+                Ok(End::Installed(boot)) => boot,
                 Ok(End::Done) => {
                     self.await_reset();
                     if self.device.is_none() {
@@ -143,6 +144,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             return Ok(Outcome {
                 session: notes.session,
                 sessions: notes.sessions,
+                started_ns: notes.first_ns.unwrap_or_default(),
                 boot,
             });
         }
@@ -194,6 +196,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         Ok(Outcome {
             session: notes.session,
             sessions: notes.sessions,
+            started_ns: notes.first_ns.unwrap_or_default(),
             boot: boot.ok_or(WorldError::TooManySessions)?,
         })
     }

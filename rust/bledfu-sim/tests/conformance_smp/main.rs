@@ -15,7 +15,8 @@ mod smp_client;
 mod upload;
 
 use crate::smp_client::{encode, Answer, Image};
-use bledfu_swap::BootReport;
+use bledfu_sim::device::Setup;
+use bledfu_swap::{BootReport, Downgrade};
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Then;
 use bledfu_wire::image_group::{self, Error, Upload};
@@ -45,6 +46,14 @@ impl Default for Manager {
 }
 
 impl Manager {
+    /// Of a device whose boot stage installs older images as well.
+    pub fn of_any_version() -> Self {
+        Self::on(Peer::with(Setup {
+            downgrade: Downgrade::Allowed,
+            ..setup()
+        }))
+    }
+
     pub fn on(peer: Peer) -> Self {
         Self {
             peer,

@@ -570,7 +570,7 @@ fn a_used_slot_and_maximum_flash_times_keep_the_first_piece_within_2_seconds_and
 
 #[test]
 fn both_protocols_install_one_after_the_other_and_neither_takes_the_slot_from_a_busy_one() {
-    let mut manager = Manager::default();
+    let mut manager = Manager::of_any_version();
     // Secure DFU in the middle of an object: SMP has to wait.
     let init = crate::harness::init_for(update_image());
     assert_eq!(manager.peer.send_init(&init), "60 04 01");
@@ -753,7 +753,7 @@ fn an_upload_of_the_journal_is_dropped_when_nothing_can_be_installed() {
 fn an_image_on_trial_without_a_way_back_stays_when_the_next_upload_begins() {
     let image = update_image();
     for erases in [false, true] {
-        let mut manager = Manager::default();
+        let mut manager = Manager::of_any_version();
         manager.try_out(image);
         assert!(!manager.peer.device().is_confirmed());
         let (area, layout) = manager.peer.board.receiving().unwrap();

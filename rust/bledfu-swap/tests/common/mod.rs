@@ -2,6 +2,8 @@
 //! What the test programs of the boot stage share: areas, policies, and one boot.
 #![allow(dead_code)] // each test program uses its part
 
+pub mod campaign;
+
 use bledfu_slot::{Geometry, ImagePolicy, Key, Layout, SoftCrypto};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence};
 use bledfu_testkit::SECTOR;

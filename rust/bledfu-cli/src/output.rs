@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What commands print: lines on the standard output, as text or as JSON (a line each), in 80 columns.
+//!
+//! Printing can fail. A full disk is an error like any other; a reader that has gone away (`| head -1`) ends the program
+//! silently, as it ends other Unix tools. So nothing here panics, and commands pass the error on.
+
+use std::fmt::Arguments;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
+use serde_json::Value;
+
+/// Columns of a screen.
+pub const WIDTH: usize = 80;
+
+/// Exit code when the reader of the output has gone away: what a shell reports for a tool that SIGPIPE ended.
+const PIPE_CLOSED: u8 = 128 + 13;
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// The standard output took nothing more.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to the standard output")]
+pub struct OutputError(#[from] io::Error);
+
+/// From now on, nothing is printed: the exit code says it all.
+pub fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Whether nothing is printed, progress bars included.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints text as it is.
+///
+/// # Errors
+/// [`OutputError`].
+pub fn print(text: Arguments<'_>) -> Result<(), OutputError> {
+    if is_quiet() {
+        return Ok(());
+    }
+    let mut out = io::stdout().lock();
+    out.write_fmt(text)?;
+    Ok(out.flush()?)
+}
+
+/// Prints a line, at once.
+///
+/// # Errors
+/// [`OutputError`].
+pub fn line(text: Arguments<'_>) -> Result<(), OutputError> {
+    print(format_args!("{text}\n"))
+}
+
+/// [`line`] with the arguments of `println!`.
+#[macro_export]
+macro_rules! outln {
+    () => { $crate::output::line(format_args!("")) };
+    ($($arg:tt)*) => { $crate::output::line(format_args!($($arg)*)) };
+}
+
+/// In which form a command says what it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: one JSON object in each line.
+    Json,
+}
+
+impl Format {
+    /// JSON, if that was asked for.
+    pub const fn of(json: bool) -> Self {
+        match json {
+            true => Self::Json,
+            false => Self::Text,
+        }
+    }
+
+    /// One fact in both forms, of which one is printed.
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub fn fact(self, json: &Value, text: Arguments<'_>) -> Result<(), OutputError> {
+        match self {
+            Self::Text => line(text),
+            Self::Json => line(format_args!("{json}")),
+        }
+    }
+
+    /// Text that says nothing to a program.
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub fn text(self, text: Arguments<'_>) -> Result<(), OutputError> {
+        match self {
+            Self::Text => line(text),
+            Self::Json => Ok(()),
+        }
+    }
+}
+
+/// The rows of a table that is printed row by row, while they are found. What does not fit its column is wrapped.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<const N: usize>(pub [(usize, CellAlignment); N]);
+
+impl<const N: usize> Columns<N> {
+    /// One row, without a newline at its end.
+    pub fn row<T: ToString>(&self, cells: [T; N]) -> String {
+        let mut table = Table::new();
+        table
+            .load_style(comfy_table::presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .add_row(cells.map(|cell| cell.to_string()));
+        for (column, (width, alignment)) in table.column_iter_mut().zip(self.0) {
+            column.set_padding((0, 1));
+            column.set_cell_alignment(alignment);
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width as u16 + 1)));
+        }
+        let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        lines.join("\n")
+    }
+}
+
+/// Lines of at most `width` columns, broken between words only: options and names keep their hyphens.
+pub fn wrapping(width: usize) -> textwrap::Options<'static> {
+    textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation)
+}
+
+/// Text in lines of at most [`WIDTH`] columns, all but the first indented by `indent`.
+pub fn wrap(text: &str, indent: usize) -> String {
+    let indent = " ".repeat(indent);
+    textwrap::fill(text, wrapping(WIDTH).subsequent_indent(&indent))
+}
+
+/// An error as one sentence: causes behind it, none of them twice.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.ends_with(&cause) {
+            continue; // Many errors name their cause themselves, to be whole without a chain.
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+/// Says why a command failed, and with which code the program ends.
+pub fn failed(error: &anyhow::Error) -> ExitCode {
+    let of_output = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<OutputError>());
+    if of_output.is_some_and(|error| error.0.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::from(PIPE_CLOSED);
+    }
+    // Where even this cannot be said, the exit code is left.
+    let _ = writeln!(io::stderr(), "error: {}", sentence(error));
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read the key: {source}")]
+    struct Whole {
+        source: io::Error,
+    }
+
+    #[test]
+    fn a_cause_that_an_error_names_itself_is_not_said_again() {
+        let whole = Whole {
+            source: io::Error::other("no such file"),
+        };
+        let error = anyhow::Result::<()>::Err(whole.into())
+            .context("the option --key")
+            .unwrap_err();
+        assert_eq!(
+            sentence(&error),
+            "the option --key: cannot read the key: no such file"
+        );
+    }
+
+    #[test]
+    fn a_long_cell_is_wrapped_into_its_column() {
+        let columns = Columns([
+            (8, CellAlignment::Left),
+            (12, CellAlignment::Left),
+            (6, CellAlignment::Right),
+        ]);
+        assert_eq!(
+            columns.row(["copy", "16 in 8 KiB, error codes", "12345"]),
+            "copy     16 in 8 KiB,  12345\n         error codes"
+        );
+    }
+}

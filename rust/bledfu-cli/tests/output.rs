@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Habits of a command line: closed pipes and full disks, JSON, quiet, colours, completions, manual pages, mishaps that did not
+//! happen.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A small package, so that an update takes a moment.
+fn small() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/packages/small-2.0.0.zip")
+}
+
+fn bledfu(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bledfu"));
+    command.args(words).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn update(words: &[&str]) -> Output {
+    let small = small();
+    let mut all = vec!["update", small.to_str().expect("a path")];
+    all.extend(words);
+    bledfu(&all).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// Each line as JSON.
+fn json_lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_the_program_silently() {
+    for words in [
+        &["update", small().to_str().expect("a path")][..],
+        &["bench", "--install"],
+        &["completions", "bash"],
+        &["--help"],
+    ] {
+        let mut child = bledfu(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        let mut line = String::new();
+        let mut pipe = BufReader::with_capacity(1, child.stdout.take().expect("a pipe"));
+        pipe.read_line(&mut line).expect("a line");
+        drop(pipe);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(text(&output.stderr), "", "{words:?}");
+        assert!(!line.is_empty());
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_in_one_sentence() {
+    for words in [
+        &["update", small().to_str().expect("a path")][..],
+        &["update", small().to_str().expect("a path"), "--json"],
+        &["inspect", small().to_str().expect("a path")],
+        &["cut", "--algorithm", "overwrite"],
+        &["bench", "--install"],
+        &["completions", "zsh"],
+        &["--help"],
+    ] {
+        let full = File::options().write(true).open("/dev/full").expect("a device");
+        let output = bledfu(words).stdout(full).output().expect("the program runs");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert_eq!(
+            said, "error: cannot write to the standard output: No space left on device (os error 28)\n",
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn update_tells_a_program_each_fact_in_a_line() {
+    let output = update(&["--json", "--cut-at", "20"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let events = json_lines(&output);
+    let event = |name: &str| {
+        events
+            .iter()
+            .find(|event| event["event"] == name)
+            .unwrap_or_else(|| panic!("no {name} in {events:?}"))
+    };
+    assert_eq!(event("plan")["bytes"], 13636);
+    assert_eq!(event("power_cut")["operation"], 20);
+    assert_eq!(event("received")["sessions"], 2);
+    assert_eq!(event("result")["after"], "2.0.0 (confirmed)");
+    assert_eq!(event("result")["before"], "1.0.0 (confirmed)");
+    assert!(event("costs")["operations"].as_u64() > Some(20));
+}
+
+#[test]
+fn a_failed_update_says_so_in_json_and_in_words() {
+    let output = bledfu(&["update", "--json", "no-such-file.zip"])
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(1));
+    let events = json_lines(&output);
+    assert_eq!(events.len(), 1);
+    let message = events[0]["message"].as_str().expect("a sentence");
+    assert_eq!(text(&output.stderr), format!("error: {message}\n"));
+    assert_eq!(message.matches("No such file").count(), 1, "{message}");
+}
+
+#[test]
+fn mishaps_that_are_never_reached_are_an_error_and_those_that_happen_are_reported() {
+    let output = update(&["--cut-at", "99999999"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.starts_with("error: --cut-at 99999999 was never reached: the update took "),
+        "{said}"
+    );
+    let output = update(&["--drop-link-at", "5000", "--drop-link-at", "99999999"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.starts_with("error: --drop-link-at 99999999 was never reached: "),
+        "{said}"
+    );
+    let output = update(&["--cut-at", "20"]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success());
+    assert!(printed.contains("\npower cut    after "), "{printed}");
+    assert!(printed.contains(" kB/s in 2 sessions "), "{printed}");
+}
+
+#[test]
+fn the_receive_time_counts_all_sessions() {
+    let seconds = |words: &[&str]| {
+        let mut all = vec!["--json"];
+        all.extend(words);
+        let events = json_lines(&update(&all));
+        let received = events.iter().find(|event| event["event"] == "received");
+        received.expect("an event")["seconds"].as_f64().expect("a number")
+    };
+    let undisturbed = seconds(&[]);
+    // The user needs a second to press Start again.
+    assert!(seconds(&["--drop-link-at", "9000"]) > undisturbed + 1.0);
+}
+
+#[test]
+fn quiet_leaves_the_exit_code() {
+    let output = update(&["--quiet"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    assert_eq!(text(&output.stderr), "");
+    let output = update(&["--quiet", "--cut-at", "99999999"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let both = update(&["--quiet", "--json"]);
+    assert_eq!((both.status.code(), both.stdout.len()), (Some(0), 0));
+}
+
+#[test]
+fn the_log_of_an_update_has_virtual_time_and_three_levels() {
+    let lines = |level: &str| {
+        let output = update(&[level, "--cut-at", "20"]);
+        assert!(output.status.success());
+        let log = text(&output.stderr);
+        assert!(!log.contains('\u{1b}'), "colours in a file");
+        for line in log.lines() {
+            let time = line.trim_start().split_once(" s ").map(|(time, _)| time);
+            assert!(time.is_some_and(|time| time.parse::<f64>().is_ok()), "{line}");
+        }
+        log.lines().count()
+    };
+    let [information, requests, operations] = ["-v", "-vv", "-vvv"].map(lines);
+    assert!(
+        0 < information && information < requests && requests < operations,
+        "{information} {requests} {operations}"
+    );
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    const COMMANDS: [&str; 9] = [
+        "update",
+        "serve",
+        "inspect",
+        "package",
+        "install",
+        "cut",
+        "bench",
+        "completions",
+        "man",
+    ];
+    for shell in ["bash", "zsh", "fish"] {
+        let output = bledfu(&["completions", shell])
+            .output()
+            .expect("the program runs");
+        let script = text(&output.stdout);
+        assert!(output.status.success());
+        for command in COMMANDS {
+            assert!(script.contains(command), "{shell} lacks {command}");
+        }
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("man");
+    let output = bledfu(&["man", path.to_str().expect("a path")])
+        .output()
+        .expect("the program runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for command in COMMANDS {
+        let page = std::fs::read_to_string(path.join(format!("bledfu-{command}.1"))).expect(command);
+        assert!(page.contains(".SH NAME"), "{command}");
+    }
+}
+
+#[test]
+fn every_line_of_every_help_fits_a_screen() {
+    for command in ["update", "serve", "inspect", "package", "install", "cut", "bench"] {
+        let output = bledfu(&[command, "--help"])
+            .env("COLUMNS", "80")
+            .output()
+            .expect("the program runs");
+        for line in text(&output.stdout).lines() {
+            assert!(line.chars().count() <= 80, "{command}: {line}");
+        }
+    }
+    for line in text(&update(&[]).stdout).lines() {
+        assert!(
+            line.chars().count() <= 80 || line.contains("small-2.0.0.zip"),
+            "{line}"
+        );
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Data objects: the image, from Create to the last Execute.
+
+use super::{Answer, SecureDfu, Then};
+use crate::init_check::Accepted;
+use crate::note;
+use crate::upload::{Expected, Present, TransferError, Upload};
+use bledfu_slot::areas::Areas;
+use bledfu_slot::verify::Crypto;
+use bledfu_wire::secure_dfu::{op, ExtendedCode, ObjectType, Reply, ResultCode};
+
+impl SecureDfu<'_> {
+    #[inline(never)]
+    pub(super) fn create_data<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        size: u32,
+    ) -> Answer {
+        let refused = |code| Answer::refused(op::CREATE, code);
+        self.current = Some(ObjectType::Data);
+        self.gap = false;
+        self.receipts.restart();
+        let Some(accepted) = self.command.executed else {
+            return refused(ResultCode::OperationNotPermitted);
+        };
+        if upload.is_staged() || self.present.is_some() {
+            return refused(ResultCode::OperationNotPermitted);
+        }
+        // `committed` and `size` are bounded by the slot and the wire: no sum of them can be believed unchecked.
+        let end = upload.committed().checked_add(size);
+        if size == 0 {
+            return refused(ResultCode::InvalidParameter);
+        }
+        let is_too_long = end.is_none_or(|end| end > accepted.size);
+        let is_part = size.is_multiple_of(upload.sector_size()) || end == Some(accepted.size);
+        if self.is_unproven && size <= self.config.object_size && (is_too_long || !is_part) {
+            // It goes back by an object, for the CRC is not that of its file.
+            self.drop_wrong(upload);
+        }
+        let received = upload.progress().offset - upload.committed();
+        if self.is_unproven && self.object == Some(received) {
+            // All of the object came, and it begins it again: the CRC differs from that of its file up to here.
+            self.drop_wrong(upload);
+            return refused(ResultCode::OperationNotPermitted);
+        }
+        if !is_part {
+            return refused(ResultCode::InvalidParameter);
+        }
+        if size > self.config.object_size {
+            return refused(ResultCode::InsufficientResources);
+        }
+        if is_too_long {
+            return refused(ResultCode::OperationNotPermitted);
+        }
+        self.rewind(upload);
+        if upload.prepare(size).is_err() {
+            return refused(ResultCode::OperationFailed);
+        }
+        self.object = Some(size);
+        Answer::reply(Reply::Created)
+    }
+
+    pub(super) fn rewind<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
+        self.object = None;
+        upload.rewind();
+    }
+
+    /// A packet that does not fit the open object is dropped whole; the checksum tells the peer.
+    pub(super) fn write_data<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, bytes: &[u8]) {
+        let Some(size) = self.object else {
+            return;
+        };
+        let received = upload.progress().offset - upload.committed();
+        if bytes.len() as u64 + u64::from(received) > u64::from(size) {
+            note::warn(format_args!(
+                "a packet of {} bytes is beyond the end of the object",
+                bytes.len() as u32
+            ));
+            return;
+        }
+        // A failure of the flash is answered at Execute, which is the first message that has room for it.
+        let _ = upload.write(bytes);
+    }
+
+    #[inline(never)]
+    pub(super) fn execute_data<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) -> Answer {
+        let refused = |code| Answer::refused(op::EXECUTE, code);
+        let Some(accepted) = self.command.executed else {
+            return refused(ResultCode::OperationNotPermitted);
+        };
+        let ends = |then| Answer {
+            then,
+            ..Answer::reply(Reply::Executed)
+        };
+        match self.present {
+            Some(Present { is_staged: false, .. }) => return ends(Then::Disconnect),
+            Some(_) => return ends(Then::Reset),
+            None if upload.is_staged() => return ends(Then::Reset),
+            None => {}
+        }
+        if let Some(size) = self.object {
+            if upload.progress().offset - upload.committed() != size {
+                return refused(ResultCode::OperationNotPermitted);
+            }
+            if let Err(error) = upload.commit() {
+                note::error(format_args!("{error}"));
+                self.rewind(upload);
+                return refused(ResultCode::OperationFailed);
+            }
+            self.object = None;
+            self.is_unproven = false;
+            if let Err(reason) = upload.judge_received() {
+                note::error(format_args!("the image is refused: {reason}"));
+                self.command.create(0);
+                upload.close_session();
+                return refused(final_code(TransferError::NotAnImage));
+            }
+        }
+        // At an object boundary Execute may come again and changes nothing. At the end of the image it verifies,
+        // also when the device was reset between the last object and the verdict.
+        if upload.committed() != accepted.size {
+            return Answer::reply(Reply::Executed);
+        }
+        match self.finish(upload, &accepted) {
+            Ok(()) => ends(Then::Reset),
+            Err(error) => {
+                note::error(format_args!("{error}"));
+                self.command.create(0);
+                refused(final_code(error))
+            }
+        }
+    }
+
+    pub(super) fn finish<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        accepted: &Accepted,
+    ) -> Result<(), TransferError> {
+        let keys = self.config.init.package_keys;
+        let expected = Expected {
+            sha256: Some(accepted.sha256),
+            file_signature: accepted.file_signature.map(|signature| (signature, keys)),
+            file_validation_unknown: accepted.unknown_boot_validation,
+            fw_version: accepted.fw_version,
+        };
+        let info = upload.finish(&expected)?;
+        note::info(format_args!(
+            "image {} is staged; reset to install it",
+            info.header.version
+        ));
+        Ok(())
+    }
+}
+
+/// What the final Execute answers.
+const fn final_code(error: TransferError) -> ResultCode {
+    match error {
+        TransferError::WrongHash | TransferError::NotAnImage | TransferError::WrongFileSignature => {
+            ResultCode::Extended(ExtendedCode::VerificationFailed)
+        }
+        TransferError::NotReceiving => ResultCode::OperationNotPermitted,
+        TransferError::Write | TransferError::Erase | TransferError::NotMarked => ResultCode::OperationFailed,
+    }
+}

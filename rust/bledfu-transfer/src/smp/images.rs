@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The image group: what is in the slots, and what runs after the next reset.
+
+use super::{refuse_for, HASH_SIZE, VERSION_SIZE};
+use crate::note;
+use crate::upload::{Protocol, TransferError, Upload};
+use bledfu_slot::areas::Areas;
+use bledfu_slot::trailer::SwapType;
+use bledfu_slot::verify::{Crypto, ImageInfo};
+use bledfu_slot::Version;
+use bledfu_wire::image_group::{Error, ImageState};
+use bledfu_wire::smp::Failure;
+use core::fmt::Write as _;
+use heapless::{String, Vec};
+
+/// What is in the slots, and what the next boot makes of it.
+pub(super) struct Images {
+    pub(super) primary: Option<ImageInfo>,
+    pub(super) secondary: Option<ImageInfo>,
+    pub(super) next: SwapType,
+}
+
+impl Images {
+    #[inline(never)]
+    pub(super) fn read<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) -> Self {
+        let outlook = upload.outlook();
+        Self {
+            primary: upload.primary_image(),
+            secondary: upload.secondary_image(outlook),
+            next: outlook.swap_type(),
+        }
+    }
+}
+
+/// The images in the slots with the flags of the table in `img_mgmt_state.c`.
+pub(super) fn list<'v>(
+    found: &Images,
+    versions: &'v mut [String<VERSION_SIZE>; 2],
+    images: &mut Vec<ImageState<'v>, 2>,
+) {
+    let is_pending = matches!(found.next, SwapType::Test | SwapType::Permanent);
+    let reverts = found.next == SwapType::Revert;
+    for ((slot, info), version) in (0u8..).zip([&found.primary, &found.secondary]).zip(versions) {
+        let Some(info) = info else {
+            continue;
+        };
+        let is_running = slot == 0;
+        let Version {
+            major,
+            minor,
+            revision,
+            build,
+        } = info.header.version;
+        let written = write!(version, "{major}.{minor}.{revision}");
+        if build != 0 && written.is_ok() {
+            let _ = write!(version, ".{build}");
+        }
+        // There are two places for two slots.
+        let _ = images.push(ImageState {
+            slot,
+            version,
+            hash: info.digest,
+            bootable: true,
+            pending: !is_running && is_pending,
+            // A new image on trial has not confirmed itself; then the other one is the one to go back to.
+            confirmed: is_running != reverts,
+            active: is_running,
+            permanent: !is_running && found.next == SwapType::Permanent,
+        });
+    }
+}
+
+/// Chooses what runs after the next reset; the table of smp.md §4.2, which is Zephyr's `img_mgmt_set_next_boot_slot`.
+#[inline(never)]
+pub(super) fn write_state<A: Areas, C: Crypto>(
+    upload: &mut Upload<'_, A, C>,
+    (hash, confirm): (Option<&[u8]>, bool),
+    now_ms: u64,
+) -> Result<(), Failure> {
+    let refused = |error| Err(Failure::Image(error));
+    let found = Images::read(upload);
+    let is = |image: &Option<ImageInfo>, hash: &[u8]| image.is_some_and(|image| image.digest == *hash);
+    // An empty hash names no image, as none does: `mcumgr image confirm ""`.
+    let is_running = match hash.filter(|hash| !hash.is_empty()) {
+        None if confirm => true,
+        None => return refused(Error::InvalidHash),
+        Some(hash) if hash.len() != HASH_SIZE => return refused(Error::InvalidHash),
+        Some(hash) if is(&found.primary, hash) => true,
+        Some(hash) if is(&found.secondary, hash) => false,
+        Some(_) => return refused(Error::HashNotFound),
+    };
+    match (is_running, confirm, found.next) {
+        (true, false, _) => refused(Error::SettingTestToActiveDenied),
+        (true, true, SwapType::Test | SwapType::Permanent) => refused(Error::ImageAlreadyPending),
+        (true, true, next) => match upload.confirm() {
+            // Also where no revert is due: another boot stage may ask for the flag.
+            Ok(()) => {
+                note::info(format_args!("the running image is confirmed"));
+                Ok(())
+            }
+            Err(_) if next != SwapType::Revert => Ok(()),
+            Err(_) => refused(Error::FlashWriteFailed),
+        },
+        (false, false, SwapType::Test) | (false, true, SwapType::Permanent | SwapType::Revert) => Ok(()),
+        (false, _, SwapType::Test | SwapType::Permanent | SwapType::Revert) => {
+            refused(Error::ImageAlreadyPending)
+        }
+        (false, confirm, _) => {
+            // The next boot would only take the request down.
+            refuse_for(upload.lasting_obstacle())?;
+            let swap_type = if confirm {
+                SwapType::Permanent
+            } else {
+                SwapType::Test
+            };
+            let info = match upload.request(swap_type) {
+                Ok(info) => info,
+                Err(TransferError::NotAnImage) => {
+                    // As long as it is listed, clients ask for it and do not send it again.
+                    if upload.is_free_for(Protocol::Smp, now_ms) && upload.erase().is_ok() {
+                        note::warn(format_args!(
+                            "the image in the secondary slot is erased: send it again"
+                        ));
+                    }
+                    return refused(Error::InvalidTlv);
+                }
+                Err(error) => {
+                    note::error(format_args!("{error}"));
+                    return refused(Error::FlashWriteFailed);
+                }
+            };
+            note::info(format_args!(
+                "image {} is staged ({swap_type}); reset to install it",
+                info.header.version
+            ));
+            Ok(())
+        }
+    }
+}

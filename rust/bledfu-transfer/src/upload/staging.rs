@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The end of a transfer: the image is checked, requested, or dropped.
+
+use super::{digest_prefix, Expected, SecondaryError, State, TransferError, Upload};
+use crate::event::Event;
+use crate::note;
+use bledfu_slot::areas::Areas;
+use bledfu_slot::decide::Outlook;
+use bledfu_slot::journal::{Installed, Versions};
+use bledfu_slot::retry::Retry;
+use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
+use bledfu_slot::verify::{Crypto, ImageInfo, SignatureCheck, Slot, Verified, VerifyError};
+
+impl<A: Areas, C: Crypto> Upload<'_, A, C> {
+    /// The image is complete: checks it and marks it for the boot stage (test swap).
+    ///
+    /// # Errors
+    /// Why it is refused. The session is over then, also in the journal, and the slot is not marked.
+    pub fn finish(&mut self, expected: &Expected<'_>) -> Result<ImageInfo, TransferError> {
+        let size = self.receiving().map_or(0, |transfer| transfer.size);
+        let outcome = self.verify_and_mark(expected);
+        match outcome {
+            Ok(_) => self.staged(size, expected.fw_version),
+            Err(_) => self.drop_progress(),
+        }
+        self.close();
+        outcome
+    }
+
+    /// Checks the image in the slot and marks it for the boot stage: `swap_type` is test or permanent. For an image that was
+    /// received completely, now or before the last reset; the transfer is over then.
+    ///
+    /// # Errors
+    /// Why it is refused. Nothing has changed then.
+    #[inline(never)]
+    pub fn request(&mut self, swap_type: SwapType) -> Result<ImageInfo, TransferError> {
+        // Hashed while it arrived, or from flash now.
+        let digest = self
+            .is_complete()
+            .then(|| self.payload.digest().image_digest())
+            .flatten();
+        let size = match self.state {
+            State::Receiving(transfer) => transfer.size,
+            State::Idle | State::Staged => 0,
+        };
+        let layout = self.setup.layout;
+        let slot = Slot::new(&layout);
+        let flash = &mut Retry(self.areas.all().secondary);
+        let (policy, crypto) = (&self.setup.image_policy, &self.crypto);
+        let slot = match digest {
+            Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
+            None => slot.verify(flash, policy, crypto),
+        }
+        .map_err(refused)?;
+        // Only an init packet has a firmware version: the count stays where it is.
+        let fw_version = self.running_version();
+        self.stage(&slot, fw_version, swap_type)?;
+        self.staged(size, 0);
+        self.close();
+        Ok(*slot.info())
+    }
+
+    /// Drops the transfer and empties the slot, for the eye at once: trailer and head are erased, the rest follows while
+    /// nothing else happens ([`Upload::idle`]). The caller has made sure that nobody needs what is in it.
+    ///
+    /// # Errors
+    /// [`TransferError::Erase`]; the transfer is dropped all the same.
+    #[inline(never)]
+    pub fn erase(&mut self) -> Result<(), TransferError> {
+        self.end_trial();
+        self.state = State::Idle;
+        self.close();
+        let sector = self.sector_size();
+        let began = self.payload.begin(sector, self.crypto.sha256());
+        let (mut slot, writer) = self.slot_and_writer();
+        writer.forget_erased();
+        let erased = began.and_then(|()| writer.prepare(&mut slot, sector));
+        self.restart(0);
+        self.slot_kept = false;
+        erased.map_err(|error| {
+            note::error(format_args!("{error}"));
+            TransferError::Erase
+        })
+    }
+
+    /// A running image on trial whose way back is gone stays, as the next boot would find. With the trial left open that boot would
+    /// take what is received now for the image before.
+    pub(super) fn end_trial(&mut self) {
+        if !self.setup.running.confirmed && matches!(self.outlook(), Outlook::Impossible(_)) {
+            note::warn(format_args!(
+                "there is no image to go back to: the running one is confirmed"
+            ));
+            drop(self.confirm());
+        }
+    }
+
+    /// Forgets the transfer also in the journal.
+    pub fn close_session(&mut self) {
+        self.drop_progress();
+        self.close();
+    }
+
+    pub(super) fn staged(&mut self, size: u32, fw_version: u32) {
+        self.state = State::Staged;
+        self.events.push(Event::Staged {
+            image: 0,
+            size,
+            fw_version,
+        });
+    }
+
+    pub(super) fn close(&mut self) {
+        match self.journal().close() {
+            Ok(()) => self.slot_kept = false,
+            Err(error) => note::warn(format_args!("the finished session stays in the journal: {error}")),
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn verify_and_mark(&mut self, expected: &Expected<'_>) -> Result<ImageInfo, TransferError> {
+        if !self.is_complete() {
+            return Err(TransferError::NotReceiving);
+        }
+        let digest = self.payload.digest();
+        let file_digest = digest.file_digest();
+        let image_digest = digest.image_digest().ok_or(TransferError::NotAnImage);
+        if expected.sha256.is_some_and(|sha256| sha256 != file_digest) {
+            return Err(TransferError::WrongHash);
+        }
+        if expected.file_validation_unknown {
+            return Err(TransferError::WrongFileSignature);
+        }
+        if let Some((signature, keys)) = &expected.file_signature {
+            match self.crypto.verify_any(keys, &file_digest, signature) {
+                SignatureCheck::Good => {}
+                SignatureCheck::Bad => return Err(TransferError::WrongFileSignature),
+                SignatureCheck::Unavailable => return Err(TransferError::NotMarked),
+            }
+        }
+        let layout = self.setup.layout;
+        let slot = Slot::new(&layout)
+            .verify_with_digest(
+                &mut Retry(self.areas.all().secondary),
+                &self.setup.image_policy,
+                &self.crypto,
+                &image_digest?,
+            )
+            .map_err(refused)?;
+
+        self.stage(&slot, expected.fw_version, SwapType::Test)?;
+        Ok(*slot.info())
+    }
+
+    /// The last two writes of an update: its version, then the request.
+    pub(super) fn stage(
+        &mut self,
+        slot: &Slot<'_, Verified>,
+        fw_version: u32,
+        swap_type: SwapType,
+    ) -> Result<(), TransferError> {
+        self.record_versions(fw_version, slot.info());
+        // What is there of another session, or was not received by this device, may have an older image in front of it.
+        let (mut flash, writer) = self.slot_and_writer();
+        writer.clear_head(&mut flash).map_err(|error| {
+            note::error(format_args!("{error}"));
+            TransferError::NotMarked
+        })?;
+        writer.forget_erased();
+        self.mark(slot, swap_type).map_err(|error| {
+            note::error(format_args!("{error}"));
+            TransferError::NotMarked
+        })
+    }
+
+    /// Requests the swap. A write whose completion was lost may have been done all the same, one that was cut
+    /// leaves a magic that is neither there nor absent, and one that succeeded may have left a wrong bit: what
+    /// counts is what reads back. If it is not the request, start over once on an erased trailer.
+    #[inline(never)]
+    pub(super) fn mark(
+        &mut self,
+        slot: &Slot<'_, Verified>,
+        swap_type: SwapType,
+    ) -> Result<(), trailer::TrailerError<SecondaryError<A>>> {
+        let layout = self.setup.layout.secondary_trailer();
+        let flash = &mut self.secondary();
+        let asked = trailer::request(flash, slot, swap_type);
+        if requests(&Trailer::read(flash, &layout)?, swap_type) {
+            return Ok(());
+        }
+        if let Err(error) = asked {
+            note::warn(format_args!("the request is written again: {error}"));
+        }
+        trailer::erase_trailer(flash, &layout)?;
+        trailer::request(flash, slot, swap_type)?;
+        if requests(&Trailer::read(flash, &layout)?, swap_type) {
+            Ok(())
+        } else {
+            Err(trailer::TrailerError::BadMagic)
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn record_versions(&mut self, fw_version: u32, info: &ImageInfo) {
+        let base = Installed {
+            fw_version: self.running_version(),
+            digest: self.setup.running.digest,
+        };
+        let staged = Installed {
+            fw_version,
+            digest: digest_prefix(&info.digest),
+        };
+        if let Err(error) = self.journal().set_versions(Versions { base, staged }) {
+            note::warn(format_args!(
+                "the new firmware's version will not be remembered: {error}"
+            ));
+        }
+    }
+}
+
+/// Why an image is not requested. A flash or a cryptography that failed says nothing about the image.
+fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
+    note::error(format_args!("the image is refused: {error}"));
+    if error.is_about_image() {
+        TransferError::NotAnImage
+    } else {
+        TransferError::NotMarked
+    }
+}
+
+/// Whether the trailer asks for just this.
+fn requests(trailer: &Trailer, swap_type: SwapType) -> bool {
+    let image_ok = if swap_type == SwapType::Permanent {
+        Flag::Set
+    } else {
+        Flag::Unset
+    };
+    // Swap using offset takes the other flag for a request to go back.
+    trailer.magic == Magic::Good
+        && trailer.swap_type() == swap_type
+        && trailer.image_ok == image_ok
+        && trailer.copy_done == Flag::Unset
+}
