@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the boot stage and the program `bledfu` twice, in different folders and with different folders of cargo, and compares.
+"""Builds the boot stage and the program `bledfu` twice from nothing, and compares the bytes.
 
-The boot stage is the library that zephyr/cargo.cmake links into the boot image, for a Cortex-M4. The rest of that image is
-Zephyr's.
+`bledfu` is built in two different folders, with two different folders of cargo. The boot stage is the library that
+zephyr/cargo.cmake links into the boot image, for a Cortex-M4; the rest of that image is Zephyr's. It is built twice in a folder
+of the same name: cargo makes the identity of a crate from its absolute path when it lies outside of the workspace, as
+bledfu-slot does for rust/boot, and the linker orders functions by it. In another folder the functions are the same and stand in
+another order. So who wants to make the bytes of somebody else's boot image again must use the same folder.
 """
 
 import hashlib
@@ -48,25 +51,37 @@ def differences(first, second):
     return f"{len(at)} bytes, the first at {at[0]}"
 
 
+def compare(what, first, second):
+    """Prints what came out; True if the two builds are equal, and no path of this machine is in them."""
+    # A path of this machine would make a difference only on another one, if both builds had it.
+    leaked = [str(path) for path in (dist.ROOT, pathlib.Path.home()) if str(path).encode() in first.read_bytes()]
+    same = digest(first) == digest(second)
+    print(f"{what:<12} {digest(first)}  {'the same' if same else 'DIFFERENT: ' + differences(first, second)}", flush=True)
+    if not same:
+        print(f"{'':<12} {digest(second)}")
+    for path in leaked:
+        print(f"{'':<12} holds the path {path}")
+    return same and not leaked
+
+
 def main():
-    failed = False
     with tempfile.TemporaryDirectory(prefix="bledfu-reproducible-") as temporary:
-        other = pathlib.Path(temporary, "in a folder with another name".replace(" ", "-"), "sources")
+        temporary = pathlib.Path(temporary)
+        home = other_home(temporary / "other-cargo")
+
+        folder, built = temporary / "boot", []
+        for at in (dist.cargo_home(), home):
+            copy_sources(folder)
+            archive = dist.build_boot(folder, folder / "rust/target", at)
+            built.append(shutil.move(archive, temporary / f"boot-{len(built)}.a"))
+            shutil.rmtree(folder)
+        same = compare("boot stage", *built)
+
+        other = temporary / "a-folder-with-another-name" / "sources"
         copy_sources(other)
-        home = other_home(pathlib.Path(temporary, "other-cargo"))
-        for what, build in (("boot stage", dist.build_boot), ("bledfu", dist.build_command)):
-            first = build(dist.ROOT, dist.ROOT / "rust/target")
-            second = build(other, other / "rust/target/dist", home)
-            # A path of this machine would make a difference only on another one, if both builds had it.
-            leaked = [str(path) for path in (dist.ROOT, other, pathlib.Path.home()) if str(path).encode() in first.read_bytes()]
-            same = digest(first) == digest(second)
-            failed |= not same or bool(leaked)
-            print(f"{what:<12} {digest(first)}  {'the same' if same else 'DIFFERENT: ' + differences(first, second)}", flush=True)
-            for path in leaked:
-                print(f"{what:<12} holds the path {path}")
-            if not same:
-                print(f"{'':<12} {digest(second)}")
-    return 1 if failed else 0
+        first = dist.build_command(dist.ROOT, dist.ROOT / "rust/target")
+        same &= compare("bledfu", first, dist.build_command(other, other / "rust/target", home))
+    return 0 if same else 1
 
 
 if __name__ == "__main__":

@@ -454,7 +454,7 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
             "algorithm",
             "device",
             "story",
-            "images",
+            "kB each",
             "ops",
             "cuts",
             "repairs",
