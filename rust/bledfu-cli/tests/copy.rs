@@ -21,10 +21,13 @@ const OLD: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.sig
 const NEW: &[u8] = include_bytes!("../../../tests/vectors/packages/small-2.0.0.zip");
 
 fn world() -> World {
-    let setup = Setup {
+    world_of(Setup {
         algorithm: Algorithm::Copy,
         ..Setup::small(8)
-    };
+    })
+}
+
+fn world_of(setup: Setup) -> World {
     let mut world = World::new(setup, OLD, LinkParams::default()).expect("the factory image boots");
     world.settle();
     world
@@ -110,7 +113,12 @@ fn an_update_that_is_not_confirmed_is_taken_back_and_the_next_one_arrives() {
 #[test]
 fn a_second_update_and_its_revert_cut_at_every_operation_can_always_be_finished() {
     let prepare = || {
-        let mut world = world();
+        // With a trust area an image that was taken back for the third time is not tried again.
+        let mut world = world_of(Setup {
+            algorithm: Algorithm::Copy,
+            has_trust_area: false,
+            ..Setup::small(8)
+        });
         install(&mut world, &package());
         world.power_up().expect("a boot");
         assert_eq!(version(&world), (1, true));

@@ -298,6 +298,7 @@ fn update_and_package_take_the_same_kinds_or_refuse_them_in_the_same_words() {
         assert!(taken, "{file}: {said}");
         let (taken, said) = run(&[
             "package",
+            "--trial",
             "--image",
             file,
             "--key",
@@ -335,6 +336,8 @@ fn update_and_package_take_the_same_kinds_or_refuse_them_in_the_same_words() {
             vec!["update", "--protocol", "smp", file],
             vec![
                 "package",
+                "--trial",
+            "--trial",
                 "--image",
                 file,
                 "--key",

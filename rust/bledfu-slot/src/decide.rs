@@ -9,11 +9,11 @@
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::copy_roles::{is_reverted, Record};
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Floor};
 use crate::flash::read_bytes;
 use crate::layout::{round_up, Algorithm, Layout};
 use crate::trailer::{stored_job, Flag, Magic, SwapType, Trailer};
-use crate::verify::{image_size, read_info, Digest, VerifyError};
+use crate::verify::{image_size, read_info, Digest, ImageInfo, VerifyError};
 
 /// One row: what the fields must be (`None` = anything), and what follows.
 struct Row {
@@ -106,6 +106,19 @@ pub enum Downgrade {
     BySecurityCounter,
 }
 
+impl Downgrade {
+    /// Whether an image is older than it must at least be.
+    pub fn refuses(self, image: &ImageInfo, least: &Floor) -> bool {
+        let image = Floor::of(image);
+        match self {
+            Self::Allowed => false,
+            Self::ByVersion => image.version < least.version,
+            // None is less than any counter.
+            Self::BySecurityCounter => image.security_counter < least.security_counter,
+        }
+    }
+}
+
 /// What the boot stage goes by beside the trailers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -146,6 +159,18 @@ impl Rules {
             // On trial is an image of which nobody told: MCUboot installed it.
             None => &evidence.to,
         })
+    }
+
+    /// Whether a revert may bring this image back; `running` is what is in the primary slot, if that is valid.
+    pub fn may_come_back(&self, running: Option<&ImageInfo>, image: &ImageInfo) -> bool {
+        match (self.image_before(), &self.evidence, running) {
+            (Some(before), Some(evidence), _) => {
+                *before == image.digest && !self.downgrade.refuses(image, &evidence.floor)
+            }
+            // The trial began before there was a trust area.
+            (_, _, Some(running)) if self.are_strict() => !self.downgrade.refuses(image, &Floor::of(running)),
+            _ => true,
+        }
     }
 
     /// Whether a request is for the image that runs, so that there is nothing to install. Not if an install of it was begun: the
@@ -302,7 +327,8 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
         SwapType::Revert => return Ok(Outlook::Revert),
         swap_type => return Ok(Outlook::Install(swap_type)),
     }
-    let digest = digest_of(primary, 0, layout.primary().slot_size)?;
+    let image = info_of(primary, 0, layout.primary().slot_size)?;
+    let digest = image.map(|image| image.digest);
     let settled = running.settled(&of_primary);
     let Some(swap_type) = rules.decide(layout.algorithm(), &settled, &request, digest.as_ref()) else {
         return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
@@ -332,16 +358,16 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
         return Ok(Outlook::Impossible(Obstacle::TooLarge));
     }
     if rules.is_kept {
-        let update = digest_of(secondary, start, layout.secondary().slot_size)?;
+        let update = info_of(secondary, start, layout.secondary().slot_size)?;
         match swap_type {
             SwapType::Revert
-                if rules
-                    .image_before()
-                    .is_some_and(|before| update.as_ref() != Some(before)) =>
+                if !update.is_some_and(|update| rules.may_come_back(image.as_ref(), &update)) =>
             {
                 return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
             }
-            SwapType::Test | SwapType::Permanent if rules.already_runs(digest.as_ref(), update.as_ref()) => {
+            SwapType::Test | SwapType::Permanent
+                if rules.already_runs(digest.as_ref(), update.as_ref().map(|update| &update.digest)) =>
+            {
                 return Ok(Outlook::Impossible(Obstacle::AlreadyRuns));
             }
             _ => {}
@@ -390,14 +416,14 @@ fn size_of<F: ReadNorFlash>(
     }
 }
 
-/// The digest that the TLVs of the image at `start` name; `None` if there is none. Nothing is hashed.
-fn digest_of<F: ReadNorFlash>(
+/// What the image at `start` says of itself; `None` if there is none. Nothing is hashed.
+fn info_of<F: ReadNorFlash>(
     flash: &mut F,
     start: u32,
     slot_size: u32,
-) -> Result<Option<Digest>, NorFlashErrorKind> {
+) -> Result<Option<ImageInfo>, NorFlashErrorKind> {
     match read_info(flash, start, slot_size) {
-        Ok(info) => Ok(info.map(|info| info.digest)),
+        Ok(info) => Ok(info),
         Err(VerifyError::Flash(error)) => Err(error.kind()),
         Err(_) => Ok(None),
     }

@@ -107,15 +107,10 @@ pub fn older(
     image: &ImageInfo,
     least: &Floor,
 ) -> Option<VerifyError<NorFlashErrorKind>> {
-    let image = Floor::of(image);
-    match downgrade {
-        Downgrade::ByVersion if image.version < least.version => Some(VerifyError::Older),
-        // None is less than any counter.
-        Downgrade::BySecurityCounter if image.security_counter < least.security_counter => {
-            Some(VerifyError::SecurityCounter)
-        }
-        _ => None,
-    }
+    downgrade.refuses(image, least).then_some(match downgrade {
+        Downgrade::BySecurityCounter => VerifyError::SecurityCounter,
+        _ => VerifyError::Older,
+    })
 }
 
 /// Why an image may not be installed or started, if it is below the floor.
@@ -178,15 +173,7 @@ pub fn may_come_back<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &Slots<'_, P, S, X, T>,
     image: &ImageInfo,
 ) -> bool {
-    let rules = &slots.rules;
-    match (rules.image_before(), &slots.verified) {
-        (Some(before), _) => *before == image.digest && below_floor(rules, image).is_none(),
-        // The trial began before there was a trust area.
-        (None, Some(running)) if rules.are_strict() => {
-            older(rules.downgrade, image, &Floor::of(running)).is_none()
-        }
-        _ => true,
-    }
+    slots.rules.may_come_back(slots.verified.as_ref(), image)
 }
 
 /// Notes that the image to go back to is not valid; true if it is time to give it up.
