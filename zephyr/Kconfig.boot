@@ -33,36 +33,6 @@ config BLEDFU_BOOT_VALIDATE_PRIMARY
 	  last write to slot 0. It is faster by the time to hash the image, but
 	  later damage to slot 0 is not found.
 
-choice BLEDFU_BOOT_DOWNGRADE
-	prompt "Which update may replace the running image"
-	default BLEDFU_BOOT_DOWNGRADE_VERSION if BLEDFU_TRUST
-	default BLEDFU_BOOT_DOWNGRADE_ALLOWED
-	help
-	  Applies to updates. A revert to the previous image is always allowed.
-
-config BLEDFU_BOOT_DOWNGRADE_ALLOWED
-	bool "Any image"
-	help
-	  Older ones as well, if their signature is good.
-
-config BLEDFU_BOOT_DOWNGRADE_VERSION
-	bool "The same version or a later one"
-	help
-	  As MCUboot's BOOT_DOWNGRADE_PREVENTION. Compares major, minor and
-	  revision; build numbers do not count. With a trust area, only the
-	  image that ran before can come back, and nothing starts that is older
-	  than the newest confirmed image. Without one, whoever can write the
-	  external flash can make any signed image come back.
-
-config BLEDFU_BOOT_DOWNGRADE_COUNTER
-	bool "The same security counter or a higher one"
-	help
-	  As MCUboot's BOOT_DOWNGRADE_PREVENTION_SECURITY_COUNTER. The counter
-	  comes from imgtool sign --security-counter. If the running image has
-	  none, any update may replace it.
-
-endchoice
-
 config BLEDFU_BOOT_TRAILER_MCUBOOT_2_2
 	bool "Write the trailer of MCUboot 2.2 (swap using offset)"
 	depends on BLEDFU_INSTALL_SWAP_OFFSET
@@ -82,6 +52,17 @@ config BLEDFU_BOOT_LOCK
 	  nRF52833 and nRF52840). Nothing but the boot stage writes there,
 	  and a faulty or hostile application cannot. No effect on parts
 	  without an ACL.
+
+config BLEDFU_BOOT_GUARD
+	bool "Stack guard, and no code in RAM"
+	default y if XIP
+	depends on CPU_CORTEX_M_HAS_SPLIM || (CPU_HAS_ARM_MPU && ARMV7_M_ARMV8_M_MAINLINE)
+	depends on !ARM_MPU
+	help
+	  While the boot stage works, an overflow of its stack and a jump into
+	  RAM are faults: it stops, and a running watchdog resets. Cortex-M33
+	  has a stack limit register, and gets the stack guard alone. Say n if
+	  a flash driver runs from RAM (__ramfunc).
 
 config BLEDFU_BOOT_WATCHDOG_FEED
 	bool "Feed a running watchdog"

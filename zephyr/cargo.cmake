@@ -59,6 +59,9 @@ function(bledfu_cargo_library name library folder)
   if(CONFIG_BLEDFU_SMALL_SHA256)
     list(APPEND features small)
   endif()
+  if(CONFIG_BLEDFU_CRYPTO_CORTEX_M)
+    list(APPEND features cortex-m)
+  endif()
   if(NOT CONFIG_LOG OR CONFIG_BLEDFU_LOG_LEVEL EQUAL 0)
     list(APPEND features log-off)
   endif()
@@ -72,6 +75,12 @@ function(bledfu_cargo_library name library folder)
   get_filename_component(crates ${folder}/.. ABSOLUTE)
   set(flags "--remap-path-prefix=${crates}/= --remap-path-prefix=${cargo_home}/registry/src/=")
 
+  # Of the application's VERSION file, if it has one: see BLEDFU_FW_VERSION.
+  set(version "")
+  if(DEFINED APP_VERSION_MAJOR)
+    set(version ${APP_VERSION_MAJOR}.${APP_VERSION_MINOR}.${APP_PATCHLEVEL}.${APP_VERSION_TWEAK})
+  endif()
+
   set(target_dir ${CMAKE_CURRENT_BINARY_DIR}/rust)
   set(archive ${target_dir}/${target}/release/lib${library}.a)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/../bledfu-*/src/*.rs ${folder}/../bledfu-*/build.rs
@@ -79,7 +88,7 @@ function(bledfu_cargo_library name library folder)
   add_custom_command(
     OUTPUT ${archive}
     COMMAND ${CMAKE_COMMAND} -E env --unset=CARGO_TARGET_DIR "RUSTFLAGS=${flags}" ${environment} DOTCONFIG=${DOTCONFIG}
-            ${CARGO} build --release --locked --quiet --target ${target} --target-dir ${target_dir}
+            BLEDFU_APP_VERSION=${version} ${CARGO} build --release --locked --quiet --target ${target} --target-dir ${target_dir}
             --features "${features}" ${arguments}
     DEPENDS ${sources} ${folder}/Cargo.toml ${folder}/Cargo.lock ${DOTCONFIG}
     WORKING_DIRECTORY ${folder}

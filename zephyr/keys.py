@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Turns P-256 public keys in PEM files into the C source with the firmware's keys."""
+"""Turns P-256 public keys in PEM files into the C source with the firmware's keys.
+
+With --signing FILE nothing is made: it is looked whether that private key may sign. Keys that everybody has (tests/vectors/keys) are
+refused without --trial.
+"""
 
 import argparse
 import base64
 import binascii
+import hashlib
 import pathlib
 import sys
 
@@ -12,8 +17,38 @@ import sys
 HEAD = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 OPTION = {"package": "CONFIG_BLEDFU_PACKAGE_KEY_FILE", "image": "CONFIG_BLEDFU_IMAGE_KEY_FILE"}
 MOST = 4  # bledfu-firmware's MAX_KEYS
+KNOWN = pathlib.Path(__file__).resolve().parent.parent / "tests" / "vectors" / "keys" / "known.txt"
 P = 2**256 - 2**224 + 2**192 + 2**96 - 1
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+
+
+def known(key):
+    """What this key is called, if everybody has its private half."""
+    digest = hashlib.sha256(key).hexdigest()
+    for line in KNOWN.read_text(encoding="ascii").splitlines():
+        number, _, name = line.partition(" ")
+        if number == digest:
+            return name
+    return None
+
+
+def refuse_known(name, key, trial):
+    what = known(key)
+    if what and not trial:
+        sys.exit(
+            f"{name} is {what}: anybody can sign with it. Use a key of your own "
+            "(nrfutil keys generate, imgtool keygen), or mark the build as a trial: CONFIG_BLEDFU_TRIAL=y, SB_CONFIG_BLEDFU_TRIAL=y"
+        )
+
+
+def check_signing(name, trial):
+    """A private key, SEC1 or PKCS #8, ends with its public point. One of another form is for imgtool to judge."""
+    try:
+        lines = pathlib.Path(name).read_text(encoding="ascii").split("-----")
+        der = base64.b64decode("".join(lines[2].split()), validate=True)
+    except (OSError, UnicodeDecodeError, IndexError, binascii.Error):
+        return
+    refuse_known(name, der[-64:], trial)
 
 
 def point(name):
@@ -39,7 +74,7 @@ def point(name):
     return key
 
 
-def array(kind, names):
+def array(kind, names, trial):
     """The keys of one kind; no kind that this image does not check."""
     if names is None:
         return f"static const uint8_t {kind}_keys[0];\n"
@@ -50,22 +85,30 @@ def array(kind, names):
     rows = []
     for name in names:
         key = point(name)
+        refuse_known(name, key, trial)
         rows += [",".join(f"0x{byte:02x}" for byte in key[at : at + 16]) + "," for at in range(0, 64, 16)]
     return f"static const uint8_t {kind}_keys[] = {{\n" + "\n".join(rows) + "\n};\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output")
+    parser.add_argument("--signing")
+    parser.add_argument("--trial", action="store_true")
     parser.add_argument("--package", nargs="*")
     parser.add_argument("--image", nargs="*")
     arguments = parser.parse_args()
+    if arguments.signing:
+        check_signing(arguments.signing, arguments.trial)
+        return
+    if not arguments.output:
+        parser.error("--output or --signing")
     source = f"""/* SPDX-License-Identifier: Apache-2.0 */
 /* Made by bledfu's zephyr/keys.py. */
 #include "bledfu_shim.h"
 
-{array("package", arguments.package)}
-{array("image", arguments.image)}
+{array("package", arguments.package, arguments.trial)}
+{array("image", arguments.image, arguments.trial)}
 uint32_t bledfu_shim_keys(uint8_t kind, const uint8_t **bytes)
 {{
 	*bytes = kind == 0 ? package_keys : image_keys;

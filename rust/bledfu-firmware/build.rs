@@ -6,7 +6,8 @@ mod kconfig;
 fn main() {
     let mut options = kconfig::Kconfig::read();
     options.constant("u32", "HW_VERSION", "52");
-    options.constant("u32", "FW_VERSION", "1");
+    options.fw_version();
+    options.constant("bool", "FW_VERSION_PER_RELEASE", "n");
     options.constant("u32", "OBJECT_SIZE", "4096");
     options.constant("usize", "RING_SIZE", "4315");
     options.constant("u32", "MAX_IMG_SECTORS", "256");
@@ -17,6 +18,13 @@ fn main() {
     options.constant("bool", "SAME_VERSION_ALLOWED", "y");
     options.constant("bool", "DEBUG_PACKAGES", "n");
     options.constant("bool", "SOFTDEVICE_IGNORE", "n");
+    options.constant("bool", "SMP_PERMANENT", "n");
+    options.constant("bool", "SMP_CONFIRM_ANYBODY", "n");
+    options.constant("bool", "SMP_CONFIRM_NEVER", "n");
+    options.constant("bool", "TRUST", "n");
+    options.constant("bool", "BOOT_DOWNGRADE_VERSION", "n");
+    options.constant("bool", "BOOT_DOWNGRADE_COUNTER", "n");
+    options.outside("MCUBOOT_NO_DOWNGRADE", "MCUBOOT_BOOTLOADER_NO_DOWNGRADE");
     options.constant("u32", "RESET_DELAY_MS", "0");
     options.constant("u8", "LOG_LEVEL", "3");
     options.constant("usize", "SMP_FRAME_SIZE", "0");

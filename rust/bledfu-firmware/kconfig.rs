@@ -55,6 +55,34 @@ impl Kconfig {
         self.constants += &format!("pub const {name}: {kind} = {value};\n");
     }
 
+    /// The firmware version as packages count: the option's, or that of the application's VERSION file, which the build gives as
+    /// `BLEDFU_APP_VERSION` (`major.minor.patch.tweak`), or 1.
+    #[allow(dead_code)] // The boot image has no use for it.
+    pub fn fw_version(&mut self) {
+        println!("cargo:rerun-if-env-changed=BLEDFU_APP_VERSION");
+        let version = match self.value("FW_VERSION", "1").as_str() {
+            "n" | "0" => {
+                let file = env::var("BLEDFU_APP_VERSION").unwrap_or_default();
+                let parts: Vec<u32> = file.split('.').filter_map(|part| part.parse().ok()).collect();
+                match parts[..] {
+                    [major, minor, patch, tweak] => major << 24 | minor << 16 | patch << 8 | tweak,
+                    _ => 1,
+                }
+                .max(1)
+                .to_string()
+            }
+            number => number.to_owned(),
+        };
+        self.constants += &format!("pub const FW_VERSION: u32 = {version};\n");
+    }
+
+    /// A `bool` named `name`: whether `CONFIG_<option>` of Zephyr is set.
+    #[allow(dead_code)] // The boot image has no use for it.
+    pub fn outside(&mut self, name: &str, option: &str) {
+        let is_set = self.any(option, "n") == "y";
+        self.constants += &format!("pub const {name}: bool = {is_set};\n");
+    }
+
     /// A text `name`: what `CONFIG_<option>` is set to, quotes and all; empty if it is not.
     #[allow(dead_code)] // The boot image has no use for it.
     pub fn text(&mut self, name: &str, option: &str) {

@@ -79,6 +79,10 @@ void bledfu_shim_boot_wait(void);
 int32_t bledfu_rs_push(uint8_t channel, const uint8_t *bytes, uint32_t length);
 /* Bluetooth thread: a peer subscribed (1), or it is gone (0). */
 void bledfu_rs_link(uint8_t up);
+/* Bluetooth thread: the peer has paired as BLEDFU_LINK asks (1), or has not (0); 0 after every bledfu_rs_link. */
+void bledfu_rs_peer(uint8_t trusted);
+/* Any thread: somebody at the device wants an update. */
+void bledfu_rs_allow_updates(void);
 /* Any thread: the application confirms its image. */
 void bledfu_rs_confirm(void);
 /* The worker thread; returns only when the service cannot run. */

@@ -70,6 +70,11 @@ void bledfu_status_get(struct bledfu_status *out)
 	}
 }
 
+void bledfu_allow_updates(void)
+{
+	bledfu_rs_allow_updates();
+}
+
 int bledfu_confirm(void)
 {
 	int result = -ETIMEDOUT;

@@ -26,6 +26,17 @@ static struct k_spinlock peer_lock;
 static atomic_t pending;
 static K_SEM_DEFINE(sent, 0, 1);
 
+/* The link is as safe as BLEDFU_LINK asks; where it asks for nothing, as safe as pairing makes it. */
+static bool is_trusted(struct bt_conn *conn)
+{
+#if defined(CONFIG_BT_SMP)
+	return bt_conn_get_security(conn) >= (IS_ENABLED(CONFIG_BLEDFU_AUTHENTICATED_LINK)
+						      ? BT_SECURITY_L3 : BT_SECURITY_L2);
+#else
+	return false;
+#endif
+}
+
 /* Makes conn the peer if there is none; true when conn is the peer now. */
 static bool claim(struct bt_conn *conn)
 {
@@ -41,6 +52,7 @@ static bool claim(struct bt_conn *conn)
 	}
 	if (claimed) {
 		bledfu_rs_link(1);
+		bledfu_rs_peer(is_trusted(conn));
 	}
 	return is_peer;
 }
@@ -106,8 +118,25 @@ static void disconnected(struct bt_conn *conn, uint8_t reason)
 	}
 }
 
+#if defined(CONFIG_BT_SMP)
+static void security_changed(struct bt_conn *conn, bt_security_t level, enum bt_security_err err)
+{
+	bool is_peer = false;
+
+	K_SPINLOCK(&peer_lock) {
+		is_peer = peer == conn;
+	}
+	if (is_peer) {
+		bledfu_rs_peer(is_trusted(conn));
+	}
+}
+#endif
+
 BT_CONN_CB_DEFINE(bledfu_conn_callbacks) = {
 	.disconnected = disconnected,
+#if defined(CONFIG_BT_SMP)
+	.security_changed = security_changed,
+#endif
 };
 
 static void notified(struct bt_conn *conn, void *user_data)

@@ -122,7 +122,11 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
             }),
         },
         running,
+        rules: Default::default(),
         admit: |_| true,
+        doors: Default::default(),
+        floor: Default::default(),
+        must_keep_version: true,
     };
     let config = Config {
         secure_dfu: secure_dfu::Config {

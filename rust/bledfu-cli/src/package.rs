@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{bail, Context};
 use bledfu_sim::init_packet::BootValidation;
-use bledfu_sim::keys::SigningKey;
+use bledfu_sim::keys::{known_key, SigningKey};
 use bledfu_sim::package::{check_is_image, write_parts, PackageSpec, PartKind};
 use clap::Args;
 
@@ -46,6 +46,9 @@ pub struct PackageArgs {
     /// Marks the package for debug builds, which skip the version checks.
     #[arg(long, alias = "debug-mode")]
     pub debug: bool,
+    /// Signs with a key that everybody has, such as the demo key: devices that trust it are open to all.
+    #[arg(long)]
+    pub trial: bool,
     /// Packs the file as it is, even if it is no MCUboot image.
     #[arg(long)]
     pub force: bool,
@@ -74,6 +77,12 @@ pub fn cmd_package(args: &PackageArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let key = SigningKey::open(&args.key)?;
+    if let Some(name) = known_key(&key.public()).filter(|_| !args.trial) {
+        bail!(
+            "{} is {name}: anybody can sign with it; make one of your own (nrfutil keys generate), or say --trial",
+            args.key.display()
+        );
+    }
     let stem = name
         .rsplit_once('.')
         .filter(|(_, end)| ["bin", "hex", "zip"].contains(end));

@@ -57,3 +57,30 @@ fn the_command_line_says_one_sentence_and_fails() {
         "{said}"
     );
 }
+
+#[test]
+fn a_package_is_not_signed_with_a_key_that_everybody_has_unless_it_is_a_trial() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.zip");
+    let run = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_bledfu"))
+            .args(["package", "--hw-version", "52", "--fw-version", "2", "--image"])
+            .arg(vector("images/small-2.0.0.signed.bin"))
+            .arg("--key")
+            .arg(vector("keys/package.pem"))
+            .arg("--output")
+            .arg(&path)
+            .args(more)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (done, said) = run(&[]);
+    assert!(
+        !done && said.contains("is the demo key of packages: anybody can sign with it"),
+        "{said}"
+    );
+    assert!(!path.exists());
+    let (done, said) = run(&["--trial"]);
+    assert!(done && path.exists(), "{said}");
+}

@@ -30,6 +30,7 @@ mod tests;
 
 use bledfu_slot::areas::Partitions;
 use bledfu_slot::verify::SoftCrypto;
+use bledfu_transfer::doors::Peer;
 use bledfu_transfer::event::{self, Refusal};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::note;
@@ -112,6 +113,22 @@ impl EntryPoints for Firmware {
             true => inbox.link_up(Transport::Ble),
             false => inbox.link_down(),
         });
+        worker::wake();
+    }
+
+    fn peer(trusted: bool) {
+        INBOX.with(|inbox| {
+            inbox.peer(match trusted {
+                true => Peer::Trusted,
+                false => Peer::Stranger,
+            });
+        });
+        worker::wake();
+    }
+
+    #[inline(never)]
+    fn allow_updates() {
+        INBOX.with(Inbox::allow_updates);
         worker::wake();
     }
 

@@ -3,17 +3,19 @@
 
 use crate::{options, Areas, Device};
 use bledfu_slot::copy_roles::{self, Place};
-use bledfu_slot::decide::Rules;
+use bledfu_slot::decide::{Downgrade, Rules};
+use bledfu_slot::evidence;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
-use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer};
+use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
+use bledfu_transfer::doors::{ConfirmBy, Doors};
 use bledfu_transfer::event::Incoming;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
 use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
-use bledfu_transfer::upload::{digest_prefix, Running, Setup, Upload};
+use bledfu_transfer::upload::{digest_prefix, Floor, Running, Setup, Upload};
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
@@ -105,14 +107,19 @@ pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
     Ok((areas, layout))
 }
 
-fn running(areas: &mut Areas, layout: &Layout) -> Result<Running, StartError> {
+fn running(
+    areas: &mut Areas,
+    layout: &Layout,
+    rules: &Rules,
+) -> Result<(Running, Option<Version>), StartError> {
     let mut primary = Retry(&mut areas.primary);
     let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
-    let confirmed = trailer.is_confirmed(layout);
     // The boot stage has verified the image, so its own word is enough.
     let image = read_info(&mut primary, 0, layout.primary().slot_size)
         .ok()
         .flatten();
+    let trailer = rules.primary(trailer, image.as_ref().map(|image| &image.digest));
+    let confirmed = trailer.is_confirmed(layout);
     let (digest, fw_version) = match image {
         Some(image) => {
             note::info(format_args!("image {} runs", image.header.version));
@@ -130,11 +137,12 @@ fn running(areas: &mut Areas, layout: &Layout) -> Result<Running, StartError> {
             ([0; 32], 0)
         }
     };
-    Ok(Running {
+    let running = Running {
         digest: digest_prefix(&digest),
         fw_version,
         confirmed,
-    })
+    };
+    Ok((running, image.map(|image| image.header.version)))
 }
 
 fn admit(incoming: Incoming) -> bool {
@@ -154,7 +162,10 @@ impl<'k> Device<'k> {
                 "no key to check packages or images with: every update will be refused"
             ));
         }
-        let running = running(&mut areas, &layout)?;
+        let rules = rules();
+        let (running, version) = running(&mut areas, &layout, &rules)?;
+        let refuses_older =
+            options::MCUBOOT_NO_DOWNGRADE || (rules.is_kept && rules.downgrade != Downgrade::Allowed);
         note::info(format_args!(
             "updates of up to {} bytes for hardware version {}",
             layout.max_image_size(),
@@ -171,13 +182,16 @@ impl<'k> Device<'k> {
                     size: layout.primary().slot_size,
                 }),
             },
-            rules: Rules::default(),
+            rules,
             running,
             admit,
+            doors: DOORS,
+            floor: floor(version),
+            must_keep_version: !options::DOWNGRADE_ALLOWED && !options::FW_VERSION_PER_RELEASE,
         };
         let config = Config {
             secure_dfu: secure_dfu_config(package),
-            smp: smp_config(),
+            smp: smp_config(refuses_older),
             reset_delay_ms: options::RESET_DELAY_MS,
         };
         Ok(Self {
@@ -186,7 +200,53 @@ impl<'k> Device<'k> {
     }
 }
 
-fn smp_config() -> smp::Config<'static> {
+/// What strangers may do (`zephyr/Kconfig.smp`).
+const DOORS: Doors = Doors {
+    permanent_by_strangers: options::SMP_PERMANENT,
+    confirm: if options::SMP_CONFIRM_ANYBODY {
+        ConfirmBy::Anybody
+    } else if options::SMP_CONFIRM_NEVER {
+        ConfirmBy::Nobody
+    } else {
+        ConfirmBy::Trusted
+    },
+    take_backs: 0,
+};
+
+/// What the boot stage goes by beside the trailers. MCUboot keeps no record; then its trailers alone count.
+#[inline(never)]
+fn rules() -> Rules {
+    let evidence = match options::TRUST.then(|| Area::open(Partition::Trust)) {
+        None => None,
+        Some(Ok(mut area)) => evidence::last(&mut Retry(&mut area)),
+        Some(Err(error)) => {
+            note::warn(format_args!("the boot stage's record cannot be read: {error}"));
+            None
+        }
+    };
+    Rules {
+        downgrade: if options::BOOT_DOWNGRADE_VERSION {
+            Downgrade::ByVersion
+        } else if options::BOOT_DOWNGRADE_COUNTER {
+            Downgrade::BySecurityCounter
+        } else {
+            Downgrade::Allowed
+        },
+        is_kept: evidence.is_some(),
+        evidence,
+    }
+}
+
+/// What runs is not to be sent again, if the product says so.
+fn floor(running: Option<Version>) -> Floor {
+    Floor {
+        version: running.filter(|_| !options::SAME_VERSION_ALLOWED),
+        is_above_version: !options::SAME_VERSION_ALLOWED,
+        counter: None,
+    }
+}
+
+fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
     smp::Config {
         system: System {
             kernel: "Zephyr",
@@ -199,7 +259,7 @@ fn smp_config() -> smp::Config<'static> {
             board: options::BOARD,
             os: "Zephyr",
         },
-        no_downgrade: false,
+        no_downgrade,
         frame_count: options::SMP_FRAME_COUNT,
     }
 }

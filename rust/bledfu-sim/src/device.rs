@@ -22,13 +22,14 @@ use bledfu_slot::layout::{Algorithm, Geometry, Layout};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
 use bledfu_slot::verify::{verify_image, Crypto, ImageInfo, ImagePolicy, Key, SoftCrypto, StreamDigest};
 use bledfu_swap::{BootConfig, BootReport, NoEvidence, Store};
+use bledfu_transfer::doors::{Doors, Peer};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
 use bledfu_transfer::secure_dfu::{self, Chip as ChipInfo, Transport};
 use bledfu_transfer::service::{Config, Service, Step};
 use bledfu_transfer::smp::{self, System, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
-use bledfu_transfer::upload::{self, digest_prefix, Running, Upload};
+use bledfu_transfer::upload::{self, digest_prefix, Floor, Running, Upload};
 
 use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
 use crate::keys::{public_key_from_pem, KeyError};
@@ -139,6 +140,14 @@ pub struct Setup {
     /// Only images whose reset vector lies in the primary slot are taken and started, as on a Cortex-M. Images that are no
     /// programs, like the demo's, have none.
     pub check_address: bool,
+    /// Who connects; a phone at hand has paired.
+    pub peer: Peer,
+    /// What strangers may do.
+    pub doors: Doors,
+    /// The oldest image that the application takes, beside what the boot stage takes.
+    pub floor: Floor,
+    /// No package is staged whose version cannot be kept in the journal.
+    pub must_keep_version: bool,
     /// Room for flashes of the real size; small devices for campaigns get only what their slots need.
     pub full_chips: bool,
 }
@@ -163,6 +172,10 @@ impl Setup {
             soft_device: SoftDevicePolicy::Absent,
             object_size: 4096,
             check_address: false,
+            peer: Peer::Trusted,
+            doors: Doors::default(),
+            floor: Floor::default(),
+            must_keep_version: true,
             full_chips: true,
         }
     }
@@ -350,7 +363,7 @@ impl Setup {
     fn config(&self, running: &ImageInfo) -> Config<'static> {
         Config {
             secure_dfu: self.secure_dfu(running),
-            smp: smp_config(),
+            smp: smp_config(self.downgrade != Downgrade::Allowed),
             reset_delay_ms: 0,
         }
     }
@@ -563,7 +576,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
     /// When a flash fails.
     pub fn start(&self, booted: &ImageInfo) -> Result<DeviceOf<I, X>, StartError> {
         let rules = self.rules();
-        let trailer = rules.primary(self.primary_trailer()?, Some(booted.digest));
+        let trailer = rules.primary(self.primary_trailer()?, Some(&booted.digest));
         let confirmed = trailer.is_confirmed(&self.setup.layout());
         let running = Running {
             digest: digest_prefix(&booted.digest),
@@ -583,6 +596,9 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             rules,
             running,
             admit: |_| true,
+            doors: self.setup.doors,
+            floor: self.setup.floor,
+            must_keep_version: self.setup.must_keep_version,
         };
         let upload = Upload::new(areas, SimCrypto::new(&self.power), setup);
         let mut service = Service::new(upload, self.setup.config(booted));
@@ -593,6 +609,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             taken: 0,
             image: *booted,
             power: self.power.clone(),
+            peer: self.setup.peer,
         })
     }
 
@@ -687,6 +704,8 @@ pub struct DeviceOf<I: Units, X: Units> {
     taken: u64,
     image: ImageInfo,
     power: Power,
+    /// Who connects.
+    peer: Peer,
 }
 
 /// The application on an nRF52840, or on another processor with the same units.
@@ -733,6 +752,18 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
     /// A peer connected and turned notifications on.
     pub fn link_up(&mut self, transport: Transport) {
         self.inbox.link_up(transport);
+        self.inbox.peer(self.peer);
+    }
+
+    /// Who connects next, and who is on the link now: it has paired, or is a stranger again.
+    pub fn meet(&mut self, peer: Peer) {
+        self.peer = peer;
+        self.inbox.peer(peer);
+    }
+
+    /// The product's button was pressed: strangers need not wait.
+    pub fn allow_updates(&mut self) {
+        self.inbox.allow_updates();
     }
 
     /// The peer is gone; what it sent and nobody looked at yet goes with it.
@@ -780,7 +811,7 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
     /// Worker: see [`Service::datagram`].
     pub fn datagram(&mut self, bytes: &[u8]) -> usize {
         let now_ms = self.now_ms();
-        self.service.datagram(bytes, now_ms)
+        self.service.datagram(bytes, self.peer, now_ms)
     }
 
     /// Worker: see [`Service::not_sent`].
@@ -825,7 +856,7 @@ impl<I: Inlet> Inlet for Costed<'_, I> {
     }
 }
 
-fn smp_config() -> smp::Config<'static> {
+fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
     smp::Config {
         system: System {
             kernel: "bledfu",
@@ -838,7 +869,7 @@ fn smp_config() -> smp::Config<'static> {
             board: "nrf52840dk",
             os: "bledfu",
         },
-        no_downgrade: false,
+        no_downgrade,
         frame_count: DEFAULT_FRAME_COUNT as u32,
     }
 }

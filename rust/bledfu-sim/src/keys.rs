@@ -13,6 +13,7 @@ use p256::ecdsa::Signature;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
 use p256::pkcs8::{DecodePrivateKey, DecodePublicKey};
 use p256::SecretKey;
+use sha2::{Digest as _, Sha256};
 
 /// Why a key could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,19 @@ pub fn public_key_from_pem(name: &str, text: &str) -> Result<Key, KeyError> {
 /// As there, or [`KeyError::Io`].
 pub fn open_public_key(path: &Path) -> Result<Key, KeyError> {
     public_key_from_pem(&path.display().to_string(), &read(path)?)
+}
+
+/// Digests and names of keys whose private halves anybody can have.
+const KNOWN: &str = include_str!("../demo/known.txt");
+
+/// What a key is called whose private half anybody can have, such as the demo keys and MCUboot's sample key; `None` for others.
+pub fn known_key(key: &Key) -> Option<&'static str> {
+    let digest: String = Sha256::digest(key.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let mut lines = KNOWN.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(known, _)| *known == digest).map(|(_, name)| name)
 }
 
 /// Turns r‖s into Secure DFU's form, each half reversed, and back.
@@ -222,6 +236,10 @@ ClbxfZ+TVA==
     #[test]
     fn reads_pkcs8_and_public_keys_as_the_tools_write_them() {
         let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/keys");
+        assert_eq!(
+            known_key(&SigningKey::from_scalar(&[3; 32]).unwrap().public()),
+            None
+        );
         for name in ["image", "package"] {
             let private = SigningKey::open(&keys.join(format!("{name}.pem"))).unwrap();
             let public = open_public_key(&keys.join(format!("{name}.pub.pem"))).unwrap();

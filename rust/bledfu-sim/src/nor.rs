@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::marker::PhantomData;
-use std::ops::Sub;
+use std::ops::{Range, Sub};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -257,6 +257,8 @@ struct Array {
     factor: f64,
     driver_timeout_ns: u64,
     erase_counts: Vec<u32>,
+    /// Cells that nothing changes any more.
+    worn: Range<usize>,
     weak: WeakCells,
     misreads: Misreads,
 }
@@ -355,6 +357,7 @@ impl Chip {
             factor: 1.0,
             driver_timeout_ns: DEFAULT_DRIVER_TIMEOUT_NS,
             erase_counts: vec![0; sectors],
+            worn: 0..0,
             weak: WeakCells::new(),
             misreads: Misreads::none(),
         })))
@@ -464,6 +467,11 @@ impl Chip {
         self.0.borrow_mut().faults.clear();
     }
 
+    /// Cells in this range of addresses keep what they hold, whatever is programmed or erased there; the chip says that all is well.
+    pub fn wear_out(&self, range: Range<u32>) {
+        self.0.borrow_mut().worn = range.start as usize..range.end as usize;
+    }
+
     /// A dead chip answers no call at all, reads included.
     pub fn set_dead(&self, dead: bool) {
         self.0.borrow_mut().dead = dead;
@@ -569,6 +577,9 @@ impl Array {
 
     fn program(&mut self, address: usize, bytes: &[u8]) -> Result<(), NorError> {
         self.check_alive()?;
+        if self.worn.contains(&address) {
+            return Ok(());
+        }
         self.check_written_before(address, bytes)?;
         let mut at = address;
         let mut rest = bytes;
@@ -592,6 +603,9 @@ impl Array {
     }
 
     fn erase(&mut self, from: usize, to: usize) -> Result<(), NorError> {
+        if self.worn.contains(&from) {
+            return self.check_alive();
+        }
         let mut at = from;
         while at < to {
             let part = self.part;

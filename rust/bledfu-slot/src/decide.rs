@@ -124,39 +124,42 @@ impl Rules {
     }
 
     /// The revert that was begun, if one was.
-    fn begun_revert(&self) -> Option<Evidence> {
+    fn begun_revert(&self) -> Option<&Evidence> {
         self.evidence
+            .as_ref()
             .filter(|evidence| evidence.begun == Some(SwapType::Revert))
     }
 
     /// Whether the image with this digest in the primary slot runs for good, whatever its trailer says.
-    pub fn is_settled(&self, running: Option<Digest>) -> bool {
+    pub fn is_settled(&self, running: Option<&Digest>) -> bool {
         self.evidence
-            .is_some_and(|evidence| evidence.begun.is_none() && running == Some(evidence.to))
+            .as_ref()
+            .is_some_and(|evidence| evidence.begun.is_none() && running == Some(&evidence.to))
     }
 
     /// The digest of the only image that a revert may bring back; `None` = any may, or there is no record to say.
-    pub fn image_before(&self) -> Option<Digest> {
-        let evidence = self.evidence.filter(|_| self.are_strict())?;
+    pub fn image_before(&self) -> Option<&Digest> {
+        let evidence = self.evidence.as_ref().filter(|_| self.are_strict())?;
         Some(match evidence.begun {
-            Some(SwapType::Revert) => evidence.to,
-            Some(_) => evidence.from,
+            Some(SwapType::Revert) => &evidence.to,
+            Some(_) => &evidence.from,
             // On trial is an image of which nobody told: MCUboot installed it.
-            None => evidence.to,
+            None => &evidence.to,
         })
     }
 
     /// Whether a request is for the image that runs, so that there is nothing to install. Not if an install of it was begun: the
     /// marks that end it may be missing.
-    pub fn already_runs(&self, running: Option<Digest>, update: Option<Digest>) -> bool {
+    pub fn already_runs(&self, running: Option<&Digest>, update: Option<&Digest>) -> bool {
         let begun = self
             .evidence
-            .is_some_and(|evidence| evidence.begun.is_some() && update == Some(evidence.to));
+            .as_ref()
+            .is_some_and(|evidence| evidence.begun.is_some() && update == Some(&evidence.to));
         self.is_kept && update.is_some() && running == update && !begun
     }
 
     /// The primary trailer with what the evidence knows better: an `image_ok` that was once read as set does not come off.
-    pub fn primary(&self, mut primary: Trailer, running: Option<Digest>) -> Trailer {
+    pub fn primary(&self, mut primary: Trailer, running: Option<&Digest>) -> Trailer {
         if primary.image_ok != Flag::Set && self.is_settled(running) {
             primary.image_ok = Flag::Set;
         }
@@ -170,13 +173,13 @@ impl Rules {
         algorithm: Algorithm,
         primary: &Trailer,
         secondary: &Trailer,
-        running: Option<Digest>,
+        running: Option<&Digest>,
     ) -> Option<SwapType> {
         let primary = self.primary(*primary, running);
         match (next_boot(algorithm, &primary, secondary), self.begun_revert()) {
             // It goes on while the image it is to replace still runs.
             (SwapType::None, Some(begun))
-                if algorithm != Algorithm::Overwrite && running == Some(begun.from) =>
+                if algorithm != Algorithm::Overwrite && running == Some(&begun.from) =>
             {
                 Some(SwapType::Revert)
             }
@@ -301,7 +304,7 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     }
     let digest = digest_of(primary, 0, layout.primary().slot_size)?;
     let settled = running.settled(&of_primary);
-    let Some(swap_type) = rules.decide(layout.algorithm(), &settled, &request, digest) else {
+    let Some(swap_type) = rules.decide(layout.algorithm(), &settled, &request, digest.as_ref()) else {
         return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
     };
     let start = match swap_type {
@@ -331,10 +334,14 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     if rules.is_kept {
         let update = digest_of(secondary, start, layout.secondary().slot_size)?;
         match swap_type {
-            SwapType::Revert if rules.image_before().is_some_and(|before| update != Some(before)) => {
+            SwapType::Revert
+                if rules
+                    .image_before()
+                    .is_some_and(|before| update.as_ref() != Some(before)) =>
+            {
                 return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
             }
-            SwapType::Test | SwapType::Permanent if rules.already_runs(digest, update) => {
+            SwapType::Test | SwapType::Permanent if rules.already_runs(digest.as_ref(), update.as_ref()) => {
                 return Ok(Outlook::Impossible(Obstacle::AlreadyRuns));
             }
             _ => {}

@@ -116,6 +116,23 @@ pub struct Evidence {
     pub to: Digest,
 }
 
+impl Evidence {
+    /// Of a device of which nothing is known.
+    pub const NONE: Self = Self {
+        begun: None,
+        invalid_way_back: 0,
+        taken_back: 0,
+        size: 0,
+        done: Done::Unknown,
+        floor: Floor {
+            version: (0, 0, 0),
+            security_counter: None,
+        },
+        from: NO_DIGEST,
+        to: NO_DIGEST,
+    };
+}
+
 /// A record and its place in the sequence.
 #[derive(Clone, Copy)]
 struct Numbered {
@@ -123,7 +140,45 @@ struct Numbered {
     evidence: Evidence,
 }
 
+// Where the fields of a record are.
+const HEAD: usize = 0;
+const SEQUENCE: usize = 8;
+const JOB_SIZE: usize = 12;
+const DONE: usize = 16;
+const VERSION: usize = 20;
+const COUNTER: usize = 24;
+const FROM: usize = 28;
+const TO: usize = 60;
+
+/// Puts a field into a record. Not inlined: there are nine of them.
+#[inline(never)]
+fn put(record: &mut [u8; SIZE], at: usize, field: &[u8]) {
+    for (to, from) in record.iter_mut().skip(at).zip(field) {
+        *to = *from;
+    }
+}
+
+/// The four bytes of a record at an offset.
+#[inline(never)]
+fn word(record: &[u8; SIZE], at: usize) -> [u8; 4] {
+    let bytes = record.get(at..).and_then(|bytes| bytes.first_chunk());
+    *bytes.unwrap_or(&[0; 4])
+}
+
+fn digest(record: &[u8; SIZE], at: usize) -> Digest {
+    let bytes = record.get(at..).and_then(|bytes| bytes.first_chunk());
+    *bytes.unwrap_or(&NO_DIGEST)
+}
+
+#[inline(never)]
+fn checksum(record: &[u8; SIZE]) -> [u8; 4] {
+    let mut crc = crc32();
+    crc.update(record.get(..CHECKED).unwrap_or_default());
+    crc.finalize().to_le_bytes()
+}
+
 impl Evidence {
+    #[inline(never)]
     fn encode(&self, sequence: u32) -> Aligned<SIZE> {
         let done = match self.done {
             Done::Unknown => u32::MAX,
@@ -131,52 +186,38 @@ impl Evidence {
             Done::Passed(unit) => unit & !IN_DOUBT,
         };
         let (major, minor, revision) = self.floor.version;
+        let [low, high] = revision.to_le_bytes();
         let counter = self
             .floor
             .security_counter
             .map_or(0, |counter| counter.saturating_add(1));
-        let mut bytes = Aligned::<SIZE>::erased();
-        let fields = MAGIC
-            .into_iter()
-            .chain([
-                FORMAT,
-                self.begun.map_or(0, |swap_type| swap_type as u8),
-                self.invalid_way_back,
-                self.taken_back,
-            ])
-            .chain(sequence.to_le_bytes())
-            .chain(self.size.to_le_bytes())
-            .chain(done.to_le_bytes())
-            .chain([major, minor])
-            .chain(revision.to_le_bytes())
-            .chain(counter.to_le_bytes())
-            .chain(self.from)
-            .chain(self.to);
-        for (to, from) in bytes.0.iter_mut().zip(fields) {
-            *to = from;
-        }
-        if let Some((checked, stored)) = bytes.0.split_last_chunk_mut::<4>() {
-            let mut crc = crc32();
-            crc.update(checked);
-            *stored = crc.finalize().to_le_bytes();
-        }
-        bytes
+        let begun = self.begun.map_or(0, |swap_type| swap_type as u8);
+        let mut record = Aligned::<SIZE>::erased();
+        let bytes = &mut record.0;
+        put(bytes, HEAD, &MAGIC);
+        put(
+            bytes,
+            HEAD + 4,
+            &[FORMAT, begun, self.invalid_way_back, self.taken_back],
+        );
+        put(bytes, SEQUENCE, &sequence.to_le_bytes());
+        put(bytes, JOB_SIZE, &self.size.to_le_bytes());
+        put(bytes, DONE, &done.to_le_bytes());
+        put(bytes, VERSION, &[major, minor, low, high]);
+        put(bytes, COUNTER, &counter.to_le_bytes());
+        put(bytes, FROM, &self.from);
+        put(bytes, TO, &self.to);
+        let checksum = checksum(bytes);
+        put(bytes, CHECKED, &checksum);
+        record
     }
 
     fn decode(bytes: &[u8; SIZE]) -> Option<Numbered> {
-        let (checked, stored) = bytes.split_first_chunk::<CHECKED>()?;
-        let mut crc = crc32();
-        crc.update(checked);
-        if checked.first_chunk::<4>() != Some(&MAGIC) || crc.finalize().to_le_bytes() != stored {
+        if word(bytes, HEAD) != MAGIC || word(bytes, CHECKED) != checksum(bytes) {
             return None;
         }
-        let [_, _, _, _, format, begun, invalid_way_back, taken_back, ..] = *checked;
-        let word = |at: usize| {
-            let bytes = checked.get(at..)?.first_chunk::<4>()?;
-            Some(u32::from_le_bytes(*bytes))
-        };
-        let digest = |at: usize| checked.get(at..)?.first_chunk::<32>().copied();
-        let [major, minor, low, high] = word(20)?.to_le_bytes();
+        let [format, begun, invalid_way_back, taken_back] = word(bytes, HEAD + 4);
+        let [major, minor, low, high] = word(bytes, VERSION);
         let begun = match begun {
             0 => None,
             2 => Some(SwapType::Test),
@@ -185,23 +226,23 @@ impl Evidence {
             _ => return None,
         };
         (format == FORMAT).then_some(Numbered {
-            sequence: word(8)?,
+            sequence: u32::from_le_bytes(word(bytes, SEQUENCE)),
             evidence: Self {
                 begun,
                 invalid_way_back,
                 taken_back,
-                size: word(12)?,
-                done: match word(16)? {
+                size: u32::from_le_bytes(word(bytes, JOB_SIZE)),
+                done: match u32::from_le_bytes(word(bytes, DONE)) {
                     u32::MAX => Done::Unknown,
                     unit if unit & IN_DOUBT != 0 => Done::InDoubt(unit & !IN_DOUBT),
                     unit => Done::Passed(unit),
                 },
                 floor: Floor {
                     version: (major, minor, u16::from_le_bytes([low, high])),
-                    security_counter: word(24)?.checked_sub(1),
+                    security_counter: u32::from_le_bytes(word(bytes, COUNTER)).checked_sub(1),
                 },
-                from: digest(28)?,
-                to: digest(60)?,
+                from: digest(bytes, FROM),
+                to: digest(bytes, TO),
             },
         })
     }

@@ -16,6 +16,10 @@
 //! `session` in the progress record is the CRC-32 of the init packet it belongs to, so that progress of an older
 //! session is never taken for that of a newer one, whatever was cut between the two writes.
 //!
+//! A cut erase leaves bytes that the storage does not look for, in a sector that it takes for erased; what is written over them does
+//! not read back. So an erase is checked and repeated, [`Journal::open`] erases what is left of a cut one, and each record is read
+//! back. One that differs has the area erased, and the records written anew.
+//!
 //! External flash can be rewritten by who has a probe on the board, so a record is no proof of anything: an init
 //! packet from here is validated again and the image bytes are hashed again.
 
@@ -23,14 +27,15 @@ use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
-use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
+use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
 use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 use sequential_storage::Error as StorageError;
 
 use crate::crc32::crc32;
-use crate::flash::Aligned;
+use crate::flash::{read_bytes, Aligned, MAX_WRITE_SIZE};
 use crate::layout::MAX_IMAGE_NUMBER;
+use crate::retry::blank;
 
 /// Longest init packet in bytes the journal keeps.
 pub const MAX_SESSION: usize = 512;
@@ -52,6 +57,10 @@ pub enum JournalError {
     Corrupted,
     /// The area is smaller than two sectors, or not made of whole ones.
     BadArea,
+    /// A record does not read back, also after the area was erased.
+    NotKept,
+    /// Nothing is written any more: a record was not kept before.
+    Off,
     /// A session of 0 or more than [`MAX_SESSION`] bytes.
     BadSession,
 }
@@ -62,6 +71,8 @@ impl core::fmt::Display for JournalError {
             Self::Flash(kind) => write!(f, "the journal's flash failed: {kind:?}"),
             Self::Corrupted => f.write_str("the journal's records are damaged"),
             Self::BadArea => f.write_str("the journal needs at least two whole flash sectors"),
+            Self::NotKept => f.write_str("the journal does not keep what is written"),
+            Self::Off => f.write_str("the journal is off until the next start"),
             Self::BadSession => f.write_str("a journal session has 1 to 512 bytes"),
         }
     }
@@ -148,6 +159,7 @@ pub fn session_id(init_packet: &[u8]) -> u32 {
 #[derive(Debug)]
 pub struct Journal<J> {
     flash: J,
+    is_off: bool,
     /// Of the image whose records these are.
     number: u8,
 }
@@ -155,7 +167,46 @@ pub struct Journal<J> {
 impl<J: NorFlash> Journal<J> {
     /// A journal on the whole of `flash`.
     pub const fn new(flash: J) -> Self {
-        Self { flash, number: 0 }
+        Self {
+            flash,
+            is_off: false,
+            number: 0,
+        }
+    }
+
+    /// Writes no records any more: an earlier one was not kept, and another try would only wear the flash.
+    #[must_use]
+    pub fn off_if(self, is_off: bool) -> Self {
+        Self { is_off, ..self }
+    }
+
+    /// To be called once after a start: erases sectors that the storage would take for erased, and that a cut erase has left with
+    /// other bytes.
+    ///
+    /// # Errors
+    /// Of the flash.
+    pub fn open(&mut self) -> Result<(), JournalError> {
+        let (size, sector) = (self.flash.capacity() as u32, J::ERASE_SIZE as u32);
+        let mut from = 0;
+        while from < size {
+            let to = from.saturating_add(sector).min(size);
+            if !self.is_marked(from)? && !self.is_marked(to.saturating_sub(J::READ_SIZE as u32))? {
+                let is_blank = blank(&mut self.flash, from, to).map_err(flash_failed)?;
+                if !is_blank {
+                    erase(&mut self.flash, from, to).map_err(flash_failed)?;
+                }
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Whether the storage sees a mark there: half a byte of zeros in what is read at once, at the start and end of a sector.
+    fn is_marked(&mut self, offset: u32) -> Result<bool, JournalError> {
+        let mut bytes = Aligned([0xFF; MAX_WRITE_SIZE]);
+        let mark = bytes.0.get_mut(..J::READ_SIZE).unwrap_or_default();
+        read_bytes(&mut self.flash, offset, mark).map_err(flash_failed)?;
+        Ok(mark.iter().map(|byte| byte.count_zeros()).sum::<u32>() >= 4)
     }
 
     /// The records of another image of the device than the application, 1 to 15; they lie in the same area and do not mix. A
@@ -248,7 +299,7 @@ impl<J: NorFlash> Journal<J> {
         self.store_words(KEY_VERSIONS, &versions.to_words())
     }
 
-    /// Erases the area: the way out of [`JournalError::Corrupted`].
+    /// Erases the area, the records of all images: the way out of [`JournalError::Corrupted`].
     ///
     /// # Errors
     /// Of the flash.
@@ -265,8 +316,56 @@ impl<J: NorFlash> Journal<J> {
 
     #[inline(never)]
     fn store(&mut self, buffer: &mut Aligned<BUFFER>, key: u8, value: &[u8]) -> Result<(), JournalError> {
-        let key = self.key(key);
-        run(Self::map(&mut self.flash)?.store_item(&mut buffer.0, &key, &value))
+        if self.is_off {
+            return Err(JournalError::Off);
+        }
+        match self.put(buffer, key, value) {
+            // A flash that does not answer now may do so later, and what it holds may be good.
+            done @ (Ok(()) | Err(JournalError::Flash(_))) => done,
+            Err(_) => self.store_anew(buffer, key, value),
+        }
+    }
+
+    /// Writes a record, and reads it back.
+    #[inline(never)]
+    fn put(&mut self, buffer: &mut Aligned<BUFFER>, key: u8, value: &[u8]) -> Result<(), JournalError> {
+        let of_image = self.key(key);
+        run(Self::map(&mut self.flash)?.store_item(&mut buffer.0, &of_image, &value))?;
+        match self.fetch(buffer, key)? == value {
+            true => Ok(()),
+            false => Err(JournalError::NotKept),
+        }
+    }
+
+    /// Erases the area, and writes the records of this image that could be read, with the new one among them.
+    #[inline(never)]
+    fn store_anew(
+        &mut self,
+        buffer: &mut Aligned<BUFFER>,
+        key: u8,
+        value: &[u8],
+    ) -> Result<(), JournalError> {
+        let mut session = [0; MAX_SESSION];
+        let mut others = [[0; 24]; 2];
+        let [progress, versions] = &mut others;
+        let places: [(u8, &mut [u8]); 3] = [
+            (KEY_SESSION, &mut session),
+            (KEY_PROGRESS, progress),
+            (KEY_VERSIONS, versions),
+        ];
+        let places = places.map(|(kind, place)| {
+            let found = self.fetch(buffer, kind).unwrap_or_default();
+            let place = place.get_mut(..found.len()).unwrap_or_default();
+            place.copy_from_slice(found.get(..place.len()).unwrap_or_default());
+            (kind, place)
+        });
+        self.reset()?;
+        for (kind, kept) in places {
+            if kind != key && !kept.is_empty() {
+                self.put(buffer, kind, kept)?;
+            }
+        }
+        self.put(buffer, key, value)
     }
 
     fn store_words<const N: usize>(&mut self, key: u8, words: &[u32; N]) -> Result<(), JournalError> {
@@ -304,18 +403,49 @@ fn run<T, E: embedded_storage::nor_flash::NorFlashError>(
     }
 }
 
+fn flash_failed<E: NorFlashError>(error: E) -> JournalError {
+    JournalError::Flash(error.kind())
+}
+
+/// Erases, and once more if that left anything.
+fn erase<F: NorFlash>(flash: &mut F, from: u32, to: u32) -> Result<(), EraseError<F::Error>> {
+    for _ in 0..2 {
+        flash.erase(from, to).map_err(EraseError::Flash)?;
+        if blank(flash, from, to).map_err(EraseError::Flash)? {
+            return Ok(());
+        }
+    }
+    Err(EraseError::NotBlank)
+}
+
+/// Why a sector of the journal is not erased.
+#[derive(Debug)]
+enum EraseError<E> {
+    Flash(E),
+    NotBlank,
+}
+
+impl<E: NorFlashError> NorFlashError for EraseError<E> {
+    fn kind(&self) -> NorFlashErrorKind {
+        match self {
+            Self::Flash(error) => error.kind(),
+            Self::NotBlank => NorFlashErrorKind::Other,
+        }
+    }
+}
+
 /// A blocking flash in the shape `sequential-storage` asks for.
 struct Blocking<'f, F>(&'f mut F);
 
 impl<F: NorFlash> embedded_storage_async::nor_flash::ErrorType for Blocking<'_, F> {
-    type Error = F::Error;
+    type Error = EraseError<F::Error>;
 }
 
 impl<F: NorFlash> embedded_storage_async::nor_flash::ReadNorFlash for Blocking<'_, F> {
     const READ_SIZE: usize = F::READ_SIZE;
 
-    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), F::Error> {
-        self.0.read(offset, bytes)
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.0.read(offset, bytes).map_err(EraseError::Flash)
     }
 
     fn capacity(&self) -> usize {
@@ -327,19 +457,19 @@ impl<F: NorFlash> embedded_storage_async::nor_flash::NorFlash for Blocking<'_, F
     const WRITE_SIZE: usize = F::WRITE_SIZE;
     const ERASE_SIZE: usize = F::ERASE_SIZE;
 
-    async fn erase(&mut self, from: u32, to: u32) -> Result<(), F::Error> {
-        self.0.erase(from, to)
+    async fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        erase(self.0, from, to)
     }
 
-    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), F::Error> {
-        self.0.write(offset, bytes)
+    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0.write(offset, bytes).map_err(EraseError::Flash)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bledfu_testkit::{Nor, Power, Tear};
+    use bledfu_testkit::{Nor, Power, Random, Tear};
     use std::vec::Vec;
 
     fn flash() -> Nor<4> {
@@ -494,6 +624,124 @@ mod tests {
                 Some((b"after the cut".to_vec(), Progress::default()))
             );
         }
+    }
+
+    /// A flash that takes every command and does nothing.
+    struct Worn<'f>(&'f mut Nor<4>);
+
+    impl embedded_storage::nor_flash::ErrorType for Worn<'_> {
+        type Error = bledfu_testkit::NorError;
+    }
+
+    impl embedded_storage::nor_flash::ReadNorFlash for Worn<'_> {
+        const READ_SIZE: usize = 4;
+
+        fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+            self.0.read(offset, bytes)
+        }
+
+        fn capacity(&self) -> usize {
+            self.0.capacity()
+        }
+    }
+
+    impl NorFlash for Worn<'_> {
+        const WRITE_SIZE: usize = 4;
+        const ERASE_SIZE: usize = 4096;
+
+        fn erase(&mut self, _: u32, _: u32) -> Result<(), Self::Error> {
+            Ok(())
+        }
+
+        fn write(&mut self, _: u32, _: &[u8]) -> Result<(), Self::Error> {
+            Ok(())
+        }
+    }
+
+    /// A journal in use, with `bits` bits left where an erase of its second sector was cut.
+    fn with_residue(bits: u32, seed: u64) -> Nor<4> {
+        let mut flash = flash();
+        // Programming over what is left raises no bit, and says nothing.
+        flash.lenient = true;
+        let mut journal = Journal::new(&mut flash);
+        journal.begin(b"one").unwrap();
+        journal.set_versions(VERSIONS).unwrap();
+        let mut random = Random::new(seed);
+        for _ in 0..bits {
+            // Anywhere but in the words of the marks.
+            let at = 4096 + 4 + random.next() as usize % 4088;
+            flash.bytes[at] &= !(1 << (random.next() % 8));
+        }
+        flash
+    }
+
+    const VERSIONS: Versions = Versions {
+        base: Installed {
+            fw_version: 1,
+            digest: [1; 8],
+        },
+        staged: Installed {
+            fw_version: 2,
+            digest: [2; 8],
+        },
+    };
+
+    // boot-trust case 54
+    #[test]
+    fn every_store_over_what_a_cut_erase_left_reads_back() {
+        for bits in [1, 2, 5, 17, 64, 300, 1024] {
+            for seed in 0..5 {
+                for is_opened in [true, false] {
+                    let mut flash = with_residue(bits, seed);
+                    let mut journal = Journal::new(&mut flash);
+                    if is_opened {
+                        journal.open().unwrap();
+                    }
+                    for round in 0..200 {
+                        if !is_opened {
+                            // What else is there may be lost when the storage moves it onto the rest of an erase.
+                            journal.begin(b"one").unwrap();
+                        }
+                        let progress = Progress {
+                            offset: round * 4096,
+                            check: round,
+                        };
+                        journal.progress(session_id(b"one"), progress).unwrap();
+                        assert_eq!(
+                            open(&mut journal),
+                            Some((b"one".to_vec(), progress)),
+                            "{bits} bits, seed {seed}, {round}"
+                        );
+                    }
+                    if is_opened {
+                        assert_eq!(journal.versions(), Ok(Some(VERSIONS)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn opening_a_good_journal_writes_nothing() {
+        let mut flash = flash();
+        Journal::new(&mut flash).open().unwrap();
+        two_updates(&mut flash).unwrap();
+        let before = flash.power.ops();
+        Journal::new(&mut flash).open().unwrap();
+        assert_eq!(flash.power.ops(), before);
+    }
+
+    // boot-trust case 54: a store that cannot be kept is an error
+    #[test]
+    fn a_record_on_a_worn_out_flash_is_an_error_and_a_journal_that_is_off_writes_nothing() {
+        let mut flash = flash();
+        Journal::new(&mut flash).begin(b"one").unwrap();
+        let mut worn = Journal::new(Worn(&mut flash));
+        assert!(worn.set_versions(VERSIONS).is_err());
+        assert_eq!(worn.versions(), Ok(None));
+        let mut journal = Journal::new(&mut flash).off_if(true);
+        assert_eq!(journal.begin(b"two"), Err(JournalError::Off));
+        assert_eq!(open(&mut journal).map(|(init, _)| init), Some(b"one".to_vec()));
     }
 
     #[test]

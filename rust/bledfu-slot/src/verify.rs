@@ -112,7 +112,8 @@ pub trait Crypto {
     }
 }
 
-/// SHA-256 and P-256 in Rust (`sha2`, `p256`).
+/// SHA-256 and P-256 in Rust (`sha2`, `p256`); with the feature `cortex-m-crypto` on an Arm processor, P-256 in its assembly
+/// (`p256-cm4`).
 #[cfg(feature = "soft-crypto")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SoftCrypto;
@@ -137,7 +138,34 @@ impl Sha256 for SoftSha256 {
     }
 }
 
-#[cfg(feature = "soft-crypto")]
+/// The words of a number of 32 bytes, most significant byte first; the least significant word comes first.
+#[cfg(all(feature = "cortex-m-crypto", target_arch = "arm"))]
+fn words(bytes: &[u8]) -> [u32; 8] {
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(bytes.rchunks_exact(4)) {
+        *word = bytes.iter().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    }
+    words
+}
+
+#[cfg(all(feature = "cortex-m-crypto", target_arch = "arm"))]
+impl Crypto for SoftCrypto {
+    type Sha256 = SoftSha256;
+
+    fn verify(&self, key: &Key, digest: &Digest, signature: &Signature) -> SignatureCheck {
+        let Key::P256(xy) = key;
+        let ((x, y), (r, s)) = (xy.split_at(32), signature.0.split_at(32));
+        match p256_cm4::verify(&words(x), &words(y), digest, &words(r), &words(s)) {
+            true => SignatureCheck::Good,
+            false => SignatureCheck::Bad,
+        }
+    }
+}
+
+#[cfg(all(
+    feature = "soft-crypto",
+    not(all(feature = "cortex-m-crypto", target_arch = "arm"))
+))]
 impl Crypto for SoftCrypto {
     type Sha256 = SoftSha256;
 
@@ -507,10 +535,19 @@ pub fn verify_image<F: ReadNorFlash, C: Crypto>(
     policy: &ImagePolicy<'_>,
     crypto: &C,
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
-    verify_image_through(flash, start, (slot_size, limit), policy, crypto, &Plain)
+    verify_image_through(
+        flash,
+        start,
+        (slot_size, limit),
+        policy,
+        crypto,
+        &Plain,
+        &mut || (),
+    )
 }
 
-/// [`verify_image`] for an image in an area outside, which has another form there.
+/// [`verify_image`] for an image in an area outside, which has another form there. `tick` is called before everything that takes
+/// time: verifying a large image takes longer than a watchdog waits.
 ///
 /// # Errors
 /// As [`verify_image`].
@@ -521,7 +558,9 @@ pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
     policy: &ImagePolicy<'_>,
     crypto: &C,
     transform: &T,
+    tick: &mut dyn FnMut(),
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
+    tick();
     let (header, tlvs) = read_frame(flash, start, slot_size, limit)?;
     if let Some(slot) = policy.address {
         check_address(flash, start, &header, slot, transform)?;
@@ -531,6 +570,7 @@ pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
     let mut done = 0;
     let end = header.hashed_size()?;
     while done < end {
+        tick();
         let length = (end - done).min(HASH_CHUNK as u32);
         if let Some(part) = chunk.0.get_mut(..length as usize) {
             // Cannot overflow: `read_frame` bounded the sum by the slot.
@@ -540,6 +580,7 @@ pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
         }
         done += length;
     }
+    tick();
     judge(flash, header, tlvs, policy, crypto, hash.finish())
 }
 
@@ -1487,7 +1528,7 @@ mod tests {
         (crypto.0.get(), result)
     }
 
-    // mcuboot case 119
+    // mcuboot case 119, boot-trust case 56
     #[test]
     fn an_image_cannot_make_its_check_long() {
         let signed = |bad: usize| {

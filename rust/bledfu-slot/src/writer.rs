@@ -15,6 +15,11 @@
 //! [`SlotWriter::flush`], by a flash call that has returned and a read-back that was compared; so there is no
 //! completion that could be missed, the failure of the case this project starts from.
 //!
+//! A sector that reads blank need not be erased. Its erase may have been cut in an earlier power cycle, though, in its last
+//! moments: cells that read blank now may read otherwise later. Erases go upwards, so that can only be where blank sectors end in
+//! front of a used one, and at the trailer, which is erased first. Those are erased again, unless this power cycle did it. Nothing of
+//! it happens before a transfer needs the slot: a device that only starts and stops must not wear it out.
+//!
 //! The digest is fed with what was read back, not with what was received: it is over the bytes in flash.
 
 use embedded_storage::nor_flash::NorFlash;
@@ -27,6 +32,9 @@ use crate::verify::{Sha256, StreamDigest};
 
 /// Bytes of one flash page, the largest unit a NOR flash programs at once. One program operation per page.
 pub const PAGE: usize = 256;
+
+/// The largest block that is erased at once: as far in front of a used sector, a blank one is not trusted.
+const LARGEST_ERASE: u32 = 64 * 1024;
 
 /// Why bytes did not get into the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +81,12 @@ pub struct SlotWriter<H: Sha256> {
     accepted: u32,
     /// Sectors in `accepted`'s way are erased up to here (image offset, sector multiple).
     erased_to: u32,
+    /// Sectors read blank from `erased_to` up to here, though not all of them can be trusted to be.
+    blank_to: u32,
+    /// While nothing happens, the slot is clear up to here: blank, or erased.
+    cleared_to: u32,
+    /// While nothing happens: the trailer reads blank.
+    trailer_cleared: bool,
     /// Below this offset a sector that reads blank is erased all the same: its last erase may have been cut.
     distrust_blank_below: u32,
     /// No trailer in the slot: it was erased by this writer, and nothing wrote one since.
@@ -93,6 +107,9 @@ impl<H: Sha256> SlotWriter<H> {
             image_size: 0,
             accepted: 0,
             erased_to: 0,
+            blank_to: 0,
+            cleared_to: 0,
+            trailer_cleared: false,
             distrust_blank_below: 0,
             trailer_erased: false,
             object_lost: false,
@@ -112,6 +129,7 @@ impl<H: Sha256> SlotWriter<H> {
         // A sector programmed under the last image is not erased any more. `erased_to` only says something
         // about sectors no byte was accepted for.
         if self.accepted > 0 {
+            self.use_sectors();
             self.erased_to = 0;
         }
         self.image_size = image_size;
@@ -162,8 +180,14 @@ impl<H: Sha256> SlotWriter<H> {
         self.committed = self.digest.clone();
         self.erased_to = round_up(offset, sector);
         self.distrust_blank_below = self.erased_to.saturating_add(2 * sector);
-        self.trailer_erased = offset > 0 && is_clear;
+        // It is erased once more, unless bytes of the image would go with it.
+        self.trailer_erased = is_clear && self.slot_offset(offset) > trailer.first_sector();
         Ok(())
+    }
+
+    /// Sectors are not blank any more: what was found out about them does not hold.
+    fn use_sectors(&mut self) {
+        (self.blank_to, self.cleared_to) = (0, 0);
     }
 
     /// Image bytes taken over so far.
@@ -230,22 +254,43 @@ impl<H: Sha256> SlotWriter<H> {
         block: u32,
     ) -> Result<bool, WriteError<F::Error>> {
         if self.accepted > 0 {
+            self.use_sectors();
             self.accepted = 0;
             self.erased_to = 0;
             self.image_size = 0;
         }
-        if !self.trailer_erased {
-            self.erase_trailer(flash)?;
+        if !self.trailer_erased && !self.trailer_cleared {
+            let trailer = self.layout.secondary_trailer();
+            let (from, to) = (trailer.first_sector(), trailer.slot_size());
+            let head = self.layout.upload_offset();
+            self.trailer_cleared = blank(flash, from, to).map_err(WriteError::Flash)?
+                && blank(flash, 0, head).map_err(WriteError::Flash)?;
+            if !self.trailer_cleared {
+                self.erase_trailer(flash)?;
+            }
             return Ok(true);
         }
         let end = self.layout.max_image_size();
-        if self.erased_to >= end {
+        let from = self.erased_to.max(self.cleared_to);
+        if from >= end {
             return Ok(false);
         }
-        let from = self.erased_to;
         let to = round_up(from + 1, block.max(self.sector())).min(round_up(end, self.sector()));
-        self.make_blank(flash, from, to)?;
-        self.erased_to = to;
+        let (start, behind) = (self.slot_offset(from), self.slot_offset(to));
+        if from < self.distrust_blank_below || !blank(flash, start, behind).map_err(WriteError::Flash)? {
+            if from > self.erased_to && from > self.distrust_blank_below {
+                // The first used one behind blank ones, which are no longer in front of one when this one is erased: they go first.
+                self.distrust_blank_below = from;
+                self.cleared_to = self.erased_to.max(from.saturating_sub(LARGEST_ERASE));
+                return Ok(true);
+            }
+            flash.erase(start, behind).map_err(WriteError::Flash)?;
+            if self.erased_to == from {
+                self.erased_to = to;
+            }
+        }
+        self.cleared_to = to;
+        self.blank_to = self.blank_to.max(to);
         Ok(true)
     }
 
@@ -265,6 +310,7 @@ impl<H: Sha256> SlotWriter<H> {
             .ok()
             .and_then(|length| self.accepted.checked_add(length));
         let end = end.filter(|&end| end <= limit).ok_or(WriteError::OutOfBounds)?;
+        self.cleared_to = 0;
         if self.object_lost {
             self.accepted = end;
             return Ok(());
@@ -314,6 +360,7 @@ impl<H: Sha256> SlotWriter<H> {
     pub fn rewind(&mut self) {
         let committed = self.committed();
         if self.accepted != committed {
+            self.cleared_to = 0;
             self.distrust_blank_below = self
                 .distrust_blank_below
                 .max(round_up(self.accepted, self.sector()));
@@ -332,6 +379,8 @@ impl<H: Sha256> SlotWriter<H> {
 
     /// Somebody else wrote a trailer, or may have written anything: what is erased is not known any more.
     pub fn forget_erased(&mut self) {
+        self.use_sectors();
+        self.trailer_cleared = false;
         self.trailer_erased = false;
         self.erased_to = 0;
     }
@@ -361,10 +410,7 @@ impl<H: Sha256> SlotWriter<H> {
 
     fn erase_trailer<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), WriteError<F::Error>> {
         let trailer = self.layout.secondary_trailer();
-        let (from, to) = (trailer.first_sector(), trailer.slot_size());
-        if !blank(flash, from, to).map_err(WriteError::Flash)? {
-            erase_trailer(flash, &trailer).map_err(WriteError::Flash)?;
-        }
+        erase_trailer(flash, &trailer).map_err(WriteError::Flash)?;
         self.clear_head(flash)?;
         self.trailer_erased = true;
         Ok(())
@@ -391,10 +437,34 @@ impl<H: Sha256> SlotWriter<H> {
         to: u32,
     ) -> Result<(), WriteError<F::Error>> {
         let (start, end) = (self.slot_offset(from), self.slot_offset(to));
-        if from >= self.distrust_blank_below && blank(flash, start, end).map_err(WriteError::Flash)? {
+        if from >= self.distrust_blank_below && self.is_blank_for_sure(flash, from)? {
             return Ok(());
         }
         flash.erase(start, end).map_err(WriteError::Flash)
+    }
+
+    /// Whether the sector at image offset `from` is blank, and no erase can have been cut there: the next used one is far behind it, and it is not the last of all.
+    /// Each sector is looked at once.
+    fn is_blank_for_sure<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        from: u32,
+    ) -> Result<bool, WriteError<F::Error>> {
+        let sector = self.sector();
+        let end = round_up(self.layout.max_image_size(), sector);
+        let wanted = from.saturating_add(sector).saturating_add(LARGEST_ERASE);
+        self.blank_to = self.blank_to.max(from);
+        while self.blank_to < wanted {
+            if self.blank_to >= end {
+                return Ok(from + sector < end);
+            }
+            let start = self.slot_offset(self.blank_to);
+            if !blank(flash, start, start + sector).map_err(WriteError::Flash)? {
+                return Ok(false);
+            }
+            self.blank_to += sector;
+        }
+        Ok(true)
     }
 
     /// Programs the first `filled` bytes of the page buffer, reads them back, and empties the buffer.
@@ -436,7 +506,7 @@ mod tests {
     use crate::layout::{Algorithm, Geometry};
     use crate::trailer::{write_magic, Magic, Trailer};
     use crate::verify::{Crypto, SoftCrypto};
-    use bledfu_testkit::{sha256, Nor, Op, Power, SECTOR};
+    use bledfu_testkit::{sha256, Nor, Op, Power, Tear, SECTOR};
     use std::vec::Vec;
 
     const SECTORS: usize = 8;
@@ -538,12 +608,24 @@ mod tests {
 
     #[test]
     fn blank_sectors_are_not_erased_again_but_rewound_ones_always_are() {
-        let (mut flash, mut writer) = (flash(), writer());
+        const MANY: usize = 32;
+        let mut flash = Nor::<4>::new('s', MANY, &Power::new());
+        let slot = Geometry::of::<Nor<4>>((MANY * SECTOR) as u32);
+        let layout = Layout::new(Algorithm::SwapMove, slot, slot, 8, 32).unwrap();
+        let mut writer = Writer::new(layout, SoftCrypto.sha256());
+        writer
+            .begin::<()>(layout.max_image_size(), SoftCrypto.sha256())
+            .unwrap();
+        flash.power.record();
+        writer.prepare(&mut flash, layout.max_image_size()).unwrap();
+        assert_eq!(
+            erased(&flash),
+            [MANY as u32 - 1, 29],
+            "the slot is blank: its trailer, and the end of what an image may occupy"
+        );
         writer
             .begin::<()>(2 * SECTOR as u32, SoftCrypto.sha256())
             .unwrap();
-        writer.prepare(&mut flash, SECTOR as u32).unwrap();
-        assert_eq!(flash.power.ops(), 0, "the slot is blank");
         writer.accept(&mut flash, &[0xFF; PAGE]).unwrap();
         writer.rewind();
         flash.power.record();
@@ -643,6 +725,56 @@ mod tests {
             let resumed = writer.resume(&mut flash, size, offset, SoftCrypto.sha256(), |_| ());
             assert_eq!(resumed, Err(WriteError::OutOfBounds), "{offset} of {size}");
         }
+    }
+
+    fn erased(flash: &Nor<4>) -> Vec<u32> {
+        let sector = |op: &Op| match op {
+            Op::Erase { sector, .. } => Some(*sector),
+            Op::Write { .. } => None,
+        };
+        flash.power.recorded().iter().filter_map(sector).collect()
+    }
+
+    // boot-trust case 53
+    #[test]
+    fn a_sector_whose_erase_was_cut_at_its_end_is_erased_again_before_it_is_used() {
+        let limit = layout().max_image_size();
+        for by_block in [false, true] {
+            for cut in 0..SECTORS as u64 - 1 {
+                for seed in 0..4 {
+                    let (mut flash, mut writer) = (flash(), writer());
+                    flash.bytes.fill(0x5A);
+                    flash.power.record();
+                    flash.power.cut_at(cut, Tear::Inside { percent: 100, seed });
+                    let block = if by_block { 64 * 1024 } else { SECTOR as u32 };
+                    while writer.clear_step(&mut flash, block).is_ok_and(|goes_on| goes_on) {}
+                    let torn = *erased(&flash).last().unwrap() as usize;
+                    let cells = &flash.bytes[torn * SECTOR..][..SECTOR];
+                    assert!(cells.iter().all(|&cell| cell == 0xFF), "it reads blank");
+                    // The next power cycle clears the rest, or does not come to it; then an image comes.
+                    for clears in [false, true] {
+                        let mut flash = flash.fork(&Power::new());
+                        let mut writer = self::writer();
+                        flash.power.record();
+                        while clears && writer.clear_step(&mut flash, block).unwrap() {}
+                        writer.begin::<()>(limit, SoftCrypto.sha256()).unwrap();
+                        writer.prepare(&mut flash, limit).unwrap();
+                        let again = erased(&flash);
+                        assert!(
+                            again.contains(&(torn as u32)),
+                            "{torn}, blocks {by_block}, clears {clears}: {again:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_that_only_starts_and_stops_erases_nothing_of_a_clear_slot() {
+        let (mut flash, mut writer) = (flash(), writer());
+        while writer.clear_step(&mut flash, 64 * 1024).unwrap() {}
+        assert_eq!(flash.power.ops(), 0);
     }
 
     #[test]

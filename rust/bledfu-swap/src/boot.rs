@@ -14,8 +14,8 @@
 //! * With a trust area ([`bledfu_slot::evidence`]) and a downgrade policy, the flash outside decides nothing by itself: what comes
 //!   back is the image that ran before, and nothing starts that is below the floor.
 
-use bledfu_slot::decide::interrupted;
 pub use bledfu_slot::decide::Downgrade;
+use bledfu_slot::decide::{interrupted, Rules};
 use bledfu_slot::evidence::{Floor, Store};
 use bledfu_slot::flash::read_bytes;
 use bledfu_slot::retry::Retry;
@@ -28,7 +28,7 @@ use bledfu_slot::{
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::algorithm::{
-    erase_slot, is_equal, replace, At, Flash, Installer, Job, NoFlash, Progress, Slots, Status, SwapError,
+    erase_slot, is_equal, replace, taken, At, Flash, Installer, Job, Progress, Slots, Status, SwapError,
     Through,
 };
 use crate::copy;
@@ -237,29 +237,6 @@ impl core::fmt::Display for BootError {
 
 impl core::error::Error for BootError {}
 
-/// A flash that tells the watch about every read: verifying a large image takes longer than a watchdog waits.
-struct Watched<'a, F> {
-    flash: &'a mut F,
-    watch: &'a mut dyn FnMut(Progress),
-}
-
-impl<F: ErrorType> ErrorType for Watched<'_, F> {
-    type Error = F::Error;
-}
-
-impl<F: ReadNorFlash> ReadNorFlash for Watched<'_, F> {
-    const READ_SIZE: usize = F::READ_SIZE;
-
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        (self.watch)(Progress::Verify);
-        self.flash.read(offset, bytes)
-    }
-
-    fn capacity(&self) -> usize {
-        self.flash.capacity()
-    }
-}
-
 /// A driver that loses a completion must not leave an install half-way until the next reset, nor keep it from beginning: a
 /// read that failed is tried once more, too. And whatever its errors are, here they are kinds.
 pub(crate) struct Steady<'a, F>(Retry<&'a mut F>);
@@ -418,6 +395,11 @@ pub(crate) fn boot_unless<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T
         transform,
         watch,
         failed_records: 0,
+        rules: Rules {
+            downgrade: config.downgrade,
+            is_kept: evidence.is_kept(),
+            evidence: evidence.last(),
+        },
         evidence,
         in_doubt: None,
         verified: None,
@@ -433,11 +415,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 ) -> Result<BootReport, BootError> {
     let mut undone = false;
     // Before anything outside is read.
-    if slots.evidence.is_kept() && !trust::is_settled(slots) {
-        if let Ok(image) = check_primary(slots, config, crypto) {
-            trust::note_settled::<A, _, _, _, _>(slots, config, &image);
-        }
-    }
+    note_settled::<A, P, S, X, T, C>(slots, config, crypto);
     loop {
         let layout = slots.layout.primary_trailer();
         let primary = Trailer::read(slots.primary, &layout)
@@ -477,9 +455,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
         let (image, action) = match checked {
             Ok(image) => {
-                if slots.evidence.is_kept() && !trust::is_settled(slots) {
-                    trust::note_settled::<A, _, _, _, _>(slots, config, &image);
-                }
+                note_settled::<A, P, S, X, T, C>(slots, config, crypto);
                 (image, drop_impossible::<A, P, S, X, T>(slots, action, found.ok()))
             }
             Err(reason) => {
@@ -527,6 +503,18 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     }
 }
 
+/// Notes in the evidence what the primary slot says is over, if it is not noted yet.
+#[inline(never)]
+fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) {
+    if slots.rules.is_kept && !trust::is_settled(slots) && check_primary(slots, config, crypto).is_ok() {
+        trust::note_settled::<A, _, _, _, _>(slots);
+    }
+}
+
 /// An error if `reason` says nothing about the image: its flash, which `flash` names, could not be read, or the cryptography
 /// was not available. Nothing may be erased, replaced or taken down for such a reason.
 fn silent(
@@ -542,6 +530,7 @@ fn silent(
 
 /// Takes down what no boot can carry out, beside a primary that is valid: it would be asked for again on every boot, and keep
 /// every update out. Nothing is lost if that fails; the next boot tries again.
+#[inline(never)]
 fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     action: BootAction,
@@ -553,7 +542,7 @@ fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     };
     let requested = secondary.magic == Magic::Good;
     // As it is now: the job of what was refused is closed already. What cannot be read is not known to be stale.
-    let job = interrupted(&layout, slots.primary, slots.spare).unwrap_or(SwapType::None);
+    let job = job_left::<A, P, S, X, T>(slots).unwrap_or(SwapType::None);
     let stale = job != SwapType::None;
     let (swap_type, reason) = match action {
         BootAction::Skipped {
@@ -590,7 +579,22 @@ fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
+/// What the job is for that an earlier boot has written down; [`interrupted`], without what other algorithms write.
+fn job_left<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<SwapType, NorFlashErrorKind> {
+    if matches!(A::NAME, Algorithm::SwapScratch | Algorithm::SwapOffset) {
+        return interrupted(&slots.layout, slots.primary, slots.spare);
+    }
+    let trailer = Trailer::read(slots.primary, &slots.layout.primary_trailer())?;
+    Ok(match trailer.holds_job(&slots.layout) {
+        true => trailer.swap_type(),
+        false => SwapType::None,
+    })
+}
+
 /// Closes the job in the primary trailer, or the revert that it asks for, and forgets the job elsewhere.
+#[inline(never)]
 fn end_job<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<(), SwapError> {
@@ -613,7 +617,7 @@ fn end_repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     let trailer = layout.primary_trailer();
     let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
     let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
-    let job = interrupted(&layout, slots.primary, slots.spare).map_err(SwapError::Primary)?;
+    let job = job_left::<A, P, S, X, T>(slots).map_err(SwapError::Primary)?;
     if (reverts && A::REVERTS && !A::KEEPS_COPY) || job != SwapType::None {
         end_job::<A, P, S, X, T>(slots)?;
     }
@@ -629,32 +633,33 @@ fn verify_at<F: ReadNorFlash<Error = NorFlashErrorKind>, C: Crypto, T: Transform
     config: &BootConfig<'_>,
     crypto: &C,
 ) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
-    let mut flash = Watched { flash, watch };
     verify_image_through(
-        &mut flash,
+        flash,
         start,
         (slot_size, limit),
         &config.policy,
         crypto,
         transform,
+        &mut || watch(Progress::Verify),
     )
 }
 
 /// Checks the image in the primary slot in full, once for as long as nothing is written there.
+#[inline(never)]
 fn check_primary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
-) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
-    if let Some(image) = slots.verified {
-        return Ok(image);
+) -> Result<(), VerifyError<NorFlashErrorKind>> {
+    if slots.verified.is_some() {
+        return Ok(());
     }
     // What a debugger programmed may reach up to the trailer; only what is to be swapped has a narrower limit.
     let size = slots.layout.primary().slot_size;
     let bounds = (0, size, size);
     let image = verify_at(slots.primary, &Plain, slots.watch, bounds, config, crypto)?;
     slots.verified = Some(image);
-    Ok(image)
+    Ok(())
 }
 
 /// The image in the primary slot, if it may start. `quick` = its header and TLV areas alone are looked at.
@@ -664,23 +669,26 @@ fn startable<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     crypto: &C,
     quick: bool,
 ) -> Result<ImageInfo, VerifyError<NorFlashErrorKind>> {
-    let image = if quick {
+    let quickly = if quick {
         let size = slots.layout.primary().slot_size;
-        read_info(slots.primary, 0, size)?.ok_or(VerifyError::NoHash)?
+        read_info(slots.primary, 0, size)?
     } else {
-        check_primary(slots, config, crypto)?
+        check_primary(slots, config, crypto)?;
+        slots.verified
     };
-    trust::below_floor(slots, config, &image).map_or(Ok(image), Err)
+    let image = quickly.ok_or(VerifyError::NoHash)?;
+    trust::below_floor(&slots.rules, &image).map_or(Ok(image), Err)
 }
 
 /// Whether the image in the primary slot is valid; an error if that cannot be told.
+#[inline(never)]
 fn primary_is_valid<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
     crypto: &C,
 ) -> Result<bool, SwapError> {
-    let image = known(check_primary(slots, config, crypto), SwapError::Primary)?;
-    Ok(image.is_some())
+    let checked = known(check_primary(slots, config, crypto), SwapError::Primary)?;
+    Ok(checked.is_some())
 }
 
 /// Asks up to three times, until the answer is good: an image outside is not invalid because it was read wrongly once.
@@ -699,6 +707,7 @@ fn patiently<R>(
     outcome
 }
 
+#[inline(never)]
 fn verify_secondary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     start: u32,
@@ -756,7 +765,7 @@ fn is_proven<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto
     job: &Job,
 ) -> Result<bool, SwapError> {
     let layout = slots.layout;
-    let (Some(spare_from), false) = (A::spare_part(&layout, job), trust::is_known(slots, job)) else {
+    let (Some(spare_from), false) = (A::spare_part(&layout, job), trust::is_known(&slots.rules, job)) else {
         return Ok(true);
     };
     let bounds = (0, layout.secondary().slot_size, layout.max_image_size());
@@ -776,7 +785,7 @@ fn is_proven<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto
         verify_at(&mut parts, *transform, watch, bounds, config, crypto)
     });
     let image = known(found, SwapError::Secondary)?;
-    Ok(image.is_some_and(|image| trust::below_floor(slots, config, &image).is_none()))
+    Ok(image.is_some_and(|image| trust::below_floor(&slots.rules, &image).is_none()))
 }
 
 /// Replaces an invalid primary with a valid image found elsewhere: the one that is to run, the one before, else the first of the
@@ -787,7 +796,7 @@ fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     config: &BootConfig<'_>,
     crypto: &C,
 ) -> Result<Option<ImageInfo>, SwapError> {
-    let wanted = slots.evidence.last().map(|evidence| [evidence.to, evidence.from]);
+    let wanted = slots.rules.evidence.map(|evidence| [evidence.to, evidence.from]);
     for digest in wanted.into_iter().flatten().map(Some).chain([None]) {
         let image = repair_with::<A, P, S, X, T, C>(slots, config, crypto, digest)?;
         if image.is_some() {
@@ -798,6 +807,7 @@ fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 }
 
 /// [`repair`] with the image of this digest, or with any.
+#[inline(never)]
 fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
@@ -827,21 +837,20 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
         } else {
             None
         };
-        if let Some(info) = kept.filter(|info| trust::below_floor(slots, config, info).is_none()) {
+        if let Some(info) = kept.filter(|info| trust::below_floor(&slots.rules, info).is_none()) {
             slots.verified = None;
-            replace(
+            taken(replace(
                 At(slots.spare, 0, SwapError::Spare),
                 At(slots.primary, 0, SwapError::Primary),
                 (info.total_size, sector),
                 Through(slots.transform, Direction::Inward, 0),
-                None::<At<'_, NoFlash>>,
+                None::<At<'_, X>>,
                 slots.watch,
-            )?;
-            let image = known(check_primary(slots, config, crypto), SwapError::Primary)?;
-            if image.is_some() {
+            )?)?;
+            if primary_is_valid(slots, config, crypto)? {
                 A::repaired(slots, true)?;
             }
-            return Ok(image);
+            return Ok(slots.verified);
         }
     }
     let starts = [layout.upload_offset(), 0];
@@ -859,20 +868,19 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
         let Some(info) = known(found, SwapError::Secondary)? else {
             continue;
         };
-        if trust::below_floor(slots, config, &info).is_some() {
+        if trust::below_floor(&slots.rules, &info).is_some() {
             continue;
         }
         slots.verified = None;
-        replace(
+        taken(replace(
             At(slots.secondary, *start, SwapError::Secondary),
             At(slots.primary, 0, SwapError::Primary),
             (info.total_size, sector),
             Through(slots.transform, Direction::Inward, 0),
-            None::<At<'_, NoFlash>>,
+            None::<At<'_, X>>,
             slots.watch,
-        )?;
-        let image = known(check_primary(slots, config, crypto), SwapError::Primary)?;
-        if image.is_none() {
+        )?)?;
+        if !primary_is_valid(slots, config, crypto)? {
             return Ok(None);
         }
         // A request for it has been carried out, in a way.
@@ -883,7 +891,7 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
             erase_trailer(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
         }
         A::repaired(slots, false)?;
-        return Ok(image);
+        return Ok(slots.verified);
     }
     Ok(None)
 }
@@ -924,12 +932,19 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     };
     // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
     let is_kept = |slots: &mut Slots<'_, P, S, X, T>| {
-        is_equal(
-            At(slots.primary, 0, SwapError::Primary),
-            At(slots.spare, 0, SwapError::Spare),
-            running.total_size,
-            Through(slots.transform, Direction::Outward, 0),
-        )
+        // A byte that was read wrongly is no reason to write a slot anew, nor to give an update up.
+        for _ in 0..REFUSALS {
+            let kept = is_equal(
+                At(slots.primary, 0, SwapError::Primary),
+                At(slots.spare, 0, SwapError::Spare),
+                running.total_size,
+                Through(slots.transform, Direction::Outward, 0),
+            )?;
+            if kept {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     };
     // A copy that cannot be read may be gone; it is made again, of an image that is known to be good.
     if running.total_size <= layout.max_image_size() && matches!(is_kept(slots), Ok(true)) {
@@ -943,15 +958,15 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         return Ok(Some(SkipReason::PrimaryTooLarge));
     }
     take_request_down(slots).map_err(SwapError::Spare)?;
-    replace(
+    let taken = replace(
         At(slots.primary, 0, SwapError::Primary),
         At(slots.spare, 0, SwapError::Spare),
         (running.total_size, area.sector_size),
         Through(slots.transform, Direction::Outward, 0),
-        None::<At<'_, NoFlash>>,
+        None::<At<'_, X>>,
         slots.watch,
     )?;
-    Ok(match is_kept(slots)? {
+    Ok(match taken && is_kept(slots)? {
         true => None,
         false => Some(SkipReason::NotKept),
     })
@@ -971,10 +986,11 @@ fn check_downgrade<F: Flash>(
     let Some(running) = running.flatten() else {
         return Ok(None); // nothing that could be older
     };
-    Ok(trust::older(downgrade, &Floor::of(update), &Floor::of(&running)))
+    Ok(trust::older(downgrade, update, &Floor::of(&running)))
 }
 
 /// Everything but the verification of the primary. An error names what was being done.
+#[inline(never)]
 fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
@@ -1018,7 +1034,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         Status::Committed(job) => (job.swap_type, Some(job)),
         Status::Idle => {
             let settled = primary.settled(&slots.layout.primary_trailer());
-            match trust::decide::<A, _, _, _, _>(slots, config, &settled, secondary) {
+            match trust::decide::<A, _, _, _, _>(slots, &settled, secondary) {
                 Some(swap_type) => (swap_type, None),
                 None => {
                     return Ok(BootAction::Skipped {
@@ -1051,14 +1067,14 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
             return Ok(BootAction::Rejected { swap_type, reason });
         }
     };
-    if slots.evidence.is_kept() {
+    if slots.rules.is_kept {
         // What comes is not older than what it replaces, and what it replaces may come back: so that must be known to be whole.
         primary_is_valid(slots, config, crypto).map_err(failed)?;
         match (swap_type, committed) {
-            (SwapType::Revert, _) if !trust::may_come_back(slots, config, &update) => {
+            (SwapType::Revert, _) if !trust::may_come_back(slots, &update) => {
                 return skipped(SkipReason::NotTheImageBefore);
             }
-            (SwapType::Test | SwapType::Permanent, None) if trust::already_runs(slots, config, &update) => {
+            (SwapType::Test | SwapType::Permanent, None) if trust::already_runs(slots, &update) => {
                 return skipped(SkipReason::AlreadyRuns);
             }
             _ => {}
@@ -1098,6 +1114,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 }
 
 /// Is there an image to install, and may it be? The outer error is one that says nothing about that.
+#[inline(never)]
 fn check_update<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
@@ -1115,23 +1132,24 @@ fn check_update<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cry
         Ok(update) => update,
         Err(reason) => return silent(reason, SwapError::Secondary).map(Err),
     };
-    if fresh && !trust::is_way_back(slots, &update) {
+    if fresh && !trust::is_way_back(&slots.rules, &update) {
         let slot_size = slots.layout.primary().slot_size;
         if let Some(reason) = check_downgrade(slots.primary, slot_size, config.downgrade, &update)? {
             return Ok(Err(reason));
         }
-        if !committed && trust::is_given_up(slots, &update) {
+        if !committed && trust::is_given_up(&slots.rules, &update) {
             return Ok(Err(VerifyError::TakenBack));
         }
     }
     // A revert goes to the image before, or nowhere.
-    if let (true, Some(reason)) = (fresh, trust::below_floor(slots, config, &update)) {
+    if let (true, Some(reason)) = (fresh, trust::below_floor(&slots.rules, &update)) {
         return Ok(Err(reason));
     }
     Ok(Ok(update))
 }
 
 /// Takes away a trailer that stands over an erased header.
+#[inline(never)]
 fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
@@ -1158,6 +1176,7 @@ fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 }
 
 /// Takes a refused image away: its trailer if there is no image at all, else the whole slot.
+#[inline(never)]
 fn reject<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     swap_type: SwapType,

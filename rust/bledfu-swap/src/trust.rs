@@ -17,12 +17,11 @@
 
 use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence::{Done, Evidence, Floor, NO_DIGEST};
-use bledfu_slot::verify::read_info;
-use bledfu_slot::{Flag, ImageInfo, Magic, SwapType, Trailer, Transform, VerifyError};
+use bledfu_slot::verify::{read_info, Digest};
+use bledfu_slot::{Flag, ImageInfo, Layout, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{Flash, Installer, Job, Slots};
-use crate::boot::BootConfig;
 
 /// How often an image may be taken back before it is not tried again.
 const TAKE_BACKS: u8 = 3;
@@ -30,12 +29,22 @@ const TAKE_BACKS: u8 = 3;
 /// Boots at which the image to go back to may be invalid before going back is given up.
 const WAY_BACK_TRIES: u8 = 2;
 
-/// What the evidence says of the job in hand, if it is of that job.
-fn of_job<P: Flash, S: Flash, X: Flash, T: Transform>(
+/// Appends a record, which counts from now on.
+///
+/// # Errors
+/// The trust area does not take it.
+fn note<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
-    job: &Job,
-) -> Option<Evidence> {
-    let evidence = slots.evidence.last()?;
+    evidence: Evidence,
+) -> Result<(), NorFlashErrorKind> {
+    slots.evidence.append(&evidence)?;
+    slots.rules.evidence = Some(evidence);
+    Ok(())
+}
+
+/// What the evidence says of the job in hand, if it is of that job.
+fn of_job<'r>(rules: &'r Rules, job: &Job) -> Option<&'r Evidence> {
+    let evidence = rules.evidence.as_ref()?;
     let begun = evidence.begun?;
     // With swap using move a revert that was cut early goes on as a permanent request for the image before.
     let same = begun == job.swap_type || (begun, job.swap_type) == (SwapType::Revert, SwapType::Permanent);
@@ -43,12 +52,8 @@ fn of_job<P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// The job with the unit at which it goes on, for one of which `recorded` units are recorded.
-pub fn settle<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    job: Job,
-    recorded: u32,
-) -> Job {
-    let done = match of_job(slots, &job).map(|evidence| evidence.done) {
+pub fn settle(rules: &Rules, job: Job, recorded: u32) -> Job {
+    let done = match of_job(rules, &job).map(|evidence| evidence.done) {
         Some(Done::InDoubt(unit)) if recorded <= unit.saturating_add(1) => unit,
         Some(Done::Passed(unit)) => recorded.max(unit),
         _ => recorded,
@@ -57,32 +62,19 @@ pub fn settle<P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// Whether a boot before has taken this job up.
-pub fn is_noted<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    job: &Job,
-) -> bool {
-    of_job(slots, job).is_some_and(|evidence| evidence.done != Done::Unknown)
+pub fn is_noted(rules: &Rules, job: &Job) -> bool {
+    of_job(rules, job).is_some_and(|evidence| evidence.done != Done::Unknown)
 }
 
 /// Whether the evidence is of this job.
-pub fn is_known<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    job: &Job,
-) -> bool {
-    of_job(slots, job).is_some()
+pub fn is_known(rules: &Rules, job: &Job) -> bool {
+    of_job(rules, job).is_some()
 }
 
 /// Notes where an interrupted job is taken up, before anything is erased. Without the note the job goes on all the same: the
 /// images are in pieces.
 pub fn take_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>, job: &Job) {
-    let Some(evidence) = of_job(slots, job) else {
-        return;
-    };
-    let noted = Evidence {
-        done: Done::InDoubt(job.done),
-        ..evidence
-    };
-    if slots.evidence.append(&noted).is_ok() {
+    if of_job(&slots.rules, job).is_some() && note_done(slots, Done::InDoubt(job.done)) {
         slots.in_doubt = Some(job.done);
     }
 }
@@ -93,30 +85,29 @@ pub fn unit_done<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'
         return;
     }
     slots.in_doubt = None;
-    if let Some(evidence) = slots.evidence.last() {
-        let passed = Evidence {
-            done: Done::Passed(unit.saturating_add(1)),
-            ..evidence
-        };
-        if slots.evidence.append(&passed).is_err() {
-            slots.failed_records = slots.failed_records.saturating_add(1);
-        }
+    if !note_done(slots, Done::Passed(unit.saturating_add(1))) {
+        slots.failed_records = slots.failed_records.saturating_add(1);
     }
 }
 
-/// The least an image must be, where the policy has a floor; `None` = anything goes.
-fn floor<P: Flash, S: Flash, X: Flash, T: Transform>(
+/// Notes how far the job has come; true if that was possible.
+fn note_done<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
-) -> Option<Floor> {
-    match config.downgrade {
-        Downgrade::Allowed => None,
-        _ => slots.evidence.last().map(|evidence| evidence.floor),
-    }
+    done: Done,
+) -> bool {
+    let Some(evidence) = slots.rules.evidence else {
+        return false;
+    };
+    note(slots, Evidence { done, ..evidence }).is_ok()
 }
 
 /// Why an image is older than the policy allows, compared with what it must at least be.
-pub fn older(downgrade: Downgrade, image: &Floor, least: &Floor) -> Option<VerifyError<NorFlashErrorKind>> {
+pub fn older(
+    downgrade: Downgrade,
+    image: &ImageInfo,
+    least: &Floor,
+) -> Option<VerifyError<NorFlashErrorKind>> {
+    let image = Floor::of(image);
     match downgrade {
         Downgrade::ByVersion if image.version < least.version => Some(VerifyError::Older),
         // None is less than any counter.
@@ -128,103 +119,73 @@ pub fn older(downgrade: Downgrade, image: &Floor, least: &Floor) -> Option<Verif
 }
 
 /// Why an image may not be installed or started, if it is below the floor.
-pub fn below_floor<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
-    image: &ImageInfo,
-) -> Option<VerifyError<NorFlashErrorKind>> {
-    let least = floor(slots, config)?;
-    older(config.downgrade, &Floor::of(image), &least)
+pub fn below_floor(rules: &Rules, image: &ImageInfo) -> Option<VerifyError<NorFlashErrorKind>> {
+    older(rules.downgrade, image, &rules.evidence.as_ref()?.floor)
 }
 
 /// Whether this image has been taken back too often to be tried once more.
-pub fn is_given_up<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    image: &ImageInfo,
-) -> bool {
-    slots.evidence.last().is_some_and(|evidence| {
+pub fn is_given_up(rules: &Rules, image: &ImageInfo) -> bool {
+    rules.evidence.as_ref().is_some_and(|evidence| {
         evidence.begun.is_none() && evidence.taken_back >= TAKE_BACKS && evidence.from == image.digest
     })
 }
 
 /// Whether a request for this image is how an interrupted revert goes on.
-pub fn is_way_back<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    image: &ImageInfo,
-) -> bool {
-    slots
+pub fn is_way_back(rules: &Rules, image: &ImageInfo) -> bool {
+    rules
         .evidence
-        .last()
+        .as_ref()
         .is_some_and(|evidence| evidence.begun == Some(SwapType::Revert) && evidence.to == image.digest)
 }
 
 /// The digest of what is in the primary slot as its TLV says, with nothing checked.
+#[inline(never)]
 fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
-) -> Option<[u8; 32]> {
+) -> Option<Digest> {
     let size = slots.layout.primary().slot_size;
-    match read_info(slots.primary, 0, size) {
-        Ok(info) => info.map(|info| info.digest),
-        Err(_) => None,
-    }
+    let info = read_info(slots.primary, 0, size).ok().flatten()?;
+    Some(info.digest)
 }
 
 /// Whether the image in the primary slot is the one that runs for good: it was verified in full after the last write there.
 pub fn is_settled<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) -> bool {
-    let evidence = slots.evidence.last();
-    evidence.is_some_and(|evidence| evidence.begun.is_none() && claimed_digest(slots) == Some(evidence.to))
-}
-
-/// What the boot stage goes by beside the trailers.
-fn rules<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
-) -> Rules {
-    Rules {
-        downgrade: config.downgrade,
-        is_kept: slots.evidence.is_kept(),
-        evidence: slots.evidence.last(),
-    }
-}
-
-/// Whether the image in the primary slot, which was verified, is this one; see [`Rules::already_runs`].
-pub fn already_runs<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
-    update: &ImageInfo,
-) -> bool {
-    let running = slots.verified.map(|running| running.digest);
-    rules(slots, config).already_runs(running, Some(update.digest))
+    let running = claimed_digest(slots);
+    slots.rules.is_settled(running.as_ref())
 }
 
 /// What is asked for; see [`Rules::decide`].
 pub fn decide<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
     primary: &Trailer,
     secondary: &Trailer,
 ) -> Option<SwapType> {
     let running = claimed_digest(slots);
-    rules(slots, config).decide(A::NAME, primary, secondary, running)
+    slots.rules.decide(A::NAME, primary, secondary, running.as_ref())
+}
+
+/// Whether the image in the primary slot, which was verified, is this one; see [`Rules::already_runs`].
+pub fn already_runs<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &Slots<'_, P, S, X, T>,
+    update: &ImageInfo,
+) -> bool {
+    let running = slots.verified.as_ref().map(|running| &running.digest);
+    slots.rules.already_runs(running, Some(&update.digest))
 }
 
 /// Whether the image outside is the one that ran before.
 pub fn may_come_back<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
+    slots: &Slots<'_, P, S, X, T>,
     image: &ImageInfo,
 ) -> bool {
-    let rules = rules(slots, config);
-    if !rules.are_strict() {
-        return true;
-    }
-    let older_than = |floor: &Floor| older(config.downgrade, &Floor::of(image), floor).is_some();
-    match (rules.image_before(), rules.evidence) {
-        (Some(before), Some(evidence)) => before == image.digest && !older_than(&evidence.floor),
+    let rules = &slots.rules;
+    match (rules.image_before(), &slots.verified) {
+        (Some(before), _) => *before == image.digest && below_floor(rules, image).is_none(),
         // The trial began before there was a trust area.
-        _ => slots
-            .verified
-            .is_none_or(|running| !older_than(&Floor::of(&running))),
+        (None, Some(running)) if rules.are_strict() => {
+            older(rules.downgrade, image, &Floor::of(running)).is_none()
+        }
+        _ => true,
     }
 }
 
@@ -232,119 +193,97 @@ pub fn may_come_back<P: Flash, S: Flash, X: Flash, T: Transform>(
 pub fn way_back_is_invalid<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> bool {
-    let Some(evidence) = slots.evidence.last() else {
+    let Some(evidence) = slots.rules.evidence else {
         return true;
     };
-    if evidence.invalid_way_back >= WAY_BACK_TRIES {
-        return true;
-    }
+    let invalid_way_back = evidence.invalid_way_back + 1;
     let noted = Evidence {
-        invalid_way_back: evidence.invalid_way_back + 1,
+        invalid_way_back,
         ..evidence
     };
-    slots.evidence.append(&noted).is_err()
+    invalid_way_back > WAY_BACK_TRIES || note(slots, noted).is_err()
 }
 
 /// Notes what is about to be installed, before anything is erased.
 ///
 /// # Errors
 /// The trust area does not take it; nothing may be installed then.
+#[inline(never)]
 pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
     image: &ImageInfo,
 ) -> Result<(), NorFlashErrorKind> {
-    if !slots.evidence.is_kept() {
+    if !slots.rules.is_kept {
         return Ok(());
     }
-    let last = slots.evidence.last();
-    let known = of_job(slots, job).is_some_and(|evidence| evidence.to == image.digest);
-    let swap_type = if is_way_back(slots, image) {
-        SwapType::Revert
-    } else {
-        job.swap_type
-    };
-    let in_doubt = job.committed && known;
-    let evidence = Evidence {
-        begun: Some(swap_type),
-        invalid_way_back: 0,
-        taken_back: last.map_or(0, |last| last.taken_back),
-        size: job.size,
-        done: if in_doubt { Done::InDoubt(0) } else { Done::Unknown },
-        floor: last.map_or(Floor::default(), |last| last.floor),
-        from: match (last, slots.verified) {
-            // A revert that goes on: what it replaces may be in pieces by now.
-            (Some(last), _) if swap_type == SwapType::Revert && last.begun == Some(SwapType::Revert) => {
-                last.from
-            }
-            (_, Some(running)) => running.digest,
-            (_, None) => NO_DIGEST,
-        },
-        to: image.digest,
-    };
-    slots.evidence.append(&evidence)?;
+    let in_doubt =
+        job.committed && of_job(&slots.rules, job).is_some_and(|evidence| evidence.to == image.digest);
+    let is_way_back = is_way_back(&slots.rules, image);
+    let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
+    // A revert that goes on: what it replaces may be in pieces by now.
+    if !is_way_back {
+        evidence.from = slots
+            .verified
+            .as_ref()
+            .map_or(NO_DIGEST, |running| running.digest);
+        evidence.begun = Some(job.swap_type);
+    }
+    evidence.invalid_way_back = 0;
+    evidence.size = job.size;
+    evidence.done = if in_doubt { Done::InDoubt(0) } else { Done::Unknown };
+    evidence.to = image.digest;
+    note(slots, evidence)?;
     if in_doubt {
         slots.in_doubt = Some(0);
     }
     Ok(())
 }
 
-/// Whether the primary slot says that the image in it is there for good, so that the evidence may say so, too. `digest` is that
-/// image's.
-fn is_over<P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &Slots<'_, P, S, X, T>,
-    reverts: bool,
-    primary: &Trailer,
-    last: Option<&Evidence>,
-    digest: &[u8; 32],
-) -> bool {
+/// Whether the primary slot says that the image in it is there for good, so that the evidence may say so, too.
+fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, image: &ImageInfo) -> bool {
     let confirmed = primary.magic == Magic::Good && primary.image_ok == Flag::Set;
-    match last {
+    match &rules.evidence {
         // What was begun must be over, to the letter.
         Some(Evidence {
             begun: Some(_), to, ..
         }) => {
             (confirmed && primary.copy_done == Flag::Set)
+                // A magic that came off again: the image cannot be taken back any more, nor confirm itself.
+                || (reverts && *to == image.digest && primary.magic != Magic::Good)
                 // Overwrite only has no flags; its magic comes last.
-                || (!reverts && to == digest && primary.magic == Magic::Good)
+                || (!reverts && *to == image.digest && primary.magic == Magic::Good)
         }
-        _ => primary.magic != Magic::Good || (confirmed && !primary.holds_job(&slots.layout)),
+        _ => primary.magic != Magic::Good || (confirmed && !primary.holds_job(layout)),
     }
 }
 
 /// Notes that the image in the primary slot, which was verified, runs for good, if that is so and not yet noted; the floor rises
 /// to it. Nothing outside is read for that. A failure is tried again at the next boot.
+#[inline(never)]
 pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
-    image: &ImageInfo,
 ) {
     let layout = slots.layout.primary_trailer();
-    let Ok(primary) = Trailer::read(slots.primary, &layout) else {
+    let (Some(image), Ok(primary)) = (slots.verified, Trailer::read(slots.primary, &layout)) else {
         return;
     };
-    let last = slots.evidence.last();
     let primary = primary.settled(&layout);
-    if !is_over(slots, A::REVERTS, &primary, last.as_ref(), &image.digest)
-        || below_floor(slots, config, image).is_some()
+    if !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
+        || below_floor(&slots.rules, &image).is_some()
     {
         return;
     }
-    let is_back = |last: &Evidence| last.begun == Some(SwapType::Revert) && last.to == image.digest;
-    let settled = Evidence {
-        begun: None,
-        invalid_way_back: 0,
-        taken_back: match &last {
-            Some(last) if is_back(last) => last.taken_back.saturating_add(1),
-            _ => 0,
-        },
-        size: 0,
-        done: Done::Unknown,
-        floor: last
-            .map_or(Floor::default(), |last| last.floor)
-            .raised(Floor::of(image)),
-        from: last.map_or(NO_DIGEST, |last| last.from),
-        to: image.digest,
+    let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
+    evidence.taken_back = match evidence.begun {
+        Some(SwapType::Revert) if evidence.to == image.digest => evidence.taken_back.saturating_add(1),
+        _ => 0,
     };
-    let _ = slots.evidence.append(&settled);
+    evidence.begun = None;
+    evidence.invalid_way_back = 0;
+    evidence.size = 0;
+    evidence.done = Done::Unknown;
+    evidence.floor = evidence.floor.raised(Floor::of(&image));
+    evidence.to = image.digest;
+    let _ = note(slots, evidence);
 }

@@ -289,7 +289,16 @@ fn the_reset_vector_is_looked_at_in_its_plain_form() {
             address: Some(AddressRange { start, size: 0x8000 }),
             ..trusted(&digests)
         };
-        verify_image_through(flash, 0, (0x8000, 0x7000), &policy, &SoftCrypto, &Stream).map(|_| ())
+        verify_image_through(
+            flash,
+            0,
+            (0x8000, 0x7000),
+            &policy,
+            &SoftCrypto,
+            &Stream,
+            &mut || (),
+        )
+        .map(|_| ())
     };
     assert_eq!(check(&mut flash, 0xC000), Ok(()));
     assert!(matches!(

@@ -151,7 +151,6 @@ fn a_damaged_primary_beside_wrong_reads_erases_nothing() {
 }
 
 // boot-trust case 42
-#[ignore = "red: with copy one wrong read of the spare takes the request down"]
 #[test]
 fn whichever_read_is_wrong_what_is_installed_is_what_was_received() {
     for algorithm in Algorithm::ALL {
@@ -213,7 +212,6 @@ fn a_program_of_the_primary_that_leaves_a_wrong_bit_is_done_again() {
 }
 
 // boot-trust case 44
-#[ignore = "red: a swap that cannot write the way back never ends"]
 #[test]
 fn a_bit_outside_that_is_stuck_stops_no_device() {
     for algorithm in Algorithm::ALL {

@@ -36,6 +36,9 @@ fn main() {
         rules: Default::default(),
         running: Running { digest: [0; 8], fw_version: 1, confirmed: true },
         admit: |_| true,
+        doors: Default::default(),
+        floor: Default::default(),
+        must_keep_version: true,
     };
     let init_policy = InitPolicy {
         package_keys: &[],

@@ -6,6 +6,7 @@
 //! ```
 //! On a device it lives behind a spin lock, which is held for one copy of at most one MTU.
 
+use crate::doors::Peer;
 use crate::ring::{Channel, Frame, PushError, Ring, MAX_FRAME};
 use crate::secure_dfu::Transport;
 use crate::smp::FRAGMENT_MS;
@@ -17,8 +18,12 @@ pub enum Next {
     Up(Transport),
     /// The peer has gone.
     Down,
+    /// Who the peer is has changed: it was a stranger, or it has paired.
+    Peer(Peer),
     /// The application confirms its image.
     Confirm,
+    /// Somebody at the device wants an update.
+    Allow,
     /// The peer wrote so many bytes.
     Frame(Channel, usize),
     /// So many packets were lost here: there was no room.
@@ -49,7 +54,11 @@ pub struct Inbox<B> {
     smp_ms: u64,
     up: Arrived,
     is_down: bool,
+    /// Who is on the link, and what the worker knows of that.
+    peer: Peer,
+    told: Peer,
     confirm: bool,
+    allow: bool,
 }
 
 /// A peer that came, and that the worker has not seen yet. An `Option` of it would not be all zeros when it is empty, and a
@@ -85,11 +94,14 @@ impl<B> Inbox<B> {
             smp_ms: 0,
             up: Arrived::Nobody,
             is_down: false,
+            peer: Peer::Stranger,
+            told: Peer::Stranger,
             confirm: false,
+            allow: false,
         }
     }
 
-    /// A peer is there.
+    /// A peer is there: a stranger, until [`Inbox::peer`] says more.
     pub fn link_up(&mut self, transport: Transport) {
         self.up = match transport {
             Transport::Ble => Arrived::OverBle,
@@ -100,9 +112,20 @@ impl<B> Inbox<B> {
     /// The peer has gone, and what it sent goes with it. The worker always sees it go before the next one comes.
     pub fn link_down(&mut self) {
         self.up = Arrived::Nobody;
+        self.peer = Peer::Stranger;
         self.is_down = true;
         self.ring.clear();
         (self.waiting, self.lost) = (0, 0);
+    }
+
+    /// Who is on the link. What came before that is handled for the peer it comes from, and that is the same one.
+    pub fn peer(&mut self, peer: Peer) {
+        self.peer = peer;
+    }
+
+    /// Somebody at the device wants an update, and proves by a button that it is at hand: strangers need not wait.
+    pub fn allow_updates(&mut self) {
+        self.allow = true;
     }
 
     /// The application's self-test passed.
@@ -114,7 +137,9 @@ impl<B> Inbox<B> {
     pub const fn is_empty(&self) -> bool {
         matches!(self.up, Arrived::Nobody)
             && !self.is_down
+            && self.peer as u8 == self.told as u8
             && !self.confirm
+            && !self.allow
             && self.lost == 0
             && self.ring.is_empty()
     }
@@ -174,6 +199,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Inlet for Inbox<B> {
     fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next> {
         if core::mem::take(&mut self.is_down) {
+            self.told = Peer::Stranger;
             return Some(Next::Down);
         }
         match core::mem::replace(&mut self.up, Arrived::Nobody) {
@@ -181,8 +207,15 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inlet for Inbox<B> {
             Arrived::OverBle => return Some(Next::Up(Transport::Ble)),
             Arrived::OverSerial { mtu } => return Some(Next::Up(Transport::Serial { mtu })),
         }
+        if self.peer != self.told {
+            self.told = self.peer;
+            return Some(Next::Peer(self.peer));
+        }
         if core::mem::take(&mut self.confirm) {
             return Some(Next::Confirm);
+        }
+        if core::mem::take(&mut self.allow) {
+            return Some(Next::Allow);
         }
         if self.lost > 0 && self.lost_behind == 0 {
             return Some(Next::Lost(core::mem::take(&mut self.lost)));
@@ -261,6 +294,22 @@ mod tests {
         ];
         assert_eq!(drain(&mut inbox), expected);
         assert!(inbox.is_empty() && !inbox.is_link_gone());
+    }
+
+    #[test]
+    fn the_peer_that_has_paired_is_known_before_its_frames_and_the_next_one_is_a_stranger() {
+        let mut inbox = Inbox::<[u8; SIZE]>::new();
+        inbox.link_up(Transport::Ble);
+        inbox.push(packet(&[1; 20]), 0).unwrap();
+        inbox.peer(Peer::Trusted);
+        let up = Next::Up(Transport::Ble);
+        let frame = Next::Frame(Channel::Packet, 20);
+        assert_eq!(drain(&mut inbox), [up, Next::Peer(Peer::Trusted), frame]);
+        inbox.link_down();
+        inbox.link_up(Transport::Ble);
+        inbox.push(packet(&[1; 20]), 0).unwrap();
+        assert_eq!(drain(&mut inbox), [Next::Down, up, frame]);
+        assert!(inbox.is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! Bluetooth thread   inbox::Inbox::push     copies the write and returns; what finds no room is counted in its place
 //! worker thread      service::Service::step the one loop: next thing out of the inbox -> front end -> Step
 //!                    secure_dfu, smp        frame -> request -> upload operation -> answer, one table of wire codes each
+//!                    doors                  who may do what, and how often
 //!                    init_check             what an init packet must be
 //!                    upload                 begin / prepare / write / commit / finish on the secondary slot
 //!                    payload                where received bytes go
@@ -31,6 +32,7 @@
 )]
 #![warn(missing_docs)]
 
+pub mod doors;
 pub mod event;
 pub mod inbox;
 pub mod init_check;

@@ -22,6 +22,7 @@
 //!
 //! `SMP` is the longest SMP frame in bytes; 0 is a service without SMP, of which no code remains.
 
+use crate::doors::Peer;
 use crate::event::Event;
 use crate::inbox::{Inlet, Next};
 use crate::note;
@@ -123,6 +124,8 @@ pub struct Service<'k, A: Areas, C: Crypto, const SMP: usize> {
     hurry: bool,
     ending: Ending,
     is_linked: bool,
+    /// Who is on the link.
+    peer: Peer,
     /// When the peer last said something.
     heard_ms: u64,
     /// The peer's last word was SMP.
@@ -149,6 +152,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             hurry: false,
             ending: Ending::None,
             is_linked: false,
+            peer: Peer::Stranger,
             heard_ms: 0,
             speaks_smp: false,
             is_level: false,
@@ -169,6 +173,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
 
     #[inline(never)]
     fn restore(&mut self) {
+        self.upload.open_journal();
         let mut stored = [0; MAX_SESSION];
         let Some((length, progress)) = self.upload.stored_session(&mut stored) else {
             return;
@@ -214,6 +219,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
 
     /// The next step. `None`: something was handled, and there is nothing to do for it.
     pub fn step<I: Inlet>(&mut self, inlet: &mut I, now_ms: u64) -> Option<Step<'_>> {
+        self.upload.guard.start(now_ms);
         match core::mem::replace(&mut self.reply, Reply::None) {
             // One that has gone while its request was handled must not leave its answer to the next one.
             Reply::To(..) if inlet.is_link_gone() => {}
@@ -263,15 +269,16 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     }
 
     /// Handles the first SMP frame of a datagram, and says how many bytes of it are done with: what is behind them is the next
-    /// frame, to be handed over when no step is left of this one. For doors that know no link; whoever is on the link stays
-    /// there.
+    /// frame, to be handed over when no step is left of this one. For doors that know no link, and know whose datagrams they let
+    /// in; whoever is on the link stays there.
     #[inline(never)]
-    pub fn datagram(&mut self, bytes: &[u8], now_ms: u64) -> usize {
+    pub fn datagram(&mut self, bytes: &[u8], peer: Peer, now_ms: u64) -> usize {
         let Some(header) = Header::decode(bytes).filter(|_| SMP > 0 && self.ending == Ending::None) else {
             return bytes.len();
         };
         let (frame, behind) = bytes.split_at(header.frame_length().min(bytes.len()));
         self.hear_smp(now_ms);
+        self.upload.guard.meet(peer);
         let answer = self.smp.handle(&mut self.upload, frame, now_ms, &mut self.buffer);
         let is_damaged = answer.is_some_and(|answer| answer.is_damaged);
         self.answer_smp(answer, Reply::Back);
@@ -293,10 +300,20 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         match next {
             Next::Up(transport) => self.link_up(transport, now_ms),
             Next::Down => self.link_down(),
+            Next::Peer(peer) => {
+                self.peer = peer;
+                self.upload.guard.meet(peer);
+            }
             // Tells the product itself.
             Next::Confirm => drop(self.upload.confirm()),
-            Next::Frame(Channel::Smp, length) => self.take_fragment(length, now_ms),
-            Next::Frame(channel, length) => self.take_frame(channel, length, now_ms),
+            Next::Allow => self.upload.allow_updates(),
+            Next::Frame(channel, length) => {
+                self.upload.guard.meet(self.peer);
+                match channel {
+                    Channel::Smp => self.take_fragment(length, now_ms),
+                    _ => self.take_frame(channel, length, now_ms),
+                }
+            }
             Next::Lost(packets) => {
                 note::warn(format_args!(
                     "{packets} packets are lost: the peer sent more than it may before it waits"
@@ -318,6 +335,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     /// Of a Secure DFU transfer the open object is forgotten; an SMP upload stays where it is.
     fn link_down(&mut self) {
         self.is_linked = false;
+        self.peer = Peer::Stranger;
         self.reassembly.reset();
         self.secure_dfu.link_down(&mut self.upload);
     }
@@ -404,7 +422,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         }
         if let Some(next) = inlet.next(&mut self.buffer) {
             match next {
-                Next::Up(_) | Next::Confirm => self.take(next, now_ms),
+                Next::Up(_) | Next::Peer(_) | Next::Confirm | Next::Allow => self.take(next, now_ms),
                 Next::Down => {
                     self.link_down();
                     // The next peer's link is not the one to close.
@@ -540,6 +558,9 @@ mod tests {
                     confirmed: true,
                 },
                 admit: |_| true,
+                doors: Default::default(),
+                floor: Default::default(),
+                must_keep_version: true,
             };
             let init = InitPolicy {
                 package_keys: &[],
@@ -595,6 +616,7 @@ mod tests {
         fn awaits_its_reset() -> Self {
             let mut device = Self::new();
             device.inbox.link_up(Transport::Ble);
+            device.inbox.peer(Peer::Trusted);
             device.write(Channel::Smp, RESET);
             let closes_ms = LAST_ANSWER_MS;
             let answered = [Did::Send(Channel::Smp), Did::Deliver, Did::Wait(closes_ms)];

@@ -26,7 +26,7 @@ pub use reassembly::{Reassembly, FRAGMENT_MS};
 use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
-use crate::upload::{Obstacle, Protocol, TransferError, Upload};
+use crate::upload::{Obstacle, Protocol, TransferError, Unfit, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
@@ -235,10 +235,18 @@ impl<'k> Smp<'k> {
         let response = match message.request {
             Err(code) => Err(Failure::Smp(code)),
             Ok(Request::Os(request)) => match request {
-                os_group::Request::Reset { .. } => {
-                    then = Then::Reset;
-                    Ok(Response::Empty)
-                }
+                os_group::Request::Reset { .. } => match upload.may_reset(now_ms) {
+                    Ok(()) => {
+                        then = Then::Reset;
+                        Ok(Response::Empty)
+                    }
+                    Err(obstacle) => {
+                        note::warn(format_args!(
+                            "no reset for a peer that has not paired: {obstacle}"
+                        ));
+                        Err(Failure::Smp(Code::Busy))
+                    }
+                },
                 os_group::Request::Info { format } => self
                     .describe(format, &mut text)
                     .map(|()| Response::Os(os_group::Response::Info(&text))),
@@ -510,7 +518,7 @@ impl<'k> Smp<'k> {
         refuse_for(upload.slot_obstacle(Protocol::Smp, now_ms))?;
         self.session = None;
         upload
-            .erase()
+            .erase(now_ms)
             .map_err(|_| Failure::Image(Error::FlashEraseFailed))?;
         note::info(format_args!("the secondary slot is erased"));
         Ok(Response::Empty)
@@ -543,14 +551,21 @@ fn refuse_for(obstacle: Option<Obstacle>) -> Result<(), Failure> {
         None => Ok(()),
         Some(obstacle) => {
             note::warn(format_args!("{obstacle}"));
-            Err(Failure::Image(Error::NoFreeSlot))
+            Err(match obstacle {
+                Obstacle::TooSoon { .. } => Failure::Smp(Code::Busy),
+                _ => Failure::Image(Error::NoFreeSlot),
+            })
         }
     }
 }
 
 /// The answer to a piece of an image that can never run here.
-fn unfit(reason: HeaderError) -> Failure {
+fn unfit(reason: Unfit) -> Failure {
     note::warn(format_args!("the image is refused: {reason}"));
+    let reason = match reason {
+        Unfit::Header(reason) => reason,
+        Unfit::Older(_) => return Failure::Image(Error::CurrentVersionIsNewer),
+    };
     Failure::Image(match reason {
         HeaderError::WrongSlot { .. } => Error::InvalidFlashAddress,
         HeaderError::WrongAddress { .. } | HeaderError::RamLoad => Error::InvalidImageVectorTable,

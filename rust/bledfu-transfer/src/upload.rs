@@ -26,21 +26,23 @@ mod staging;
 pub use error::{Obstacle, TransferError};
 pub use running::{digest_prefix, Running};
 
+use crate::doors::{Doors, Guard};
 use crate::event::{Event, Events, Incoming};
 use crate::note;
 use crate::payload::Image;
 use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
-use bledfu_slot::decide::{self, outlook_by, Outlook, Rules};
+use bledfu_slot::decide::{self, outlook_by, Downgrade, Outlook, Rules};
 use bledfu_slot::flash::Aligned;
 use bledfu_slot::header::{HeaderError, ImageStart};
-use bledfu_slot::journal::{Journal, Progress, Versions, MAX_SESSION};
+use bledfu_slot::journal::{Journal, JournalError, Progress, Versions, MAX_SESSION};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::read_bytes;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer;
 use bledfu_slot::verify::{read_info, Crypto, ImageInfo, ImagePolicy, Key, Sha256, Signature};
 use bledfu_slot::writer::{SlotWriter, WriteError};
+use bledfu_slot::Version;
 use core::fmt;
 use embedded_storage::nor_flash::{ErrorType, ReadNorFlash};
 
@@ -91,6 +93,81 @@ struct Transfer {
     size: u32,
 }
 
+/// The oldest image that is accepted; [`Upload::new`] raises it to the boot stage's ([`Setup::rules`]). An image below is refused here already, with a code that the
+/// peer understands, instead of by the boot stage after a reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// An image has at least this version; the build number does not count.
+    pub version: Option<Version>,
+    /// The version itself is too old: what runs is not to be installed again.
+    pub is_above_version: bool,
+    /// An image has a security counter, and at least this one.
+    pub counter: Option<u32>,
+}
+
+impl Floor {
+    /// The higher one of this and the boot stage's.
+    fn raised(self, rules: &Rules) -> Self {
+        let Some(evidence) = rules.evidence else {
+            return self;
+        };
+        let ((major, minor, revision), counter) = (evidence.floor.version, evidence.floor.security_counter);
+        let noted = Version {
+            major,
+            minor,
+            revision,
+            build: 0,
+        };
+        match rules.downgrade {
+            Downgrade::Allowed => self,
+            Downgrade::ByVersion => Self {
+                version: self.version.max(Some(noted)),
+                ..self
+            },
+            Downgrade::BySecurityCounter => Self {
+                counter: self.counter.max(counter),
+                ..self
+            },
+        }
+    }
+
+    /// Whether an image of this version is too old. What its security counter says is known only when all of it is there.
+    pub fn refuses(&self, version: &Version) -> bool {
+        let release = |version: &Version| (version.major, version.minor, version.revision);
+        self.version.is_some_and(|floor| {
+            let (offered, floor) = (release(version), release(&floor));
+            offered < floor || (self.is_above_version && offered == floor)
+        })
+    }
+
+    /// Whether this image is too old.
+    pub fn refuses_image(&self, info: &ImageInfo) -> bool {
+        // No counter is less than any.
+        self.refuses(&info.header.version) || info.security_counter < self.counter
+    }
+}
+
+/// Why an image that is being received can never run here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Its header says so.
+    Header(HeaderError),
+    /// Its version is below the [`Floor`].
+    Older(Version),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(error) => error.fmt(f),
+            Self::Older(version) => write!(
+                f,
+                "{version} is older than the oldest image that this device still starts"
+            ),
+        }
+    }
+}
+
 /// What a product gives an upload.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'k> {
@@ -104,6 +181,13 @@ pub struct Setup<'k> {
     pub running: Running,
     /// Who is asked before an image is received; false refuses it for now, before the first byte of flash is touched.
     pub admit: fn(Incoming) -> bool,
+    /// What strangers may do.
+    pub doors: Doors,
+    /// The oldest image that may be installed, where the product asks for more than the boot stage.
+    pub floor: Floor,
+    /// Nothing is staged whose firmware version cannot be kept in the journal. For products whose images all have the same
+    /// [`Running::fw_version`] built in: then the journal alone says which packages are older.
+    pub must_keep_version: bool,
 }
 
 /// An image that a peer need not send again.
@@ -154,13 +238,23 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     /// The slot is not to be cleared: the journal has a session whose bytes are in it, even if RAM has forgotten it, or
     /// an update waits for the boot stage.
     slot_kept: bool,
+    /// The journal has not kept a record: nothing more is written there.
+    is_journal_off: bool,
+    /// What was rewound, and so will be erased once more, was not counted yet.
+    is_rewound: bool,
+    /// What strangers did, and who the peer is.
+    pub(crate) guard: Guard,
     /// What the product is to be told.
     pub(crate) events: Events,
 }
 
 impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// An upload that has not looked at the journal yet.
-    pub fn new(areas: A, crypto: C, setup: Setup<'k>) -> Self {
+    pub fn new(areas: A, crypto: C, mut setup: Setup<'k>) -> Self {
+        setup.floor = setup.floor.raised(&setup.rules);
+        if let Some(evidence) = setup.rules.evidence {
+            setup.doors.take_backs = setup.doors.take_backs.max(evidence.taken_back);
+        }
         let payload = Image::new(setup.layout, crypto.sha256());
         let mut upload = Self {
             areas,
@@ -172,6 +266,9 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             state: State::Idle,
             fed_ms: None,
             slot_kept: false,
+            is_journal_off: false,
+            is_rewound: false,
+            guard: Guard::default(),
             events: Events::default(),
         };
         upload.slot_kept = upload.outlook().needs_secondary();
@@ -187,7 +284,25 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     }
 
     fn journal(&mut self) -> Journal<Flash<'_, A::Journal>> {
-        Journal::new(Retry(self.areas.all().journal))
+        let is_off = self.is_journal_off;
+        Journal::new(Retry(self.areas.all().journal)).off_if(is_off)
+    }
+
+    /// Looks after the journal; before the first question to it.
+    #[inline(never)]
+    pub fn open_journal(&mut self) {
+        if let Err(error) = self.journal().open() {
+            self.journal_failed(error, "the journal may be damaged");
+        }
+    }
+
+    /// A record is not there. One that was not kept is said once: from then on the journal is off. A flash that does not answer may
+    /// do so again.
+    fn journal_failed(&mut self, error: JournalError, consequence: &str) {
+        if error != JournalError::Off {
+            note::warn(format_args!("{consequence}: {error}"));
+        }
+        self.is_journal_off = !matches!(error, JournalError::Flash(_));
     }
 
     fn slot_and_writer(&mut self) -> (Flash<'_, A::Secondary>, &mut SlotWriter<C::Sha256>) {
@@ -214,12 +329,13 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         &self.crypto
     }
 
-    /// The firmware version that runs: as the journal knows it, else as the application said.
+    /// The firmware version that runs: the one built in, or that of the package that brought it, if the journal knows a higher one.
     pub fn running_version(&mut self) -> u32 {
         let known = self
             .versions()
             .and_then(|versions| versions.of(&self.setup.running.digest));
-        known.unwrap_or(self.setup.running.fw_version)
+        // Outside, the journal can be erased and rewritten: what is built in is the least.
+        known.unwrap_or_default().max(self.setup.running.fw_version)
     }
 
     fn versions(&mut self) -> Option<Versions> {
@@ -246,7 +362,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let layout = self.setup.layout;
         let confirmed = trailer::confirm(&mut self.primary(), &layout);
         match &confirmed {
-            Ok(()) => self.setup.running.confirmed = true,
+            Ok(()) => {
+                if !core::mem::replace(&mut self.setup.running.confirmed, true) {
+                    self.guard.fill();
+                }
+            }
             Err(error) => note::error(format_args!("the image could not be confirmed: {error}")),
         }
         let done = confirmed.is_ok();
@@ -278,8 +398,54 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             Outlook::Revert => Some(Obstacle::OnTrial),
             Outlook::Install(_) => Some(Obstacle::Staged),
             _ if !self.is_free_for(protocol, now_ms) => Some(Obstacle::OtherTransfer),
-            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => None,
+            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => {
+                too_soon(self.guard.wait_to_begin(&self.setup.doors, now_ms))
+            }
         }
+    }
+
+    /// What the product leaves to strangers.
+    pub fn doors(&self) -> &Doors {
+        &self.setup.doors
+    }
+
+    /// Whether the peer whose frame is handled has not paired.
+    pub fn is_for_stranger(&self) -> bool {
+        self.guard.is_stranger()
+    }
+
+    /// Somebody at the device wants an update: strangers need not wait any more.
+    pub fn allow_updates(&mut self) {
+        self.guard.allow();
+    }
+
+    /// Why the peer may not reset the device now, if so: a stranger would take back what is on trial, or find full buckets.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    #[inline(never)]
+    pub fn may_reset(&mut self, now_ms: u64) -> Result<(), Obstacle> {
+        if !self.guard.is_stranger() || self.is_staged() || matches!(self.outlook(), Outlook::Install(_)) {
+            return Ok(());
+        }
+        if !self.setup.running.confirmed {
+            return Err(Obstacle::OnTrial);
+        }
+        too_soon(self.guard.wait_to_reset(now_ms)).map_or(Ok(()), Err)
+    }
+
+    /// Counts an object that begins where another one was taken back: its sectors are erased once more.
+    ///
+    /// # Errors
+    /// [`Obstacle::TooSoon`]: a stranger did so too often.
+    pub fn repeat(&mut self, now_ms: u64) -> Result<(), Obstacle> {
+        if !self.is_rewound {
+            return Ok(());
+        }
+        too_soon(self.guard.wait_to_repeat(now_ms)).map_or(Ok(()), Err)?;
+        self.guard.repeat(now_ms);
+        self.is_rewound = false;
+        Ok(())
     }
 
     /// Why no new image can be received now by `protocol`, if there is a reason.
@@ -516,6 +682,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         size: u32,
     ) -> Result<(), TransferError> {
         self.fed_ms = Some(now_ms);
+        self.guard.begin(now_ms);
+        self.is_rewound = false;
         self.end_trial();
         let session = bledfu_slot::journal::session_id(init);
         // Progress first: with the session first, a cut in between would pair the new session with progress of
@@ -529,7 +697,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             .progress(session, none)
             .and_then(|()| self.journal().begin(init));
         if let Err(error) = journaled {
-            note::warn(format_args!("this transfer will not survive a reset: {error}"));
+            self.journal_failed(error, "this transfer will not survive a reset");
         }
         if size > self.limit() {
             return Err(TransferError::Write);
@@ -618,7 +786,12 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     ///
     /// # Errors
     /// The first rule that is broken, as far as the bytes say.
-    pub fn judge(&self, start: &ImageStart) -> Result<(), HeaderError> {
+    pub fn judge(&self, start: &ImageStart) -> Result<(), Unfit> {
+        if let Ok(header) = start.header() {
+            if self.setup.floor.refuses(&header.version) {
+                return Err(Unfit::Older(header.version));
+            }
+        }
         let slot_size = self.setup.layout.secondary().slot_size;
         match start.check(slot_size, self.setup.image_policy.address) {
             Err(
@@ -628,7 +801,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
                 | HeaderError::RamLoad
                 | HeaderError::WrongSlot { .. }
                 | HeaderError::WrongAddress { .. }),
-            ) => Err(reason),
+            ) => Err(Unfit::Header(reason)),
             _ => Ok(()),
         }
     }
@@ -637,7 +810,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     ///
     /// # Errors
     /// As there.
-    pub fn judge_received(&self) -> Result<(), HeaderError> {
+    pub fn judge_received(&self) -> Result<(), Unfit> {
         self.judge(self.payload.digest().start())
     }
 
@@ -673,10 +846,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let (mut slot, writer) = self.slot_and_writer();
         writer.flush(&mut slot).map_err(write_failed)?;
         writer.commit();
+        self.is_rewound = false;
         self.committed_crc = self.crc.clone();
         let record = self.record();
         if let Err(error) = self.journal().progress(session, record) {
-            note::warn(format_args!("a reset would lose this object: {error}"));
+            self.journal_failed(error, "a reset would lose this object");
         }
         let received = record.offset;
         self.events.push(Event::Progress {
@@ -689,6 +863,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     /// Drops what was received after the last [`Upload::commit`].
     pub fn rewind(&mut self) {
+        self.is_rewound |= self.payload.received() != self.payload.committed();
         self.payload.writer().rewind();
         self.crc = self.committed_crc.clone();
     }
@@ -719,6 +894,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Idle | State::Staged => Err(TransferError::NotReceiving),
         }
     }
+}
+
+/// The peer has to wait, unless the wait is over.
+fn too_soon(wait_ms: u64) -> Option<Obstacle> {
+    (wait_ms > 0).then_some(Obstacle::TooSoon { wait_ms })
 }
 
 fn write_failed<E: fmt::Debug>(error: WriteError<E>) -> TransferError {

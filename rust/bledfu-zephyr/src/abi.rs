@@ -48,6 +48,7 @@ extern "C" {
     pub fn bt_is_ready() -> bool;
     pub fn bledfu_advertising_start() -> i32;
     pub fn bledfu_confirm() -> i32;
+    pub fn bledfu_allow_updates();
 
     /// Takes the spin lock between the Bluetooth thread and the worker; the key goes back to `unlock`.
     pub fn bledfu_shim_lock() -> u32;

@@ -43,3 +43,9 @@ pub fn confirm() -> Result<(), ZephyrError> {
     // SAFETY: no arguments.
     done(unsafe { abi::bledfu_confirm() })
 }
+
+/// Somebody at the device wants an update, by a button: peers that have not paired need not wait.
+pub fn allow_updates() {
+    // SAFETY: no arguments.
+    unsafe { abi::bledfu_allow_updates() }
+}

@@ -245,6 +245,9 @@ extern "C" fn bledfu_advertising_start() -> i32 {
 }
 
 #[no_mangle]
+extern "C" fn bledfu_allow_updates() {}
+
+#[no_mangle]
 extern "C" fn bledfu_confirm() -> i32 {
     0
 }

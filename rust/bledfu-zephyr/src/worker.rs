@@ -187,6 +187,10 @@ pub trait Service {
     fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken>;
     /// Bluetooth thread: a peer subscribed, or the one there was is gone.
     fn link(up: bool);
+    /// Bluetooth thread: the peer has paired as the product asks, or has not.
+    fn peer(trusted: bool);
+    /// Any thread: somebody at the device wants an update.
+    fn allow_updates();
     /// Any thread: the application wants its image confirmed; the worker will do it.
     fn confirm();
     /// The worker thread. Returns only when the service cannot run.
@@ -219,6 +223,18 @@ macro_rules! export_entry_points {
         #[no_mangle]
         pub extern "C" fn bledfu_rs_link(up: u8) {
             <$service as $crate::worker::Service>::link(up != 0);
+        }
+
+        /// See `bledfu_shim.h`.
+        #[no_mangle]
+        pub extern "C" fn bledfu_rs_peer(trusted: u8) {
+            <$service as $crate::worker::Service>::peer(trusted != 0);
+        }
+
+        /// See `bledfu_shim.h`.
+        #[no_mangle]
+        pub extern "C" fn bledfu_rs_allow_updates() {
+            <$service as $crate::worker::Service>::allow_updates();
         }
 
         /// See `bledfu_shim.h`.
@@ -256,6 +272,12 @@ mod tests {
         fn link(up: bool) {
             SEEN.with(|seen| seen.push((0xF0, usize::from(up))));
         }
+        fn peer(trusted: bool) {
+            SEEN.with(|seen| seen.push((0xF1, usize::from(trusted))));
+        }
+        fn allow_updates() {
+            SEEN.with(|seen| seen.push((0xF2, 0)));
+        }
         fn confirm() {}
         fn run() {}
     }
@@ -273,7 +295,10 @@ mod tests {
             assert_eq!(bledfu_rs_push(1, bytes.as_ptr(), 5), abi::TOO_LONG);
         }
         bledfu_rs_link(1);
-        assert_eq!(SEEN.with(core::mem::take), [(1, 3), (0, 0), (0xF0, 1)]);
+        bledfu_rs_peer(1);
+        bledfu_rs_allow_updates();
+        let calls = [(1, 3), (0, 0), (0xF0, 1), (0xF1, 1), (0xF2, 0)];
+        assert_eq!(SEEN.with(core::mem::take), calls);
     }
 
     #[test]

@@ -4,13 +4,14 @@
 use bledfu_size::{layout, Driver};
 use bledfu_slot::areas::Partitions;
 use bledfu_slot::verify::{Crypto, ImagePolicy, Key};
+use bledfu_transfer::doors::{Doors, Peer};
 use bledfu_transfer::inbox::Inbox;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
 use bledfu_transfer::secure_dfu::{self, Chip, Transport};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
-use bledfu_transfer::upload::{Running, Setup, Upload};
+use bledfu_transfer::upload::{Floor, Running, Setup, Upload};
 use core::hint::black_box;
 
 static KEYS: [Key; 1] = [Key::new([7; 64])];
@@ -31,6 +32,9 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
             confirmed: true,
         }),
         admit: |incoming| black_box(incoming).size > 0,
+        doors: black_box(Doors::default()),
+        floor: black_box(Floor::default()),
+        must_keep_version: black_box(true),
     };
     let areas = Partitions {
         primary: Driver,
@@ -84,6 +88,8 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
         if black_box(false) {
             inbox.link_down();
             inbox.confirm();
+            inbox.peer(black_box(Peer::Trusted));
+            inbox.allow_updates();
             service.not_sent();
         }
     }

@@ -49,10 +49,18 @@ def test_no_key_is_named(configure):
 
 
 def test_a_key_file_is_missing(configure):
-    status, output, _ = configure("CONFIG_BLEDFU_DEMO_KEYS=n", 'CONFIG_BLEDFU_PACKAGE_KEY_FILE="%s"' % GOOD,
+    status, output, _ = configure("CONFIG_BLEDFU_DEMO_KEYS=n", "CONFIG_BLEDFU_TRIAL=y",
+                                  'CONFIG_BLEDFU_PACKAGE_KEY_FILE="%s"' % GOOD,
                                   'CONFIG_BLEDFU_IMAGE_KEY_FILE="keys/lost.pem"')
     assert status != 0
     assert "bledfu: cannot read the key file keys/lost.pem" in output
+
+
+def test_keys_that_everybody_has_are_refused_unless_it_is_a_trial(configure):
+    files = ['CONFIG_BLEDFU_%s_KEY_FILE="%s"' % (kind, KEYS / ("%s.pub.pem" % kind.lower())) for kind in ("PACKAGE", "IMAGE")]
+    status, output, _ = configure("CONFIG_BLEDFU_DEMO_KEYS=n", *files)
+    assert status != 0
+    assert "is the demo key of images: anybody can sign with it" in output or "is the demo key of packages" in output
 
 
 def test_demo_keys_are_warned_of_and_a_missing_partition_is_named(configure):

@@ -175,6 +175,15 @@ void bledfu_status_get(struct bledfu_status *out);
 int bledfu_confirm(void);
 
 /**
+ * @brief Lets peers that have not paired send an update without waiting. For a button, pressed by somebody at the device.
+ *
+ * Who has not paired may begin twelve uploads and repeat 24 objects, and gets two more of each per hour: more would wear the
+ * flash out. After images that were taken back it waits longer. A paired peer and a confirmed update end that as well. From
+ * any thread; returns at once.
+ */
+void bledfu_allow_updates(void);
+
+/**
  * @brief Advertises the service, connectable, and again after every disconnect.
  *
  * Needs CONFIG_BLEDFU_ADVERTISING, and Bluetooth enabled.

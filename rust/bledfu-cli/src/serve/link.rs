@@ -13,6 +13,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bledfu_transfer::doors;
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::ring::{Channel, Frame, PushError, MAX_FRAME};
 use bledfu_transfer::smp::DEFAULT_FRAME_COUNT;
@@ -35,6 +36,8 @@ pub struct Link {
 
 struct State {
     inbox: Inbox<Box<[u8]>>,
+    /// Whether those who connect have paired.
+    kind: doors::Peer,
     packets: VecDeque<Packet>,
     peer: Option<Peer>,
     /// Peers so far.
@@ -132,11 +135,12 @@ impl State {
 pub struct Over;
 
 impl Link {
-    /// Nobody is there, and the device does not run yet.
-    pub fn new(inbox: Inbox<Box<[u8]>>) -> Self {
+    /// Nobody is there, and the device does not run yet. Those who connect are of this kind.
+    pub fn new(inbox: Inbox<Box<[u8]>>, kind: doors::Peer) -> Self {
         Self {
             state: Mutex::new(State {
                 inbox,
+                kind,
                 packets: VecDeque::new(),
                 peer: None,
                 count: 0,
@@ -197,6 +201,8 @@ impl Link {
             remote: remote.clone(),
         });
         state.inbox.link_up(remote.framing.transport());
+        let kind = state.kind;
+        state.inbox.peer(kind);
         self.changed.notify_all();
         Some(Session {
             link: self.clone(),
@@ -356,7 +362,7 @@ impl Inlet for WorkerSide {
         match next {
             Next::Up(_) => self.peer = state.peer.clone(),
             Next::Down => self.peer = None,
-            Next::Confirm | Next::Frame(..) | Next::Lost(_) => {}
+            Next::Peer(_) | Next::Confirm | Next::Allow | Next::Frame(..) | Next::Lost(_) => {}
         }
         self.link.changed.notify_all();
         Some(next)

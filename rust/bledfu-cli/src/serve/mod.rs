@@ -31,6 +31,7 @@ use bledfu_sim::power::Power;
 use bledfu_slot::header::Version;
 use bledfu_slot::trailer::SwapType;
 use bledfu_swap::{BootAction, BootReport};
+use bledfu_transfer::doors::Peer;
 use bledfu_transfer::service::Step;
 use clap::{Args, ValueEnum};
 
@@ -64,6 +65,10 @@ pub struct ServeArgs {
     /// Flash operations take the time of the data sheet, or none.
     #[arg(long, value_enum, default_value = "real")]
     flash_time: FlashTime,
+    /// Who connects has not paired: it may begin twelve times, then twice an hour, and neither confirm an image nor reset a device
+    /// on trial. Without this everybody is trusted, as at the end of a wire.
+    #[arg(long)]
+    stranger: bool,
     /// New images do not confirm themselves: the next reset brings the old one back.
     #[arg(long)]
     no_confirm: bool,
@@ -75,7 +80,10 @@ pub struct ServeArgs {
 /// One sentence: why there is no device, or no door.
 pub fn cmd_serve(args: &ServeArgs) -> Result<ExitCode> {
     args.doors.check()?;
-    let (setup, factory) = args.device.setup()?;
+    let (mut setup, factory) = args.device.setup()?;
+    if args.stranger {
+        setup.peer = Peer::Stranger;
+    }
     setup.with_units(Serve { args, setup, factory })?
 }
 
@@ -103,7 +111,7 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
     }
     power.set_real_time(args.flash_time == FlashTime::Real);
 
-    let link = Arc::new(Link::new(inbox(board.setup.object_size)));
+    let link = Arc::new(Link::new(inbox(board.setup.object_size), board.setup.peer));
     let told = link.clone();
     ctrlc::set_handler(move || {
         // Asked twice, it does not finish the boot it may be in: that is a power cut, and no harm.

@@ -9,6 +9,7 @@
 mod harness;
 
 mod commands;
+mod doors;
 mod frames;
 mod phones;
 mod smp_client;

@@ -55,7 +55,7 @@ fn every_application_in_every_mode_with_every_window() {
                     Mode::UploadOnly => (1, true),
                 };
                 assert_eq!(running(&world), expected, "{settings:?}");
-                assert_eq!(outcome.session.resumed_at, 0);
+                assert_eq!(outcome.session.resumed_at, 0, "{settings:?} at {mtu}");
                 world.power_up().unwrap();
                 let after = if mode == Mode::TestOnly {
                     (1, true)

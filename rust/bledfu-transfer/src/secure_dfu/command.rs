@@ -179,7 +179,10 @@ impl SecureDfu<'_> {
         ));
         if let Some(obstacle) = upload.obstacle(Protocol::SecureDfu, self.now_ms) {
             note::warn(format_args!("{obstacle}"));
-            return refused(ResultCode::OperationNotPermitted);
+            return refused(match obstacle {
+                Obstacle::TooSoon { .. } => ResultCode::OperationFailed,
+                _ => ResultCode::OperationNotPermitted,
+            });
         }
         let incoming = Incoming {
             image: 0,

@@ -4,7 +4,7 @@
 use super::{Answer, SecureDfu, Then};
 use crate::init_check::Accepted;
 use crate::note;
-use crate::upload::{Expected, Present, TransferError, Upload};
+use crate::upload::{Expected, Present, TransferError, Unfit, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::verify::Crypto;
 use bledfu_wire::secure_dfu::{op, ExtendedCode, ObjectType, Reply, ResultCode};
@@ -53,6 +53,10 @@ impl SecureDfu<'_> {
             return refused(ResultCode::OperationNotPermitted);
         }
         self.rewind(upload);
+        if let Err(obstacle) = upload.repeat(self.now_ms) {
+            note::warn(format_args!("{obstacle}"));
+            return refused(ResultCode::OperationFailed);
+        }
         if upload.prepare(size).is_err() {
             return refused(ResultCode::OperationFailed);
         }
@@ -113,7 +117,10 @@ impl SecureDfu<'_> {
                 note::error(format_args!("the image is refused: {reason}"));
                 self.command.create(0);
                 upload.close_session();
-                return refused(final_code(TransferError::NotAnImage));
+                return refused(final_code(match reason {
+                    Unfit::Header(_) => TransferError::NotAnImage,
+                    Unfit::Older(_) => TransferError::Older,
+                }));
             }
         }
         // At an object boundary Execute may come again and changes nothing. At the end of the image it verifies,
@@ -158,6 +165,7 @@ const fn final_code(error: TransferError) -> ResultCode {
         TransferError::WrongHash | TransferError::NotAnImage | TransferError::WrongFileSignature => {
             ResultCode::Extended(ExtendedCode::VerificationFailed)
         }
+        TransferError::Older => ResultCode::Extended(ExtendedCode::FirmwareVersion),
         TransferError::NotReceiving => ResultCode::OperationNotPermitted,
         TransferError::Write | TransferError::Erase | TransferError::NotMarked => ResultCode::OperationFailed,
     }

@@ -2,6 +2,7 @@
 //! The image group: what is in the slots, and what runs after the next reset.
 
 use super::{refuse_for, HASH_SIZE, VERSION_SIZE};
+use crate::doors::ConfirmBy;
 use crate::note;
 use crate::upload::{Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
@@ -9,7 +10,7 @@ use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, ImageInfo};
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{Error, ImageState};
-use bledfu_wire::smp::Failure;
+use bledfu_wire::smp::{Code, Failure};
 use core::fmt::Write as _;
 use heapless::{String, Vec};
 
@@ -70,6 +71,15 @@ pub(super) fn list<'v>(
     }
 }
 
+/// Whether the peer whose frame is handled may confirm the running image.
+fn may_confirm<A: Areas, C: Crypto>(upload: &Upload<'_, A, C>) -> bool {
+    match upload.doors().confirm {
+        ConfirmBy::Anybody => true,
+        ConfirmBy::Trusted => !upload.is_for_stranger(),
+        ConfirmBy::Nobody => false,
+    }
+}
+
 /// Chooses what runs after the next reset; the table of smp.md §4.2, which is Zephyr's `img_mgmt_set_next_boot_slot`.
 #[inline(never)]
 pub(super) fn write_state<A: Areas, C: Crypto>(
@@ -92,6 +102,14 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
     match (is_running, confirm, found.next) {
         (true, false, _) => refused(Error::SettingTestToActiveDenied),
         (true, true, SwapType::Test | SwapType::Permanent) => refused(Error::ImageAlreadyPending),
+        // Nothing changes, so nobody need be asked; and a stranger writes nothing.
+        (true, true, _) if upload.running().confirmed && upload.is_for_stranger() => Ok(()),
+        (true, true, _) if !upload.running().confirmed && !may_confirm(upload) => {
+            note::warn(format_args!(
+                "the running image is not confirmed for this peer (CONFIG_BLEDFU_SMP_CONFIRM): the product does so, or a paired peer"
+            ));
+            Err(Failure::Smp(Code::AccessDenied))
+        }
         (true, true, next) => match upload.confirm() {
             // Also where no revert is due: another boot stage may ask for the flag.
             Ok(()) => {
@@ -105,6 +123,12 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
         (false, _, SwapType::Test | SwapType::Permanent | SwapType::Revert) => {
             refused(Error::ImageAlreadyPending)
         }
+        (false, true, _) if upload.is_for_stranger() && !upload.doors().permanent_by_strangers => {
+            note::warn(format_args!(
+                "an image is not installed for good for a peer that has not paired (CONFIG_BLEDFU_SMP_PERMANENT): test it"
+            ));
+            refused(Error::ConfirmationDenied)
+        }
         (false, confirm, _) => {
             // The next boot would only take the request down.
             refuse_for(upload.lasting_obstacle())?;
@@ -117,12 +141,16 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
                 Ok(info) => info,
                 Err(TransferError::NotAnImage) => {
                     // As long as it is listed, clients ask for it and do not send it again.
-                    if upload.is_free_for(Protocol::Smp, now_ms) && upload.erase().is_ok() {
+                    if upload.is_free_for(Protocol::Smp, now_ms) && upload.erase(now_ms).is_ok() {
                         note::warn(format_args!(
                             "the image in the secondary slot is erased: send it again"
                         ));
                     }
                     return refused(Error::InvalidTlv);
+                }
+                Err(error @ TransferError::Older) => {
+                    note::warn(format_args!("{error}"));
+                    return refused(Error::CurrentVersionIsNewer);
                 }
                 Err(error) => {
                     note::error(format_args!("{error}"));

@@ -19,6 +19,8 @@ pub enum TransferError {
     WrongFileSignature,
     /// It is no image this device may run: MCUboot header, TLVs, digest, or signature.
     NotAnImage,
+    /// It is older than the boot stage takes ([`Floor`](super::Floor)).
+    Older,
     /// The trailer could not be written.
     NotMarked,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for TransferError {
             }
             Self::WrongFileSignature => "the firmware's boot validation signature is wrong",
             Self::NotAnImage => "the received firmware is not a signed image this device may run",
+            Self::Older => "the received firmware is older than the oldest one that this device still starts",
             Self::NotMarked => "the update could not be marked for installation",
         })
     }
@@ -50,6 +53,11 @@ pub enum Obstacle {
     OnTrial,
     /// The other protocol is receiving one.
     OtherTransfer,
+    /// A stranger has begun too often, or images were taken back; it may begin again after so many ms.
+    TooSoon {
+        /// In ms.
+        wait_ms: u64,
+    },
     /// No image can be installed over the one that runs.
     Never(decide::Obstacle),
 }
@@ -64,6 +72,14 @@ impl fmt::Display for Obstacle {
             }
             Self::OtherTransfer => {
                 "no new transfer: the other protocol is receiving an image; it may be taken over 10 s after its last bytes"
+            }
+            Self::TooSoon { wait_ms } => {
+                let minutes = wait_ms.div_ceil(60_000);
+                return write!(
+                    f,
+                    "refused for {minutes} min: peers that have not paired began or repeated too much, or images were taken back; \
+                     a paired peer or the button of the product need not wait"
+                );
             }
             Self::Never(reason) => {
                 return write!(f, "no update can be installed on this device: {reason}; program a smaller one")

@@ -11,7 +11,7 @@ use embedded_storage::nor_flash::ReadNorFlash;
 pub struct Running {
     /// First 8 bytes of its digest: by these the journal knows its version number.
     pub digest: [u8; 8],
-    /// Its version number if the journal does not know it (programmed at the factory).
+    /// Its version number as it is built in: the least that it counts for, whatever the journal says.
     pub fw_version: u32,
     /// It confirmed itself. While it has not, the secondary slot holds the image to go back to, and no update is
     /// taken.

@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::note;
 use bledfu_slot::areas::Areas;
 use bledfu_slot::decide::Outlook;
-use bledfu_slot::journal::{Installed, Versions};
+use bledfu_slot::journal::{Installed, JournalError, Versions};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{Crypto, ImageInfo, SignatureCheck, Slot, Verified, VerifyError};
@@ -66,7 +66,8 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// # Errors
     /// [`TransferError::Erase`]; the transfer is dropped all the same.
     #[inline(never)]
-    pub fn erase(&mut self) -> Result<(), TransferError> {
+    pub fn erase(&mut self, now_ms: u64) -> Result<(), TransferError> {
+        self.guard.begin(now_ms);
         self.end_trial();
         self.state = State::Idle;
         self.close();
@@ -112,7 +113,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     pub(super) fn close(&mut self) {
         match self.journal().close() {
             Ok(()) => self.slot_kept = false,
-            Err(error) => note::warn(format_args!("the finished session stays in the journal: {error}")),
+            Err(error) => self.journal_failed(error, "the finished session stays in the journal"),
         }
     }
 
@@ -158,7 +159,16 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         fw_version: u32,
         swap_type: SwapType,
     ) -> Result<(), TransferError> {
-        self.record_versions(fw_version, slot.info());
+        if self.setup.floor.refuses_image(slot.info()) {
+            return Err(TransferError::Older);
+        }
+        if self.record_versions(fw_version, slot.info()).is_err() && self.setup.must_keep_version {
+            note::error(format_args!(
+                "the update is refused: its firmware version cannot be kept, and would count for an older one \
+                 (CONFIG_BLEDFU_FW_VERSION_PER_RELEASE)"
+            ));
+            return Err(TransferError::NotMarked);
+        }
         // What is there of another session, or was not received by this device, may have an older image in front of it.
         let (mut flash, writer) = self.slot_and_writer();
         writer.clear_head(&mut flash).map_err(|error| {
@@ -200,7 +210,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     #[inline(never)]
-    pub(super) fn record_versions(&mut self, fw_version: u32, info: &ImageInfo) {
+    pub(super) fn record_versions(&mut self, fw_version: u32, info: &ImageInfo) -> Result<(), JournalError> {
         let base = Installed {
             fw_version: self.running_version(),
             digest: self.setup.running.digest,
@@ -209,11 +219,11 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             fw_version,
             digest: digest_prefix(&info.digest),
         };
-        if let Err(error) = self.journal().set_versions(Versions { base, staged }) {
-            note::warn(format_args!(
-                "the new firmware's version will not be remembered: {error}"
-            ));
-        }
+        self.journal()
+            .set_versions(Versions { base, staged })
+            .inspect_err(|&error| {
+                self.journal_failed(error, "the new firmware's version will not be remembered")
+            })
     }
 }
 
