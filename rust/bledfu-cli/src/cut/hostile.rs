@@ -12,8 +12,9 @@ use bledfu_slot::decide::interrupted;
 use bledfu_slot::trailer::{magic_bytes, Trailer};
 use bledfu_slot::{Algorithm, SwapType, TrailerLayout};
 
-use super::device::{Device, NEW, NEWER, OLD, OLDEST};
+use super::device::{reverts, Device, NEW, NEWER, OLD, OLDEST};
 use super::plain::undisturbed;
+use super::shapes::Story;
 use super::{Job, Row};
 
 /// What is put outside.
@@ -160,16 +161,18 @@ struct Before {
 }
 
 impl Before {
-    fn of<const W: usize, const X: usize>(device: &mut Device<W, X>) -> Self {
+    fn of<const W: usize, const X: usize>(device: &mut Device<W, X>, story: Story) -> Self {
         device.power.power_on();
         let layout = device.layout;
         let trailer = Trailer::read(&mut device.primary, &layout.primary_trailer());
         let is_confirmed = trailer.is_ok_and(|trailer| trailer.is_confirmed(&layout));
         let has_job = interrupted(&layout, &mut device.primary, &mut device.spare);
         let running = device.running();
+        // While a revert is prepared, its trailer is as blank as that of an image that was never on trial.
+        let may_come_back = reverts(&layout) && matches!(story, Story::Upgrade | Story::Revert);
         Self {
             least: match running {
-                Some(NEW) if is_confirmed && has_job == Ok(SwapType::None) => NEW,
+                Some(NEW) if is_confirmed && !may_come_back && has_job == Ok(SwapType::None) => NEW,
                 _ => OLD,
             },
             must_start: running.is_some() && has_job == Ok(SwapType::None),
@@ -243,7 +246,7 @@ impl Job {
                 row.lose(format!("operation {number}"), &error);
                 continue;
             }
-            let before = Before::of(&mut device);
+            let before = Before::of(&mut device, self.story);
             for rewrite in REWRITES {
                 let what = || format!("operation {number}, {rewrite:?}, {before:?}");
                 after.become_copy(&device);
@@ -290,7 +293,7 @@ impl Job {
         device.become_copy(start);
         clear(&mut device.secondary);
         clear(&mut device.spare);
-        let before = Before::of(device);
+        let before = Before::of(device, self.story);
         let mut random = Random::new(seed);
         let layout = device.layout;
         let images = device.images.clone();
@@ -355,5 +358,25 @@ fn scribble(cells: &mut [u8], layout: &TrailerLayout, limit: u32, random: &mut R
     cells[at..at + 4].copy_from_slice(&size.to_le_bytes());
     if let Some(at) = layout.tlv_sizes() {
         cells[at as usize] = any(&[0xFF, 0x94, 0]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bledfu_slot::Algorithm;
+
+    use super::super::{Column, Rules};
+    use super::*;
+
+    /// Without evidence an old image comes back, which is what it is for.
+    #[test]
+    fn a_boot_stage_without_evidence_is_found_and_one_with_it_is_not() {
+        let row = |rules| Job::small(Column::Hostile, Algorithm::SwapOffset, Story::Upgrade, rules).run();
+        let without = row(Rules {
+            evidence: false,
+            ..Rules::STRICT
+        });
+        assert!(without.is_some_and(|row| row.old > 0));
+        assert_eq!(row(Rules::STRICT).map(|row| row.wrong()), Some(0));
     }
 }

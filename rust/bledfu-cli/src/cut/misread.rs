@@ -28,6 +28,8 @@ struct Plan {
     spare: Misreads,
     /// Nothing may be lost by it, not even the update.
     is_single: bool,
+    /// Boots with such reads.
+    boots: u32,
 }
 
 impl<const W: usize, const X: usize> Device<W, X> {
@@ -36,14 +38,17 @@ impl<const W: usize, const X: usize> Device<W, X> {
         let had = self.running();
         self.secondary.misreads = plan.secondary.clone();
         self.spare.misreads = plan.spare.clone();
-        self.power.power_on();
-        let booted = self.boot().is_ok();
+        let mut has_run_new = false;
+        for _ in 0..plan.boots {
+            self.power.power_on();
+            let booted = self.boot().is_ok();
+            if booted && !self.runs(OLD) && !self.runs(NEW) {
+                return Err("what starts is no image of ours".into());
+            }
+            has_run_new |= booted && self.runs(NEW);
+        }
         self.secondary.misreads = Misreads::none();
         self.spare.misreads = Misreads::none();
-        if booted && !self.runs(OLD) && !self.runs(NEW) {
-            return Err("what starts is no image of ours".into());
-        }
-        let mut has_run_new = booted && self.runs(NEW);
         for _ in 0..BOOTS {
             self.power.power_on();
             self.boot().map_err(|error| error.to_string())?;
@@ -56,7 +61,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         if reverts(&self.layout) && !way_back && story != Story::Permanent {
             return Err("the image before is gone".into());
         }
-        if plan.is_single && !has_run_new {
+        if plan.is_single && had != Some(NEW) && !has_run_new {
             return Err("one wrong read took the update away".into());
         }
         // A revert that is due is done in the end, if what is read is right.
@@ -94,6 +99,7 @@ impl Job {
             secondary: Misreads::none(),
             spare: Misreads::none(),
             is_single: true,
+            boots: 1,
         };
         for rate in RATES {
             for seed in 0..if self.thorough { DEVICES_IN_FULL } else { DEVICES } {
@@ -101,6 +107,7 @@ impl Job {
                     secondary: Misreads::one_in(rate, seed),
                     spare: Misreads::one_in(rate, seed + 7777),
                     is_single: false,
+                    boots: 1,
                 };
                 attempt(&mut row, &plan, format!("one read in {rate} wrong, seed {seed}"));
             }
@@ -114,6 +121,7 @@ impl Job {
             secondary: blank(),
             spare: blank(),
             is_single: false,
+            boots: 1,
         };
         attempt(&mut row, &plan, "every read blank".into());
         // Each read alone, as far as the undisturbed boot has some.
@@ -149,5 +157,38 @@ impl Job {
             }
         }
         Some(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bledfu_slot::Algorithm;
+
+    use super::super::{Column, Rules};
+    use super::*;
+
+    /// The check of an update that reads wrongly at every boot refuses it in the end: that the column finds.
+    #[test]
+    fn wrong_reads_that_do_not_end_lose_the_update_and_the_column_sees_it() {
+        let job = Job::small(
+            Column::Misread,
+            Algorithm::SwapMove,
+            Story::Upgrade,
+            Rules::STRICT,
+        );
+        let start = job.device::<4, 4>().unwrap();
+        let mut device = start.clone();
+        let lost = (0..40).filter(|seed| {
+            device.become_copy(&start);
+            let plan = Plan {
+                secondary: Misreads::one_in(2, *seed),
+                spare: Misreads::none(),
+                is_single: true,
+                boots: 12,
+            };
+            device.misread(Story::Upgrade, &plan).is_err()
+        });
+        assert!(lost.count() > 20);
+        assert_eq!(job.run().map(|row| row.wrong()), Some(0));
     }
 }

@@ -146,3 +146,23 @@ impl Job {
         Some(row)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bledfu_slot::Algorithm;
+
+    use super::super::{Column, Rules};
+    use super::*;
+
+    /// Without evidence a record in doubt loses an image.
+    #[test]
+    fn a_boot_stage_without_evidence_is_found_and_one_with_it_is_not() {
+        let row = |rules| Job::small(Column::Weak, Algorithm::SwapMove, Story::Upgrade, rules).run();
+        let without = row(Rules {
+            evidence: false,
+            ..Rules::STRICT
+        });
+        assert!(without.is_some_and(|row| row.lost > 0));
+        assert_eq!(row(Rules::STRICT).map(|row| row.wrong()), Some(0));
+    }
+}

@@ -12,7 +12,7 @@ use bledfu_sim::make::ImageSpec;
 use bledfu_sim::nor::Area;
 use bledfu_sim::power::Power;
 use bledfu_slot::{Algorithm, Trailer, Version};
-use bledfu_swap::BootReport;
+use bledfu_swap::{BootReport, Downgrade};
 use bledfu_transfer::ring::{Channel, Frame, PushError};
 use bledfu_transfer::secure_dfu::Transport;
 use bledfu_transfer::service::Step;
@@ -87,13 +87,24 @@ pub fn updates() -> &'static [Update] {
     })
 }
 
+/// What devices get that refuse older images: newer than all that may run. Of 5 to 6 KB.
+pub fn newest() -> &'static [Update] {
+    static NEWEST: OnceLock<Vec<Update>> = OnceLock::new();
+    NEWEST.get_or_init(|| {
+        [(8, 5_200), (9, 5_900)]
+            .map(|(major, size)| Update::demo(major, size))
+            .into()
+    })
+}
+
 /// Number of images that are sent and installed; those behind them are only there to begin with.
 pub const SMALL: usize = 3;
 
 fn keys() -> Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     *KEYS.get_or_init(|| {
-        let digests = updates().iter().map(|update| update.digest).collect();
+        let known = updates().iter().chain(newest());
+        let digests = known.map(|update| update.digest).collect();
         // Images are known by their digests: checks of signatures would take most of the time, and are not what this is about.
         Keys {
             image: &[],
@@ -102,10 +113,11 @@ fn keys() -> Keys {
     })
 }
 
-/// A device with slots of eight sectors, as in the traces of MCUboot.
+/// A device with slots of eight sectors, as in the traces of MCUboot. It takes any image.
 pub fn setup(algorithm: Algorithm) -> Setup {
     Setup {
         algorithm,
+        downgrade: Downgrade::Allowed,
         max_sectors: 128,
         keys: keys(),
         ..Setup::small(8)

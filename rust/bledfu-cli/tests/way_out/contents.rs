@@ -5,6 +5,7 @@ use bledfu_sim::device::Board;
 use bledfu_sim::nor::Area;
 use bledfu_sim::power::{Power, Random, Tear};
 use bledfu_slot::copy_roles::{self, Place, Record};
+use bledfu_slot::evidence::{Done, Evidence, Floor, Log, Store, NO_DIGEST};
 use bledfu_slot::journal::{session_id, Installed, Journal, Progress, Versions};
 use bledfu_slot::trailer::magic_bytes;
 use bledfu_slot::{Algorithm, Layout, SwapType, TrailerLayout};
@@ -317,6 +318,80 @@ pub fn of_the_factory(board: &Board, dice: &mut Dice) {
     }
     if dice.once_in(4) {
         damage(board, dice);
+    }
+}
+
+/// An image in the primary slot, and nothing else.
+pub fn of_the_factory_alone(board: &Board, dice: &mut Dice) {
+    let image = &updates()[dice.below(SMALL)].bytes;
+    put(&board.primary, 0, image);
+}
+
+/// Any trust area: records that were true of another image, as behind a debugger's work; torn ones; pages of anything, and pages
+/// in which hardly a place is left.
+pub fn any_evidence(board: &Board, dice: &mut Dice) {
+    let area = &board.trust;
+    let size = area.size() as usize;
+    match dice.below(8) {
+        0 => return,
+        1 => put(area, 0, &dice.bytes(size)),
+        2 => fill(area, 0),
+        _ => {
+            let mut pages = area.clone();
+            for _ in 0..1 + dice.below(80) {
+                let evidence = some_evidence(dice);
+                Log::new(&mut pages)
+                    .append(&evidence)
+                    .expect("a flash that works");
+            }
+        }
+    }
+    match dice.below(4) {
+        // A record that was torn, or any bytes, where one may be.
+        0 => {
+            let at = dice.below(size / 128) * 128;
+            let held = area.contents()[at..at + 128].to_vec();
+            let torn = dice.torn(&held);
+            put(area, at, &torn);
+        }
+        1 => {
+            let page = dice.below(2) * (size / 2);
+            put(area, page, &dice.bytes(size / 2));
+        }
+        // Places that are not erased, up to the last ones.
+        2 => {
+            let at = dice.below(size / 128) * 128;
+            put(area, at, &vec![0; size - at]);
+        }
+        _ => {}
+    }
+}
+
+fn some_evidence(dice: &mut Dice) -> Evidence {
+    let mut digest = || match dice.below(6) {
+        0 => NO_DIGEST,
+        _ => dice.pick(updates()).digest,
+    };
+    let (from, to) = (digest(), digest());
+    let unit = dice.below(12) as u32;
+    Evidence {
+        begun: *dice.pick(&[
+            None,
+            Some(SwapType::Test),
+            Some(SwapType::Permanent),
+            Some(SwapType::Revert),
+        ]),
+        invalid_way_back: dice.below(4) as u8,
+        taken_back: dice.below(5) as u8,
+        size: *dice.pick(&[0, 5_000, 5_100, 6_000, u32::MAX]),
+        done: *dice.pick(&[Done::Unknown, Done::InDoubt(unit), Done::Passed(unit)]),
+        // Not above what is sent.
+        floor: Floor {
+            version: (dice.below(4) as u8, dice.below(2) as u8, 0),
+            security_counter: None,
+        },
+        from,
+        to,
     }
 }
 
