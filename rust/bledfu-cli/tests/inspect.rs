@@ -337,7 +337,6 @@ fn update_and_package_take_the_same_kinds_or_refuse_them_in_the_same_words() {
             vec![
                 "package",
                 "--trial",
-            "--trial",
                 "--image",
                 file,
                 "--key",

@@ -366,7 +366,8 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
                 return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
             }
             SwapType::Test | SwapType::Permanent
-                if rules.already_runs(digest.as_ref(), update.as_ref().map(|update| &update.digest)) =>
+                if is_sound(&settled)
+                    && rules.already_runs(digest.as_ref(), update.as_ref().map(|update| &update.digest)) =>
             {
                 return Ok(Outlook::Impossible(Obstacle::AlreadyRuns));
             }
@@ -414,6 +415,12 @@ fn size_of<F: ReadNorFlash>(
         Err(VerifyError::Flash(error)) => Err(error.kind()),
         Err(_) => Ok(None),
     }
+}
+
+/// Whether the flags of a trailer are as they were written or erased: beside others an image cannot confirm itself, and only an
+/// install makes them anew.
+pub fn is_sound(primary: &Trailer) -> bool {
+    primary.image_ok != Flag::Bad && primary.copy_done != Flag::Bad
 }
 
 /// What the image at `start` says of itself; `None` if there is none. Nothing is hashed.

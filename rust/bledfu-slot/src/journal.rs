@@ -320,8 +320,9 @@ impl<J: NorFlash> Journal<J> {
             return Err(JournalError::Off);
         }
         match self.put(buffer, key, value) {
-            // A flash that does not answer now may do so later, and what it holds may be good.
-            done @ (Ok(()) | Err(JournalError::Flash(_))) => done,
+            Ok(()) => Ok(()),
+            // A driver may refuse to write beside bytes that are not erased: that ends only with an erase. A flash that does not
+            // answer at all keeps what it has, because the erase fails as well.
             Err(_) => self.store_anew(buffer, key, value),
         }
     }

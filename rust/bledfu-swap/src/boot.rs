@@ -15,7 +15,7 @@
 //!   back is the image that ran before, and nothing starts that is below the floor.
 
 pub use bledfu_slot::decide::Downgrade;
-use bledfu_slot::decide::{interrupted, Rules};
+use bledfu_slot::decide::{interrupted, is_sound, Rules};
 use bledfu_slot::evidence::{Floor, Store};
 use bledfu_slot::flash::read_bytes;
 use bledfu_slot::retry::Retry;
@@ -1070,11 +1070,17 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     if slots.rules.is_kept {
         // What comes is not older than what it replaces, and what it replaces may come back: so that must be known to be whole.
         primary_is_valid(slots, config, crypto).map_err(failed)?;
+        // Beside damaged flags the image could not confirm itself; an install makes them anew.
+        let is_sound = is_sound(primary)
+            && job::flags_can_be_written(slots.primary, &slots.layout.primary_trailer())
+                .map_err(|kind| failed(SwapError::Primary(kind)))?;
         match (swap_type, committed) {
             (SwapType::Revert, _) if !trust::may_come_back(slots, &update) => {
                 return skipped(SkipReason::NotTheImageBefore);
             }
-            (SwapType::Test | SwapType::Permanent, None) if trust::already_runs(slots, &update) => {
+            (SwapType::Test | SwapType::Permanent, None)
+                if is_sound && trust::already_runs(slots, &update) =>
+            {
                 return skipped(SkipReason::AlreadyRuns);
             }
             _ => {}

@@ -80,6 +80,23 @@ pub fn is_whole<F: Flash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool,
         && span.first() == Some(&0xFF))
 }
 
+/// Whether the rest of both flags of the primary trailer is erased: beside other bytes a driver takes no confirmation.
+///
+/// # Errors
+/// The flash's error.
+pub fn flags_can_be_written<F: Flash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+) -> Result<bool, NorFlashErrorKind> {
+    let mut fields = Aligned::<{ 2 * MAX_WRITE_SIZE }>::erased();
+    let width = layout.max_align() as usize;
+    let span = fields.0.get_mut(..2 * width).unwrap_or_default();
+    read_bytes(flash, layout.copy_done(), span)?;
+    Ok(span
+        .chunks_exact(width)
+        .all(|field| field.get(1..).is_some_and(is_erased)))
+}
+
 /// Total size of the image at `start`, 0 if there is none; an error only if the flash failed.
 pub fn size_of<F: Flash>(flash: &mut F, start: u32, slot_size: u32) -> Result<u32, NorFlashErrorKind> {
     match image_size(flash, start, slot_size) {

@@ -21,7 +21,7 @@ use bledfu_sim::nor::Area;
 use bledfu_slot::decide::obstacle;
 use bledfu_slot::evidence::{self, Floor};
 use bledfu_slot::{Algorithm, Magic, Outlook, SwapType, Trailer};
-use bledfu_swap::{BootAction, Downgrade};
+use bledfu_swap::{BootAction, Downgrade, SkipReason};
 use bledfu_wire::image_group::{self, Upload};
 use bledfu_wire::smp::Request;
 use sha2::{Digest, Sha256};
@@ -241,8 +241,22 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
         if !RESETS.iter().any(|end| says(end)) {
             return Err(format!("{told}: nothing says what ends it"));
         }
-        if boots == 2 {
-            return Err(format!("{told}: no way out in three boots"));
+        // An image to go back to is given up when it was not valid at three boots.
+        let waits = bench
+            .boots
+            .iter()
+            .filter(|boot| {
+                matches!(
+                    boot.action,
+                    BootAction::Skipped {
+                        reason: SkipReason::WayBackInvalid,
+                        ..
+                    }
+                )
+            })
+            .count();
+        if boots >= 2 + waits.min(2) {
+            return Err(format!("{told}: no way out in {} boots", boots + 1));
         }
         let next = bench.boot().map_err(|error| format!("{told}; {error}"))?;
         boots += 1;
@@ -250,7 +264,12 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
         // An image whose digest is wrong is found out only then.
         if !matches!(
             next.action,
-            BootAction::Installed { .. } | BootAction::Rejected { .. }
+            BootAction::Installed { .. }
+                | BootAction::Rejected { .. }
+                | BootAction::Skipped {
+                    reason: SkipReason::WayBackInvalid,
+                    ..
+                }
         ) {
             return Err(format!("{told}: it was refused for nothing"));
         }
@@ -326,7 +345,7 @@ fn check_settles(bench: &mut Bench) -> Result<(), String> {
 #[derive(Default)]
 struct Fates {
     devices: usize,
-    updated: [usize; 3],
+    updated: [usize; 5],
     no_image: usize,
     never: usize,
 }
