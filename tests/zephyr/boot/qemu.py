@@ -257,6 +257,8 @@ def build(algorithm, folder, *options):
     folder.parent.mkdir(parents=True, exist_ok=True)
     configure = ["cmake", "-GNinja", "-S", ROOT / "boot", "-B", folder, f"-DBOARD={BOARD}", f"-DZephyr_DIR={zephyr}/share/zephyr-package/cmake",
                  f"-DEXTRA_ZEPHYR_MODULES={ROOT}", "-DCONFIG_BLEDFU_DEMO_KEYS=y", f"-DCONFIG_BLEDFU_INSTALL_{OPTIONS[algorithm]}=y", *options]
+    if algorithm == "swap-scratch":
+        configure.append("-DCONFIG_BLEDFU_SMALL_SCRATCH=y")  # its four pages are memory
     with open(log, "w") as output:
         for command in (configure, ["cmake", "--build", folder]):
             if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
