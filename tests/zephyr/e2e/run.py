@@ -94,6 +94,9 @@ class Tools:
         self.checks_address = "CONFIG_BLEDFU_CHECK_IMAGE_ADDRESS" in options
         # Of the tests' own application (smp/): it does not confirm its image.
         self.client_confirms = "CONFIG_CLIENT_CONFIRMS" in options
+        # Nobody pairs here. On an open link the Zephyr application takes every peer for a stranger.
+        self.meets_strangers = bool(options)
+        self.strangers_make_permanent = not self.meets_strangers or "CONFIG_BLEDFU_SMP_PERMANENT" in options
         self.has_slow_flash = "CONFIG_FLASH_SIMULATOR_SIMULATE_TIMING" in options
         self.device = EmbassyDevice if embassy else ZephyrDevice if exe else BridgeDevice
 

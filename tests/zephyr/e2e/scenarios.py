@@ -61,7 +61,9 @@ class Context:
             expect(told == [False, True], "before the confirmation the slots are confirmed: %s" % told)
             states = channel.set_state(confirm=True)
             told = [states[slot].confirmed for slot in sorted(states)]
-            expect(told == [True, False], "after the confirmation the slots are confirmed: %s" % told)
+            # Swap using offset leaves the image before where no update is; it is no way back any more, so it is not listed.
+            expected = [True] if self.tools.layout.algorithm == "swap-offset" else [True, False]
+            expect(told == expected, "after the confirmation the slots are confirmed: %s" % told)
         link.close()
 
     def phone(self, name, **options):

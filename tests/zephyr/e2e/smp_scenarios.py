@@ -18,6 +18,7 @@ from smp import os_management as os_group
 from smp_phone import (CHUNK_TIMEOUT, HEADER, IMAGE, OS, READ, V1, V2, WRITE, SmpChannel, SmpPhone, SmpRefused, check, chunk, frame_of)
 
 NO_FREE_SLOT, ALREADY_PENDING, TEST_OF_ACTIVE, INVALID_TLV = (IMAGE, 9), (IMAGE, 28), (IMAGE, 33), (IMAGE, 5)
+CONFIRMATION_DENIED, BUSY = (IMAGE, 32), (None, 10)
 NOT_SUPPORTED = {"rc": 8}
 # MCUboot's numbers of the ways to install; it has none for the copy.
 MODES = {"swap-offset": 9, "swap-move": 3, "copy": -1}
@@ -81,6 +82,16 @@ def reset(context, phone):
     expect(phone.link.reason == CLOSED_BY_PEER, "the link ended with reason 0x%02x, not 0x13" % phone.link.reason)
     expect(seconds < SECONDS_TO_DISCONNECTION, "the link was closed %.2f s after the last answer" % seconds)
     return seconds
+
+
+def restart(context, phone):
+    """The device starts again with nothing staged. A stranger that uploads may not ask for that, and not on trial; then the power goes."""
+    if context.tools.meets_strangers:
+        told = refusal(phone.channel.reset)
+        expect(told == BUSY, "a stranger's reset: %s" % (told,))
+        context.device.power_cut()
+    else:
+        reset(context, phone)
 
 
 def finish(context, phone, name, confirm=False):
@@ -207,9 +218,19 @@ def smp_one_chunk_at_a_time(context):
 
 @scenario()
 def smp_confirm_only(context):
-    """The mode in which an image is confirmed before it has run: it is installed for good."""
+    """The mode in which an image is confirmed before it has run: it is installed for good, but for a stranger. It can test it."""
     context.device.start()
-    update(context, "small-2.0.0", confirm=True)
+    if context.tools.strangers_make_permanent:
+        update(context, "small-2.0.0", confirm=True)
+        return
+    phone = phone_with(context, "small-2.0.0")
+    channel = phone.connect()
+    phone.upload()
+    told = refusal(channel.set_state, phone.digest, True)
+    expect(told == CONFIRMATION_DENIED, "a stranger installs for good: %s" % (told,))
+    expect_flags(channel.images(), "active confirmed", "")
+    context.device.expect_nothing_staged()
+    finish(context, phone, "small-2.0.0")
 
 
 @scenario()
@@ -224,8 +245,8 @@ def smp_and_secure_dfu_in_turns(context):
     """Each protocol replaces what the other one left."""
     context.device.start()
     context.update("small-2.0.0")
-    update(context, "small-3.0.0")
-    context.update("medium-2.3.4")
+    update(context, "medium-2.3.4")
+    context.update("small-3.0.0")
 
 
 @scenario()
@@ -253,7 +274,7 @@ def smp_without_confirmation(context):
     expect(told == NO_FREE_SLOT, "an upload over the image to go back to: %s" % (told,))
     told = refusal(channel.erase)
     expect(told == NO_FREE_SLOT, "erasing the image to go back to: %s" % (told,))
-    reset(context, phone)
+    restart(context, phone)
     context.device.reset_and_boot("1.0.0", "confirmed")
     states = look(context)
     expect(states[0].hash == old, "version %s is back" % states[0].version)
@@ -318,12 +339,12 @@ def smp_power_cut_half_way(context):
 
 @scenario()
 def smp_reset_half_way(context):
-    """The phone itself resets the device in the middle: nothing is staged, and the upload goes on."""
+    """The phone itself resets the device in the middle: nothing is staged, and the upload goes on. A stranger is refused."""
     context.device.start()
     phone = phone_with(context, "medium-2.3.4", window=1)
     phone.connect()
     held = phone.upload(stop_at=len(phone.image) // 2)
-    reset(context, phone)
+    restart(context, phone)
     context.device.wait_for_reset()
     if context.device.is_a_host:
         context.device.expect_nothing_staged()
@@ -343,7 +364,7 @@ def smp_stopped_before_the_first_sector(context, how):
         if how == "cut":
             context.device.power_cut()
         else:
-            reset(context, phone)
+            restart(context, phone)
             context.device.wait_for_reset()
         if context.device.is_off:
             context.device.start()
@@ -537,7 +558,7 @@ def smp_image_of_another_owner(context):
     context.device.start()
     phone = phone_with(context, "wrong-image-key")
     channel = phone.connect()
-    for confirm in (False, True):
+    for confirm in (False, True) if context.tools.strangers_make_permanent else (False,):
         phone.upload()
         told = refusal(channel.set_state, hashlib.sha256(phone.image).digest())
         expect(told == (IMAGE, 8), "the SHA-256 of the file: %s" % (told,))
@@ -735,7 +756,7 @@ def smp_confirm_with_an_empty_hash(context):
     channel = phone.connect()
     expect_flags(channel.images(), "active", "confirmed")
     expect(confirm_running()[0] == (0, True, True), "the image on trial is not confirmed")
-    reset(context, phone)
+    restart(context, phone)
     context.device.reset_and_boot("2.0.0", "confirmed")
 
 
