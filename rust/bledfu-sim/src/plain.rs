@@ -106,6 +106,12 @@ impl<const W: usize> Plain<W> {
         self.power = power.clone();
     }
 
+    /// Whether these bytes are there, and read so each time.
+    pub fn holds(&self, offset: u32, bytes: &[u8]) -> bool {
+        let cells = self.cells.get(offset as usize..).unwrap_or_default();
+        cells.starts_with(bytes) && !self.weak.any_in(offset..offset + bytes.len() as u32)
+    }
+
     /// Puts bytes in place as a debugger would.
     ///
     /// # Panics
