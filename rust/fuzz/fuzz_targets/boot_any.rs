@@ -3,9 +3,10 @@
 //! signed, and with a primary slot that nothing has touched it starts something.
 #![no_main]
 
+use bledfu_slot::decide::Downgrade;
 use bledfu_slot::trailer::magic_bytes;
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Key as PublicKey, Layout, SoftCrypto};
-use bledfu_swap::{boot, BootConfig, Downgrade};
+use bledfu_swap::{boot, BootConfig, NoEvidence};
 use bledfu_testkit::{sha256, Image, Key, Nor, Power, Tear, SECTOR};
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
@@ -148,6 +149,7 @@ fuzz_target!(|data: &[u8]| {
             &mut spare,
             &config,
             &SoftCrypto,
+            &mut NoEvidence,
             &mut watch,
         );
         power.on();

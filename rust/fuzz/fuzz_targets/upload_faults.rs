@@ -88,7 +88,7 @@ impl Bench {
         let Some(device) = &mut self.device else {
             return 0;
         };
-        while !self.board.power.is_off() && !(device.is_settled() && device.is_inbox_empty()) {
+        while !(self.board.power.is_off() || device.is_settled() && device.is_inbox_empty()) {
             match device.step() {
                 Some(Step::Send { .. }) => answers += 1,
                 Some(Step::Wait { until_ms }) => {

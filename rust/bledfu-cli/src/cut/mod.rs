@@ -3,13 +3,13 @@
 //!
 //! | Column | What happens |
 //! |---|---|
-//! | [`plain`] | the power is cut before and inside every operation, and again while the device recovers |
-//! | [`hostile`] | the power is cut, and the external flash is rewritten before it comes back; or it is rewritten at rest |
-//! | [`weak`] | an operation that was cut inside leaves bytes that do not read the same each time; then there are more cuts |
-//! | [`misread`] | reads of the external flash go wrong during one boot |
+//! | `plain` | the power is cut before and inside every operation, and again while the device recovers |
+//! | `hostile` | the power is cut, and the external flash is rewritten before it comes back; or it is rewritten at rest |
+//! | `weak` | an operation that was cut inside leaves bytes that do not read the same each time; then there are more cuts |
+//! | `misread` | reads of the external flash go wrong during one boot |
 //!
 //! After each the device must start one of its two images, keep the way back where the algorithm has one, and end where the
-//! story ends. Then come the hand-overs between MCUboot and this boot stage, see [`mcuboot`](crate::mcuboot).
+//! story ends. Then come the hand-overs between MCUboot and this boot stage, see [`crate::mcuboot`].
 
 mod device;
 mod hostile;
