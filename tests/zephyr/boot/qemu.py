@@ -34,11 +34,13 @@ LATER, LATER_SIZE = [0x64000, 0x6C000], 0x8000
 HEADER = 0x200
 MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 IMAGE_OK = SLOT - 24
-# What a boot stage may leave unused of its stack, at least.
-STACK_RESERVE = 1024
+# boot/src/guard.c: it lies in the last bytes of the stack, at a multiple of its size.
+GUARD_SIZE = 256
+# What a boot stage may leave unused of its stack, at least, above the guard.
+STACK_RESERVE = 1024 + 2 * GUARD_SIZE
 PATIENCE_S = 120  # to see that it hangs
-# boot/src/guard.c, a stack that is too small for a check of an image, and how long that check has.
-GUARD_SIZE, SMALL_STACK, OVERFLOW_S = 256, 4096, 10
+# A stack that is too small for a check of an image, and how long that check has.
+SMALL_STACK, OVERFLOW_S = 4096, 10
 
 OPTIONS = {"swap-offset": "SWAP_OFFSET", "swap-move": "SWAP_MOVE", "swap-scratch": "SWAP_SCRATCH", "overwrite": "OVERWRITE",
            "copy": "COPY"}
