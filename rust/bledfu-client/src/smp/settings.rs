@@ -94,7 +94,7 @@ pub struct Patience {
 pub struct Settings {
     /// What is to be done.
     pub mode: Mode,
-    /// Upload requests under way at once, 1 to [`MAX_WINDOW`].
+    /// Upload requests under way at once, 1 to [`MAX_WINDOW`](super::MAX_WINDOW).
     pub window: u8,
     /// A frame stays so many bytes below what the device takes.
     pub frame_margin: u8,
