@@ -133,7 +133,7 @@ fuzz_target!(|data: &[u8]| {
         let mut calls = 0;
         let mut watch = |_| {
             calls += 1;
-            assert!(calls < MOST_CALLS, "it does not end");
+            assert!(calls < MOST_CALLS, "it does not terminate");
         };
         let report = boot(&mut primary, &mut secondary, &mut spare, &config, &SoftCrypto, &mut watch);
         power.on();

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_have_the_bytes_of_the_worked_examples() {
+    fn requests_encode_to_the_bytes_of_the_worked_examples() {
         let echo = Request::Os(os_group::Request::Echo("hi"));
         assert_eq!(
             encode(Version::V2, 0x42, &echo),
