@@ -401,8 +401,7 @@ fn refused_behind(length: usize, what: &str, init: &[u8], firmware: &[u8], code:
 }
 
 const NO_IMAGE: &str = "the received firmware is not a signed image this device may run";
-const OTHER_FIRMWARE: &str =
-    "the received firmware is not the one the init packet announces (SHA-256 differs)";
+const OTHER_FIRMWARE: &str = "the SHA-256 of the received firmware differs from the one in the init packet";
 
 #[test]
 fn another_firmware_than_announced_is_refused_at_the_end() {
