@@ -243,7 +243,7 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     is_rewound: bool,
     /// What strangers did, and whether the peer is one.
     pub(crate) guard: Guard,
-    /// What the product is to be told.
+    /// Events for the product.
     pub(crate) events: Events,
 }
 
@@ -570,8 +570,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// What the journal keeps of the committed bytes. Secure DFU needs a CRC-32 of them anyway. For SMP it is the start of their
-    /// SHA-256: a CRC of every byte would take the processor longer than the flash has time beside a fast link.
+    /// What the journal records about the committed bytes. Secure DFU needs their CRC-32 anyway. For SMP it is the first
+    /// bytes of their SHA-256: a CRC over every byte would take more processor time than flash and a fast link leave.
     fn record(&self) -> Progress {
         let progress = self.progress();
         if self.owner() != Some(Protocol::Smp) || progress.offset == 0 {
