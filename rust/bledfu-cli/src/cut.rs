@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `bledfu cut`: the power is cut before and inside every flash operation of every kind of install, and again while the
-//! device recovers from the first cut. After each, the device must start one of its two images, keep the way back where the
-//! algorithm has one, and end where the story ends. Then the hand-overs between MCUboot and this boot stage, see
-//! [`mcuboot`](crate::mcuboot).
+//! device recovers from the first cut. After each cut, the device must start one of its two images, keep the image to
+//! go back to where the algorithm has one, and reach the expected end. Then it tests hand-overs between MCUboot and
+//! this boot stage, see [`mcuboot`](crate::mcuboot).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +35,7 @@ use crate::output::{is_quiet, Columns, Format, OutputError};
 /// `bledfu cut`.
 #[derive(Args, Clone, Debug)]
 pub struct CutArgs {
-    /// Also devices of the real size with large images: half an hour on two cores instead of minutes.
+    /// Include devices of real size with large images: half an hour on two cores instead of minutes.
     #[arg(long)]
     pub full: bool,
     /// Only this algorithm.
@@ -46,16 +46,16 @@ pub struct CutArgs {
     pub json: bool,
 }
 
-/// What happens after an update was requested, one step per reset.
+/// What follows the request of an update, one step per reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Story {
-    /// A test is installed and runs.
+    /// The update is installed on trial and runs.
     Upgrade,
     /// It confirms itself.
     Confirm,
-    /// It never does, and the image before comes back.
+    /// It never does, and the previous image is restored.
     Revert,
-    /// The update is installed for good.
+    /// The update is installed permanently.
     Permanent,
 }
 
@@ -91,7 +91,7 @@ struct Shape {
     write_size: u32,
     /// Write unit of the external flash.
     outside: u32,
-    /// What the internal flash does with a unit that is written twice.
+    /// How the internal flash handles a unit that is written twice.
     rewrite: Rewrite,
     max_align: u32,
     max_sectors: u32,
@@ -124,7 +124,8 @@ const fn aligned(name: &'static str, write_size: u32, max_align: u32, max_sector
     }
 }
 
-/// Internal memories of other makers, beside NOR flash that is written in words and reports pages as large as theirs.
+/// Internal memories of other makers, beside NOR flash that is written in words and whose driver reports equally large
+/// pages.
 const OTHERS: [Shape; 3] = [
     Shape {
         rewrite: Rewrite::Refused,
@@ -146,7 +147,7 @@ const OTHERS: [Shape; 3] = [
     },
 ];
 
-/// [`OTHERS`], with the spare area that the algorithm has.
+/// [`OTHERS`], with the spare area of the algorithm.
 fn others(algorithm: Algorithm) -> impl Iterator<Item = Shape> {
     OTHERS.into_iter().map(move |shape| Shape {
         spare: match algorithm {
@@ -164,7 +165,7 @@ const LARGE: Shape = Shape {
     ..shape("nRF52840, 928 KiB slots", 232, 232)
 };
 
-/// The small devices an algorithm is tried on.
+/// The small devices on which an algorithm is tested.
 fn shapes(algorithm: Algorithm) -> Vec<Shape> {
     let plain = shape("4 KiB sectors", 8, 8);
     let with = |shape: Shape, sectors, size| Shape {
@@ -231,17 +232,17 @@ fn large(algorithm: Algorithm) -> Shape {
     Shape { spare, ..LARGE }
 }
 
-/// Bytes of the old and the new image; `u32::MAX` is the largest there can be.
+/// Sizes of the old and the new image in bytes; `u32::MAX` is the largest possible.
 fn sizes(algorithm: Algorithm) -> &'static [[u32; 2]] {
     const MAX: u32 = u32::MAX;
     match algorithm {
-        // Both end in the region that is exchanged first: in its last sector, or one of them a sector below.
+        // Both end in the region that is exchanged first: in its last sector, or one of them in the sector below.
         Algorithm::SwapScratch => &[[5000, 9000], [9000, 2000], [5000, MAX], [MAX, MAX], [MAX, 27_000]],
         _ => &[[5000, 9000], [9000, 2000], [5000, MAX], [MAX, MAX]],
     }
 }
 
-/// A device with an old image that runs, and a new one that is requested.
+/// A device with a running old image and a requested new one.
 #[derive(Clone)]
 struct Device<const W: usize, const X: usize> {
     layout: Layout,
@@ -250,14 +251,14 @@ struct Device<const W: usize, const X: usize> {
     secondary: Plain<X>,
     /// Inside or outside.
     spare: Plain<1>,
-    /// Images count by their digests: a campaign cannot check a million signatures.
+    /// Images are trusted by their digests: a campaign cannot check a million signatures.
     digests: [[u8; 32]; 2],
     images: Rc<[Vec<u8>; 2]>,
-    /// A test met a reset before it had confirmed itself, and may be taken back: that is what a test is for.
+    /// An image on trial was reset before it confirmed itself, and may be taken back: that is the purpose of a trial.
     unconfirmed: bool,
 }
 
-/// Why a device is lost, or not where it should be.
+/// Why a device is lost, or in a wrong state.
 type Verdict = Result<(), String>;
 
 impl<const W: usize, const X: usize> Device<W, X> {
@@ -314,7 +315,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         Some(device)
     }
 
-    /// Becomes a device like `other`, in a power domain of its own: its operations count from 0.
+    /// Becomes a copy of `other` in its own power domain: its operations count from 0.
     fn become_copy(&mut self, other: &Self) {
         self.power = Power::new();
         self.primary.become_copy(&other.primary, &self.power);
@@ -323,7 +324,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         self.unconfirmed = other.unconfirmed;
     }
 
-    /// Image `index` arrives and is requested, as an application does it.
+    /// Image `index` arrives and is requested, as by an application.
     fn request(&mut self, index: usize, permanent: bool) {
         let image = self.images[index].clone();
         let slot = Slot::new(&self.layout);
@@ -359,7 +360,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         self.primary.cells.starts_with(&self.images[index])
     }
 
-    /// One reset and what the application does then. `Ok(false)`: the power was cut.
+    /// One reset, and what the application does after it. `Ok(false)`: the power was cut.
     fn live(&mut self, story: Story) -> Result<bool, String> {
         self.unconfirmed |= self.revert_is_due();
         match self.boot() {
@@ -380,7 +381,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         Ok(true)
     }
 
-    /// Every area, for the image that does not run.
+    /// Every area that may hold the image that is not running.
     fn keeps(&self, index: usize) -> bool {
         let image = &self.images[index];
         let sector = self.layout.secondary().sector_size as usize;
@@ -406,7 +407,8 @@ impl<const W: usize, const X: usize> Device<W, X> {
         }
     }
 
-    /// With copy, the place that does not take the next update holds the running image. True with all others.
+    /// With copy, the place that the next update does not use holds the running image. Always true for other
+    /// algorithms.
     fn spares_the_copy(&mut self, running: usize) -> bool {
         if self.layout.algorithm() != Algorithm::Copy {
             return true;
@@ -420,14 +422,14 @@ impl<const W: usize, const X: usize> Device<W, X> {
         kept.starts_with(&self.images[running])
     }
 
-    /// The image in the primary slot is complete, and not confirmed.
+    /// The image in the primary slot is complete but not confirmed.
     fn revert_is_due(&mut self) -> bool {
         Trailer::read(&mut self.primary, &self.layout.primary_trailer()).is_ok_and(|found| {
             found.magic == Magic::Good && found.copy_done != Flag::Unset && found.image_ok == Flag::Unset
         })
     }
 
-    /// After the power is back: the story goes on, one step more than it has, and ends as it should.
+    /// After the power is back: the story continues, with one more step than usual, and must reach its end.
     fn finish(&mut self, story: Story) -> Verdict {
         for reset in 0..=story.resets() {
             if !self.live(story)? {
@@ -457,7 +459,7 @@ const fn reverts(layout: &Layout) -> bool {
     !matches!(layout.algorithm(), Algorithm::Overwrite)
 }
 
-/// One boot on primary, secondary and spare area, for which images count by their digests.
+/// One boot on primary, secondary and spare area; images are trusted by their digests.
 pub(crate) fn boot_trusting<const P: usize, const S: usize, const X: usize>(
     digests: &[[u8; 32]],
     layout: Layout,
@@ -485,13 +487,13 @@ pub(crate) fn boot_trusting<const P: usize, const S: usize, const X: usize>(
     )
 }
 
-/// Bytes of the largest program that writes fields of a trailer, and no part of an image.
+/// Length in bytes of the longest program operation that writes trailer fields and no part of an image.
 pub(crate) const FIELD: u32 = 64;
 
-/// Operations of a recovery that may be about what was cut.
+/// Operations of a recovery that may concern what was cut.
 const FIRST_OPERATIONS: usize = 3;
 
-/// The ways to cut operation number `number`.
+/// How operation `number` is cut.
 fn tears(kind: OpKind, length: u32, number: u64, thorough: bool) -> Vec<Tear> {
     let inside = |fraction, seed| Tear::Inside {
         fraction,
@@ -509,13 +511,13 @@ fn tears(kind: OpKind, length: u32, number: u64, thorough: bool) -> Vec<Tear> {
             inside(done / f64::from(length), seed)
         }));
     } else {
-        // The first byte alone, with different bits missing.
+        // Only the first byte, with different bits missing.
         found.extend((11..14).map(|seed| inside(0.0, seed)));
     }
     found
 }
 
-/// How far an erase gets, so that its torn bytes begin or end with a field of the trailer or one of its first records.
+/// How far an erase gets, so that its torn bytes begin or end at a trailer field or one of its first records.
 pub(crate) fn edges(trailer: &TrailerLayout, address: u32, length: u32) -> Vec<u32> {
     let records = (0..=3).map(|record| trailer.status_start() + record * trailer.status_unit());
     let fields = [
@@ -534,7 +536,7 @@ pub(crate) fn edges(trailer: &TrailerLayout, address: u32, length: u32) -> Vec<u
         .collect()
 }
 
-/// What was found out about one story on one device.
+/// Results of one story on one device.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
     algorithm: &'static str,
@@ -545,9 +547,9 @@ pub struct Row {
     pub operations: u64,
     /// Cuts tried.
     pub cuts: u64,
-    /// Second cuts, while recovering from a first.
+    /// Second cuts, during the recovery from a first one.
     pub second_cuts: u64,
-    /// Devices without a bootable image, without the way back, or with the wrong image in the end.
+    /// Devices without a bootable image, without the image to go back to, or with the wrong image at the end.
     pub lost: u64,
     /// The first of them.
     pub examples: Vec<String>,
@@ -603,7 +605,7 @@ impl Job {
             story: story.name(),
             ..Row::default()
         };
-        // Two devices in all, not two for each cut: most of a cut's time would go into their memory.
+        // Two devices in total, not two for each cut: otherwise most of the time would go into their memory.
         let [mut device, mut after] = [start.clone(), start.clone()];
         device.become_copy(&start);
         let operations = undisturbed(&mut device, story, &mut row);
@@ -638,7 +640,7 @@ impl Job {
                     }
                     row.second_cuts += 1;
                 };
-                // The recovery may erase again what was complete but for the operation that was cut. Between the parts of a
+                // The recovery may again erase what was complete except for the cut operation. Between the parts of a
                 // long copy it is the same each time.
                 let in_copy = number > 0 && operations[number as usize - 1..][..2].iter().all(is_copy);
                 if thorough && tear == Tear::Before && !in_copy {
@@ -651,7 +653,7 @@ impl Job {
                 if tear == Tear::Before {
                     continue;
                 }
-                // Second cuts in the recovery: every few of its operations on small devices, a few in all on large ones.
+                // Second cuts in the recovery: at every few operations on small devices, at only a few on large ones.
                 let limit = recovery.len() as u64;
                 let every = if thorough {
                     5 + operations.len() as u64 / 40
@@ -726,7 +728,7 @@ impl Row {
     }
 }
 
-/// Runs the story as it should go; returns kind and length of each operation.
+/// Runs the story without a cut; returns kind and length of each operation.
 fn undisturbed<const W: usize, const X: usize>(
     device: &mut Device<W, X>,
     story: Story,
@@ -746,7 +748,7 @@ fn undisturbed<const W: usize, const X: usize>(
     operations.iter().map(|op| (op.kind, op.length)).collect()
 }
 
-/// Runs the story until the cut, and brings the power back.
+/// Runs the story until the cut, and switches the power on again.
 fn cut<const W: usize, const X: usize>(
     device: &mut Device<W, X>,
     story: Story,
@@ -794,8 +796,8 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
     jobs
 }
 
-/// Runs the campaign, a thread per core; `done` gets the rows in the order of the jobs, as soon as those before are done, and
-/// says whether the campaign goes on.
+/// Runs the campaign with a thread per core; `done` gets the rows in the order of the jobs, each as soon as all earlier
+/// ones are done, and returns whether the campaign continues.
 pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> bool + Send)) {
     let jobs = jobs(args);
     let bar = ProgressBar::new(jobs.len() as u64).with_style(
@@ -807,7 +809,7 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> boo
     }
     bar.enable_steady_tick(Duration::from_millis(500));
     let next = AtomicUsize::new(0);
-    // Rows that wait for one before them, the index of that one, and who gets them.
+    // Rows that wait for an earlier one, the index of that one, and the receiver of the rows.
     let rows = Mutex::new((BTreeMap::new(), 0, done));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -839,7 +841,7 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> boo
 /// `bledfu cut`: the table; fails when a device was lost.
 ///
 /// # Errors
-/// When the output takes no more.
+/// If the output cannot be written.
 pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     let format = Format::of(args.json);
     format.text(format_args!(
@@ -878,7 +880,8 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The second table: installs begun by MCUboot or by this boot stage, for the other one to finish. Returns the number of wrong ones.
+/// The second table: installs begun by MCUboot or by this boot stage and finished by the other one. Returns the number
+/// of failures.
 fn hand_over(args: &CutArgs, format: Format) -> Result<u64, OutputError> {
     let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
     let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A NOR flash as it really behaves: bits only go from 1 to 0, blocks go back to ones as a whole, everything takes time, and
-//! the power may leave at any moment.
+//! A NOR flash with its real behaviour: bits only go from 1 to 0, blocks are erased to ones as a whole, everything
+//! takes time, and the power may fail at any moment.
 //!
-//! A [`Chip`] is one part in one [`Power`] domain; an [`Area`] is a partition of it and is what the logic crates get as
-//! `embedded_storage` `NorFlash`. Contents live in RAM, or in RAM and a file: the file is written through at each
-//! operation, so killing the process is a power cut. In real time an operation sleeps half-way through its effect, so a
-//! kill can also land inside it.
+//! A [`Chip`] is one part in one [`Power`] domain; an [`Area`] is a partition of it, and the `embedded_storage`
+//! `NorFlash` that the logic crates get. The content is in RAM, or in RAM and a file: every operation writes through to
+//! the file, so killing the process is a power cut. In real time an operation sleeps halfway through its effect, so a
+//! kill can also hit inside it.
 //!
 //! What a cut leaves:
 //! ```text
@@ -13,13 +13,13 @@
 //! erase     | done: all FF    | up to 256 bytes of random bits     | untouched            |
 //!           0                 fraction × length                                    length
 //! ```
-//! If the power domain asks for [weak](crate::hostile) bytes, it leaves those instead: what is read of them is not the same each time.
+//! If the power domain asks for [weak](crate::hostile) bytes, a cut leaves those instead: they read differently each
+//! time.
 //!
-//! A part with an error code per unit refuses to write one twice, and RRAM takes any bytes at any time: see
-//! [`Rewrite`].
+//! A part with error correction refuses to write a unit twice, and RRAM accepts any bytes at any time: see [`Rewrite`].
 //!
-//! One `NorFlash::write` is one operation per page it touches; one `NorFlash::erase` is one operation per erase
-//! command, the biggest that fits each time.
+//! One `NorFlash::write` is one operation per page that it touches; one `NorFlash::erase` is one operation per erase
+//! command, always the largest that fits.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,22 +40,22 @@ use crate::hostile::{Misreads, WeakCells};
 use crate::parts::{Part, Rewrite, Times, PAGE_SIZE};
 use crate::power::{OpKind, Power, Random, Tear};
 
-/// Alignment of reads and of RAM buffers: the word a QSPI peripheral's DMA moves.
+/// Alignment of reads and of RAM buffers: the word that a QSPI peripheral's DMA moves.
 const WORD: usize = 4;
 
 /// Bytes with random bits at the edge of a torn erase.
 pub const TORN_ERASE_BORDER: usize = 256;
 
-/// How long the driver waits for a completion that never comes.
+/// How long the driver waits for a missing completion.
 const DEFAULT_DRIVER_TIMEOUT_NS: u64 = 500_000_000;
 
 /// Why a flash call was refused or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NorError {
-    /// The power was cut; every call says so until it is back.
+    /// The power was cut; every call fails until it is back.
     #[error("the power is off")]
     PowerOff,
-    /// Address or length breaks the read, write or erase grain.
+    /// Address or length is not a multiple of the unit of reads, writes or erases.
     #[error("address {address:#x} or length {length} is not a multiple of {grain}")]
     NotAligned {
         /// Offset in the area.
@@ -78,17 +78,17 @@ pub enum NorError {
     /// The source in RAM does not start at a word, so DMA could not read it.
     #[error("the source buffer is not word-aligned in RAM")]
     BufferNotAligned,
-    /// A bit would have to go from 0 to 1; the other bits were programmed all the same.
+    /// A bit would have to go from 0 to 1; the other bits were programmed.
     #[error("the byte at {address:#x} holds {held:#04x} and cannot become {wanted:#04x} without an erase")]
     NotErased {
         /// Address from the start of the chip.
         address: u32,
-        /// What the byte held.
+        /// The byte's content.
         held: u8,
-        /// What it should have become.
+        /// The byte to be programmed.
         wanted: u8,
     },
-    /// A unit with an error code was to be written a second time; it was not.
+    /// A unit with error correction was to be written a second time; it was not.
     #[error("the unit of {unit} bytes at {address:#x} was written before and cannot be written again without an erase")]
     WrittenBefore {
         /// Address of the unit from the start of the chip.
@@ -96,7 +96,7 @@ pub enum NorError {
         /// Its size.
         unit: u32,
     },
-    /// The area's units are not those of the part, or not what the code is built for.
+    /// The area's units do not suit the part, or the code is built for others.
     #[error("the {part} cannot be used in write units of {write} and erase units of {erase} bytes here")]
     Units {
         /// Name of the part.
@@ -112,7 +112,7 @@ pub enum NorError {
         /// The chip's own operation number.
         operation: u64,
     },
-    /// An injected lost completion: the driver stopped waiting.
+    /// An injected missing completion: the driver stopped waiting.
     #[error("operation {operation} did not complete within {waited_ms} ms")]
     TimedOut {
         /// The chip's own operation number.
@@ -120,7 +120,7 @@ pub enum NorError {
         /// How long the driver waited.
         waited_ms: u64,
     },
-    /// The chip does not answer at all.
+    /// The chip does not respond at all.
     #[error("the flash does not answer")]
     NoAnswer,
     /// The file behind the chip could not be written.
@@ -141,7 +141,7 @@ impl NorFlashError for NorError {
 /// Why a flash file could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The operating system refused.
+    /// The operating system refused access.
     #[error("cannot open the flash file {path}: {source}")]
     Io {
         /// The file.
@@ -154,14 +154,14 @@ pub enum OpenError {
     WrongSize {
         /// The file.
         path: String,
-        /// Its length.
+        /// Its length in bytes.
         found: u64,
         /// Name of the part.
         part: &'static str,
-        /// What it should be.
+        /// The expected length in bytes.
         expected: u64,
     },
-    /// Another process runs on it.
+    /// Another process uses the file.
     #[error("the flash file {path} is in use by another process")]
     InUse {
         /// The file.
@@ -172,21 +172,21 @@ pub enum OpenError {
     Flash(#[from] NorError),
 }
 
-/// What goes wrong at one operation of one chip.
+/// An injected fault of one operation of one chip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The driver reports an error after the usual time; the array is untouched.
     Fail,
-    /// The completion never comes: the driver gives up after its time-out.
+    /// The completion is missing: the driver gives up after its timeout.
     NoCompletion {
-        /// Whether the array did the work nevertheless.
+        /// Whether the array did the work anyway.
         work_done: bool,
     },
     /// The operation reports success, but one bit of the result is wrong. Only reading back finds it.
     WrongBit,
 }
 
-/// What a chip was asked to do so far. Subtract an earlier snapshot to get the share of one stage.
+/// What a chip has been asked to do so far. Subtract an earlier snapshot to get one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
     /// Erase commands for 4 KiB.
@@ -257,13 +257,13 @@ struct Array {
     factor: f64,
     driver_timeout_ns: u64,
     erase_counts: Vec<u32>,
-    /// Cells that nothing changes any more.
+    /// Cells that can no longer change.
     worn: Range<usize>,
     weak: WeakCells,
     misreads: Misreads,
 }
 
-/// Effect of one operation, so that its first and second half can be applied apart.
+/// Effect of one operation, so that its two halves can be applied separately.
 enum Effect<'b> {
     Program(&'b [u8]),
     Erase(usize),
@@ -279,21 +279,23 @@ impl Effect<'_> {
 }
 
 impl Chip {
-    /// An erased chip in RAM. `name` is what reports call it ("internal", "external").
+    /// An erased chip in RAM. `name` is its name in reports ("internal", "external").
     pub fn new(name: &'static str, part: &'static Part, power: &Power) -> Self {
         Self::with_size(name, part, part.size, power)
     }
 
-    /// Same with another size, for campaigns that need thousands of small devices. `size` is rounded up to whole sectors.
+    /// The same with another size, for campaigns with thousands of small devices. `size` is rounded up to whole
+    /// sectors.
     pub fn with_size(name: &'static str, part: &'static Part, size: u32, power: &Power) -> Self {
         let size = size.next_multiple_of(part.sector_size()) as usize;
         Self::from_cells(name, part, vec![0xFF; size], None, power)
     }
 
-    /// A chip whose contents live in `path`: read if it exists, made erased if not. The file is locked while the chip lives.
+    /// A chip whose content is in the file `path`, which is created erased if it does not exist. The file is locked
+    /// while the chip lives.
     ///
     /// # Errors
-    /// [`OpenError`] when the file cannot be read or made, has another size than the part, or is in use.
+    /// [`OpenError`] when the file cannot be read or created, has another size than the part, or is in use.
     pub fn open(
         name: &'static str,
         part: &'static Part,
@@ -306,7 +308,7 @@ impl Chip {
             source,
         };
         if !path.try_exists().map_err(io)? {
-            // A kill while the file is being made must not leave a short one under its name.
+            // A kill while the file is being created must not leave a short file under its name.
             let fresh = path.with_extension("new");
             let mut file = File::create(&fresh).map_err(io)?;
             file.write_all(&vec![0xFF; part.size as usize]).map_err(io)?;
@@ -366,7 +368,7 @@ impl Chip {
     /// A partition of this chip, written in words and erased in sectors of 4 KiB.
     ///
     /// # Errors
-    /// As [`Chip::area_of`].
+    /// Those of [`Chip::area_of`].
     pub fn area(&self, start: u32, size: u32) -> Result<Area, NorError> {
         self.area_of(start, size, Words::WRITE as u32, Words::ERASE as u32)
     }
@@ -374,8 +376,8 @@ impl Chip {
     /// A partition of this chip whose driver writes units of `write` bytes and erases units of `erase` bytes.
     ///
     /// # Errors
-    /// [`NorError::Units`] unless the part can do with these, and the type says the same; [`NorError::NotAligned`] unless start
-    /// and size are whole erase units, [`NorError::OutOfBounds`] beyond the chip.
+    /// [`NorError::Units`] unless the part supports these units and the type has them; [`NorError::NotAligned`] unless
+    /// start and size are whole erase units; [`NorError::OutOfBounds`] beyond the chip.
     pub fn area_of<U: Units>(
         &self,
         start: u32,
@@ -427,32 +429,32 @@ impl Chip {
         self.0.borrow().cells.len()
     }
 
-    /// The name it was given.
+    /// Its name.
     pub fn name(&self) -> &'static str {
         self.0.borrow().name
     }
 
-    /// The part it is.
+    /// Its part.
     pub fn part(&self) -> &'static Part {
         self.0.borrow().part
     }
 
-    /// The power domain it hangs on.
+    /// Its power domain.
     pub fn power(&self) -> Power {
         self.0.borrow().power.clone()
     }
 
-    /// What it did so far.
+    /// Its operations so far.
     pub fn stats(&self) -> Stats {
         self.0.borrow().stats
     }
 
-    /// Highest number of erases any sector has seen since the chip was made or opened.
+    /// Highest number of erases of any sector since the chip was created or opened.
     pub fn worst_wear(&self) -> u32 {
         self.0.borrow().erase_counts.iter().copied().max().unwrap_or(0)
     }
 
-    /// Operations this chip started; also the number its next one will get. [`Chip::fail_at`] counts in these.
+    /// Operations that this chip has started; also the number of its next one. [`Chip::fail_at`] counts in these.
     pub fn ops(&self) -> u64 {
         self.0.borrow().operations
     }
@@ -467,27 +469,27 @@ impl Chip {
         self.0.borrow_mut().faults.clear();
     }
 
-    /// Cells in this range of addresses keep what they hold, whatever is programmed or erased there; the chip says that all is well.
+    /// Cells in this range keep their content, whatever is programmed or erased there; the chip reports success.
     pub fn wear_out(&self, range: Range<u32>) {
         self.0.borrow_mut().worn = range.start as usize..range.end as usize;
     }
 
-    /// A dead chip answers no call at all, reads included.
+    /// A dead chip responds to no call at all, not even reads.
     pub fn set_dead(&self, dead: bool) {
         self.0.borrow_mut().dead = dead;
     }
 
-    /// Typical or maximum times.
+    /// Selects typical or maximum times.
     pub fn set_times(&self, times: Times) {
         self.0.borrow_mut().times = times;
     }
 
-    /// Multiplies all program and erase times; 0.0 makes them take none. Negative values and not-a-number count as 0.0.
+    /// Multiplies all program and erase times; 0.0 makes them instant. Negative values and NaN count as 0.0.
     pub fn set_time_factor(&self, factor: f64) {
         self.0.borrow_mut().factor = if factor > 0.0 { factor } else { 0.0 };
     }
 
-    /// From now on, these reads go wrong.
+    /// From now on, these reads return wrong bytes.
     pub fn set_misreads(&self, misreads: Misreads) {
         self.0.borrow_mut().misreads = misreads;
     }
@@ -497,8 +499,8 @@ impl Chip {
         self.0.borrow().weak.any_in(range)
     }
 
-    /// How long the driver waits for a completion that never comes (500 ms by default). Ordinary operations, however
-    /// slow, are waited for.
+    /// How long the driver waits for a missing completion (500 ms by default). Ordinary operations are awaited, however
+    /// slow they are.
     pub fn set_driver_timeout_ns(&self, ns: u64) {
         self.0.borrow_mut().driver_timeout_ns = ns;
     }
@@ -508,10 +510,10 @@ impl Chip {
         self.0.borrow().cells.clone()
     }
 
-    /// Puts cells in place as a programmer in the factory would: no time, no rules.
+    /// Writes cells as a programmer in the factory would: no time, no rules.
     ///
     /// # Errors
-    /// [`NorError::OutOfBounds`] beyond the chip, [`NorError::File`] when the file cannot follow.
+    /// [`NorError::OutOfBounds`] beyond the chip, [`NorError::File`] when the file cannot be written.
     pub fn set_contents(&self, address: u32, bytes: &[u8]) -> Result<(), NorError> {
         let mut array = self.0.borrow_mut();
         let capacity = array.cells.len();
@@ -555,7 +557,7 @@ impl Array {
         Ok(())
     }
 
-    /// A unit that has an error code is written once; zeros may follow.
+    /// A unit with error correction is written once; zeros may follow.
     fn check_written_before(&self, address: usize, bytes: &[u8]) -> Result<(), NorError> {
         if self.part.rewrite != Rewrite::Refused {
             return Ok(());
@@ -594,7 +596,7 @@ impl Array {
         Ok(())
     }
 
-    /// Counted when asked for, like a bus analyser would: a failed program is a program too.
+    /// Counted when requested, as a bus analyser would: a failed program is also a program.
     fn stats_program(&mut self, length: usize) {
         if self.check_alive().is_ok() {
             self.stats.programs += 1;
@@ -655,12 +657,12 @@ impl Array {
                 )
             }
         };
-        // Internal words are written by the processor itself: moving them is part of the word time.
+        // The processor writes internal words itself: moving them is part of the word time.
         let bus = if self.part.internal { 0 } else { bus };
         ((array + bus) as f64 * self.factor) as u64
     }
 
-    /// One operation: count it, let the power or a fault have its way with it, else do it.
+    /// One operation: counts it, then applies a power cut, a fault, or the whole effect.
     fn operate(&mut self, address: usize, effect: &Effect) -> Result<(), NorError> {
         self.check_alive()?;
         let length = effect.length();
@@ -694,7 +696,7 @@ impl Array {
             }
             Some(Fault::NoCompletion { work_done }) => {
                 if work_done {
-                    // An unerased target is not noticed: nobody is told anything about this operation.
+                    // An unerased target goes unnoticed: this operation reports nothing.
                     let _ = self.apply(address, effect, 0, length)?;
                     self.strengthen(address, effect);
                 }
@@ -726,7 +728,7 @@ impl Array {
         self.power.spend_operation(ns);
     }
 
-    /// Does the part `from..to` of an effect; the answer is the NOR rule it broke, if any.
+    /// Applies the part `from..to` of an effect; returns the NOR rule that it broke, if any.
     fn apply(
         &mut self,
         address: usize,
@@ -759,7 +761,7 @@ impl Array {
         Ok(broken)
     }
 
-    /// What was done in full reads the same each time.
+    /// The completed part reads the same each time.
     fn strengthen(&mut self, address: usize, effect: &Effect) {
         let replaces = self.part.rewrite == Rewrite::Replaces;
         match effect {
@@ -809,8 +811,8 @@ impl Array {
     }
 }
 
-/// What a cut leaves behind the part of a program that was done: of the bits of one byte that had to be cleared, a random
-/// part made it. Returns the number of bytes touched.
+/// Damage at the border of a cut program: a random part of the bits of one byte is cleared. Returns the number of bytes
+/// touched.
 pub(crate) fn torn_program(cells: &mut [u8], wanted: &[u8], seed: u64) -> usize {
     match (cells.first_mut(), wanted.first()) {
         (Some(cell), Some(wanted)) => {
@@ -821,7 +823,7 @@ pub(crate) fn torn_program(cells: &mut [u8], wanted: &[u8], seed: u64) -> usize 
     }
 }
 
-/// The same where bits go both ways: some of one byte have changed. Returns the number of bytes touched.
+/// The same where bits go both ways: some bits of one byte have changed. Returns the number of bytes touched.
 pub(crate) fn torn_replace(cells: &mut [u8], wanted: &[u8], seed: u64) -> usize {
     match (cells.first_mut(), wanted.first()) {
         (Some(cell), Some(wanted)) => {
@@ -832,8 +834,7 @@ pub(crate) fn torn_replace(cells: &mut [u8], wanted: &[u8], seed: u64) -> usize 
     }
 }
 
-/// What a cut leaves behind the part of an erase that was done: random bits at the border. Returns the number of bytes
-/// touched.
+/// Damage at the border of a cut erase: random bits. Returns the number of bytes touched.
 pub fn torn_erase(cells: &mut [u8], seed: u64) -> usize {
     let border = TORN_ERASE_BORDER.min(cells.len());
     let mut random = Random::new(seed);
@@ -841,7 +842,7 @@ pub fn torn_erase(cells: &mut [u8], seed: u64) -> usize {
     border
 }
 
-/// Write and erase unit of an area, as constants of a type: logic takes them from there, as on a device.
+/// Write and erase unit of an area as constants of a type, from which logic takes them, as on a device.
 pub trait Units: Copy + std::fmt::Debug + 'static {
     /// Write unit in bytes.
     const WRITE: usize;
@@ -866,7 +867,7 @@ impl<const W: usize, const E: usize> Units for UnitsOf<W, E> {
 /// Units of the nRF52840's flash, and of NOR flash behind its QSPI peripheral.
 pub type Words = UnitsOf<4, 4096>;
 
-/// Of an area that is on one chip or the other: the type says the least, the area itself its units.
+/// Units of an area that may be on either chip: the type gives the minimum, the area itself its units.
 #[derive(Clone, Copy, Debug)]
 pub struct AnyUnits;
 
@@ -879,7 +880,7 @@ impl Units for AnyUnits {
     }
 }
 
-/// A partition of a [`Chip`]: the `NorFlash` the logic crates work on. Clones are the same partition.
+/// A partition of a [`Chip`]: the `NorFlash` that the logic crates use. Clones are the same partition.
 #[derive(Clone)]
 pub struct Area<U = Words> {
     chip: Chip,
@@ -891,10 +892,10 @@ pub struct Area<U = Words> {
 }
 
 impl<U: Units> Area<U> {
-    /// The same area, of another type of the same units.
+    /// The same area, as another type with the same units.
     ///
     /// # Errors
-    /// [`NorError::Units`] if these are not its units.
+    /// [`NorError::Units`] if the area has other units.
     pub fn with_units<V: Units>(&self) -> Result<Area<V>, NorError> {
         self.chip.area_of(self.start, self.size, self.write, self.erase)
     }
@@ -910,7 +911,7 @@ impl<U: Units> Area<U> {
         })
     }
 
-    /// The chip it is on.
+    /// The chip that it is on.
     pub fn chip(&self) -> &Chip {
         &self.chip
     }
@@ -931,10 +932,10 @@ impl<U: Units> Area<U> {
         self.chip.0.borrow().cells[start..start + self.size as usize].to_vec()
     }
 
-    /// Puts cells in place as a programmer in the factory would.
+    /// Writes cells as a programmer in the factory would.
     ///
     /// # Errors
-    /// As [`Chip::set_contents`], for the borders of this area.
+    /// Those of [`Chip::set_contents`], within this area.
     pub fn set_contents(&self, offset: u32, bytes: &[u8]) -> Result<(), NorError> {
         if offset as usize > self.size as usize || bytes.len() > (self.size - offset) as usize {
             return Err(NorError::OutOfBounds {
@@ -1011,7 +1012,7 @@ impl<U: Units> NorFlash for Area<U> {
     }
 }
 
-/// Clearing further bits of a word is what NOR flash does; setting one is still refused.
+/// NOR flash may clear further bits of a word; setting one is still refused.
 impl<const E: usize> MultiwriteNorFlash for Area<UnitsOf<4, E>> {}
 
 #[cfg(test)]
@@ -1024,7 +1025,7 @@ mod tests {
     struct Buffer<const N: usize>([u8; N]);
 
     #[test]
-    fn weak_bytes_and_wrong_reads_are_of_the_chip() {
+    fn weak_bytes_and_wrong_reads_belong_to_the_chip() {
         let power = Power::new();
         power.set_weak(Some(Weak {
             choice: Choice::Boots(0b01),
@@ -1090,7 +1091,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_a_bit_is_an_error_and_leaves_the_anded_bytes() {
+    fn setting_a_bit_is_an_error_but_the_other_bits_are_programmed() {
         let (_, _, mut area) = chip();
         area.write(0, &Buffer([0x0F, 0xFF, 0xFF, 0xFF]).0).unwrap();
         let error = area.write(0, &Buffer([0xF1, 0x12, 0x34, 0x56]).0).unwrap_err();
@@ -1135,7 +1136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_area_ends_where_it_ends() {
+    fn an_area_refuses_accesses_beyond_its_end() {
         let (_, chip, _) = chip();
         let mut area = chip.area(0x2000, 0x1000).unwrap();
         assert_eq!(
@@ -1197,7 +1198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_image_of_the_case_costs_what_the_performance_page_says() {
+    fn the_image_of_the_case_takes_the_time_on_the_performance_page() {
         let power = Power::new();
         let chip = Chip::new("external", &MX25R6435F, &power);
         let mut area = chip.area(0, 0x10_0000).unwrap();
@@ -1343,7 +1344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_completion_costs_the_time_out_whether_or_not_the_work_was_done() {
+    fn a_missing_completion_costs_the_timeout_whether_or_not_the_work_was_done() {
         for work_done in [false, true] {
             let (power, chip, mut area) = chip();
             chip.fail_at(0, Fault::NoCompletion { work_done });
@@ -1412,7 +1413,7 @@ mod tests {
     }
 
     #[test]
-    fn units_that_the_part_or_the_type_does_not_have_are_refused() {
+    fn units_unsupported_by_part_or_type_are_refused() {
         let power = Power::new();
         let chip = |part| Chip::with_size("internal", part, 16384, &power);
         let refused = |result: Option<NorError>| matches!(result, Some(NorError::Units { .. }));
@@ -1437,7 +1438,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_8_kib_are_counted_as_what_they_are() {
+    fn pages_of_8_kib_are_counted_as_such() {
         let power = Power::new();
         let chip = Chip::with_size("internal", &STM32WBA52, 16384, &power);
         let mut area = chip.area_of::<UnitsOf<16, 8192>>(0, 16384, 16, 8192).unwrap();
