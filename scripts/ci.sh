@@ -45,6 +45,7 @@ step_format() {
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     (cd rust && cargo fmt --all --check && cd size && cargo fmt --check && cd ../boot && cargo fmt --check)
     (cd rust/fuzz && cargo fmt --check && cd ../module && cargo fmt --check && cd ../firmware && cargo fmt --check)
+    (cd rust/arm-check && cargo fmt --check)
     (cd examples/embassy && cargo fmt --check)
     (cd tests/clients/nrf_dfu && cargo fmt --check)
     (cd tests/clients/mcumgr_smp && cargo fmt --check)

@@ -52,6 +52,19 @@ class Cases(unittest.TestCase):
         found = faults("// smp cases 1-3\n")
         self.assertEqual(found, ["smp case 3 has a test, and doc/conformance/smp.md says it is out of scope"])
 
+    def test_an_open_case_needs_no_test_until_it_has_one(self):
+        page = PAGE + "| 4 | four | **Open:** answered |\n"
+        self.assertEqual(faults("// smp cases 1, 2\n", page=page), [])
+        found = faults("// smp cases 1, 2, 4\n", page=page)
+        self.assertEqual(found, ["smp case 4 has a test, and doc/conformance/smp.md says it is open"])
+
+    def test_a_page_may_group_its_cases_and_leaves_none_out(self):
+        rows = ["| 1 | one | answered |", "| 2 | two | answered |", "| 3 | three | answered |"]
+        page = lambda *order: "\n".join(rows[at] for at in order)
+        self.assertEqual(faults("// smp cases 1-3\n", page=page(2, 0, 1)), [])
+        self.assertEqual(len(faults("// smp cases 1, 3\n", page=page(2, 0))), 1)
+        self.assertEqual(len(faults("// smp cases 1-3\n", page=page(2, 0, 1, 0))), 1)
+
     def test_a_number_without_the_name_of_its_list_is_found(self):
         for line in ("// case 7", "// Cases 3 to 5: more", "fn case_7_is_well() {}"):
             found = faults(f"// smp cases 1, 2\n    {line}\n")

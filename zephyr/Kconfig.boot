@@ -53,6 +53,17 @@ config BLEDFU_BOOT_LOCK
 	  and a faulty or hostile application cannot. No effect on parts
 	  without an ACL.
 
+config BLEDFU_BOOT_GUARD
+	bool "Stack guard, and no code in RAM"
+	default y if XIP
+	depends on CPU_CORTEX_M_HAS_SPLIM || (CPU_HAS_ARM_MPU && ARMV7_M_ARMV8_M_MAINLINE)
+	depends on !ARM_MPU
+	help
+	  While the boot stage works, an overflow of its stack and a jump into
+	  RAM are faults: it stops, and a running watchdog resets. Cortex-M33
+	  has a stack limit register, and gets the stack guard alone. Say n if
+	  a flash driver runs from RAM (__ramfunc).
+
 config BLEDFU_BOOT_WATCHDOG_FEED
 	bool "Feed a running watchdog"
 	default y

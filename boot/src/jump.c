@@ -21,6 +21,11 @@ void jump(uintptr_t vectors)
 	}
 	SCB->ICSR = SCB_ICSR_PENDSTCLR_Msk | SCB_ICSR_PENDSVCLR_Msk;
 	SCB->VTOR = vectors;
+#if defined(CONFIG_BLEDFU_BOOT_GUARD) && defined(CONFIG_ARMV7_M_ARMV8_M_MAINLINE) && !defined(CONFIG_CPU_CORTEX_M_HAS_SPLIM)
+	ARM_MPU_Disable();
+	ARM_MPU_ClrRegion(0);
+	ARM_MPU_ClrRegion(1);
+#endif
 #if defined(CONFIG_ARMV7_M_ARMV8_M_MAINLINE)
 	__set_BASEPRI(0);
 	__set_FAULTMASK(0);

@@ -5,14 +5,16 @@
 #include <zephyr/sys/reboot.h>
 
 #include <bledfu/bledfu.h>
+#include "backoff.h"
 #include "bledfu_shim.h"
+#include "guard.h"
 #include "jump.h"
 #include "lock.h"
 #include "report.h"
 
-#define RETRY_MS 1000
-
 #define SETTLE_MS 10
+
+static struct backoff backoff __noinit;
 
 void bledfu_shim_boot_wait(void)
 {
@@ -36,21 +38,35 @@ static void leave_report(uint32_t done)
 	       report.duration_ms);
 }
 
+/* Parts of both images may be in both slots; only another try can put them together. */
+static FUNC_NORETURN void try_again(void)
+{
+	for (uint32_t left = backoff_next_s(&backoff) * (MSEC_PER_SEC / SETTLE_MS); left > 0; left--) {
+		/* It would cut the wait short. */
+		bledfu_shim_boot_feed();
+		bledfu_shim_boot_wait();
+	}
+	sys_reboot(SYS_REBOOT_COLD);
+}
+
 int main(void)
 {
-	uint64_t outcome = bledfu_rs_boot();
-	uint32_t start = (uint32_t)outcome;
-	uint32_t done = outcome >> 32;
+	uint64_t outcome;
+	uint32_t start;
+	uint32_t done;
 
+	guard();
+	outcome = bledfu_rs_boot();
+	start = (uint32_t)outcome;
+	done = outcome >> 32;
 	leave_report(done);
 	if (start != 0) {
+		backoff_end(&backoff);
 		lock();
 		jump(bledfu_shim_primary_address() + start);
 	}
 	if (((done >> 16) & 0xff) == BLEDFU_BOOT_FLASH) {
-		/* Parts of both images may be in both slots; only another try can put them together. */
-		k_busy_wait(RETRY_MS * USEC_PER_MSEC);
-		sys_reboot(SYS_REBOOT_COLD);
+		try_again();
 	}
 	/* There is nothing to start, and another try would not change that: sleep until somebody programs an image. */
 	(void)irq_lock();

@@ -52,6 +52,12 @@ BUILD_ASSERT(!COND_CODE_1(DT_NODE_EXISTS(TRUST), (DT_SAME_NODE(DT_GPARENT(TRUST)
 	     "bledfu_trust_partition is in the external flash; it must be in the flash of slot 0");
 BUILD_ASSERT(DT_REG_SIZE(TRUST) >= 2 * 4096, "bledfu_trust_partition has less than two pages (8 KiB)");
 #endif
+#if defined(CONFIG_BLEDFU_INSTALL_SWAP_SCRATCH) && !defined(CONFIG_BLEDFU_SMALL_SCRATCH)
+/* Pages inside the processor take 10,000 erases; outside it is ten times as many. */
+BUILD_ASSERT(!DT_SAME_NODE(DT_GPARENT(SPARE), DT_GPARENT(PRIMARY)) || DT_REG_SIZE(SPARE) >= 8 * 4096,
+	     "scratch_partition has fewer than 8 pages (32 KiB) and would wear out: enlarge it, use another "
+	     "CONFIG_BLEDFU_INSTALL_*, or set CONFIG_BLEDFU_SMALL_SCRATCH");
+#endif
 BUILD_ASSERT(IS_ENABLED(CONFIG_BLEDFU_BOOT) || DT_NODE_EXISTS(JOURNAL),
 	     "no bledfu_journal_partition (8 KiB): see dts/bindings/bledfu,update-slots.yaml");
 

@@ -30,9 +30,21 @@ fn compare(key: &[u8; 64], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
     }
     let found = SoftCrypto.verify(&Key::new(*key), digest, &Signature::from_le_halves(&halves));
     let good = expected(key, digest, signature);
-    let same = found == if good { SignatureCheck::Good } else { SignatureCheck::Bad };
+    let same = found
+        == if good {
+            SignatureCheck::Good
+        } else {
+            SignatureCheck::Bad
+        };
     if !same {
-        hprintln!("p256 says {}, p256-cm4 says {:?}: {:02x?} {:02x?} {:02x?}", good, found, key, digest, signature);
+        hprintln!(
+            "p256 says {}, p256-cm4 says {:?}: {:02x?} {:02x?} {:02x?}",
+            good,
+            found,
+            key,
+            digest,
+            signature
+        );
     }
     same
 }
@@ -79,8 +91,17 @@ fn main() -> ! {
             }
         }
     }
-    hprintln!("{} good signatures, {} changed ones: {}", good, bad, if same { "the same" } else { "DIFFERENT" });
-    debug::exit(if same && good == 16 { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
+    hprintln!(
+        "{} good signatures, {} changed ones: {}",
+        good,
+        bad,
+        if same { "the same" } else { "DIFFERENT" }
+    );
+    debug::exit(if same && good == 16 {
+        debug::EXIT_SUCCESS
+    } else {
+        debug::EXIT_FAILURE
+    });
     loop {}
 }
 

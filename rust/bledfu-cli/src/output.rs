@@ -56,7 +56,7 @@ pub fn line(text: Arguments<'_>) -> Result<(), OutputError> {
     print(format_args!("{text}\n"))
 }
 
-/// [`line`] with the arguments of `println!`.
+/// [`line()`] with the arguments of `println!`.
 #[macro_export]
 macro_rules! outln {
     () => { $crate::output::line(format_args!("")) };

@@ -107,6 +107,12 @@ impl<const W: usize> Plain<W> {
         self.power = power.clone();
     }
 
+    /// Whether the slot holds these bytes, and they read the same each time.
+    pub fn holds(&self, offset: u32, bytes: &[u8]) -> bool {
+        let cells = self.cells.get(offset as usize..).unwrap_or_default();
+        cells.starts_with(bytes) && !self.weak.any_in(offset..offset + bytes.len() as u32)
+    }
+
     /// Writes bytes as a debugger would.
     ///
     /// # Panics

@@ -128,6 +128,11 @@ impl Power {
         self.0.plan.set(Some((op, tear)));
     }
 
+    /// Whether a cut is planned that has not come yet.
+    pub fn has_plan(&self) -> bool {
+        self.0.plan.get().is_some()
+    }
+
     /// Forgets the planned cut.
     pub fn cut_at_none(&self) {
         self.0.plan.set(None);

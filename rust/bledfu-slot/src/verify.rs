@@ -1528,7 +1528,7 @@ mod tests {
         (crypto.0.get(), result)
     }
 
-    // mcuboot case 119
+    // mcuboot case 119, boot-trust case 56
     #[test]
     fn an_image_cannot_make_its_check_long() {
         let signed = |bad: usize| {
@@ -1578,7 +1578,7 @@ mod tests {
         );
     }
 
-    // mcuboot case 119: entries that the digest covers are counted as well.
+    // mcuboot case 119, boot-trust case 56: entries that the digest covers are counted as well.
     #[test]
     fn protected_entries_count_among_all() {
         let with = |count: usize| {

@@ -88,7 +88,8 @@ pub struct Slots<'a, P, S, X, T> {
     pub transform: &'a T,
     /// Who is told that work goes on.
     pub watch: &'a mut dyn FnMut(Progress),
-    /// Status records that could not be written; work goes on without them, and the result is verified anyway.
+    /// Status records, and sectors of the image that goes, that could not be written; work goes on without them, and the result is
+    /// verified anyway.
     pub failed_records: u32,
     /// Where the boot stage keeps what it knows from inside.
     pub evidence: &'a mut dyn Store,
@@ -229,20 +230,23 @@ impl<T: Transform> Through<'_, T> {
     }
 }
 
+/// Erases what is about to be written in a flash; the second argument is the watch.
+pub type Erase<'e, F> = &'e mut dyn FnMut(&mut F, &mut dyn FnMut()) -> Result<(), NorFlashErrorKind>;
+
 /// Erases with `erase` and copies `length` bytes into the target, all-erased kibibytes left as they are, which is the same
 /// contents. Then source and target are read again and compared: a byte that was read or written wrongly is no reason to go on,
-/// and the source may be erased next. Done up to three times.
+/// and the source may be erased next. Done up to three times; `false` if the target does not take the bytes all the same.
 ///
 /// # Errors
-/// The flash that failed; that of the target if it does not take the bytes.
-pub fn rewrite<A: Flash, B: Flash, T: Transform>(
+/// The flash that failed.
+pub fn try_rewrite<A: Flash, B: Flash, T: Transform>(
     At(source, from, source_error): At<'_, A>,
     At(target, to, target_error): At<'_, B>,
     length: u32,
     through: Through<'_, T>,
-    erase: &mut dyn FnMut(&mut B, &mut dyn FnMut()) -> Result<(), NorFlashErrorKind>,
+    erase: Erase<'_, B>,
     watch: &mut dyn FnMut(),
-) -> Result<(), SwapError> {
+) -> Result<bool, SwapError> {
     for _ in 0..TRIES {
         erase(target, watch).map_err(target_error)?;
         let mut buffer = Aligned([0; COPY_SIZE as usize]);
@@ -257,10 +261,35 @@ pub fn rewrite<A: Flash, B: Flash, T: Transform>(
         }
         let (a, b) = (At(source, from, source_error), At(target, to, target_error));
         if is_equal(a, b, length, through)? {
-            return Ok(());
+            return Ok(true);
         }
     }
-    Err(target_error(NorFlashErrorKind::Other))
+    Ok(false)
+}
+
+/// [`try_rewrite`], which fails where the target does not take the bytes.
+///
+/// # Errors
+/// The flash that failed.
+pub fn rewrite<A: Flash, B: Flash, T: Transform>(
+    source: At<'_, A>,
+    target: At<'_, B>,
+    length: u32,
+    through: Through<'_, T>,
+    erase: Erase<'_, B>,
+    watch: &mut dyn FnMut(),
+) -> Result<(), SwapError> {
+    let target_error = target.2;
+    match try_rewrite(source, target, length, through, erase, watch)? {
+        true => Ok(()),
+        false => Err(target_error(NorFlashErrorKind::Other)),
+    }
+}
+
+/// Counts a sector outside that does not take a part of the image that goes. The install goes on: the image that comes is whole and
+/// is verified in the end, while an install that stops here would stop at every boot, with nothing to start.
+pub fn not_kept(failed_records: &mut u32, kept: bool) {
+    *failed_records = failed_records.saturating_add(u32::from(!kept));
 }
 
 /// [`rewrite`] of `length` bytes within one flash, where an image has one form; as many bytes are erased.
@@ -328,7 +357,7 @@ fn program<F: Flash>(flash: &mut F, offset: u32, bytes: &[u8]) -> Result<(), Nor
 ///
 /// The sector that a cut boot wrote last may read as equal by chance, and differently at the next boot. So the last equal one
 /// in front of the first that differs is written again, or the last of all; `before` is a copy of what the target held at the
-/// beginning, and where it equals the source no boot has written.
+/// beginning, and where it equals the source no boot has written. `false` if a sector does not take its bytes.
 ///
 /// # Errors
 /// The flash that failed.
@@ -339,7 +368,7 @@ pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
     Through(transform, direction, offset): Through<'_, T>,
     mut before: Option<At<'_, C>>,
     watch: &mut dyn FnMut(Progress),
-) -> Result<(), SwapError> {
+) -> Result<bool, SwapError> {
     let steps = length.div_ceil(sector);
     let bounds = |step: u32| (step * sector, sector.min(length - step * sector));
     let mut doubt = true;
@@ -378,7 +407,7 @@ pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
         }
         for step in doubtful.into_iter().chain((step < steps).then_some(step)) {
             let (at, part) = bounds(step);
-            rewrite(
+            let taken = try_rewrite(
                 At(source, from + at, source_error),
                 At(target, to + at, target_error),
                 // Whole write units: behind every image there is its slot's trailer, so these bytes exist.
@@ -387,9 +416,20 @@ pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
                 &mut |target: &mut B, _: &mut dyn FnMut()| target.erase(to + at, to + at + sector),
                 &mut || watch(Progress::Install { step, steps }),
             )?;
+            if !taken {
+                return Ok(false);
+            }
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// An error if the primary slot did not take what it has to hold.
+pub fn taken(primary: bool) -> Result<(), SwapError> {
+    match primary {
+        true => Ok(()),
+        false => Err(SwapError::Primary(NorFlashErrorKind::Other)),
+    }
 }
 
 /// Whether the second place holds what a copy of the first one would have there.

@@ -28,7 +28,8 @@ use bledfu_slot::{
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::algorithm::{
-    erase_slot, is_equal, replace, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
+    erase_slot, is_equal, replace, taken, At, Flash, Installer, Job, Progress, Slots, Status, SwapError,
+    Through,
 };
 use crate::copy;
 use crate::job::{self, has_header};
@@ -838,14 +839,14 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
         };
         if let Some(info) = kept.filter(|info| trust::below_floor(&slots.rules, info).is_none()) {
             slots.verified = None;
-            replace(
+            taken(replace(
                 At(slots.spare, 0, SwapError::Spare),
                 At(slots.primary, 0, SwapError::Primary),
                 (info.total_size, sector),
                 Through(slots.transform, Direction::Inward, 0),
                 None::<At<'_, X>>,
                 slots.watch,
-            )?;
+            )?)?;
             if primary_is_valid(slots, config, crypto)? {
                 A::repaired(slots, true)?;
             }
@@ -871,14 +872,14 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
             continue;
         }
         slots.verified = None;
-        replace(
+        taken(replace(
             At(slots.secondary, *start, SwapError::Secondary),
             At(slots.primary, 0, SwapError::Primary),
             (info.total_size, sector),
             Through(slots.transform, Direction::Inward, 0),
             None::<At<'_, X>>,
             slots.watch,
-        )?;
+        )?)?;
         if !primary_is_valid(slots, config, crypto)? {
             return Ok(None);
         }
@@ -931,12 +932,19 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     };
     // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
     let is_kept = |slots: &mut Slots<'_, P, S, X, T>| {
-        is_equal(
-            At(slots.primary, 0, SwapError::Primary),
-            At(slots.spare, 0, SwapError::Spare),
-            running.total_size,
-            Through(slots.transform, Direction::Outward, 0),
-        )
+        // A byte that was read wrongly is no reason to write a slot anew, nor to give an update up.
+        for _ in 0..REFUSALS {
+            let kept = is_equal(
+                At(slots.primary, 0, SwapError::Primary),
+                At(slots.spare, 0, SwapError::Spare),
+                running.total_size,
+                Through(slots.transform, Direction::Outward, 0),
+            )?;
+            if kept {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     };
     // A copy that cannot be read may be gone; it is made again, of an image that is known to be good.
     if running.total_size <= layout.max_image_size() && matches!(is_kept(slots), Ok(true)) {
@@ -950,7 +958,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         return Ok(Some(SkipReason::PrimaryTooLarge));
     }
     take_request_down(slots).map_err(SwapError::Spare)?;
-    replace(
+    let taken = replace(
         At(slots.primary, 0, SwapError::Primary),
         At(slots.spare, 0, SwapError::Spare),
         (running.total_size, area.sector_size),
@@ -958,7 +966,7 @@ fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         None::<At<'_, X>>,
         slots.watch,
     )?;
-    Ok(match is_kept(slots)? {
+    Ok(match taken && is_kept(slots)? {
         true => None,
         false => Some(SkipReason::NotKept),
     })

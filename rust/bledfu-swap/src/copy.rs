@@ -53,7 +53,9 @@ use bledfu_slot::{
 };
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
-use crate::algorithm::{replace, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through};
+use crate::algorithm::{
+    replace, taken, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
+};
 use crate::boot::{boot_unless, fit, BootConfig, BootError, BootReport, Steady};
 use crate::decide::decide;
 use crate::job;
@@ -188,7 +190,7 @@ impl Installer for CopyKept {
         if !reverts && !job.committed {
             begin(slots, job)?;
         }
-        replace(
+        taken(replace(
             At(slots.secondary, 0, SwapError::Secondary),
             At(slots.primary, 0, SwapError::Primary),
             (job.size, layout.sector_size()),
@@ -196,7 +198,7 @@ impl Installer for CopyKept {
             // The copy of what the primary held when this began.
             Some(At(slots.spare, 0, SwapError::Spare)),
             slots.watch,
-        )?;
+        )?)?;
         if reverts {
             return end_revert(slots);
         }

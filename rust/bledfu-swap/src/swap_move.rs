@@ -45,7 +45,8 @@ use bledfu_slot::{Algorithm, Direction, Flag, Magic, SwapType, Trailer, Transfor
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{
-    rewrite, rewrite_within, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
+    not_kept, rewrite, rewrite_within, try_rewrite, At, Flash, Installer, Job, Progress, Slots, Status,
+    SwapError, Through,
 };
 use crate::job::{self, has_header, is_torn};
 use crate::status::records_until;
@@ -220,6 +221,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
         secondary,
         transform,
         watch,
+        failed_records,
         ..
     } = slots;
     let mut tick = || {
@@ -246,7 +248,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
         )?;
         Ok(1)
     } else {
-        rewrite(
+        let kept = try_rewrite(
             At(*primary, at + size, SwapError::Primary),
             At(*secondary, at, SwapError::Secondary),
             size,
@@ -254,6 +256,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
             &mut |secondary: &mut S, _: &mut dyn FnMut()| secondary.erase(at, at + size),
             &mut tick,
         )?;
+        not_kept(failed_records, kept);
         Ok(2)
     }
 }

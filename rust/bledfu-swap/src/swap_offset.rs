@@ -53,7 +53,9 @@ use bledfu_slot::trailer::{
 use bledfu_slot::{Algorithm, Direction, Flag, Layout, Magic, SwapType, Trailer, TrailerLayout, Transform};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
-use crate::algorithm::{rewrite, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through};
+use crate::algorithm::{
+    not_kept, rewrite, try_rewrite, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
+};
 use crate::decide;
 use crate::job::{self, has_header, hashed_size, is_torn};
 use crate::status::records_until;
@@ -320,6 +322,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
         secondary,
         transform,
         watch,
+        failed_records,
         ..
     } = slots;
     let mut tick = || watch(Progress::Install { step: unit, steps });
@@ -336,7 +339,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     let (in_primary, in_secondary) = (SwapError::Primary, SwapError::Secondary);
     if unit.is_multiple_of(2) {
         if index <= goes {
-            rewrite(
+            let kept = try_rewrite(
                 At(*primary, at, in_primary),
                 At(*secondary, free, in_secondary),
                 size,
@@ -344,6 +347,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
                 &mut |secondary: &mut S, _: &mut dyn FnMut()| secondary.erase(free, free + size),
                 &mut tick,
             )?;
+            not_kept(failed_records, kept);
         }
         return Ok(1);
     }

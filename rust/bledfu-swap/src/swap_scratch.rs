@@ -75,7 +75,8 @@ use bledfu_slot::{Algorithm, Direction, Flag, Layout, Magic, SwapType, Trailer, 
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{
-    is_equal, rewrite, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through, AS_THEY_ARE,
+    is_equal, not_kept, rewrite, try_rewrite, At, Flash, Installer, Job, Progress, Slots, Status, SwapError,
+    Through, AS_THEY_ARE,
 };
 use crate::decide;
 use crate::job::{self, has_header, hashed_size, is_torn};
@@ -515,6 +516,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
         spare,
         transform,
         watch,
+        failed_records,
         ..
     } = slots;
     let outward = |at| Through(*transform, Direction::Outward, at);
@@ -538,7 +540,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
         1 => {
             // Where a trailer ends the region, its start need not be a write unit of the secondary.
             let tail = length % plan.secondary.write_size();
-            rewrite(
+            let kept = try_rewrite(
                 At(*primary, start, SwapError::Primary),
                 At(*secondary, start, SwapError::Secondary),
                 length - tail,
@@ -555,7 +557,8 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
                 &mut tick,
             )?;
             let at = start + length - tail;
-            copy_tail(*primary, *secondary, (at, tail), &plan.secondary, outward(at))?;
+            let tail = copy_tail(*primary, *secondary, (at, tail), &plan.secondary, outward(at))?;
+            not_kept(failed_records, kept && tail);
         }
         _ => {
             rewrite(
@@ -597,11 +600,11 @@ fn copy_tail<P: Flash, S: Flash, T: Transform>(
     (at, length): (u32, u32),
     layout: &TrailerLayout,
     through: Through<'_, T>,
-) -> Result<(), SwapError> {
+) -> Result<bool, SwapError> {
     let mut bytes = Aligned::<MAX_WRITE_SIZE>::erased();
     let bytes = bytes.0.get_mut(..length as usize).unwrap_or_default();
     if bytes.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     read_bytes(primary, at, bytes).map_err(SwapError::Primary)?;
     through.apply(0, bytes);
@@ -610,8 +613,5 @@ fn copy_tail<P: Flash, S: Flash, T: Transform>(
         At(primary, at, SwapError::Primary),
         At(secondary, at, SwapError::Secondary),
     );
-    if is_equal(from, to, length, through)? {
-        return Ok(());
-    }
-    Err(SwapError::Secondary(NorFlashErrorKind::Other))
+    is_equal(from, to, length, through)
 }

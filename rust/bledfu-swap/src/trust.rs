@@ -249,6 +249,8 @@ fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, ima
             begun: Some(_), to, ..
         }) => {
             (confirmed && primary.copy_done == Flag::Set)
+                // A magic that came off again: the image cannot be taken back any more, nor confirm itself.
+                || (reverts && *to == image.digest && primary.magic != Magic::Good)
                 // Overwrite only has no flags; its magic comes last.
                 || (!reverts && *to == image.digest && primary.magic == Magic::Good)
         }

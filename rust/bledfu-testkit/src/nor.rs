@@ -290,6 +290,11 @@ impl<const W: usize, const E: usize> NorFlash for Nor<W, E> {
         match tear {
             None => {
                 program(cells, bytes);
+                if self.power.is_spoiled() {
+                    if let Some(cell) = cells.iter_mut().find(|cell| **cell != 0) {
+                        *cell &= *cell - 1;
+                    }
+                }
                 self.weak.programmed(offset, bytes, false);
                 return Ok(());
             }
@@ -403,6 +408,17 @@ mod tests {
         assert_eq!(flash.write(0, &zeros.0), Ok(()));
         assert_eq!(flash.erase(0, 4096), Ok(()));
         assert_eq!((flash.power.ops(), flash.power.recorded().len()), (4, 2));
+    }
+
+    #[test]
+    fn a_program_is_spoiled_once_without_an_error() {
+        let mut flash = flash();
+        flash.power.spoil(1);
+        for at in [0, 4, 8] {
+            assert_eq!(flash.write(at, &Words([0x0C; 4]).0), Ok(()));
+        }
+        let spoiled = [8, 0x0C, 0x0C, 0x0C];
+        assert_eq!(flash.bytes[..12], [[0x0C; 4], spoiled, [0x0C; 4]].concat());
     }
 
     #[test]

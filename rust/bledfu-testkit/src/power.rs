@@ -46,6 +46,7 @@ pub struct Power {
     reads: Cell<u64>,
     failing_reads: RefCell<Range<u64>>,
     failing_ops: RefCell<Range<u64>>,
+    spoiled: Cell<Option<u64>>,
     log: RefCell<Option<Vec<Op>>>,
     boots: Cell<u64>,
     weak: Cell<Option<Weak>>,
@@ -80,6 +81,7 @@ impl Power {
         self.reads.set(0);
         self.failing_reads.replace(0..0);
         self.failing_ops.replace(0..0);
+        self.spoiled.set(None);
     }
 
     /// How often it was switched on.
@@ -123,6 +125,16 @@ impl Power {
     /// Plans errors of the erases and programs with these numbers, counted from zero; they do nothing.
     pub fn fail_ops(&self, ops: Range<u64>) {
         self.failing_ops.replace(ops);
+    }
+
+    /// Plans that the program with this number, counted from zero, clears a bit that it should not; nobody is told.
+    pub fn spoil(&self, op: u64) {
+        self.spoiled.set(Some(op));
+    }
+
+    /// Whether the operation that began last is to be [spoiled](Self::spoil).
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.spoiled.get().is_some_and(|op| op + 1 == self.ops.get())
     }
 
     /// True after a cut, until [`on`](Self::on).

@@ -13,7 +13,7 @@
 //! 2. slot: the old trailer is erased, then sectors, then pages;
 //! 3. journal: progress, after the object's pages were read back;
 //! 4. journal: the version that is about to be staged;
-//! 5. slot: the request, which is the magic; only with a [`Slot<Verified>`];
+//! 5. slot: the request, which is the magic; only with a [`Slot<Verified>`](bledfu_slot::Slot);
 //! 6. journal: session closed.
 //!
 //! A transfer belongs to the [`Protocol`] that began it. The other protocol may begin its own, which drops this one,

@@ -17,7 +17,8 @@ use bledfu_swap::swap_move::SwapMove;
 use bledfu_swap::swap_offset::SwapOffset;
 use bledfu_swap::swap_scratch::SwapScratch;
 use bledfu_swap::{
-    algorithm, boot_by, copy, BootConfig, BootError, BootReport, Downgrade, NoEvidence, NoFlash, Progress, Store,
+    algorithm, boot_by, copy, BootConfig, BootError, BootReport, Downgrade, NoEvidence, NoFlash, Progress,
+    Store,
 };
 use bledfu_zephyr::boot::{self, Outcome, Stage};
 use bledfu_zephyr::export_boot;

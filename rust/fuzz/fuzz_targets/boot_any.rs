@@ -3,9 +3,10 @@
 //! signed, and with a primary slot that nothing has touched it starts something.
 #![no_main]
 
+use bledfu_slot::decide::Downgrade;
 use bledfu_slot::trailer::magic_bytes;
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Key as PublicKey, Layout, SoftCrypto};
-use bledfu_swap::{boot, BootConfig, Downgrade};
+use bledfu_swap::{boot, BootConfig, NoEvidence};
 use bledfu_testkit::{sha256, Image, Key, Nor, Power, Tear, SECTOR};
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
@@ -110,13 +111,20 @@ fuzz_target!(|data: &[u8]| {
             0 | 1 => change(&mut secondary, 0, &mut bytes),
             2 => change(&mut spare, 0, &mut bytes),
             _ if is_untouched => {}
-            _ => change(&mut primary, layout.primary_trailer().status_start() as usize, &mut bytes),
+            _ => change(
+                &mut primary,
+                layout.primary_trailer().status_start() as usize,
+                &mut bytes,
+            ),
         }
     }
     let is_cut = how & 0x20 != 0;
     if is_cut {
         let (percent, seed) = (how % 101, u64::from(how));
-        power.cut_at(data.last().copied().unwrap_or_default().into(), Tear::Inside { percent, seed });
+        power.cut_at(
+            data.last().copied().unwrap_or_default().into(),
+            Tear::Inside { percent, seed },
+        );
     }
     let keys = [PublicKey::new(KEY.public())];
     let config = BootConfig {
@@ -135,16 +143,34 @@ fuzz_target!(|data: &[u8]| {
             calls += 1;
             assert!(calls < MOST_CALLS, "it does not terminate");
         };
-        let report = boot(&mut primary, &mut secondary, &mut spare, &config, &SoftCrypto, &mut watch);
+        let report = boot(
+            &mut primary,
+            &mut secondary,
+            &mut spare,
+            &config,
+            &SoftCrypto,
+            &mut NoEvidence,
+            &mut watch,
+        );
         power.on();
         starts = report.is_ok();
         let Ok(report) = report else {
             continue;
         };
-        let hashed = report.image.header.hashed_size().expect("a header that was checked");
+        let hashed = report
+            .image
+            .header
+            .hashed_size()
+            .expect("a header that was checked");
         let digest = sha256(&primary.bytes[..hashed as usize]);
-        assert!(images().iter().any(|(_, signed)| *signed == digest), "it starts what nobody signed");
+        assert!(
+            images().iter().any(|(_, signed)| *signed == digest),
+            "it starts what nobody signed"
+        );
     }
     // Who rewrites the outside between a cut and the next boot may leave both images in pieces: SECURITY.md.
-    assert!(starts || !is_untouched || is_cut || algorithm == Algorithm::SwapScratch, "nothing starts");
+    assert!(
+        starts || !is_untouched || is_cut || algorithm == Algorithm::SwapScratch,
+        "nothing starts"
+    );
 });

@@ -33,7 +33,9 @@ fuzz_target!(|data: &[u8]| {
     // Place, length, bytes.
     while let Some(([low, high, length], behind)) = rest.split_first_chunk() {
         let at = usize::from(u16::from_le_bytes([*low, *high])) % flash.bytes.len();
-        let length = usize::from(*length % 64).min(behind.len()).min(flash.bytes.len() - at);
+        let length = usize::from(*length % 64)
+            .min(behind.len())
+            .min(flash.bytes.len() - at);
         let (bytes, behind) = behind.split_at(length);
         flash.load(at, bytes);
         rest = behind;

@@ -45,7 +45,10 @@ fn piece(offset: usize, length: usize) -> Vec<u8> {
     let mut map = Encoder::new(Vec::new());
     map.map(if offset == 0 { 4 } else { 2 }).unwrap();
     map.str("off").unwrap().u32(offset as u32).unwrap();
-    map.str("data").unwrap().bytes(&NEW[offset.min(end)..end]).unwrap();
+    map.str("data")
+        .unwrap()
+        .bytes(&NEW[offset.min(end)..end])
+        .unwrap();
     if offset == 0 {
         map.str("len").unwrap().u32(NEW.len() as u32).unwrap();
         map.str("sha").unwrap().bytes(&[1; 32]).unwrap();
@@ -67,7 +70,10 @@ impl Bench {
         self.device = None;
         for _ in 0..6 {
             self.board.power.power_on();
-            let started = self.board.boot().and_then(|report| self.board.start(&report.image));
+            let started = self
+                .board
+                .boot()
+                .and_then(|report| self.board.start(&report.image));
             if let Ok(mut device) = started {
                 device.link_up(Transport::Ble);
                 self.device = Some(device);
@@ -82,10 +88,12 @@ impl Bench {
         let Some(device) = &mut self.device else {
             return 0;
         };
-        while !self.board.power.is_off() && !(device.is_settled() && device.is_inbox_empty()) {
+        while !(self.board.power.is_off() || device.is_settled() && device.is_inbox_empty()) {
             match device.step() {
                 Some(Step::Send { .. }) => answers += 1,
-                Some(Step::Wait { until_ms }) => self.board.power.set_now_ns(until_ms.saturating_mul(1_000_000)),
+                Some(Step::Wait { until_ms }) => {
+                    self.board.power.set_now_ns(until_ms.saturating_mul(1_000_000))
+                }
                 Some(Step::Reset) => self.resets = true,
                 _ => {}
             }
@@ -174,7 +182,11 @@ fuzz_target!(|data: &[u8]| {
             }
             8 => {
                 // Erase, or reset.
-                let frame = if x % 2 == 0 { smp(2, 1, 5, &[0xA0]) } else { smp(2, 0, 5, &[0xA0]) };
+                let frame = if x % 2 == 0 {
+                    smp(2, 1, 5, &[0xA0])
+                } else {
+                    smp(2, 0, 5, &[0xA0])
+                };
                 assert!(bench.send(Channel::Smp, &frame) <= 1, "one answer to one frame");
             }
             9 => {
@@ -184,7 +196,11 @@ fuzz_target!(|data: &[u8]| {
                     2 => Fault::NoCompletion { work_done: false },
                     _ => Fault::WrongBit,
                 };
-                let chip = if x & 4 == 0 { &bench.board.external } else { &bench.board.internal };
+                let chip = if x & 4 == 0 {
+                    &bench.board.external
+                } else {
+                    &bench.board.internal
+                };
                 chip.fail_at(chip.ops() + u64::from(*y % 40), fault);
             }
             10 => {
@@ -231,5 +247,9 @@ fuzz_target!(|data: &[u8]| {
     assert!(bench.device.is_some(), "a device whose flashes work starts");
     // A fragment of a frame before may still be waited for.
     bench.board.power.advance_ns(10_000_000_000);
-    assert_eq!(bench.send(Channel::Smp, &smp(2, 0, 0, ECHO)), 1, "it still answers");
+    assert_eq!(
+        bench.send(Channel::Smp, &smp(2, 0, 0, ECHO)),
+        1,
+        "it still answers"
+    );
 });

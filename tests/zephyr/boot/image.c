@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The smallest image a boot stage can start: it says its name and what the boot stage reported, and starts the boot stage
- * again. Not by a reset: at that, QEMU would load the simulated flash anew. Some confirm themselves, some take an update.
+ * again. Not by a reset: at that, QEMU would load the simulated flash anew. Some confirm themselves, some take an update, one
+ * wears out.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -61,10 +62,28 @@ static void receive(void)
 	for (size_t i = 0; i < PLACE_SIZE / 4; i++) {
 		place[i] = i < UPDATE_SIZE / 4 ? update[i] : UINT32_MAX;
 	}
-	for (size_t i = 0; i < 4; i++) {
+	for (size_t i = 0; IS_REQUESTED && i < 4; i++) {
 		place[PLACE_SIZE / 4 - 4 + i] = magic[i];
 	}
 }
+#endif
+
+#ifdef DAMAGES_ITSELF
+/* A cell of slot 0 that does not keep its value, from the second start on. RAM is zero at the start, and nobody else uses
+ * this word.
+ */
+static void age(void)
+{
+	volatile uint32_t *starts = (volatile uint32_t *)0x20300000;
+	extern uint32_t unused_word;
+
+	*starts += 1;
+	if (*starts > 1) {
+		*(volatile uint32_t *)&unused_word ^= 1;
+	}
+}
+
+__asm__(".section .text.unused_word,\"ax\"\n.balign 4\n.global unused_word\nunused_word: .word 0x5a5a5a5a\n.text");
 #endif
 
 __attribute__((noreturn)) void reset(void)
@@ -85,6 +104,9 @@ __attribute__((noreturn)) void reset(void)
 #endif
 #ifdef UPDATE_FROM
 	receive();
+#endif
+#ifdef DAMAGES_ITSELF
+	age();
 #endif
 	VTOR = 0;
 	__asm__ volatile("ldr r1, [%0]\n\t"

@@ -11,6 +11,7 @@ scenario; the exit code is 0 only if none failed. What is missing is named, and 
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -36,14 +37,16 @@ IMAGE_OK = SLOT - 24
 # What a boot stage may leave unused of its stack, at least.
 STACK_RESERVE = 1024
 PATIENCE_S = 120  # to see that it hangs
+# boot/src/guard.c, a stack that is too small for a check of an image, and how long that check has.
+GUARD_SIZE, SMALL_STACK, OVERFLOW_S = 256, 4096, 10
 
 OPTIONS = {"swap-offset": "SWAP_OFFSET", "swap-move": "SWAP_MOVE", "swap-scratch": "SWAP_SCRATCH", "overwrite": "OVERWRITE",
            "copy": "COPY"}
 
 # enum bledfu_boot_action, MCUboot's swap types, enum bledfu_boot_reason
-NOTHING, INSTALLED, REPAIRED, REJECTED, NO_IMAGE = 0, 1, 3, 4, 7
+NOTHING, INSTALLED, REPAIRED, REJECTED, SKIPPED, NO_IMAGE, DROPPED = 0, 1, 3, 4, 5, 7, 8
 TEST, REVERT = 2, 4
-DAMAGED, SIGNATURE, WRONG_ADDRESS = 4, 5, 8
+DAMAGED, SIGNATURE, OLDER, WRONG_ADDRESS, ALREADY_RUNS, NOT_BEFORE = 4, 5, 6, 8, 9, 10
 
 
 class Images:
@@ -54,9 +57,11 @@ class Images:
         symbols = subprocess.run(["arm-none-eabi-nm", "-S", elf], capture_output=True, text=True, check=True).stdout.splitlines()
         self.stack, self.stack_size = next(line.split()[:2] for line in symbols if line.endswith(" z_main_stack"))
 
-    def __call__(self, name, version, key="image.pem", confirms=False, damaged=False, receives=None, base=FLASH):
-        """`receives`: the place in flash, and where in flash the update comes from. `base`: the slot it is linked for."""
-        arguments = (name, version, key, confirms, receives, base)
+    def __call__(self, name, version, key="image.pem", confirms=False, damaged=False, receives=None, requests=True, wears_out=False,
+                 base=FLASH):
+        """`receives`: the place in flash, and where in flash the update comes from. Without `requests` it only lies there, beside
+        the trailer that was there before. `wears_out`: it damages itself from the second start on. `base`: the slot it is linked for."""
+        arguments = (name, version, key, confirms, receives, requests, wears_out, base)
         if arguments not in self.made:
             plain, signed = self.folder / f"{len(self.made)}.bin", self.folder / f"{len(self.made)}.signed.bin"
             elf = plain.with_suffix(".elf")
@@ -65,7 +70,10 @@ class Images:
                 defines.append(f"-DCONFIRM_AT={FLASH + IMAGE_OK:#x}")
             if receives:
                 place, comes_from = (FLASH + at for at in receives)
-                defines += [f"-DPLACE={place:#x}", f"-DPLACE_SIZE={SLOT:#x}", f"-DUPDATE_FROM={comes_from:#x}", f"-DUPDATE_SIZE={LATER_SIZE:#x}"]
+                defines += [f"-DPLACE={place:#x}", f"-DPLACE_SIZE={SLOT if requests else LATER_SIZE:#x}",
+                            f"-DIS_REQUESTED={requests:d}", f"-DUPDATE_FROM={comes_from:#x}", f"-DUPDATE_SIZE={LATER_SIZE:#x}"]
+            if wears_out:
+                defines.append("-DDAMAGES_ITSELF")
             subprocess.run([GCC, "-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-nostdlib", "-Wall", "-Werror", *defines,
                             f"-Wl,--section-start=.vectors={base + HEADER:#x},-Ttext={base + HEADER + 0x100:#x},-e,reset",
                             "-Wl,--build-id=none,-z,noexecstack", HERE / "image.c", "-o", elf], check=True)
@@ -114,8 +122,42 @@ def scenarios(algorithm, image):
                [("old", REJECTED, TEST, WRONG_ADDRESS), quiet])
     yield case("repairs a damaged primary slot", image("old", "1.0.0", damaged=True), new, [("new", REPAIRED, 1, 0)], requested=False)
     yield case("starts nothing when there is nothing", b"", None, [(None, NO_IMAGE, 0, None)])
+    yield from hostile_outside(algorithm, image)
     if algorithm == "copy":
         yield from updates_in_a_row(image)
+
+
+def hostile_outside(algorithm, image):
+    """Whoever writes the external flash has every image that was ever released. What is believed is in the trust area."""
+    running, older, oldest = image("running", "3.0.0"), image("older", "2.0.0"), image("oldest", "1.0.0")
+    quiet = ("running", NOTHING, 1, 0)
+
+    def with_later(content, update):
+        content = bytearray(content)
+        content[LATER[0] : LATER[0] + len(update)] = update
+        return bytes(content)
+
+    yield "a downgrade that is written to the external flash is refused", flash(algorithm, running, older), [
+        ("running", REJECTED, TEST, OLDER), quiet]
+    yield "the image that runs is not installed again", flash(algorithm, running, running), [
+        ("running", DROPPED, TEST, ALREADY_RUNS), quiet]
+    if algorithm != "overwrite":
+        # The image that ran before is where the algorithm has put it; another one takes its place during the trial.
+        before = REVERT_COPY if algorithm == "copy" else SLOT
+        trial = image("trial", "4.0.0", receives=(before, LATER[0]), requests=False)
+        yield "a revert brings back only the image that ran before: another one is left where it is", with_later(
+            flash(algorithm, running, trial), older), [
+            ("trial", INSTALLED, TEST, 0), ("trial", SKIPPED, REVERT, NOT_BEFORE), ("trial", SKIPPED, REVERT, NOT_BEFORE)]
+        yield "a revert brings back only the image that ran before: not a newer one either", with_later(
+            flash(algorithm, running, trial), image("newest", "5.0.0")), [
+            ("trial", INSTALLED, TEST, 0), ("trial", SKIPPED, REVERT, NOT_BEFORE), ("trial", SKIPPED, REVERT, NOT_BEFORE)]
+    # What is confirmed raises the floor. When slot 0 is damaged later, an older image outside does not repair it.
+    outside = dict(receives=(SLOT + (SECTOR if algorithm == "swap-offset" else 0), LATER[0]), requests=False)
+    worn = image("worn", "3.0.0", confirms=True, wears_out=True, **outside)
+    yield "the floor survives: an older image does not repair slot 0", with_later(flash(algorithm, oldest, worn), older), [
+        ("worn", INSTALLED, TEST, 0), ("worn", NOTHING, 1, 0), (None, NO_IMAGE, 0, None)]
+    yield "a newer image repairs slot 0", with_later(flash(algorithm, oldest, worn), image("newest", "5.0.0")), [
+        ("worn", INSTALLED, TEST, 0), ("worn", NOTHING, 1, 0), ("newest", REPAIRED, 1, 0), ("newest", NOTHING, 1, 0)]
 
 
 def updates_in_a_row(image):
@@ -183,12 +225,38 @@ def run(elf, content, expected, folder):
         qemu.wait()
 
 
-def build(algorithm, folder):
+def overflow(elf, content, folder):
+    """What is wrong with a boot stage whose stack is too small: it must stop at the guard, and start nothing."""
+    file, log = folder / "flash.bin", folder / "faults.log"
+    file.write_bytes(content)
+    symbols = subprocess.run(["arm-none-eabi-nm", elf], capture_output=True, text=True, check=True).stdout.splitlines()
+    stack = next(int(line.split()[0], 16) for line in symbols if line.endswith(" z_main_stack"))
+    guard = range(-(-stack // GUARD_SIZE) * GUARD_SIZE, (-(-stack // GUARD_SIZE) + 1) * GUARD_SIZE)
+    qemu = subprocess.Popen([QEMU, "-machine", "mps2-an385", "-nographic", "-icount", "shift=7", "-d", "int", "-D", log,
+                             "-device", f"loader,file={elf.with_suffix('.bin')},addr=0,force-raw=on",
+                             "-device", f"loader,file={file},addr={FLASH:#x},force-raw=on"],
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        said, _ = qemu.communicate(timeout=OVERFLOW_S)
+    except subprocess.TimeoutExpired:
+        qemu.kill()
+        said, _ = qemu.communicate()
+    found = re.search(r"MMFAR 0x([0-9a-f]+)", log.read_text())
+    if said:
+        return f"it said:\n{said.decode(errors='replace')}"
+    if found is None or int(found[1], 16) not in guard:
+        return f"no fault at {guard.start:#x}:\n" + log.read_text()[-2000:]
+    return None
+
+
+def build(algorithm, folder, *options):
     zephyr = os.environ["ZEPHYR_BASE"]
     log = folder.parent / f"{folder.name}.log"
     folder.parent.mkdir(parents=True, exist_ok=True)
     configure = ["cmake", "-GNinja", "-S", ROOT / "boot", "-B", folder, f"-DBOARD={BOARD}", f"-DZephyr_DIR={zephyr}/share/zephyr-package/cmake",
-                 f"-DEXTRA_ZEPHYR_MODULES={ROOT}", "-DCONFIG_BLEDFU_DEMO_KEYS=y", f"-DCONFIG_BLEDFU_INSTALL_{OPTIONS[algorithm]}=y"]
+                 f"-DEXTRA_ZEPHYR_MODULES={ROOT}", "-DCONFIG_BLEDFU_DEMO_KEYS=y", f"-DCONFIG_BLEDFU_INSTALL_{OPTIONS[algorithm]}=y", *options]
+    if algorithm == "swap-scratch":
+        configure.append("-DCONFIG_BLEDFU_SMALL_SCRATCH=y")  # its four pages are memory
     with open(log, "w") as output:
         for command in (configure, ["cmake", "--build", folder]):
             if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
@@ -231,6 +299,16 @@ def main():
                 print(f"{'ok  ' if wrong is None else 'FAIL'} {algorithm}: {name}{stack}" + ("" if wrong is None else f"\n     {wrong}"), flush=True)
                 failed += wrong is not None
                 passed += wrong is None
+    # The same for all algorithms.
+    algorithm = algorithms[0]
+    elf = build(algorithm, arguments.build / "boot_small_stack", f"-DCONFIG_MAIN_STACK_SIZE={SMALL_STACK}")
+    with tempfile.TemporaryDirectory(prefix="bledfu-boot-") as folder:
+        folder = pathlib.Path(folder)
+        images = Images(folder, elf)
+        wrong = overflow(elf, flash(algorithm, images("old", "1.0.0"), images("new", "2.0.0")), folder)
+    print(f"{'ok  ' if wrong is None else 'FAIL'} a stack that overflows is a fault in its guard" + ("" if wrong is None else f"\n     {wrong}"))
+    failed += wrong is not None
+    passed += wrong is None
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

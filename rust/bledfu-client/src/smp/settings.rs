@@ -94,7 +94,7 @@ pub struct Patience {
 pub struct Settings {
     /// The mode of the update.
     pub mode: Mode,
-    /// Upload requests in flight, 1 to [`MAX_WINDOW`].
+    /// Upload requests in flight, 1 to [`MAX_WINDOW`](super::MAX_WINDOW).
     pub window: u8,
     /// A frame is this many bytes shorter than the device accepts.
     pub frame_margin: u8,

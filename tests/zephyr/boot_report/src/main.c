@@ -13,6 +13,7 @@
 #include <zephyr/ztest.h>
 
 #include <bledfu/bledfu.h>
+#include "backoff.h"
 #include "report.h"
 
 /* The one of the application's files, which this suite has not got (app/led.c). */
@@ -117,6 +118,36 @@ ZTEST(boot_report, test_the_application_says_it_in_one_line)
 	zassert_not_null(line, "%s", text);
 	zassert_ok(strncmp(line, CONFIG_TEST_LINE, strlen(CONFIG_TEST_LINE)), "%s", text);
 	zassert_not_null(strstr(text, "boot stage: slot 0's flash refused 3 status records"), "%s", text);
+}
+
+ZTEST(boot_report, test_after_a_flash_error_the_boot_stage_waits_twice_as_long_each_time_and_at_most_64_s)
+{
+	static const uint32_t expected_s[] = {1, 2, 4, 8, 16, 32, 64, 64, 64};
+	/* What RAM may hold after power-on, and a count with a wrong CRC. */
+	struct backoff found[] = {{UINT32_MAX, UINT32_MAX}, {0, 0}, {3, 0xdeadbeef}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(found); i++) {
+		for (size_t j = 0; j < ARRAY_SIZE(expected_s); j++) {
+			zassert_equal(backoff_next_s(&found[i]), expected_s[j]);
+		}
+		/* An image was started. */
+		backoff_end(&found[i]);
+		zassert_equal(backoff_next_s(&found[i]), 1);
+	}
+}
+
+ZTEST(boot_report, test_a_count_that_a_reset_damaged_starts_again)
+{
+	struct backoff count = {0};
+
+	for (int bit = 0; bit < 64; bit++) {
+		for (int i = 0; i < 5; i++) {
+			(void)backoff_next_s(&count);
+		}
+		((uint8_t *)&count)[bit / 8] ^= BIT(bit % 8);
+		zassert_equal(backoff_next_s(&count), 1, "bit %d", bit);
+		backoff_end(&count);
+	}
 }
 
 ZTEST_SUITE(boot_report, NULL, NULL, NULL, NULL, NULL);

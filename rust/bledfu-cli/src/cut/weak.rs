@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The column of weak cells: an operation that was cut inside leaves bytes that do not read the same each time, and the
+//! recovery is cut inside as well, twice.
+//!
+//! Each boot starts one of the two images, the way back stays until the new one is confirmed, and in the end the device
+//! comes to rest: the image that runs is the one of the story, the next boot starts it again, and none of its bytes is weak.
+//! A mark of confirmation that was torn may read either way; then either end is right.
+
+use bledfu_sim::hostile::{Choice, Weak};
+use bledfu_sim::power::{OpKind, Random, Tear};
+
+use super::device::{reverts, Device, Verdict, NEW, OLD};
+use super::plain::{undisturbed, FIELD};
+use super::shapes::Story;
+use super::{Job, Row};
+
+/// How weak bytes read. The two patterns are what a record in doubt is: written at the next boot and erased at the one behind
+/// it, or the other way round.
+const CHOICES: [Choice; 6] = [
+    Choice::Boots(0b01),
+    Choice::Boots(!0b01),
+    Choice::PerBoot(2),
+    Choice::PerRead(2),
+    Choice::PerBoot(16),
+    Choice::PerRead(16),
+];
+
+/// Bytes of a record of evidence.
+const RECORD: u32 = 128;
+
+/// Boots in which a device must have come to rest behind the last cut.
+const PATIENCE: u32 = 6;
+
+impl<const W: usize, const X: usize> Device<W, X> {
+    /// Behind the last cut: the story ends as it should.
+    fn settle(&mut self, story: Story) -> Verdict {
+        for reset in 0..PATIENCE {
+            if !self.live(story)? {
+                return Err("the power went off by itself".into());
+            }
+            if reset == 0 && reverts(&self.layout) && !(self.keeps(OLD) || self.runs(OLD)) {
+                return Err("the image before is gone".into());
+            }
+        }
+        let Some(running) = self.running() else {
+            return Err("what runs is weak, or no image".into());
+        };
+        let is_right = match story {
+            // The mark was torn, or the boot that was cut had taken it for missing.
+            Story::Confirm if reverts(&self.layout) => running == OLD || running == NEW,
+            _ => running == self.wanted(story),
+        };
+        if !is_right {
+            return Err(format!("{} ends with the other image", story.name()));
+        }
+        self.live(story)?;
+        match self.runs(running) {
+            true => Ok(()),
+            false => Err("it does not come to rest".into()),
+        }
+    }
+
+    /// Cuts the power inside an operation.
+    fn cut_inside(&mut self, story: Story, number: u64, fraction: f64) -> Verdict {
+        let tear = Tear::Inside {
+            fraction,
+            seed: number,
+        };
+        self.power.cut_at(number, tear);
+        self.live_until_cut(story)
+    }
+}
+
+impl Job {
+    /// The column of weak cells.
+    pub(super) fn weak<const W: usize, const X: usize>(&self) -> Option<Row> {
+        let story = self.story;
+        let start = self.device::<W, X>()?;
+        let mut row = self.row();
+        let [mut device, mut second, mut third] = [start.clone(), start.clone(), start.clone()];
+        device.become_copy(&start);
+        let operations = undisturbed(&mut device, story, &mut row);
+        row.operations = operations.len() as u64;
+        let every = if self.thorough { 5 } else { 11 };
+        let mut random = Random::new(row.operations);
+        for (number, (kind, length)) in operations.iter().enumerate() {
+            let is_copy = *kind == OpKind::Program && *length > FIELD.max(RECORD);
+            // What is in the middle of a copy is erased again with its sector, whatever it reads as.
+            if is_copy && !self.thorough && number % 4 != 0 {
+                continue;
+            }
+            let fractions: &[f64] = match kind {
+                OpKind::Erase => &[0.5, 0.95],
+                OpKind::Program => &[0.5],
+            };
+            for (choice, fraction) in CHOICES
+                .iter()
+                .flat_map(|choice| fractions.iter().map(move |fraction| (*choice, *fraction)))
+            {
+                let seed = random.bits();
+                device.become_copy(&start);
+                device.power.set_weak(Some(Weak { choice, seed }));
+                let number = number as u64;
+                let what =
+                    |more: &str| format!("operation {number} {kind:?} {fraction} {choice:?} {seed}{more}");
+                if let Err(error) = device.cut_inside(story, number, fraction) {
+                    row.lose(what(""), &error);
+                    continue;
+                }
+                second.become_copy(&device);
+                second.power.record();
+                row.cuts += 1;
+                if let Err(error) = second.settle(story) {
+                    row.lose(what(""), &error);
+                    continue;
+                }
+                let limit = second.power.recorded().len() as u64;
+                let mut at = random.bits() % every;
+                while at < limit {
+                    let fraction = (random.bits() % 100) as f64 / 100.0;
+                    second.become_copy(&device);
+                    let what = |more: &str| what(&format!(", then operation {at} {fraction}{more}"));
+                    let outcome = second.cut_inside(story, at, fraction);
+                    third.become_copy(&second);
+                    third.power.record();
+                    if let Err(error) = outcome.and_then(|()| third.settle(story)) {
+                        row.lose(what(""), &error);
+                    } else {
+                        // A third cut, soon behind the second one.
+                        let at = random.bits() % 12;
+                        let fraction = (random.bits() % 100) as f64 / 100.0;
+                        if at < third.power.recorded().len() as u64 {
+                            third.become_copy(&second);
+                            let outcome = third.cut_inside(story, at, fraction);
+                            if let Err(error) = outcome.and_then(|()| third.settle(story)) {
+                                row.lose(what(&format!(", then operation {at} {fraction}")), &error);
+                            }
+                            row.second_cuts += 1;
+                        }
+                    }
+                    row.second_cuts += 1;
+                    at += every;
+                }
+            }
+        }
+        Some(row)
+    }
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The trust area itself: blank, full of anything, worn out, written by nobody for a while; and no trust area at all.
+
+#[path = "common/trust.rs"]
+mod trust;
+
+use bledfu_slot::trailer::{self, magic_bytes};
+use bledfu_slot::Algorithm;
+use bledfu_swap::{BootAction, Downgrade, SkipReason};
+use bledfu_testkit::{Random, SECTOR};
+use trust::{Claim, Device, POLICIES, REVERTING};
+
+// boot-trust case 26
+#[test]
+fn a_confirmed_image_makes_the_first_record() {
+    for policy in POLICIES {
+        for algorithm in Algorithm::ALL {
+            let mut device = Device::fresh(algorithm, policy);
+            assert_eq!(device.evidence(), None);
+            assert_eq!(device.boots(), "A");
+            let evidence = device.evidence().unwrap();
+            assert_eq!((evidence.begun, device.floor()), (None, 8), "{algorithm:?}");
+            assert_eq!(evidence.floor.security_counter, Some(80));
+            // Once.
+            device.power.on();
+            device.boot().unwrap();
+            assert_eq!(device.power.ops(), 0, "{algorithm:?}");
+        }
+    }
+}
+
+// boot-trust case 27
+#[test]
+fn without_a_record_the_image_before_comes_back_only_if_it_may_replace_what_runs() {
+    for (policy, back) in [(Downgrade::Allowed, "A"), (POLICIES[0], "B"), (POLICIES[1], "B")] {
+        for algorithm in REVERTING {
+            let mut device = Device::fresh(algorithm, policy);
+            device.evidence = false;
+            device.upload_b(Claim::Test);
+            assert_eq!(device.boots(), "B");
+            device.evidence = true;
+            assert_eq!(device.resets(3), [back; 3], "{policy:?} {algorithm:?}");
+        }
+    }
+}
+
+// boot-trust case 28
+#[test]
+fn pages_full_of_anything_are_pages_without_a_record() {
+    for seed in 0..20 {
+        for algorithm in Algorithm::ALL {
+            let mut device = Device::fresh(algorithm, POLICIES[0]);
+            let mut random = Random::new(seed);
+            device.trust.bytes.fill_with(|| random.byte());
+            assert_eq!(device.boots(), "A");
+            assert_eq!(device.floor(), 8, "{algorithm:?} {seed}");
+            device.upload_b(Claim::Permanent);
+            assert_eq!(device.boots(), "B");
+            assert_eq!(device.floor(), 9, "{algorithm:?} {seed}");
+        }
+    }
+}
+
+// boot-trust case 31
+#[test]
+fn pages_that_take_no_record_let_no_install_begin() {
+    for algorithm in Algorithm::ALL {
+        for confirmed in [false, true] {
+            let mut device = match confirmed {
+                true => Device::new(algorithm, POLICIES[0]),
+                false => Device::fresh(algorithm, POLICIES[0]),
+            };
+            device.trust.refuse_writes = 0..2 * SECTOR as u32;
+            device.upload_b(Claim::Test);
+            let outside = device.secondary.bytes.clone();
+            for _ in 0..3 {
+                let (runs, action) = device.boots_to();
+                assert_eq!(runs, "A", "{algorithm:?}");
+                let Some(BootAction::Skipped { reason, .. }) = action else {
+                    panic!("{algorithm:?} {action:?}");
+                };
+                assert!(
+                    matches!(reason, SkipReason::EvidenceFailed(_)),
+                    "{algorithm:?} {reason:?}"
+                );
+                assert!(device.secondary.bytes == outside, "the request stands");
+            }
+            device.trust.refuse_writes = 0..0;
+            assert_eq!(device.boots(), "B", "{algorithm:?}");
+        }
+    }
+}
+
+/// Another boot stage has installed this image for good.
+fn installed_by_another(device: &mut Device, image: &[u8]) {
+    device.primary.bytes.fill(0xFF);
+    device.primary.load(0, image);
+    let trailer = device.layout.primary_trailer();
+    device
+        .primary
+        .load(trailer.magic() as usize, &magic_bytes(trailer.max_align()));
+    device.primary.load(trailer.copy_done() as usize, &[1]);
+    device.primary.load(trailer.image_ok() as usize, &[1]);
+}
+
+// boot-trust case 32
+#[test]
+fn what_another_boot_stage_installed_is_adopted_if_it_is_not_too_old() {
+    for policy in POLICIES {
+        for algorithm in REVERTING {
+            let mut device = Device::new(algorithm, policy);
+            let (c, old) = (device.images.c.clone(), device.images.old.clone());
+            installed_by_another(&mut device, &c);
+            assert_eq!(device.resets(2), ["C"; 2], "{algorithm:?}");
+            assert_eq!(device.floor(), 10, "{algorithm:?}");
+            installed_by_another(&mut device, &old);
+            assert_eq!(device.resets(2), ["nothing"; 2], "{algorithm:?}");
+            assert_eq!(device.floor(), 10, "{algorithm:?}");
+        }
+    }
+}
+
+// boot-trust case 33
+#[test]
+fn with_any_image_allowed_the_slots_hold_the_same_bytes_as_without_a_trust_area() {
+    for algorithm in Algorithm::ALL {
+        for claim in [Claim::Test, Claim::Permanent] {
+            for confirms in [true, false] {
+                let lived = |evidence| {
+                    let mut device = Device::fresh(algorithm, Downgrade::Allowed);
+                    device.evidence = evidence;
+                    device.upload_b(claim);
+                    let mut found = Vec::new();
+                    for reset in 0..4 {
+                        let runs = device.boots();
+                        if confirms && reset == 0 {
+                            let _ = trailer::confirm(&mut device.primary, &device.layout);
+                        }
+                        let bytes = [&device.primary, &device.secondary, &device.spare]
+                            .map(|area| area.bytes.clone());
+                        found.push((runs, bytes));
+                    }
+                    found
+                };
+                let is_same = lived(true) == lived(false);
+                assert!(is_same, "{algorithm:?} {claim:?} {confirms}");
+            }
+        }
+    }
+}
