@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! For build scripts (of this crate and of the boot image): Kconfig options become constants. `DOTCONFIG` is the `.config`
-//! of the Zephyr build; without it, as on a PC, the defaults of `zephyr/Kconfig*` hold.
+//! For build scripts (of this crate and of the boot image): turns Kconfig options into constants. `DOTCONFIG` is the
+//! `.config` of the Zephyr build; without it, as on a PC, the defaults of `zephyr/Kconfig*` apply.
 
 use std::{env, fs, path::Path, process::exit};
 
-/// The options of a build, and the constants made of them so far.
+/// The options of a build, and the constants written so far.
 pub struct Kconfig {
     config: Option<String>,
     constants: String,
@@ -26,12 +26,12 @@ impl Kconfig {
         }
     }
 
-    /// What `CONFIG_BLEDFU_<name>` is set to; `n` if it is not, `default` without a build.
+    /// The value of `CONFIG_BLEDFU_<name>`: `n` if it is not set, `default` outside a Zephyr build.
     fn value(&self, name: &str, default: &str) -> String {
         self.any(&format!("BLEDFU_{name}"), default)
     }
 
-    /// What `CONFIG_<name>` is set to.
+    /// The value of `CONFIG_<name>`.
     fn any(&self, name: &str, default: &str) -> String {
         let Some(config) = &self.config else {
             return default.to_owned();
@@ -44,7 +44,7 @@ impl Kconfig {
         set.unwrap_or("n").to_owned()
     }
 
-    /// A constant `name`: a `bool`, or a number that is 0 when it is not set.
+    /// Adds the constant `name`: a `bool`, or a number that is 0 when the option is not set.
     pub fn constant(&mut self, kind: &str, name: &str, default: &str) {
         let value = self.value(name, default);
         let value = match (kind, value.as_str()) {
@@ -55,9 +55,9 @@ impl Kconfig {
         self.constants += &format!("pub const {name}: {kind} = {value};\n");
     }
 
-    /// The firmware version as packages count: the option's, or that of the application's VERSION file, which the build gives as
-    /// `BLEDFU_APP_VERSION` (`major.minor.patch.tweak`), or 1.
-    #[allow(dead_code)] // The boot image has no use for it.
+    /// Adds the firmware version as packages count it: the option's, or that of the application's VERSION file, which
+    /// the build passes as `BLEDFU_APP_VERSION` (`major.minor.patch.tweak`), or 1.
+    #[allow(dead_code)] // // The boot image does not use it.
     pub fn fw_version(&mut self) {
         println!("cargo:rerun-if-env-changed=BLEDFU_APP_VERSION");
         let version = match self.value("FW_VERSION", "1").as_str() {
@@ -76,15 +76,15 @@ impl Kconfig {
         self.constants += &format!("pub const FW_VERSION: u32 = {version};\n");
     }
 
-    /// A `bool` named `name`: whether `CONFIG_<option>` of Zephyr is set.
-    #[allow(dead_code)] // The boot image has no use for it.
+    /// Adds a `bool` named `name`: whether Zephyr's `CONFIG_<option>` is set.
+    #[allow(dead_code)] // // The boot image does not use it.
     pub fn outside(&mut self, name: &str, option: &str) {
         let is_set = self.any(option, "n") == "y";
         self.constants += &format!("pub const {name}: bool = {is_set};\n");
     }
 
-    /// A text `name`: what `CONFIG_<option>` is set to, quotes and all; empty if it is not.
-    #[allow(dead_code)] // The boot image has no use for it.
+    /// Adds a text named `name`: the value of `CONFIG_<option>` including its quotes; empty if it is not set.
+    #[allow(dead_code)] // // The boot image does not use it.
     pub fn text(&mut self, name: &str, option: &str) {
         let value = self.any(option, "n");
         let value = if value.starts_with('"') {
@@ -95,7 +95,7 @@ impl Kconfig {
         self.constants += &format!("pub const {name}: &str = {value};\n");
     }
 
-    /// The choice of `zephyr/Kconfig.swap`.
+    /// Adds the choice of `zephyr/Kconfig.swap`.
     pub fn algorithm(&mut self) {
         let choice = [
             ("INSTALL_SWAP_OFFSET", "SwapOffset"),
@@ -112,7 +112,7 @@ impl Kconfig {
             &format!("pub const ALGORITHM: bledfu_slot::Algorithm = bledfu_slot::Algorithm::{chosen};\n");
     }
 
-    /// Writes `options.rs` into the folder of the build.
+    /// Writes `options.rs` into the build folder.
     pub fn write(self) {
         let folder = env::var("OUT_DIR").unwrap_or_else(|_| ".".to_owned());
         if let Err(error) = fs::write(Path::new(&folder).join("options.rs"), self.constants) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Options and values that several subcommands take.
+//! Options and values that several subcommands share.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use bledfu_transfer::init_check::SoftDevicePolicy;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::Args;
 
-/// A number as the tools take it: decimal, or hexadecimal behind 0x.
+/// A number in the tools' notation: decimal, or hexadecimal after 0x.
 ///
 /// # Errors
 /// A sentence.
 pub fn parse_u32(text: &str) -> Result<u32, String> {
     let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        // `from_str_radix` would take a sign behind the prefix.
+        // `from_str_radix` would accept a sign after the prefix.
         Some(digits) if digits.starts_with(['+', '-']) => None,
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
@@ -27,52 +27,52 @@ pub fn parse_u32(text: &str) -> Result<u32, String> {
     parsed.ok_or_else(|| format!("{text} is not a number from 0 to 0xFFFFFFFF"))
 }
 
-/// The install algorithms on the command line.
+/// The install algorithms as option values.
 pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
     PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str)).map(|name| {
         let found = Algorithm::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == name);
-        found.unwrap_or(Algorithm::SwapOffset) // the parser lets no other name pass
+        found.unwrap_or(Algorithm::SwapOffset) // // the parser accepts no other name
     })
 }
 
-/// What `update` and `serve` both can be told about the device.
+/// Device options shared by `update` and `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArgs {
-    /// The processor's flash; an unknown name lists the known ones.
+    /// Flash of the processor; an unknown name lists the known ones.
     #[arg(long, default_value = parts::NRF52840.name, value_name = "PART")]
     pub internal: String,
-    /// Write unit of the processor's flash: 1, 2, 4, 8, 16 or 32 bytes [default: that of the part].
+    /// Write unit of the processor's flash: 1, 2, 4, 8, 16 or 32 bytes [default: the part's].
     #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
     pub write_unit: Option<u32>,
     /// External flash part; an unknown name lists the known ones.
     #[arg(long, default_value = "mx25r6435f")]
     pub part: String,
-    /// Key that packages are checked with, PEM, public or private [default: the demo key].
+    /// Key that checks packages, PEM, public or private [default: the demo key].
     #[arg(long, value_name = "FILE.pem")]
     pub public_key: Option<PathBuf>,
-    /// Key that images are checked with, PEM, public or private [default: the demo key].
+    /// Key that checks images, PEM, public or private [default: the demo key].
     #[arg(long, value_name = "FILE.pem")]
     pub image_key: Option<PathBuf>,
     /// Hardware version of the device.
     #[arg(long, default_value_t = 52)]
     pub hw_version: u32,
-    /// Firmware version of the factory image, in the sense of the package.
+    /// Firmware version of the factory image, as in packages.
     #[arg(long, default_value_t = 1)]
     pub fw_version: u32,
-    /// What to do with a package's SoftDevice requirement: `none` (there is no SoftDevice), `ignore`, or a list of
-    /// firmware ids that pass, such as `0x100,0x123`.
+    /// How to handle a package's SoftDevice requirement: `none` (there is no SoftDevice), `ignore`, or a list of
+    /// accepted firmware ids, such as `0x100,0x123`.
     #[arg(long, default_value = "none", value_name = "POLICY")]
     pub sd_policy: String,
-    /// How the boot stage installs.
+    /// Install algorithm of the boot stage.
     #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
     pub install: Algorithm,
     /// Image in the primary slot of a new device [default: the demo image 1.0.0].
     #[arg(long, value_name = "FILE.bin")]
     pub primary: Option<PathBuf>,
-    /// Whether images for another slot or processor, whose reset vector lies outside the primary slot, are refused: on or off
-    /// [default: on if the image in the primary slot has its reset vector there; that of the demo has none].
+    /// Whether to refuse images for another slot or processor, whose reset vector lies outside the primary slot: on or
+    /// off [default: on if the image in the primary slot has its reset vector there; the demo's has none].
     #[arg(long, value_name = "on|off", value_parser = BoolishValueParser::new())]
     pub check_address: Option<bool>,
 }
@@ -125,7 +125,7 @@ impl DeviceArgs {
     }
 }
 
-/// The external part or the internal flash of that name.
+/// The external part or internal flash with this name.
 ///
 /// # Errors
 /// A sentence that lists the known names.
@@ -140,10 +140,10 @@ pub fn find_part(name: &str, internal: bool) -> Result<&'static Part> {
     }
 }
 
-/// What `--sd-policy` says.
+/// Parses `--sd-policy`.
 ///
 /// # Errors
-/// A sentence that says what it takes.
+/// A sentence that lists the accepted values.
 pub fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
     Ok(match text {
         "none" => SoftDevicePolicy::Absent,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_brings_its_units_and_max_align_follows() {
+    fn a_processor_sets_its_units_and_max_align() {
         let units = |line: &str| {
             let setup = setup(line).unwrap();
             let layout = setup.layout();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_or_part_that_does_not_fit_is_refused_by_what_does() {
+    fn an_unsupported_unit_or_part_is_refused_with_the_supported_ones() {
         let refused = |line| setup(line).err().unwrap();
         assert_eq!(
             refused("--internal stm32wb55 --write-unit 4"),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu bench`: what installs cost, in operations per image page and in simulated time, and what whole updates take.
+//! `bledfu bench`: the cost of installs, in operations per image page and simulated time, and the duration of whole
+//! updates.
 
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ pub struct BenchArgs {
     /// Installs of the case image by every algorithm.
     #[arg(long, required_unless_present = "updates")]
     pub install: bool,
-    /// Whole updates to the case image, in several circumstances.
+    /// Whole updates to the case image, under several conditions.
     #[arg(long)]
     pub updates: bool,
     /// External flash part; an unknown name lists the known ones.
@@ -37,7 +38,7 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
-/// Circumstances of an update, and the options of `bledfu update` that make them.
+/// Conditions of an update, and the options of `bledfu update` for them.
 const UPDATES: [(&str, &str); 12] = [
     ("Android, 15 ms, slot erased beforehand", ""),
     ("slot erased while receiving", "--used-slot"),
@@ -67,7 +68,7 @@ const INSTALLS: Columns<7> = Columns([
     (19, Left),
 ]);
 
-/// Options as [`UPDATES`] writes them.
+/// Options in the form of [`UPDATES`].
 #[derive(Parser)]
 #[command(no_binary_name = true)]
 struct Options {
@@ -75,7 +76,7 @@ struct Options {
     update: UpdateArgs,
 }
 
-/// What one install cost.
+/// The cost of one install.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// Internal flash.
@@ -88,7 +89,8 @@ pub struct Cost {
     pub pages: u64,
 }
 
-/// Figures of MCUboot and of the best there can be: internal and external erases, and bytes programmed in each, per page.
+/// Figures of MCUboot and of the theoretical optimum: internal and external erases, and bytes programmed in each, per
+/// page.
 const REFERENCE: [(&str, [u32; 4]); 5] = [
     ("swap-offset", [1, 1, 4096, 4096]),
     ("swap-move", [2, 1, 8192, 4096]),
@@ -97,10 +99,10 @@ const REFERENCE: [(&str, [u32; 4]); 5] = [
     ("copy", [1, 0, 4096, 0]),
 ];
 
-/// Installs the demo update on a board, the second one over the first for algorithms that gain by it.
+/// Installs the demo update on a board; a second one over the first, for algorithms where that is cheaper.
 ///
 /// # Errors
-/// When the part is not known or the install fails.
+/// If the part is unknown or the install fails.
 pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
     let setup = Setup {
         algorithm,
@@ -116,7 +118,8 @@ pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
     let board = Board::new(setup, &power)?;
     board.program_factory(&demo::factory_image()?)?;
     let image = demo::update_package()?.application.firmware;
-    // The copy of the running image that the first install of `copy` makes once is not what an install costs.
+    // The first install with `copy` also makes a copy of the running image, once; that is not part of the cost of an
+    // install.
     if algorithm == Algorithm::Copy {
         board.spare.set_contents(0, &demo::factory_image()?)?;
     }
@@ -143,7 +146,7 @@ pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
 /// `bledfu bench`.
 ///
 /// # Errors
-/// As [`measure`] and [`update::measure`].
+/// Those of [`measure`] and [`update::measure`].
 pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut all = json!({ "part": args.part });
     if args.install {
@@ -158,7 +161,7 @@ pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures installs, with a line for each unless the result is for a program.
+/// Measures installs; prints a line for each unless the result is for a program.
 fn installs(args: &BenchArgs) -> anyhow::Result<Value> {
     let pages = measure(Algorithm::Overwrite, &args.part)?.pages;
     if !args.json {
@@ -184,7 +187,7 @@ fn installs(args: &BenchArgs) -> anyhow::Result<Value> {
         let cost = measure(algorithm, &args.part)
             .with_context(|| format!("cannot measure {}", algorithm.as_str()))?;
         let per_page = |count: u64| count as f64 / cost.pages as f64;
-        // Commands of any size count by what they erase.
+        // Commands of different sizes count by what they erase.
         let sectors = |stats: &Stats| stats.erased_bytes() / u64::from(SECTOR_SIZE);
         let erases = |stats: &Stats| per_page(sectors(stats));
         let reference = REFERENCE.iter().find(|(name, _)| *name == algorithm.as_str());
@@ -222,7 +225,7 @@ fn installs(args: &BenchArgs) -> anyhow::Result<Value> {
     Ok(rows.into())
 }
 
-/// Measures whole updates, with a line for each unless the result is for a program.
+/// Measures whole updates; prints a line for each unless the result is for a program.
 fn updates(args: &BenchArgs) -> anyhow::Result<Value> {
     if !args.json {
         outln!("updating to the image of the case, external flash {}", args.part)?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu install`: one boot on plain slot files, so that any other boot stage can be compared with this one byte by byte.
+//! `bledfu install`: one boot on plain slot files, so that another boot stage can be compared with this one byte by
+//! byte.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ pub struct InstallArgs {
     /// The second place for images, for copy.
     #[arg(long, value_name = "FILE", conflicts_with = "scratch")]
     pub revert: Option<PathBuf>,
-    /// How to install.
+    /// Install algorithm.
     #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
     pub algorithm: Algorithm,
     /// Erase unit of the primary slot and of a scratch area.
@@ -43,28 +44,28 @@ pub struct InstallArgs {
     /// Write unit of all areas: 1, 2, 4, 8, 16 or 32.
     #[arg(long, value_name = "BYTES", default_value = "4", value_parser = parse_u32)]
     pub align: u32,
-    /// Spacing of the trailer's fields: 8, 16 or 32 [default: 8, or --align if that is more].
+    /// Spacing of the trailer's fields: 8, 16 or 32 [default: 8, or --align if it is larger].
     #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
     pub max_align: Option<u32>,
     /// MCUboot's BOOT_MAX_IMG_SECTORS.
     #[arg(long, value_name = "N", default_value = "128", value_parser = parse_u32)]
     pub max_sectors: u32,
-    /// With swap-offset, the trailer of MCUboot 2.2, which has no sizes of TLV areas.
+    /// With swap-offset, use the trailer of MCUboot 2.2, which has no sizes of TLV areas.
     #[arg(long)]
     pub without_tlv_sizes: bool,
-    /// Key that images are checked with, PEM, public or private; without one their SHA-256 is all that counts.
+    /// Key that checks images, PEM, public or private; without one only their SHA-256 is checked.
     #[arg(long, value_name = "PEM")]
     pub key: Vec<PathBuf>,
-    /// Address at which the processor sees the primary slot: images that are linked for another one are refused then.
+    /// The processor's address of the primary slot: images linked for another one are then refused.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_u32)]
     pub slot_address: Option<u32>,
-    /// Request the image in the secondary slot first, as the application does.
+    /// Request the image in the secondary slot first, as an application does.
     #[arg(long, value_enum)]
     pub pending: Option<Pending>,
     /// Which images may not replace the running one.
     #[arg(long, value_enum, default_value = "none")]
     pub prevent_downgrade: Prevent,
-    /// Confirm the running image afterwards, as the application does.
+    /// Confirm the running image afterwards, as an application does.
     #[arg(long)]
     pub confirm: bool,
     /// Cut the power after this many flash operations of the boot.
@@ -75,12 +76,12 @@ pub struct InstallArgs {
     pub torn: Option<u8>,
 }
 
-/// What is requested.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Pending {
-    /// Try it, and go back unless it confirms itself.
+    /// On trial: taken back unless it confirms itself.
     Test,
-    /// Install it for good.
+    /// Permanently.
     Permanent,
 }
 
@@ -105,7 +106,7 @@ impl From<Prevent> for Downgrade {
     }
 }
 
-/// Exit code when the power was cut as asked.
+/// Exit code when the power was cut as requested.
 const STOPPED: u8 = 3;
 
 /// `bledfu install`: 0 and the image that was booted; 3 when `--stop-after` cut the power; 1 when nothing boots.

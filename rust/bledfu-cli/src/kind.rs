@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a file is, and the image in it: one classification for every command that takes a file, so that each names a file, or
-//! refuses it, in the same words.
+//! What a file is, and the image in it: one classification for all commands that take files, so that each names or
+//! refuses a file in the same words.
 
 use std::fmt;
 
@@ -14,16 +14,16 @@ use bledfu_slot::{is_erased, HeaderError, ImageHeader};
 use bledfu_wire::init_packet::InitPacket;
 use object::{Architecture, Object};
 
-/// TLV of a packed update that says how it is packed; [`OUT_SHA`], [`BASE`] and [`OUT_HASH`] stand behind it.
+/// TLV of a packed update that describes its packing; [`OUT_SHA`], [`BASE`] and [`OUT_HASH`] follow it.
 pub const PACK: u16 = 0xBFA0;
-/// SHA-256 of the file that a packed update makes.
+/// SHA-256 of the file that a packed update produces.
 pub const OUT_SHA: u16 = 0xBFA1;
-/// Digest of the image that a packed update starts from.
+/// Digest of the image that a packed update is based on.
 pub const BASE: u16 = 0xBFA2;
-/// Digest of the image that a packed update makes.
+/// Digest of the image that a packed update produces.
 pub const OUT_HASH: u16 = 0xBFA3;
 
-/// Largest gap between two parts of a hex file that are still one image: what tools leave out is erased flash.
+/// Largest gap between two parts of a hex file that still belong to one image: tools leave out erased flash.
 const LARGEST_GAP: u32 = 1024 * 1024;
 
 /// What a file is.
@@ -39,9 +39,9 @@ pub enum Kind {
     InitPacket,
     /// Bytes with addresses, as text.
     IntelHex,
-    /// What a linker makes.
+    /// The output of a linker.
     Elf,
-    /// A program as the processor runs it, without an image header.
+    /// A program without an image header.
     Program,
     /// An MCUboot image.
     Image(ImageKind),
@@ -49,18 +49,18 @@ pub enum Kind {
     Unknown,
 }
 
-/// What the header of an MCUboot image says about its payload.
+/// The payload of an MCUboot image, according to its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
-    /// A program to be started where it is.
+    /// A program to be started in place.
     Plain,
     /// Encrypted, to be decrypted by the boot stage.
     Encrypted,
     /// Compressed, to be expanded by the boot stage.
     Compressed,
-    /// What makes an image out of the running one.
+    /// A difference from the running image.
     Delta,
-    /// What makes an image out of nothing.
+    /// A packed image that needs no other one.
     PackedFull,
     /// Marked as not bootable for another reason.
     NotBootable,
@@ -69,7 +69,7 @@ pub enum ImageKind {
 }
 
 impl ImageKind {
-    /// Of the image that `bytes` begin with.
+    /// The payload of the image at the start of `bytes`.
     pub fn of(header: &ImageHeader, bytes: &[u8]) -> Self {
         match header.check_kind() {
             Err(HeaderError::NotBootable) => match Pack::of(header, bytes) {
@@ -115,7 +115,7 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// Of a file with this name, which breaks ties.
+    /// The kind of a file with this name, which decides in doubtful cases.
     pub fn of(name: &str, bytes: &[u8]) -> Self {
         let lower = name.to_lowercase();
         if bytes.is_empty() {
@@ -145,25 +145,25 @@ impl Kind {
         }
     }
 
-    /// Why there is no signed image in files of this kind, and what to do; `None` where there may be one.
+    /// Why files of this kind contain no signed image, and what to do; `None` where there may be one.
     pub const fn refusal(self) -> Option<&'static str> {
         Some(match self {
             Self::Empty => "the file is empty",
             Self::InitPacket => "the file is an init packet, without its firmware: take the whole package",
             Self::Elf => "the file is an ELF program, not a signed image: sign the .bin or .hex of the same build with imgtool",
             Self::Program => "the file is a program without an image header: sign it with imgtool",
-            Self::Unknown => "the file is no DFU package, init packet, MCUboot image or slot",
+            Self::Unknown => "the file is not a DFU package, init packet, MCUboot image or slot",
             Self::DfuPackage | Self::SdkPackage | Self::IntelHex | Self::Image(_) => return None,
         })
     }
 }
 
-/// Stack pointer and reset vector, if `bytes` begin as the vector table of a Cortex-M does.
+/// Stack pointer and reset vector, if `bytes` begin like the vector table of a Cortex-M.
 pub fn vector_table(bytes: &[u8]) -> Option<(u32, u32)> {
     let (stack_pointer, rest) = bytes.split_first_chunk()?;
     let stack_pointer = u32::from_le_bytes(*stack_pointer);
     let reset_vector = u32::from_le_bytes(*rest.first_chunk()?);
-    // RAM of every Cortex-M is in this part of its memory map, and an address of code has its lowest bit set.
+    // The RAM of every Cortex-M is in this part of its memory map, and a code address has its lowest bit set.
     let is_table = (0x2000_0000..0x4000_0000).contains(&stack_pointer)
         && stack_pointer.is_multiple_of(4)
         && reset_vector % 2 == 1;
@@ -185,7 +185,7 @@ pub fn describe_elf(bytes: &[u8]) -> String {
     }
 }
 
-// ---- what an image is for, beyond its header
+// ---- details of an image beyond its header
 
 /// How a packed update is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,11 +194,11 @@ pub struct Pack {
     pub format: u8,
     /// 1: needs the running image; 2: does not.
     pub method: u8,
-    /// Bytes of the file that it makes.
+    /// Size of the resulting file in bytes.
     pub out_size: u32,
-    /// Bytes of the image it starts from, 0 if it needs none.
+    /// Size of the base image in bytes, 0 if there is none.
     pub base_len: u32,
-    /// Address of the slot of that image.
+    /// Address of the base image's slot.
     pub base_addr: u32,
 }
 
@@ -215,7 +215,7 @@ impl Pack {
         })
     }
 
-    /// From the TLVs of the image that `bytes` begin with.
+    /// Reads the TLVs of the image at the start of `bytes`.
     pub fn of(header: &ImageHeader, bytes: &[u8]) -> Option<Self> {
         let mut flash = SliceFlash(bytes);
         let len = u32::try_from(bytes.len()).ok()?;
@@ -235,14 +235,14 @@ impl Pack {
     }
 }
 
-/// Why devices do not install such an image, whatever they run: what its header or its padding says. `None` if there is no such
-/// reason; what only a key or a device can tell is not looked at.
+/// Why no device installs this image, whatever it runs, as far as header and padding show. `None` if there is no such
+/// reason; what depends on a key or a device is not checked.
 pub fn image_problem(image: &[u8]) -> Option<String> {
     let header = ImageHeader::parse(image).ok()?;
     kind_problem(&header, image).or_else(|| padding_problem(image))
 }
 
-/// The part of [`image_problem`] that the header says.
+/// The part of [`image_problem`] that depends on the header.
 pub fn kind_problem(header: &ImageHeader, image: &[u8]) -> Option<String> {
     match ImageKind::of(header, image) {
         ImageKind::Delta | ImageKind::PackedFull => {
@@ -253,7 +253,7 @@ pub fn kind_problem(header: &ImageHeader, image: &[u8]) -> Option<String> {
     }
 }
 
-/// The part of [`image_problem`] that its end says.
+/// The part of [`image_problem`] that depends on the end of the file.
 pub fn padding_problem(image: &[u8]) -> Option<String> {
     let len = u32::try_from(image.len()).ok()?;
     let total = bledfu_slot::verify::image_size(&mut SliceFlash(image), 0, len).ok()?;
@@ -264,29 +264,29 @@ pub fn padding_problem(image: &[u8]) -> Option<String> {
     }
 }
 
-/// What is said of [`Behind::Other`].
+/// The message for [`Behind::Other`].
 pub const FOREIGN_BYTES: &str = "there are bytes behind the image that do not belong to it";
 
-/// What is said of [`Behind::Padding`] of an image that is to be sent.
+/// The message for [`Behind::Padding`] of an image that is to be sent.
 pub fn padded(total: u32, len: u32) -> String {
     format!("the image of {total} bytes is padded to {len}: sign it without --pad and --confirm")
 }
 
-/// What is behind an image in a file.
+/// What follows the image in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
-    /// Nothing, or what fills it up to a multiple of 4, as packages need it.
+    /// Nothing, or padding to a multiple of 4, as in packages.
     Nothing,
-    /// What `imgtool --pad` appends: erased flash, with a trailer at the end or without.
+    /// What `imgtool --pad` appends: erased flash, with or without a trailer at the end.
     Padding,
     /// Something else.
     Other,
 }
 
 impl Behind {
-    /// Of the bytes behind the image.
+    /// Classifies the bytes after the image.
     pub fn of(rest: &[u8]) -> Self {
-        // The longest fields of a trailer that a tool writes: magic, image_ok and swap_info, with 32 bytes each.
+        // The longest trailer fields that a tool writes: magic, image_ok and swap_info, 32 bytes each.
         const FIELDS: usize = 128;
         if is_erased(rest) {
             return match rest.len() {
@@ -307,12 +307,12 @@ impl Behind {
 
 // ---- Intel hex
 
-/// Bytes of a hex file that follow each other.
+/// A run of contiguous bytes in a hex file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Address of the first.
+    /// Address of the first byte.
     pub address: u32,
-    /// What is there.
+    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -336,8 +336,8 @@ fn is_hex(bytes: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_hexdigit() || *byte == b'\r')
 }
 
-/// Reads a hex file: the runs of bytes in it, by their addresses. Behind the start of an image, gaps are filled with FF, as they
-/// will be in flash.
+/// Reads a hex file: its runs of bytes by address. From the start of an image, gaps are filled with FF, as they are in
+/// flash.
 ///
 /// # Errors
 /// A sentence about the line that is damaged, missing or covered twice.
@@ -391,7 +391,7 @@ pub fn read_hex(bytes: &[u8]) -> Result<Vec<Run>> {
 /// The one image in a hex file.
 ///
 /// # Errors
-/// As [`read_hex`]; when there is none, or more than one.
+/// Those of [`read_hex`]; also if there is none, or more than one.
 fn image_in_hex(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut images = read_hex(bytes)?.into_iter().filter(Run::is_image);
     match (images.next(), images.next()) {
@@ -405,7 +405,7 @@ fn image_in_hex(bytes: &[u8]) -> Result<Vec<u8>> {
 
 // ---- the image in a file
 
-/// The image in a file of any kind: itself, that of a package, that of a hex file. It is not judged.
+/// The image in a file of any kind: the file itself, or from a package or a hex file. It is not checked.
 ///
 /// # Errors
 /// A sentence: what the file is, and what to do.
@@ -439,9 +439,9 @@ pub fn package_in(name: &str, bytes: &[u8]) -> Result<Package> {
             "the file is an {kind} without an init packet, which Secure DFU needs: make a package of it with \
              `bledfu package`, or send it with --protocol smp"
         ),
-        // What cannot be opened as a zip file is said to be none.
+        // A file that cannot be opened as zip is reported as not being one.
         Kind::Empty | Kind::Unknown => Ok(Package::read_unchecked(bytes)?),
-        _ => bail!("{}", kind.refusal().unwrap_or("the file is no DFU package")),
+        _ => bail!("{}", kind.refusal().unwrap_or("the file is not a DFU package")),
     }
 }
 
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn the_image_of_a_hex_file_is_that_of_the_bin_file_and_a_boot_stage_before_it_is_left_out() {
+    fn the_image_of_a_hex_file_equals_the_bin_file_without_the_boot_stage_before_it() {
         let image = image();
         let file = hex(&[(0xC000, &image)]);
         assert_eq!(Kind::of("app.hex", &file), Kind::IntelHex);
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_signed_image_is_refused_with_what_to_do() {
+    fn files_without_a_signed_image_are_refused_with_what_to_do() {
         let sentence = |name: &str, bytes: &[u8]| image_in(name, bytes.to_vec()).unwrap_err().to_string();
         assert!(sentence("zephyr.elf", b"\x7FELF\x01\x01\x01").contains("sign the .bin or .hex"));
         let mut program = vec![0; 64];

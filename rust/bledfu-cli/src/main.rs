@@ -17,10 +17,10 @@ use clap_complete::Shell;
 #[derive(Parser)]
 #[command(name = "bledfu", version, propagate_version = true, max_term_width = 80)]
 struct Cli {
-    /// More of the log: -v what happens, -vv every request and answer, -vvv every flash operation. RUST_LOG overrides it.
+    /// More log output: -v events, -vv every request and answer, -vvv every flash operation. RUST_LOG overrides it.
     #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 900)]
     verbose: u8,
-    /// Print nothing but errors; the exit code says how it went.
+    /// Print nothing but errors; the exit code is the result.
     #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 901)]
     quiet: bool,
     #[command(subcommand)]
@@ -31,11 +31,11 @@ struct Cli {
 enum Command {
     /// One whole update in virtual time: receive, verify, install, confirm.
     Update(update::UpdateArgs),
-    /// The device in real time, with doors for real clients; killing the process is a power cut.
+    /// The device in real time, with transports for real clients; killing the process is a power cut.
     Serve(serve::ServeArgs),
     /// Explain an image, a slot, a package, an init packet or a whole device, field by field.
     Inspect(inspect::InspectArgs),
-    /// Make a package around a signed image.
+    /// Create a package for a signed image.
     Package(package::PackageArgs),
     /// One boot on slot files, written back: to compare with another boot stage.
     Install(install::InstallArgs),
@@ -43,14 +43,14 @@ enum Command {
     Cut(cut::CutArgs),
     /// What an install costs: operations per page, simulated time.
     Bench(bench::BenchArgs),
-    /// Completions for a shell, on the standard output.
+    /// Print completions for a shell.
     Completions {
         /// The shell.
         shell: Shell,
     },
-    /// Manual pages, one per command, into a folder.
+    /// Write manual pages into a folder, one per command.
     Man {
-        /// Where they go; made if it is not there.
+        /// The folder; created if it does not exist.
         folder: PathBuf,
     },
 }
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help is printed by the same way, and may meet a full disk or a reader that has gone.
+            // Help is printed in the same way, and may also meet a full disk or a closed pipe.
             return match error.print().map_err(OutputError::from) {
                 Ok(()) => ExitCode::from(error.exit_code() as u8),
                 Err(failed) => output::failed(&failed.into()),
@@ -94,7 +94,7 @@ fn start_log(cli: &Cli) {
         _ => "trace",
     };
     let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
-    // `serve` lives in the time of the clock on the wall; all else in virtual time, which begins when the device is switched on.
+    // `serve` logs wall-clock time; all other commands virtual time, which starts when the device is switched on.
     match cli.command {
         Command::Serve(_) => log.format_timestamp_millis(),
         _ => log.format(|out, record| {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hand-overs between MCUboot and this boot stage, for `bledfu cut`. The other half of each is what a running MCUboot did to
-//! the flashes, operation by operation: the traces in `tests/vectors/mcuboot`.
+//! Hand-overs between MCUboot and this boot stage, for `bledfu cut`. MCUboot's half is recorded operation by operation
+//! from a running MCUboot: the traces in `tests/vectors/mcuboot`.
 //!
-//! * MCUboot is stopped after each of its operations, and this boot stage goes on: it must start the image that MCUboot
-//!   starts, and leave the bytes that MCUboot leaves.
-//! * MCUboot is stopped inside an erase, torn just before a field or record of a trailer: this boot stage must start that
-//!   image all the same, and leave the same images. The erase may be one done for the second time, because MCUboot was
-//!   stopped before all was written that follows it.
-//! * This boot stage is stopped before each of its operations: what is in the flashes then must be a state that MCUboot passes
-//!   through as well, so that MCUboot can go on from it. This is what most of the order inside a step is for: this boot
-//!   stage itself would often find its way from another state, too.
+//! * MCUboot is stopped after each of its operations, and this boot stage continues: it must start the image that
+//! MCUboot starts, and leave the bytes that MCUboot leaves.
+//! * MCUboot is stopped inside an erase, torn just before a field or record of a trailer: this boot stage must still
+//! start that image and leave the same images. The erase may be a repeated one, because MCUboot was stopped before it
+//! had written everything that follows it.
+//! * This boot stage is stopped before each of its operations: the flashes must then be in a state that MCUboot passes
+//! through as well, so that MCUboot can continue. This requirement explains most of the order inside a step: this boot
+//! stage alone could often recover from other states too.
 
 use std::fmt;
 
@@ -110,7 +110,7 @@ struct Boot {
 }
 
 impl Boot {
-    /// The flashes as a stop after each number of operations leaves them; the last is the end.
+    /// The flashes after each number of operations; the last entry is the end.
     fn states(&self) -> Vec<Flashes> {
         let mut states = vec![self.start.clone()];
         for op in &self.ops {
@@ -156,7 +156,7 @@ impl Trace {
         &self.layout
     }
 
-    /// Primary, secondary and scratch as a stop after each operation of each boot leaves them, and as the boots end.
+    /// Primary, secondary and scratch after each operation of each boot, and at the end of each boot.
     pub fn stops(&self) -> Vec<[Vec<u8>; 3]> {
         self.boots.iter().flat_map(Boot::states).collect()
     }
@@ -167,7 +167,7 @@ impl Trace {
     }
 
     /// # Panics
-    /// If the text is none of ours; `tests/vectors/mcuboot/README.md` says what the lines are.
+    /// If the text is not a trace of ours; `tests/vectors/mcuboot/README.md` describes the lines.
     fn parse(name: &'static str, text: &str) -> Self {
         let mut layout = None;
         let mut algorithm = "";
@@ -200,7 +200,7 @@ impl Trace {
                     flash[at..at + image.len()].copy_from_slice(image);
                     continue;
                 }
-                // What the application did: not part of a boot.
+                // Changes by the application, which are not part of a boot.
                 ["request", "test" | "permanent"] | ["confirm"] => {
                     in_boot = false;
                     continue;
@@ -271,13 +271,13 @@ impl Trace {
         found
     }
 
-    /// MCUboot is stopped in each of these states, the last one being no stop but its end.
+    /// MCUboot is stopped in each of these states; the last one is its end.
     fn take_over(&self, found: &mut HandOvers, boot: usize, version: u8, states: &[Flashes]) {
         let end = &states[states.len() - 1];
         for (stop, state) in states[..states.len() - 1].iter().enumerate() {
             let mut flashes = state.clone();
             let (_, started) = our_boot(&mut flashes, self.layout, None);
-            // A revert by move is a permanent swap of the old image once it is prepared, for MCUboot as well.
+            // Once prepared, a revert by move is a permanent swap of the old image, also for MCUboot.
             if self.algorithm() == Algorithm::SwapMove && version == 1 {
                 let at = self.layout.primary_trailer().swap_info() as usize;
                 if [3, 4].contains(&flashes[0][at]) {
@@ -291,7 +291,7 @@ impl Trace {
         }
     }
 
-    /// MCUboot 2.2 is stopped, and a build for the trailer of 2.3 goes on: the same but for the trailers.
+    /// MCUboot 2.2 is stopped, and a build for the trailer of 2.3 continues: the same except for the trailers.
     fn take_over_for_2_3(&self, found: &mut HandOvers, boot: usize, version: u8, states: &[Flashes]) {
         let end = &states[states.len() - 1];
         let trailers = [self.layout.primary_trailer(), self.layout.secondary_trailer()];
@@ -314,7 +314,7 @@ impl Trace {
         }
     }
 
-    /// The images that stand in the slots in the end stand there as well.
+    /// The final images in the slots are the same.
     fn same_images(&self, found: &Flashes, end: &Flashes) -> bool {
         let places = [(0, 0), (1, 0), (1, self.layout.secondary().sector_size as usize)];
         IMAGES.iter().all(|image| {
@@ -324,15 +324,15 @@ impl Trace {
         })
     }
 
-    /// MCUboot is stopped inside an erase: the next one, or one that it begins again because it was stopped behind it, before
-    /// all was written that goes with it.
+    /// MCUboot is stopped inside an erase: the next one, or one that it repeats because it was stopped after it, before
+    /// everything that belongs to it was written.
     fn take_over_torn(&self, found: &mut HandOvers, index: usize, boot: &Boot, states: &[Flashes]) {
         let trailers = [
             Some(self.layout.primary_trailer()),
             Some(self.layout.secondary_trailer()),
             self.layout.spare_trailer(),
         ];
-        // The first of the erases that follow each other in one area, with what is programmed then.
+        // The first of the erases in a row in one area, with the programs that follow.
         let mut first: Option<&Op> = None;
         let mut last_was_erase = false;
         let end = &states[states.len() - 1];
@@ -369,7 +369,7 @@ impl Trace {
         }
     }
 
-    /// This boot stage is stopped before each of its operations, where MCUboot knows only these states.
+    /// This boot stage is stopped before each of its operations; MCUboot knows only these states.
     fn leave(&self, found: &mut HandOvers, boot: usize, states: &[Flashes]) {
         let (operations, _) = our_boot(&mut states[0].clone(), self.layout, None);
         for cut in 0..operations {
@@ -385,17 +385,17 @@ impl Trace {
     }
 }
 
-/// What was found out with one trace.
+/// Results of one trace.
 #[derive(Clone, Debug, Default)]
 pub struct HandOvers {
     trace: &'static str,
     /// Boots begun by MCUboot and finished by this boot stage.
     pub taken_over: u64,
-    /// Erases of MCUboot torn, and mended by this boot stage.
+    /// Erases of MCUboot that were torn and repaired by this boot stage.
     pub torn: u64,
     /// States in which this boot stage was stopped.
     pub left: u64,
-    /// Those that are not as they should be.
+    /// Those that failed.
     pub wrong: u64,
     /// The first of them.
     pub examples: Vec<String>,
@@ -471,7 +471,8 @@ fn layout_of(name: &str, sizes: [usize; 3], erase: [usize; 3], max_align: u32, m
     }
 }
 
-/// A boot of ours, cut before operation `cut` if there is one; the operations begun, and the major version it starts.
+/// One boot of this boot stage, cut before operation `cut` if given; returns the number of operations begun, and the
+/// major version that it starts.
 fn our_boot(flashes: &mut Flashes, layout: Layout, cut: Option<u64>) -> (u64, Option<u8>) {
     let power = Power::new();
     let [mut primary, mut secondary, mut scratch] = [0, 1, 2].map(|area| {
@@ -513,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn mcuboot_can_be_stopped_and_stop_this_boot_stage_anywhere() {
+    fn mcuboot_and_this_boot_stage_can_take_over_from_each_other_anywhere() {
         let (mut taken_over, mut torn, mut left) = (0, 0, 0);
         for trace in Trace::all() {
             let found = trace.hand_over();
@@ -529,8 +530,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_over_that_goes_wrong_is_counted_and_named() {
-        // The third operation of MCUboot is lost: the end is another one, and so are the states on the way there.
+    fn a_failed_hand_over_is_counted_and_named() {
+        // The third operation of MCUboot is removed: the end differs, and so do the states before it.
         let mut trace = Trace::all().next().unwrap();
         trace.boots[0].ops.remove(2);
         let found = trace.hand_over();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What commands print: lines on the standard output, as text or as JSON (a line each), in 80 columns.
 //!
-//! Printing can fail. A full disk is an error like any other; a reader that has gone away (`| head -1`) ends the program
-//! silently, as it ends other Unix tools. So nothing here panics, and commands pass the error on.
+//! Printing can fail. A full disk is an error like any other; a reader that is gone (`| head -1`) ends the program
+//! silently, as with other Unix tools. So nothing here panics, and commands return the error.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
@@ -15,17 +15,17 @@ use serde_json::Value;
 /// Columns of a screen.
 pub const WIDTH: usize = 80;
 
-/// Exit code when the reader of the output has gone away: what a shell reports for a tool that SIGPIPE ended.
+/// Exit code when the reader of the output is gone: the code that a shell reports for a tool ended by SIGPIPE.
 const PIPE_CLOSED: u8 = 128 + 13;
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// The standard output took nothing more.
+/// The standard output could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to the standard output")]
 pub struct OutputError(#[from] io::Error);
 
-/// From now on, nothing is printed: the exit code says it all.
+/// From now on, nothing is printed: the exit code is the only result.
 pub fn set_quiet(quiet: bool) {
     QUIET.store(quiet, Ordering::Relaxed);
 }
@@ -35,7 +35,7 @@ pub fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Prints text as it is.
+/// Prints text unchanged.
 ///
 /// # Errors
 /// [`OutputError`].
@@ -63,7 +63,7 @@ macro_rules! outln {
     ($($arg:tt)*) => { $crate::output::line(format_args!($($arg)*)) };
 }
 
-/// In which form a command says what it found.
+/// The form of a command's results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -73,7 +73,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// JSON, if that was asked for.
+    /// JSON, if requested.
     pub const fn of(json: bool) -> Self {
         match json {
             true => Self::Json,
@@ -81,7 +81,7 @@ impl Format {
         }
     }
 
-    /// One fact in both forms, of which one is printed.
+    /// Prints one fact, in the chosen form.
     ///
     /// # Errors
     /// [`OutputError`].
@@ -92,7 +92,7 @@ impl Format {
         }
     }
 
-    /// Text that says nothing to a program.
+    /// Prints text that has no JSON form.
     ///
     /// # Errors
     /// [`OutputError`].
@@ -104,7 +104,7 @@ impl Format {
     }
 }
 
-/// The rows of a table that is printed row by row, while they are found. What does not fit its column is wrapped.
+/// Prints a table row by row. A cell too long for its column is wrapped.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns<const N: usize>(pub [(usize, CellAlignment); N]);
 
@@ -126,7 +126,7 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-/// Lines of at most `width` columns, broken between words only: options and names keep their hyphens.
+/// Lines of at most `width` columns, broken only between words: options and names keep their hyphens.
 pub fn wrapping(width: usize) -> textwrap::Options<'static> {
     textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation)
 }
@@ -137,13 +137,13 @@ pub fn wrap(text: &str, indent: usize) -> String {
     textwrap::fill(text, wrapping(WIDTH).subsequent_indent(&indent))
 }
 
-/// An error as one sentence: causes behind it, none of them twice.
+/// An error as one sentence, followed by its causes, without repetitions.
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
         if text.ends_with(&cause) {
-            continue; // Many errors name their cause themselves, to be whole without a chain.
+            continue; // // Many errors include their cause themselves, so that they are complete without a chain.
         }
         if !text.is_empty() {
             text.push_str(": ");
@@ -153,7 +153,7 @@ pub fn sentence(error: &anyhow::Error) -> String {
     text
 }
 
-/// Says why a command failed, and with which code the program ends.
+/// Prints why a command failed, and returns the exit code.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
     let of_output = error
         .chain()
@@ -161,7 +161,7 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
     if of_output.is_some_and(|error| error.0.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::from(PIPE_CLOSED);
     }
-    // Where even this cannot be said, the exit code is left.
+    // If even this cannot be printed, the exit code remains.
     let _ = writeln!(io::stderr(), "error: {}", sentence(error));
     ExitCode::FAILURE
 }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_an_error_names_itself_is_not_said_again() {
+    fn a_cause_included_in_its_error_is_not_repeated() {
         let whole = Whole {
             source: io::Error::other("no such file"),
         };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu package`: makes a package around a signed image.
+//! `bledfu package`: creates a package for a signed image.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,13 +29,13 @@ pub struct PackageArgs {
     /// Hardware version the image is for.
     #[arg(long, value_name = "N", value_parser = parse_u32)]
     pub hw_version: u32,
-    /// Firmware version: a device refuses one lower than its own.
+    /// Firmware version: a device refuses a version lower than its own.
     #[arg(long, value_name = "N", value_parser = parse_u32)]
     pub fw_version: u32,
     /// SoftDevices the image runs on, comma-separated; 0x00 for none.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0x00", value_parser = parse_u32)]
     pub sd_req: Vec<u32>,
-    /// How the installed image is checked at boot, in nrfutil's words.
+    /// How the device checks the installed image at boot, in nrfutil's terms.
     #[arg(
         long,
         alias = "app-boot-validation",
@@ -43,13 +43,13 @@ pub struct PackageArgs {
         default_value = "VALIDATE_GENERATED_CRC"
     )]
     pub boot_validation: BootValidation,
-    /// Marks the package for debug builds, which skip the version checks.
+    /// Mark the package for debug builds, which skip the version checks.
     #[arg(long, alias = "debug-mode")]
     pub debug: bool,
-    /// Signs with a key that everybody has, such as the demo key: devices that trust it are open to all.
+    /// Allow a key whose private half is public, such as the demo key: anybody can update devices that trust it.
     #[arg(long)]
     pub trial: bool,
-    /// Packs the file as it is, even if it is no MCUboot image.
+    /// Pack the file unchanged, even if it is not an MCUboot image.
     #[arg(long)]
     pub force: bool,
     /// Package to write.
@@ -57,7 +57,7 @@ pub struct PackageArgs {
     pub output: PathBuf,
 }
 
-/// `bledfu package`: writes a package around an image.
+/// `bledfu package`: writes a package for an image.
 ///
 /// # Errors
 /// One sentence about what could not be read, packed or written.

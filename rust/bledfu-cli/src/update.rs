@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu update`: the whole way in virtual time, and a report of what it cost.
+//! `bledfu update`: a whole update in virtual time, and a report of its cost.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ use crate::args::DeviceArgs;
 use crate::kind;
 use crate::output::{is_quiet, sentence, wrap, Format};
 
-/// The protocols by which an update comes.
+/// The protocols of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
     /// Nordic's Secure DFU: nRF Connect, nRF DFU, nrfutil.
@@ -47,24 +47,24 @@ pub enum Phone {
     Smpclient,
 }
 
-/// A client and what it is told.
+/// A client and its settings.
 enum Client {
     SecureDfu(bledfu_client::secure_dfu::Settings),
     Smp(smp::Settings),
 }
 
-/// What is installed.
+/// What to install.
 enum File {
     Package(Package),
     Image(Vec<u8>),
 }
 
 impl File {
-    /// Over SMP only an image goes, which packages and hex files hold as well.
+    /// Over SMP only an image is sent, which packages and hex files also contain.
     fn read(name: &str, bytes: Vec<u8>, protocol: Protocol) -> Result<Self> {
         match protocol {
             Protocol::Smp => Ok(Self::Image(kind::image_in(name, bytes)?)),
-            // Not judged here: that is the device's part.
+            // Not checked here: that is the device's task.
             Protocol::SecureDfu => Ok(Self::Package(kind::package_in(name, &bytes)?)),
         }
     }
@@ -82,7 +82,7 @@ impl File {
         let mut start = ImageStart::new();
         start.update(self.image());
         let error = start.check(setup.slot_size, setup.image_policy().address).err()?;
-        // For the rest, the code of the device says it all.
+        // For everything else the device's code is enough.
         matches!(
             error,
             HeaderError::RamLoad | HeaderError::WrongAddress { .. } | HeaderError::WrongSlot { .. }
@@ -101,54 +101,55 @@ impl File {
 /// Options of `bledfu update`.
 #[derive(Args, Clone, Debug)]
 pub struct UpdateArgs {
-    /// Package to install (.zip); with SMP a signed image (.bin, .hex), or a package that holds one, such as the nRF Connect SDK's
-    /// dfu_application.zip [default: an embedded demo package, 475,384 bytes].
+    /// Package to install (.zip); with SMP a signed image (.bin, .hex), or a package that contains one, such as the nRF
+    /// Connect SDK's dfu_application.zip [default: an embedded demo package, 475,384 bytes].
     pub package: Option<PathBuf>,
-    /// How the update comes.
+    /// Protocol of the update.
     #[arg(long, value_enum, default_value = "secure-dfu")]
     protocol: Protocol,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Maximum flash times of the data sheet instead of typical ones.
+    /// Use the maximum flash times of the data sheet instead of typical ones.
     #[arg(long)]
     worst_case: bool,
     /// The secondary slot still holds an old image: it is erased while the update arrives.
     #[arg(long)]
     used_slot: bool,
-    /// ATT MTU in bytes [default: 247; with SMP 498, which its applications ask for].
+    /// ATT MTU in bytes [default: 247; with SMP 498, which its applications request].
     #[arg(long, value_parser = clap::value_parser!(u16).range(23..=515))]
     mtu: Option<u16>,
     /// Connection interval in ms, 7.5 to 4000.
     #[arg(long, default_value_t = 15.0)]
     interval: f64,
-    /// Packets the phone sends per connection event; the air time may allow fewer.
+    /// Packets per connection event from the phone; the air time may allow fewer.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     packets_per_event: u32,
-    /// Secure DFU: packet receipt after every N packets; 0: none [default: that of the client; iOS has 12].
+    /// Secure DFU: packet receipt after every N packets; 0: none [default: the client's; iOS has 12].
     #[arg(long, value_name = "N")]
     prn: Option<u16>,
-    /// Secure DFU: the phone waits so long before the packets of every object, as applications of 2024 do (400).
+    /// Secure DFU: pause before the packets of every object, as applications of 2024 make it (400).
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(..=60_000))]
     object_delay: Option<u32>,
-    /// Secure DFU: how often the phone connects again by itself when the link is lost; its user does it otherwise.
+    /// Secure DFU: how often the phone reconnects by itself after a lost link; otherwise its user does.
     #[arg(long, value_name = "N")]
     retries: Option<u8>,
-    /// SMP: upload requests under way at once, 1 to 25 [default: that of the client].
+    /// SMP: upload requests in flight, 1 to 25 [default: the client's].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=25))]
     window: Option<u8>,
-    /// Whose client the phone runs.
+    /// The client that the phone runs.
     #[arg(long, value_enum, default_value = "android")]
     phone: Phone,
-    /// Largest data object in bytes, a multiple of the flash sector [default: 4096, or the flash sector if that is more].
+    /// Largest data object in bytes, a multiple of the flash sector [default: 4096, or the flash sector if it is
+    /// larger].
     #[arg(long, value_name = "BYTES")]
     object_size: Option<u32>,
-    /// The new image does not confirm itself: the next reset brings the old one back.
+    /// The new image does not confirm itself: the next reset restores the old one.
     #[arg(long)]
     no_confirm: bool,
-    /// Drop the link after so many bytes; may be given several times.
+    /// Drop the link after this many bytes; may be given several times.
     #[arg(long, value_name = "BYTES")]
     drop_link_at: Vec<u64>,
-    /// Cut the power in the middle of this flash operation (counted from 0 over both flashes).
+    /// Cut the power halfway through this flash operation (counted from 0 over both flashes).
     #[arg(long, value_name = "OPERATION")]
     cut_at: Option<u64>,
     /// JSON instead of text: one object in each line.
@@ -163,7 +164,7 @@ pub struct UpdateArgs {
 pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
     let format = Format::of(args.json);
     run_update(args).inspect_err(|error| {
-        // A program that reads the output reads here how it ended. The error itself goes on to the standard error.
+        // A program that reads the output finds the result here. The error itself also goes to the standard error.
         if format == Format::Json {
             let _ = format.fact(
                 &json!({ "event": "error", "message": sentence(error) }),
@@ -245,7 +246,7 @@ fn update<I: Units, X: Units>(
         bar.set_position(u64::from(at))
     });
     bar.finish_and_clear();
-    // The device cannot say more than a code; what is wrong with the file itself, a look at it can.
+    // The device can only return a code; inspecting the file may show more.
     let outcome = outcome.map_err(|error| match file.problem(&world.board.setup) {
         Some(problem) => anyhow::anyhow!("{error}: {problem}"),
         None => anyhow::Error::new(error),
@@ -287,7 +288,7 @@ struct Start {
     external: Stats,
 }
 
-/// What was to go wrong, and did not: the update was shorter than whoever asked for it believed.
+/// Planned mishaps that did not happen: the update was shorter than the user expected.
 fn check_mishaps<I: Units, X: Units>(
     args: &UpdateArgs,
     world: &WorldOf<I, X>,
@@ -313,13 +314,13 @@ impl UpdateArgs {
     fn client(&self) -> Result<Client> {
         let is_smp = self.protocol == Protocol::Smp;
         if is_smp && self.prn.is_some_and(|every| every > 0) {
-            bail!("--prn is of Secure DFU; SMP answers every request");
+            bail!("--prn is for Secure DFU; SMP answers every request");
         }
         if is_smp && (self.object_delay.is_some() || self.retries.is_some()) {
-            bail!("--object-delay and --retries are of Secure DFU");
+            bail!("--object-delay and --retries are for Secure DFU");
         }
         if !is_smp && self.window.is_some() {
-            bail!("--window is of SMP; with Secure DFU, --prn says when the phone waits");
+            bail!("--window is for SMP; with Secure DFU, --prn sets when the phone waits");
         }
         let smp = |phone| {
             let settings = smp::Settings::of(phone);
@@ -349,12 +350,12 @@ impl UpdateArgs {
             (Protocol::Smp, Phone::Android) => smp(smp::Phone::Android),
             (Protocol::Smp, Phone::Ios) => smp(smp::Phone::Ios),
             (Protocol::Smp, Phone::Smpclient) => smp(smp::Phone::Smpclient),
-            (Protocol::SecureDfu, Phone::Smpclient) => bail!("smpclient knows only SMP: --protocol smp"),
-            (Protocol::Smp, Phone::Nrfutil) => bail!("nrfutil knows only Secure DFU"),
+            (Protocol::SecureDfu, Phone::Smpclient) => bail!("smpclient supports only SMP: --protocol smp"),
+            (Protocol::Smp, Phone::Nrfutil) => bail!("nrfutil supports only Secure DFU"),
         })
     }
 
-    /// The default of SMP is what Android's application asks for: two link layer packets, filled to the last byte.
+    /// The default for SMP is what Android's application requests: two full link layer packets.
     fn mtu(&self) -> u16 {
         self.mtu.unwrap_or(match self.protocol {
             Protocol::SecureDfu => 247,
@@ -363,7 +364,7 @@ impl UpdateArgs {
     }
 }
 
-/// The update, up to the confirmation: over Secure DFU the image's own, over SMP the phone's.
+/// The update including the confirmation: over Secure DFU the image confirms itself, over SMP the phone does it.
 fn run<I: Units, X: Units>(
     args: &UpdateArgs,
     world: &mut WorldOf<I, X>,
@@ -418,7 +419,7 @@ fn build_world<I: Units, X: Units>(args: &UpdateArgs, setup: Setup, factory: &[u
     if args.used_slot {
         world.board.secondary.set_contents(0, factory)?;
     } else {
-        // What a device does after it has confirmed its image and nobody is connected.
+        // What a device does after it has confirmed its image, while nobody is connected.
         world.settle();
     }
     Ok(world)
@@ -439,7 +440,7 @@ fn running_version<I: Units, X: Units>(world: &WorldOf<I, X>) -> String {
 }
 
 fn progress_bar(size: usize) -> ProgressBar {
-    // Lines of the log would break it.
+    // Log lines would break it.
     if is_quiet() || log::log_enabled!(log::Level::Info) {
         return ProgressBar::hidden();
     }
@@ -448,7 +449,7 @@ fn progress_bar(size: usize) -> ProgressBar {
     ProgressBar::new(size as u64).with_style(style)
 }
 
-/// A fact with a name in front, in lines that fit the screen.
+/// A named fact, in lines that fit the screen.
 fn named(name: &str, value: &str) -> String {
     wrap(&format!("{name:<12} {value}"), 13)
 }
@@ -507,7 +508,7 @@ fn say_plan<I: Units, X: Units>(
     Ok(())
 }
 
-/// The processor, and its units if they are not those of an nRF52840.
+/// The processor, with its units if they differ from an nRF52840's.
 fn device_name(setup: &Setup) -> String {
     if setup.internal.name == NRF52840.name && setup.write_unit == NRF52840.write_size {
         return "nRF52840".to_owned();
@@ -629,7 +630,7 @@ fn say_costs<I: Units, X: Units>(
     Ok(())
 }
 
-/// What a boot did, in words.
+/// A boot's result in words.
 pub fn describe(boot: &Boot) -> String {
     boot.report.action.to_string()
 }
@@ -656,7 +657,7 @@ fn say_flash(format: Format, name: &str, stats: &Stats) -> Result<()> {
     Ok(())
 }
 
-/// What an update cost, in virtual time.
+/// The cost of an update, in virtual time.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     /// Of the image, in bytes.
@@ -667,11 +668,11 @@ pub struct Measured {
     pub verify_ns: u64,
     /// From the reset to the jump, in ns.
     pub install_ns: u64,
-    /// What the link carries at most, in bytes per second.
+    /// Maximum rate of the link, in bytes per second.
     pub link_limit: f64,
 }
 
-/// The same update as [`cmd_update`], of the embedded demo package and without a word.
+/// The same update as [`cmd_update`], of the embedded demo package and without output.
 ///
 /// # Errors
 /// One sentence: why there was no update.

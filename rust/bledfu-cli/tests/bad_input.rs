@@ -25,7 +25,7 @@ fn run_update(file: &str) -> (bool, String) {
 }
 
 #[test]
-fn the_command_line_says_one_sentence_and_fails() {
+fn bad_packages_fail_with_one_sentence() {
     let list: serde_json::Value =
         serde_json::from_slice(&std::fs::read(vector("packages.json")).expect("a file")).expect("a list");
     for entry in list.as_array().expect("a list") {

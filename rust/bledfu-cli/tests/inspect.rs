@@ -67,7 +67,7 @@ fn verdict(text: &str) -> String {
 }
 
 #[test]
-fn of_all_packages_exactly_those_that_a_device_takes_are_good() {
+fn exactly_the_packages_that_a_device_accepts_are_good() {
     let list = std::fs::read(vector("packages.json")).expect("a list");
     let list: Value = serde_json::from_slice(&list).expect("a list");
     // The device that the list speaks of.
@@ -117,7 +117,7 @@ fn no_file_is_good_without_its_key() {
 }
 
 #[test]
-fn what_was_not_checked_is_said_and_fails_only_a_strict_gate() {
+fn unchecked_parts_are_reported_and_fail_only_with_strict() {
     let file = vector("images/small-2.0.0.signed.bin");
     let (code, text) = inspect(&file, &[]);
     assert_eq!(code, GOOD);
@@ -373,7 +373,7 @@ fn device(folder: &Path, algorithm: Algorithm) {
 }
 
 #[test]
-fn a_device_is_shown_with_what_its_next_boot_does_and_is_left_as_it_is() {
+fn a_device_is_shown_with_its_next_boot_and_stays_unchanged() {
     for algorithm in Algorithm::ALL {
         let folder = TempDir::new().expect("a folder");
         device(folder.path(), algorithm);
@@ -449,7 +449,7 @@ fn a_device_that_does_not_boot_is_wrong_and_a_dump_of_one_flash_is_a_device_too(
 }
 
 #[test]
-fn the_journal_says_how_far_an_upload_got() {
+fn the_journal_shows_the_progress_of_an_upload() {
     let folder = TempDir::new().expect("a folder");
     let power = Power::new();
     let factory = std::fs::read(vector("images/small-1.0.0.signed.bin")).expect("a vector");

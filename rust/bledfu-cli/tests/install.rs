@@ -67,7 +67,7 @@ impl Device {
 const ALGORITHMS: [&str; 5] = ["swap-offset", "swap-move", "swap-scratch", "overwrite", "copy"];
 
 #[test]
-fn a_test_update_is_installed_and_taken_back_unless_it_is_confirmed() {
+fn an_update_on_trial_is_installed_and_taken_back_unless_it_is_confirmed() {
     for algorithm in ALGORITHMS {
         for confirm in [false, true] {
             let device = Device::new(algorithm);
@@ -141,7 +141,7 @@ fn an_image_for_another_slot_is_not_installed_where_the_address_of_the_slot_is_k
 }
 
 #[test]
-fn what_cannot_be_installed_is_said_in_a_sentence() {
+fn an_impossible_install_is_refused_with_a_sentence() {
     let device = Device::new("swap-offset");
     device.write("primary", 0, &[], SLOT);
     device.write("secondary", 0, &[], SLOT);

@@ -85,7 +85,7 @@ fn a_full_disk_is_an_error_in_one_sentence() {
 }
 
 #[test]
-fn update_tells_a_program_each_fact_in_a_line() {
+fn update_prints_each_fact_as_a_json_line() {
     let output = update(&["--json", "--cut-at", "20"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let events = json_lines(&output);
@@ -154,7 +154,7 @@ fn the_receive_time_counts_all_sessions() {
 }
 
 #[test]
-fn quiet_leaves_the_exit_code() {
+fn quiet_prints_nothing_and_keeps_the_exit_code() {
     let output = update(&["--quiet"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
     assert_eq!(text(&output.stderr), "");

@@ -386,7 +386,7 @@ fn the_terminal_survives_its_clients_and_the_reset_and_is_removed_at_the_end() {
 }
 
 #[test]
-fn a_transfer_goes_on_after_a_power_cut_where_it_was() {
+fn a_transfer_resumes_after_a_power_cut() {
     let mut server = Server::new(&[]);
     let mut phone = server.gatt();
     let package = package("medium-2.3.4");
@@ -403,7 +403,7 @@ fn a_transfer_goes_on_after_a_power_cut_where_it_was() {
 }
 
 #[test]
-fn a_swap_goes_on_after_a_power_cut() {
+fn a_swap_resumes_after_a_power_cut() {
     let mut server = Server::new(&["real"]);
     server.gatt().update("small-2.0.0").unwrap();
     server.line("resetting");
@@ -465,7 +465,7 @@ fn copy_takes_updates_in_a_row_and_takes_one_back() {
 }
 
 #[test]
-fn the_keys_are_those_of_the_command_line() {
+fn serve_uses_the_keys_of_the_command_line() {
     let refusal = |outcome: Result<Session, PhoneError>| match outcome {
         Err(PhoneError::Refused {
             opcode: op::EXECUTE,
@@ -535,7 +535,7 @@ fn a_folder_whose_first_start_was_cut_becomes_a_new_device() {
 }
 
 #[test]
-fn what_cannot_be_served_gets_one_sentence() {
+fn an_unusable_device_or_door_is_refused_with_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("device");
     let said = refused(&state, &[]);
@@ -555,7 +555,7 @@ fn what_cannot_be_served_gets_one_sentence() {
     std::fs::write(&file, "text").unwrap();
     let path = file.to_str().unwrap();
     let said = refused(&state, &["--slip-pty", path]);
-    assert!(said.contains("exists and is no link to a terminal"), "{said}");
+    assert!(said.contains("exists and is not a link to a terminal"), "{said}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
     let said = refused(&state, &["--slip-tcp", "127.0.0.1:0", "--image-key", path]);
     assert!(said.contains("not a PEM file"), "{said}");
@@ -577,7 +577,7 @@ fn what_cannot_be_served_gets_one_sentence() {
         ],
     );
     assert!(
-        said.contains("the image for the primary slot is of no use"),
+        said.contains("the image for the primary slot cannot be used"),
         "{said}"
     );
     // Nothing was kept of it.
@@ -785,7 +785,7 @@ fn over_bluetooth(port: &mut Port, frame: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn smp_comes_and_goes_in_fragments_over_the_bluetooth_door() {
+fn smp_is_fragmented_over_the_bluetooth_door() {
     let server = Server::new(&["--mtu", "23"]);
     let mut port = server.gatt();
     assert_eq!(over_bluetooth(&mut port, ECHO), ECHOED);

@@ -3,17 +3,17 @@
 //!
 //! # Inside
 //!
-//! The other side of an update: clients of Secure DFU and of SMP (mcumgr), without I/O.
+//! The client side of an update: clients of Secure DFU and of SMP (mcumgr), without I/O.
 //!
-//! A client is told what happens ([`UpdateClient::connected`], [`UpdateClient::disconnected`],
-//! [`UpdateClient::received`]), with the time, and says what to do next ([`UpdateClient::poll`] returns an [`Action`]).
-//! Who calls it owns the link and the clock: a simulated one, a computer's Bluetooth, or a test with a list of bytes.
+//! The caller reports events with their time ([`UpdateClient::connected`], [`UpdateClient::disconnected`],
+//! [`UpdateClient::received`]), and the client says what to do next ([`UpdateClient::poll`] returns an [`Action`]). The
+//! caller owns the link and the clock: a simulated link, a computer's Bluetooth, or a test with a list of bytes.
 //!
 //! - [`secure_dfu`]: Nordic's Secure DFU: init packet, objects, packet receipts, resume.
 //! - [`smp`]: uploads with a window, marks, resets and confirmations of mcumgr's image management.
 //!
-//! What the libraries in the field do differently is in `Settings` of each module: how long they wait, what they repeat,
-//! how they go on after a lost link. There is one client for each protocol, not one for each library.
+//! How the libraries in the field differ is in the `Settings` of each module: how long they wait, what they repeat, how
+//! they continue after a lost link. There is one client per protocol, not one per library.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -30,7 +30,7 @@
 pub mod secure_dfu;
 pub mod smp;
 
-/// Where bytes are written to.
+/// Where to write bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Characteristic {
     /// Control point of Secure DFU; written with response.
@@ -41,81 +41,82 @@ pub enum Characteristic {
     Smp,
 }
 
-/// What the caller must do next. When it is done, or at once for [`Action::Write`], it polls again.
+/// What the caller must do next. It polls again when that is done, or at once after [`Action::Write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a, E> {
-    /// Open a link, not before that time; then tell [`UpdateClient::connected`]. If there is none yet, try again.
+    /// Open a link, not before this time; then call [`UpdateClient::connected`]. If that fails, try again.
     Connect {
         /// Time in ms.
         at_ms: u64,
     },
-    /// Write these bytes, one value. They are as long as the link's payload at the most.
+    /// Write these bytes as one value. They are at most as long as the link's payload.
     Write {
         /// Where to.
         to: Characteristic,
         /// The value.
         bytes: &'a [u8],
     },
-    /// Wait for a notification or for the end of the link, at most until that time.
+    /// Wait for a notification or the end of the link, at most until this time.
     Wait {
         /// Time in ms.
         until_ms: u64,
     },
-    /// Let time pass; nothing is expected meanwhile.
+    /// Wait until this time; nothing is expected before.
     Pause {
         /// Time in ms.
         until_ms: u64,
     },
-    /// Close the link; then tell [`UpdateClient::disconnected`].
+    /// Close the link; then call [`UpdateClient::disconnected`].
     Disconnect,
     /// The update is done.
     Done,
-    /// The update has failed. The link may still be open.
+    /// The update failed. The link may still be open.
     Failed(E),
 }
 
 /// A client of an update. Times are in ms on any clock that does not run backwards.
 pub trait UpdateClient {
-    /// Why it fails.
+    /// Why an update failed.
     type Error;
 
-    /// What to do next. Polled again without an event, it says the same, but for a write, which is said once.
+    /// What to do next. Polled again without an event, it returns the same action, except for a write, which is
+    /// returned once.
     fn poll(&mut self, now_ms: u64) -> Action<'_, Self::Error>;
 
     /// A link is open, notifications are on, and a write carries up to `payload` bytes.
     fn connected(&mut self, now_ms: u64, payload: usize);
 
-    /// The link is gone, whoever closed it.
+    /// The link is gone, whichever side closed it.
     fn disconnected(&mut self, now_ms: u64);
 
-    /// A notification came.
+    /// A notification arrived.
     fn received(&mut self, now_ms: u64, bytes: &[u8]);
 
-    /// How far it is.
+    /// The progress.
     fn progress(&self) -> Progress;
 }
 
-/// Where an update is, for a progress bar and for reports.
+/// Progress of an update, for a progress bar and for reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// How far the client got.
+    /// The current stage.
     pub stage: Stage,
-    /// Image bytes the device had when this connection, or with SMP this upload, began.
+    /// Image bytes that the device held when this connection (over SMP: this upload) began.
     pub resumed_at: u32,
-    /// Image bytes the device holds for sure: executed, or with SMP taken.
+    /// Image bytes that the device is known to hold: executed (over SMP: accepted).
     pub held: u32,
 }
 
-/// How far a client got.
+/// Stage of an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// It asks what the device can do and where it is.
+    /// The client asks for the device's capabilities and state.
     #[default]
     Preparing,
-    /// It sends the image.
+    /// The client sends the image.
     Sending,
-    /// Everything is sent: the last Execute is on its way, or the last piece is answered.
+    /// Everything is sent: the last Execute is in flight (over SMP: the last piece was answered).
     Sent,
-    /// The device has verified the image: the last Execute is answered, or the image marked.
+    /// The device has verified the image: the last Execute was answered (over SMP: the image was marked).
     Verified,
 }

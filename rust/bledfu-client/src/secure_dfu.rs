@@ -10,7 +10,7 @@
 //!                 └► Create ─► packets, receipts ─► Checksum ─► Execute ─► next object … ─► the device closes the link
 //! ```
 //! Sources: Android-DFU-Library 2.11 (`SecureDfuImpl`), IOS-DFU-Library (`SecureDFUExecutor`), pc-nrfutil 6
-//! (`dfu_transport_ble.py`); what the Android library really does was seen with it running.
+//! (`dfu_transport_ble.py`); the Android library was also observed while running.
 
 mod error;
 mod settings;
@@ -22,14 +22,15 @@ use crate::{Action, Characteristic, Progress, Stage, UpdateClient};
 use bledfu_wire::secure_dfu::{op, Encoded, ObjectType, Reply, Request, ResultCode};
 use crc::{Crc, CRC_32_ISO_HDLC};
 
-/// Times an object is sent before the client gives up.
+/// Number of times an object is sent before the client gives up.
 const ATTEMPTS: u8 = 3;
-/// Android and iOS wait for ever; the device closes an idle link after 120 s. Above that nothing can come any more.
+/// Android and iOS wait forever; the device closes an idle link after 120 s. After this time nothing can arrive any
+/// more.
 const FOR_EVER_MS: u32 = 180_000;
 
 static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
-/// A request, by what it is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Receipts { every: u16, then: Then },
@@ -44,14 +45,14 @@ enum Step {
     ExecuteData,
 }
 
-/// What follows once receipts are set.
+/// What follows after receipts are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Ask(Next),
     Send(ObjectType),
 }
 
-/// The requests that may follow once receipts are set.
+/// The requests that may follow after receipts are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     SelectCommand,
@@ -64,30 +65,30 @@ enum Next {
 enum Phase {
     /// There is no link.
     Down { connect_at_ms: u64 },
-    /// This request is to be written.
+    /// This request is to be written next.
     Ask(Step),
-    /// It is written.
+    /// The request was written; its answer is pending.
     Await { step: Step, until_ms: u64 },
     /// The next packet is to be written.
     Send(ObjectType),
     /// A receipt is due before the next packet.
     Receipt { object: ObjectType, until_ms: u64 },
-    /// After Create of a data object.
+    /// The pause after Create of a data object.
     Pause { until_ms: u64 },
     /// Abort is to be written.
     Abort(Error),
-    /// The device is to close the link; then this is how it ended.
+    /// The device should close the link; then the update has this result.
     Close {
         result: Result<(), Error>,
         until_ms: u64,
     },
-    /// The client is to close the link, as it has failed.
+    /// The update failed, and the client is to close the link.
     Drop(Error),
-    /// It has ended.
+    /// The update has ended.
     Over(Result<(), Error>),
 }
 
-/// The client of one update, over all its connections.
+/// The client of one update, which may take several connections.
 #[derive(Clone, Debug)]
 pub struct Client<'p> {
     package: Package<'p>,
@@ -97,12 +98,12 @@ pub struct Client<'p> {
     is_system: bool,
     retries_left: u8,
     progress: Progress,
-    /// The request that was polled last.
+    /// The last request that `poll` returned.
     request: Encoded,
 
-    // Of the current connection.
+    // State of the current connection.
     packet_size: usize,
-    /// The device refused the part before: what it holds of an init packet does not count.
+    /// The device refused the previous part: an init packet that it still holds is ignored.
     is_second_part: bool,
     receipts: u16,
     receipts_set: Option<u16>,
@@ -110,19 +111,19 @@ pub struct Client<'p> {
     is_first_object: bool,
     max_size: u32,
     has_sent_last_execute: bool,
-    /// The last Execute is repeated, and nothing counts any more but the end of the link.
+    /// The last Execute is repeated; after that only the end of the link counts.
     ignored: Option<Error>,
 
-    // Of the current object, in bytes from the beginning of the image or of the init packet.
+    // Position in the current object, in bytes from the start of the image or of the init packet.
     begin: u32,
     at: u32,
     end: u32,
     attempt: u8,
-    /// Its packets may follow without Create.
+    /// Packets may continue the open object without Create.
     is_open: bool,
-    /// Where the last tail began, and how often in a row it began there.
+    /// Where the last tail began, and how many times in a row it began there.
     tail: (u32, u8),
-    /// CRC-32 of the image up to the beginning of the current object, and up to some byte behind it.
+    /// CRC-32 of the image up to the start of the current object, and up to a later byte.
     marks: [(u32, u32); 2],
 }
 
@@ -156,7 +157,7 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// The last Execute of the application is answered; only the end of the link is waited for.
+    /// The last Execute of the application was answered; only the end of the link is awaited.
     pub const fn is_executed(&self) -> bool {
         let is_good = matches!(
             self.phase,
@@ -179,12 +180,12 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// Length of the whole init packet or image.
+    /// Length of the whole init packet or image in bytes.
     fn size(&self, object: ObjectType) -> u32 {
         u32::try_from(self.bytes(object).len()).unwrap_or(u32::MAX)
     }
 
-    /// CRC-32 of the first `length` bytes; `None` if there are not so many.
+    /// CRC-32 of the first `length` bytes; `None` if there are fewer.
     fn crc(&mut self, object: ObjectType, length: u32) -> Option<u32> {
         let bytes = self.bytes(object).get(..length as usize)?;
         if object == ObjectType::Command {
@@ -192,7 +193,7 @@ impl<'p> Client<'p> {
         }
         let known = self.marks.iter().filter(|(at, _)| *at <= length).max();
         let (from, crc) = known.copied().unwrap_or_default();
-        // A digest begins with a remainder, from the other end; a CRC is the remainder inverted.
+        // A digest starts from a bit-reversed remainder, and a CRC is the inverted remainder.
         let mut digest = CRC.digest_with_initial((!crc).reverse_bits());
         digest.update(bytes.get(from as usize..)?);
         let crc = digest.finalize();
@@ -242,7 +243,7 @@ impl<'p> Client<'p> {
         };
     }
 
-    /// What a deadline that has passed changes.
+    /// Applies what an expired deadline changes.
     fn expire(&mut self, now_ms: u64) {
         match self.phase {
             Phase::Await { step, until_ms } if now_ms >= until_ms => {
@@ -383,7 +384,7 @@ impl<'p> Client<'p> {
         };
         match step {
             _ if self.is_system => {
-                // Refused, the phones go on with the application on the same connection.
+                // After a refusal, the phones continue with the application on the same connection.
                 self.is_system = false;
                 self.is_second_part = true;
                 self.phase = Phase::Ask(Step::SelectCommand);
@@ -402,7 +403,7 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// Where to begin with the init packet, of which the device holds `offset` bytes.
+    /// Where to start with the init packet, of which the device holds `offset` bytes.
     fn begin_init(&mut self, offset: u32, crc: u32) {
         let size = self.size(ObjectType::Command);
         (self.begin, self.at, self.end, self.attempt) = (0, offset, size, 1);
@@ -450,7 +451,7 @@ impl<'p> Client<'p> {
         self.create_init();
     }
 
-    /// Where to begin with the image, of which the device holds `offset` bytes.
+    /// Where to start with the image, of which the device holds `offset` bytes.
     fn begin_firmware(&mut self, max_size: u32, offset: u32, crc: u32, now_ms: u64) {
         let size = self.size(ObjectType::Data);
         self.max_size = max_size;
@@ -459,7 +460,7 @@ impl<'p> Client<'p> {
         self.at = if is_known {
             offset
         } else {
-            // The device holds something else: back to the beginning of that object.
+            // The device holds other bytes: back to the start of that object.
             let last = offset.min(size).saturating_sub(1);
             last - last % max_size
         };
@@ -472,17 +473,17 @@ impl<'p> Client<'p> {
         self.is_open = is_known && !is_at_boundary;
         self.end = self.at;
         if is_known && self.at == size {
-            // Everything is there, but perhaps not executed.
+            // The device holds everything, but may not have executed the last object.
             self.phase = Phase::Ask(Step::ExecuteData);
         } else if is_known && is_at_boundary {
-            // Nobody knows whether the last object was executed before the link broke, so it is executed again.
+            // It is unknown whether the last object was executed before the link broke, so it is executed again.
             self.phase = Phase::Ask(Step::ResumeExecute);
         } else {
             self.next_object(now_ms);
         }
     }
 
-    /// The object that holds the next byte.
+    /// The object that contains the next byte.
     fn next_object(&mut self, now_ms: u64) {
         let size = self.size(ObjectType::Data);
         if self.at >= size {
@@ -524,7 +525,7 @@ impl<'p> Client<'p> {
         }
     }
 
-    /// Some bytes did not arrive: from now on a receipt after every packet.
+    /// Bytes are missing: from now on the client asks for a receipt after every packet.
     fn send_tail(&mut self, offset: u32, crc: u32, is_whole: bool) {
         if self.end.saturating_sub(self.begin) < self.max_size || offset < self.begin {
             return self.fail(Error::ProgressLost { offset });
@@ -534,7 +535,7 @@ impl<'p> Client<'p> {
         let then = if is_right {
             let times = if self.tail.0 == offset { self.tail.1 + 1 } else { 1 };
             self.tail = (offset, times);
-            // The library has no such limit, but nothing else ends it.
+            // The library has no such limit, but nothing else would end the loop.
             if times > ATTEMPTS {
                 return self.fail(Error::BytesLost { offset });
             }
@@ -571,7 +572,7 @@ impl<'p> Client<'p> {
         self.phase = if is_right && self.at < self.end {
             Phase::Send(object)
         } else {
-            // All is sent, or the checksum is to say what is missing.
+            // Everything is sent, or the checksum shall tell what is missing.
             Phase::Ask(checksum_of(object))
         };
     }
@@ -592,7 +593,7 @@ impl<'p> Client<'p> {
         };
     }
 
-    /// The link is gone, and the part is done.
+    /// The link is gone, and the part is complete.
     fn part_done(&mut self, now_ms: u64) {
         self.phase = if core::mem::take(&mut self.is_system) {
             Phase::Down {
@@ -688,7 +689,7 @@ impl UpdateClient for Client<'_> {
                 Ok(reply) => self.received_receipt(object, reply),
                 Err(_) => self.fail(Error::Unexpected(op::CHECKSUM)),
             },
-            // Nobody asked.
+            // An unsolicited reply.
             Phase::Ask(_) | Phase::Send(_) | Phase::Pause { .. } => {
                 self.fail(Error::Unexpected(bytes.get(1).copied().unwrap_or_default()));
             }

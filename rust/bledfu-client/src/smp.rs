@@ -5,8 +5,9 @@
 //! list ─► upload ─► test ─► reset ··· the boot stage swaps ··· connect ─► confirm         test and confirm
 //!         upload ─► reset                                                             upload only
 //! ```
-//! Sources: Android-nRF-Connect-Device-Manager (`Uploader.kt`, `ImageUploader.kt`, `dfu/mcuboot/task`), IOS-nRF-Connect-
-//! Device-Manager (`ImageManager`, `FirmwareUpgradeManager`), smpclient and smpmgr, all of 2026; Android's was seen running.
+//! Sources: Android-nRF-Connect-Device-Manager (`Uploader.kt`, `ImageUploader.kt`, `dfu/mcuboot/task`),
+//! IOS-nRF-Connect-Device-Manager (`ImageManager`, `FirmwareUpgradeManager`), smpclient and smpmgr, all of 2026;
+//! Android's was also observed while running.
 
 mod error;
 mod pieces;
@@ -23,9 +24,9 @@ use bledfu_wire::smp_answer::{Answer, ImageEntry};
 use heapless::Vec;
 use pieces::{Transfer, PIECE};
 
-/// Most upload requests under way at once; Android's application offers no more.
+/// Maximum number of upload requests in flight; Android's application offers no more.
 pub const MAX_WINDOW: usize = 25;
-/// Resets and new beginnings in one update. The applications have no such limit.
+/// Maximum number of resets and restarts in one update. The applications have no such limit.
 const MAX_ROUNDS: u8 = 10;
 /// How long Android's transport waits for its first answer, in ms.
 const PARAMETERS_V1_MS: u32 = 1_000;
@@ -34,14 +35,14 @@ const CLOSE_MS: u64 = 60_000;
 
 const LIST: &str = "the list of images";
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
     Install,
-    /// The upload goes on where the link broke.
+    /// Continue the upload where the link broke.
     Upload,
     Confirm,
-    /// Nothing is left to do.
+    /// Everything is done.
     None,
 }
 
@@ -52,7 +53,7 @@ enum Probes {
     BeforeInstall,
 }
 
-/// A request that goes alone.
+/// A request that is sent alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Probe {
@@ -61,7 +62,7 @@ enum Step {
     },
     List,
     ListBeforeConfirm,
-    /// The image on trial is kept, or the one before it.
+    /// Confirm the image on trial, or the one before it.
     LeaveTrial {
         hash: [u8; 32],
         then: Goal,
@@ -73,7 +74,7 @@ enum Step {
     Confirm,
 }
 
-/// What comes after the list of images.
+/// What follows after the list of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Ask(Step),
@@ -87,23 +88,23 @@ enum Phase {
     Down { connect_at_ms: u64 },
     /// This request is to be written for the first time.
     Ask(Step),
-    /// It is being written, or written; `until_ms` is set when it is.
+    /// The request is being written, or was written; then `until_ms` is set.
     Await { step: Step, tries: u8, until_ms: u64 },
-    /// It was not answered and is to be written again.
+    /// The request was not answered and is to be written again.
     Sleep { step: Step, tries: u8, until_ms: u64 },
-    /// Before this.
+    /// Not before this time.
     Pause { next: Next, until_ms: u64 },
-    /// Pieces go and are answered.
+    /// Pieces are sent and answered.
     Upload,
-    /// The device is to close the link.
+    /// The device should close the link.
     Close { then: Goal, until_ms: u64 },
     /// The client is to close the link.
     Drop(Result<(), Error>),
-    /// It has ended.
+    /// The update has ended.
     Over(Result<(), Error>),
 }
 
-/// A request of which fragments are still to be written.
+/// A request with fragments that are still to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Outgoing {
     at: usize,
@@ -111,7 +112,7 @@ struct Outgoing {
     patience_ms: u32,
 }
 
-/// The client of one update, over all its connections and resets.
+/// The client of one update, which may take several connections and resets.
 #[derive(Debug)]
 pub struct Client<'a> {
     image: Image<'a>,
@@ -123,13 +124,13 @@ pub struct Client<'a> {
     is_introduced: bool,
     rounds: u8,
     sequence: u8,
-    /// The header of the request that goes alone.
+    /// The header of the request that was sent alone.
     asked: Option<Header>,
     outgoing: Option<Outgoing>,
-    /// Bytes of the answer that is being received.
+    /// Received bytes of the current answer.
     received: usize,
     payload: usize,
-    /// Longest frame the device takes, as far as the client knows.
+    /// Longest frame that the device accepts, as far as the client knows.
     frame_size: usize,
     transfer: Transfer,
 }
@@ -172,7 +173,7 @@ impl<'a> Client<'a> {
         self.probes(list).get(usize::from(at)) == Some(&Probe::ParametersV1)
     }
 
-    /// The next request of a list of probes, or what follows it.
+    /// The next request of a list of probes, or what follows the list.
     fn probe(&mut self, list: Probes, at: u8) {
         if usize::from(at) < self.probes(list).len() {
             self.phase = Phase::Ask(Step::Probe { list, at });
@@ -215,10 +216,10 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// What a deadline that has passed changes.
+    /// Applies what an expired deadline changes.
     fn expire(&mut self, now_ms: u64) {
         match self.phase {
-            // What is asked about the device need not be answered.
+            // The device need not answer probes.
             Phase::Await {
                 step: Step::Probe { list, at },
                 until_ms,
@@ -261,7 +262,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Puts the request of a step into the buffer, with a new sequence number the first time.
+    /// Encodes the request of a step into the buffer, with a new sequence number the first time.
     fn write(&mut self, step: Step, tries: u8) {
         let (version, sequence) = match (step, self.asked) {
             (Step::Probe { list, at }, _) if self.is_v1(list, at) => (Version::V1, 0xFF),
@@ -315,7 +316,7 @@ impl<'a> Client<'a> {
         };
     }
 
-    /// The request in the buffer has an empty map, as this one has, but goes to another group.
+    /// The request in the buffer has the same empty map, but goes to another group.
     fn ask_memfault(&mut self, sequence: u8) {
         let header = Header {
             version: Version::V2 as u8,
@@ -339,7 +340,7 @@ impl<'a> Client<'a> {
             let until = now_ms + u64::from(outgoing.patience_ms);
             match &mut self.phase {
                 Phase::Await { until_ms, .. } => *until_ms = until,
-                // Only one request is written at a time: it is the piece that has no deadline yet.
+                // Only one request is written at a time: the piece that has no deadline yet.
                 Phase::Upload => {
                     let written = self
                         .transfer
@@ -356,12 +357,12 @@ impl<'a> Client<'a> {
         Some((outgoing.at, end))
     }
 
-    // ---- Requests that go alone.
+    // ---- Requests that are sent alone.
 
     fn answered(&mut self, step: Step, answer: &Answer<'_>, now_ms: u64) -> Result<(), Error> {
         let odd = |_| Error::OddAnswer(name_of(step));
         if let Step::Probe { list, at } = step {
-            // A refusal is an answer, too.
+            // A refusal is an answer too.
             if let Ok(Some(parameters)) = answer.parameters() {
                 let told = usize::try_from(parameters.buf_size).unwrap_or(usize::MAX);
                 self.frame_size = told.saturating_sub(self.settings.frame_margin.into());
@@ -371,7 +372,7 @@ impl<'a> Client<'a> {
         }
         if let Some(error) = answer.error {
             if step == Step::Confirm {
-                // It went back meanwhile, or was never installed: look again.
+                // The image was taken back meanwhile, or never installed: list the images again.
                 return self.start_over(Error::Refused {
                     request: name_of(step),
                     error,
@@ -389,7 +390,7 @@ impl<'a> Client<'a> {
                 let mut all: Vec<ImageEntry<'_>, 2> = Vec::new();
                 for image in images {
                     let image = image.map_err(odd)?;
-                    // The application is image 0; behind its two slots nothing is of interest.
+                    // The application is image 0; only its two slots matter.
                     if image.image == 0 {
                         let _ = all.push(image);
                     }
@@ -440,7 +441,7 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Our image in the list that came.
+    /// Our image in the received list.
     fn own_entry<'f>(&self, step: Step, answer: &Answer<'f>) -> Result<ImageEntry<'f>, Error> {
         let odd = Error::OddAnswer(name_of(step));
         let mut images = answer.images().map_err(|_| odd)?.ok_or(odd)?;
@@ -462,7 +463,7 @@ impl<'a> Client<'a> {
             });
         }
         if let Some(waiting) = waiting.filter(|image| image.pending) {
-            // Something was marked before this update began: it is let through first.
+            // Something was marked before this update began: it is installed first.
             let then = match self.settings.mode {
                 Mode::TestAndConfirm if is_ours(waiting) => Goal::Confirm,
                 _ => Goal::Install,
@@ -519,7 +520,7 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// From the list of images on again; `reason` if that was done too often.
+    /// Starts again from the list of images; fails with `reason` after too many attempts.
     fn start_over(&mut self, reason: Error) -> Result<(), Error> {
         if self.rounds >= MAX_ROUNDS {
             return Err(reason);
@@ -541,7 +542,7 @@ impl<'a> Client<'a> {
 
     /// One whole answer is in the buffer.
     fn received_frame(&mut self, length: usize, now_ms: u64) -> Result<(), Error> {
-        // The answer is read from the buffer while the rest of the client changes.
+        // The answer is read from the buffer while the other fields change.
         let buffer = core::mem::take(&mut self.buffers.answer);
         let result = match buffer.get(..length).map(Answer::decode) {
             Some(Ok(answer)) => self.received_answer(&answer, now_ms),
@@ -574,14 +575,14 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Puts an answer together, of which this is the next fragment.
+    /// Adds the next fragment to an answer.
     fn append(&mut self, bytes: &[u8], now_ms: u64) -> Result<(), Error> {
         let odd = Error::OddAnswer(self.awaited());
         let end = self.received + bytes.len();
         let place = self.buffers.answer.get_mut(self.received..end).ok_or(odd)?;
         place.copy_from_slice(bytes);
         self.received = end;
-        // The first fragment holds the whole header.
+        // The first fragment contains the whole header.
         let header = self
             .buffers
             .answer
@@ -603,7 +604,7 @@ impl<'a> Client<'a> {
 
 const fn name_of(step: Step) -> &'static str {
     match step {
-        Step::Probe { .. } => "what it can do",
+        Step::Probe { .. } => "its capabilities",
         Step::List | Step::ListBeforeConfirm => LIST,
         Step::Mark { confirm: false } => "Test",
         Step::Reset(_) => "Reset",
@@ -640,7 +641,7 @@ impl UpdateClient for Client<'_> {
                     until_ms: until.unwrap_or(now_ms),
                 }
             }
-            // An answer may still come.
+            // An answer may still arrive.
             Phase::Sleep { until_ms, .. } => Action::Wait { until_ms },
             Phase::Pause { until_ms, .. } => Action::Pause { until_ms },
             Phase::Ask(_) => Action::Wait { until_ms: now_ms },
@@ -676,7 +677,7 @@ impl UpdateClient for Client<'_> {
                 reset_to = Some(then);
             }
             Phase::Upload if self.settings.continues_upload => self.upload_interrupted(now_ms),
-            // The transport asks its own questions in the middle of an upload.
+            // The transport sends its own probes during an upload.
             Phase::Await {
                 step: Step::Probe { .. },
                 ..

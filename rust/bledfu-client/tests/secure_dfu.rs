@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The Secure DFU client, as each library would behave, against a device that keeps the reference's rules and can be
-//! told to misbehave.
+//! The Secure DFU client with the behaviour of each library, against a device that follows the reference's rules and
+//! can be told to misbehave.
 
 use bledfu_client::secure_dfu::{Client, Error, Package, Part, Settings};
 use bledfu_client::{Action, Characteristic, Stage, UpdateClient};
@@ -21,7 +21,7 @@ fn image(size: usize) -> Vec<u8> {
     (0..size).map(|i| (7 * i + i / 251 + 3) as u8).collect()
 }
 
-/// A device of the reference's rules: it executes what is complete, and closes the link behind the last Execute.
+/// A device with the reference's rules: it executes what is complete, and closes the link after the last Execute.
 #[derive(Default)]
 struct Device {
     size: usize,
@@ -33,15 +33,15 @@ struct Device {
     current: usize,
     receipts: u16,
     since: u16,
-    /// Packets that came, counted from 1 over the whole test.
+    /// Received packets, counted from 1 over the whole test.
     packets: u32,
     /// Control point requests, as hexadecimal digits, and `-` for a new connection.
     log: Vec<String>,
 
-    // What goes wrong.
+    // Faults.
     lost: Vec<u32>,
     damaged: Vec<u32>,
-    /// Refusals by op code and number of that request, from 1.
+    /// Refusals, by op code and number of the request, from 1.
     refused: Vec<(u8, u32, ResultCode)>,
     counts: [u32; 16],
     never_answers: Option<u8>,
@@ -63,7 +63,7 @@ impl Device {
         self.receipts = 0;
         self.since = 0;
         self.current = 0;
-        // What is not executed of the image is rolled back, as the target rule of the reference page says.
+        // What was not executed is rolled back, as the reference page requires.
         self.commands[1].truncate(self.executed);
         self.open[1] = 0;
     }
@@ -76,7 +76,7 @@ impl Device {
         }
     }
 
-    /// Answer, and whether the link is closed behind it.
+    /// The answer, and whether the device closes the link after it.
     fn control(&mut self, bytes: &[u8]) -> (Option<Reply>, bool) {
         self.log
             .push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
@@ -159,7 +159,7 @@ impl Device {
         if self.breaks_at_packet == Some(self.packets) {
             return (None, true);
         }
-        // A packet that is dropped for lack of room is not counted, as in the reference.
+        // A packet dropped for lack of room is not counted, as in the reference.
         if self.lost.contains(&self.packets) {
             return (None, false);
         }
@@ -251,7 +251,7 @@ impl<'d> Run<'d> {
             }
         }
         panic!(
-            "it does not end: {:?}",
+            "it does not terminate: {:?}",
             &self.device.log[self.device.log.len() - 20..]
         );
     }
@@ -261,12 +261,12 @@ fn package<'p>(init: &'p [u8], firmware: &'p [u8]) -> Package<'p> {
     Package::of(Part { init, firmware })
 }
 
-/// One update of `size` bytes; what went over the control point, and how it ended.
+/// One update of `size` bytes: the control point requests, and the result.
 fn update(device: &mut Device, settings: Settings) -> (Vec<String>, Result<(), Error>) {
     let (init, image) = (init(), image(device.size));
     let end = Run::new(device).update(package(&init, &image), settings);
     if end.is_ok() && !device.closes_at_last_execute {
-        assert_eq!(device.commands, [init, image], "the device has what was sent");
+        assert_eq!(device.commands, [init, image], "the device holds what was sent");
     }
     (std::mem::take(&mut device.log), end)
 }
@@ -278,7 +278,7 @@ fn count(log: &[String], begin: &str) -> usize {
 const REFUSED_08: ResultCode = ResultCode::OperationNotPermitted;
 
 #[test]
-fn android_sends_what_its_library_sends() {
+fn android_sends_the_requests_of_its_library() {
     let (log, end) = update(&mut Device::new(5000), Settings::android());
     assert_eq!(end, Ok(()));
     let expected = [
@@ -349,7 +349,7 @@ fn a_known_init_packet_and_receipts_off_need_no_request_02_from_android() {
     device.breaks_at_packet = None;
     let (log, end) = update(&mut device, Settings::android());
     assert_eq!(end, Ok(()));
-    // The last object may or may not have been executed: it is executed once more.
+    // It is unknown whether the last object was executed, so it is executed again.
     assert_eq!(log[..6], ["-", "0601", "04", "0602", "04", "010200100000"]);
     assert_eq!(count(&log, "02"), 0);
 }
@@ -407,7 +407,7 @@ fn ios_waits_400_ms_at_the_first_object_only() {
 }
 
 #[test]
-fn the_stages_of_an_update_come_one_after_the_other() {
+fn the_stages_of_an_update_follow_each_other() {
     let (init, image) = (init(), image(5000));
     let mut device = Device::new(5000);
     let mut run = Run::new(&mut device);
@@ -421,7 +421,7 @@ fn the_stages_of_an_update_come_one_after_the_other() {
 #[test]
 fn android_sends_only_the_missing_tail_and_a_receipt_for_each_packet_from_then_on() {
     let mut device = Device::new(3 * MAX);
-    // The init packet is one, an object 17: the last two of the first object.
+    // The init packet is one packet and an object 17: these are the last two of the first object.
     device.lost = vec![17, 18];
     let (log, end) = update(&mut device, Settings::android());
     assert_eq!(end, Ok(()));
@@ -451,12 +451,12 @@ fn android_cannot_repair_a_loss_in_the_last_object() {
     assert_eq!(
         log.last().map(String::as_str),
         Some("03"),
-        "it closes the link without a word"
+        "it closes the link without Abort"
     );
 }
 
 #[test]
-fn the_third_crc_that_differs_is_the_last() {
+fn the_third_wrong_crc_ends_the_update() {
     for settings in [
         Settings::android(),
         Settings {
@@ -473,7 +473,7 @@ fn the_third_crc_that_differs_is_the_last() {
         let mut device = Device::new(2 * MAX);
         device.damaged = vec![3, 20];
         assert_eq!(update(&mut device, settings).1, Ok(()));
-        // The init packet has three tries, too.
+        // The init packet has three attempts too.
         let mut device = Device::new(2 * MAX);
         device.damaged = vec![1, 2, 3];
         let (log, end) = update(&mut device, settings);
@@ -498,7 +498,7 @@ fn android_stops_at_a_receipt_with_another_crc_and_lets_the_checksum_decide() {
 }
 
 #[test]
-fn a_lost_packet_makes_android_wait_for_its_receipt_until_nothing_can_come_any_more() {
+fn a_lost_packet_makes_android_wait_for_its_receipt_until_the_link_is_closed() {
     let settings = Settings {
         receipts: 4,
         ..Settings::android()
@@ -513,7 +513,7 @@ fn a_lost_packet_makes_android_wait_for_its_receipt_until_nothing_can_come_any_m
 }
 
 #[test]
-fn ios_takes_bytes_lost_under_receipts_for_the_end_and_sends_abort() {
+fn ios_aborts_when_a_receipt_shows_lost_bytes() {
     let (init, image) = (init(), image(2 * MAX));
     let mut client = Client::new(package(&init, &image), Settings::ios());
     client.connected(0, 244);
@@ -533,7 +533,7 @@ fn ios_takes_bytes_lost_under_receipts_for_the_end_and_sends_abort() {
     assert_eq!(client.poll(5), Action::Failed(Error::BytesLost { offset: 244 }));
 }
 
-/// Answers everything up to the first packets of the image; how many there were before the client waits.
+/// Answers everything up to the first packets of the image; returns how many came before the client waits.
 fn answer_until_receipt(client: &mut Client<'_>, init: &[u8]) -> usize {
     let mut packets = 0;
     loop {
@@ -571,7 +571,7 @@ fn answer_until_receipt(client: &mut Client<'_>, init: &[u8]) -> usize {
 }
 
 #[test]
-fn ios_executes_a_short_object_whose_crc_fits_and_gives_up_only_later() {
+fn ios_executes_a_short_object_with_a_matching_crc_and_fails_later() {
     let mut device = Device::new(3 * MAX);
     device.lost = vec![18];
     let settings = Settings {
@@ -579,14 +579,14 @@ fn ios_executes_a_short_object_whose_crc_fits_and_gives_up_only_later() {
         ..Settings::ios()
     };
     let (log, end) = update(&mut device, settings);
-    // Execute is answered 08, which it takes for done; what follows is misplaced.
+    // Execute is answered 08, which the client takes for done; the following bytes are at the wrong offset.
     assert_eq!(log[8..11], ["03", "04", "010200100000"]);
     assert!(matches!(end, Err(Error::BytesLost { .. })), "{end:?}");
     assert_eq!(log.last().map(String::as_str), Some("0c"));
 }
 
 #[test]
-fn the_end_of_the_link_behind_the_last_execute_is_a_success_for_ios_alone() {
+fn a_link_that_ends_after_the_last_execute_is_a_success_for_ios_only() {
     for (settings, expected) in [
         (Settings::ios(), Ok(())),
         (Settings::android(), Err(Error::LinkLost)),
@@ -624,7 +624,7 @@ fn android_repeats_the_last_execute_after_05_and_then_ignores_every_answer() {
 }
 
 #[test]
-fn not_permitted_is_forgiven_at_a_resume_by_the_phones_and_anywhere_by_ios() {
+fn not_permitted_is_tolerated_after_a_resume_by_the_phones_and_always_by_ios() {
     for (settings, at_resume, elsewhere) in [
         (Settings::android(), true, false),
         (Settings::ios(), true, true),
@@ -639,7 +639,7 @@ fn not_permitted_is_forgiven_at_a_resume_by_the_phones_and_anywhere_by_ios() {
         let end = update(&mut device, settings).1;
         assert_eq!(end.is_ok(), at_resume, "{settings:?}: {end:?}");
 
-        // The object is executed, the answer says not permitted.
+        // The object is executed, but the answer says not permitted.
         let (init, image) = (init(), image(2 * MAX));
         let mut client = Client::new(package(&init, &image), settings);
         let mut device = Device::new(2 * MAX);
@@ -657,7 +657,7 @@ fn not_permitted_is_forgiven_at_a_resume_by_the_phones_and_anywhere_by_ios() {
 }
 
 #[test]
-fn only_a_client_with_retries_connects_again_by_itself_and_android_after_10_ms() {
+fn only_a_client_with_retries_reconnects_by_itself_and_android_after_10_ms() {
     let mut device = Device::new(9000);
     device.breaks_at_packet = Some(25);
     let settings = Settings {
@@ -679,7 +679,7 @@ fn only_a_client_with_retries_connects_again_by_itself_and_android_after_10_ms()
 }
 
 #[test]
-fn an_answer_that_does_not_come_is_named_after_20_s_by_nrfutil_and_later_by_the_phones() {
+fn a_missing_answer_is_reported_after_20_s_by_nrfutil_and_later_by_the_phones() {
     for (settings, least, most) in [
         (Settings::nrfutil(), 20_000, 21_000),
         (Settings::android(), 121_000, 600_000),
@@ -696,7 +696,7 @@ fn an_answer_that_does_not_come_is_named_after_20_s_by_nrfutil_and_later_by_the_
 }
 
 #[test]
-fn a_device_that_keeps_the_link_open_after_the_update_is_told_apart() {
+fn a_device_that_keeps_the_link_open_after_the_update_has_its_own_error() {
     let mut device = Device::new(5000);
     device.stays_open = true;
     assert_eq!(
@@ -706,7 +706,7 @@ fn a_device_that_keeps_the_link_open_after_the_update_is_told_apart() {
 }
 
 #[test]
-fn a_system_part_that_is_refused_is_followed_by_the_application_on_the_same_connection() {
+fn a_refused_system_part_is_followed_by_the_application_on_the_same_connection() {
     let (system_init, init, image) = (vec![9; 60], init(), image(5000));
     let system = Part {
         init: &system_init,
@@ -725,14 +725,14 @@ fn a_system_part_that_is_refused_is_followed_by_the_application_on_the_same_conn
         assert_eq!(Run::new(&mut device).update(package, settings), Ok(()));
         assert_eq!(count(&device.log, "-"), 1);
         assert_eq!(count(&device.log, "0601"), 2);
-        // Nothing the device holds of an init packet counts for the second part.
+        // An init packet that the device holds does not count for the second part.
         assert_eq!(count(&device.log, "0101"), 2);
         assert_eq!(device.commands[0], init);
     }
 }
 
 #[test]
-fn a_system_part_that_is_taken_is_followed_by_the_application_in_another_connection() {
+fn an_accepted_system_part_is_followed_by_the_application_in_another_connection() {
     let (system_init, init, system_image, image) = (vec![9; 60], init(), image(4000), image(4000));
     let package = Package {
         system: Some(Part {
@@ -751,7 +751,7 @@ fn a_system_part_that_is_taken_is_followed_by_the_application_in_another_connect
 }
 
 #[test]
-fn an_open_object_goes_on_without_create_and_a_damaged_one_from_its_beginning() {
+fn an_open_object_continues_without_create_and_a_damaged_one_restarts() {
     for known in [MAX + 500, MAX + 488] {
         let (init, image) = (init(), image(3 * MAX));
         let mut client = Client::new(package(&init, &image), Settings::android());
@@ -764,13 +764,13 @@ fn an_open_object_goes_on_without_create_and_a_damaged_one_from_its_beginning() 
         let mut client = Client::new(package(&init, &image), Settings::android());
         client.connected(0, 244);
         let log = resume(&mut client, &init, known as u32, 0x1234);
-        assert_eq!(log[3], "010200100000", "no Execute for what is wrong: {known}");
+        assert_eq!(log[3], "010200100000", "no Execute for damaged bytes: {known}");
         let begin = if known > 2 * MAX { 2 * MAX } else { MAX };
         assert_eq!(client.progress().resumed_at as usize, begin, "{known}");
     }
 }
 
-/// Answers as a device that holds the init packet and so much of the image; the requests.
+/// Answers like a device that holds the init packet and this much of the image; returns the requests.
 fn resume(client: &mut Client<'_>, init: &[u8], offset: u32, crc: u32) -> Vec<String> {
     let mut log: Vec<String> = Vec::new();
     while log.len() < 6 {
@@ -815,7 +815,7 @@ fn resume(client: &mut Client<'_>, init: &[u8], offset: u32, crc: u32) -> Vec<St
 }
 
 #[test]
-fn a_receipt_nobody_asked_for_is_an_error() {
+fn an_unsolicited_receipt_is_an_error() {
     let (init, image) = (init(), image(5000));
     let mut client = Client::new(package(&init, &image), Settings::android());
     client.connected(0, 244);
@@ -831,7 +831,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_a_device_says_the_client_ends(
+    fn the_client_terminates_whatever_the_device_answers(
         events in prop::collection::vec((0..8_u8, prop::collection::vec(any::<u8>(), 0..20), any::<u32>()), 0..200),
         which in 0..3_usize,
         size in 0..10_000_usize,
@@ -852,7 +852,7 @@ proptest! {
                 1 => client.disconnected(now),
                 2 => client.received(now, &bytes),
                 3 => now += u64::from(number % 200_000),
-                // What would be an answer, of any numbers.
+                // Something like an answer, with any numbers.
                 _ => {
                     let success = [&[0x60, last.unwrap_or(3), 1][..], &number.to_le_bytes(), &[0; 8]].concat();
                     client.received(now, &success);
@@ -872,6 +872,6 @@ proptest! {
                 Action::Done | Action::Failed(_) => return Ok(()),
             }
         }
-        prop_assert!(false, "it does not end");
+        prop_assert!(false, "it does not terminate");
     }
 }

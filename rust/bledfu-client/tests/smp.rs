@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The SMP client, as each application would behave, against a server that can be told to misbehave.
+//! The SMP client with the behaviour of each application, against a server that can be told to misbehave.
 
 use bledfu_client::smp::{Buffers, Client, Error, Image, Mode, Settings, MAX_WINDOW};
 use bledfu_client::{Action, Characteristic, Progress, Stage, UpdateClient};
@@ -26,7 +26,7 @@ struct Slot {
     permanent: bool,
 }
 
-/// A server of one image. A request is answered 10 ms after it has come whole.
+/// A server with one image. It answers a request 10 ms after it has received it whole.
 #[derive(Default)]
 struct Server {
     running: Slot,
@@ -34,22 +34,22 @@ struct Server {
     held: Vec<u8>,
     length: Option<usize>,
     sha: Option<Vec<u8>>,
-    /// What came, one line each, without data.
+    /// The received requests, one line each, without data.
     log: Vec<String>,
-    /// When it came.
+    /// When they were received.
     times: Vec<u64>,
     frames: Vec<usize>,
     sequences: Vec<u8>,
     resets: usize,
 
-    // What goes wrong. Requests are counted from 1 over the whole test.
+    // Faults. Requests are counted from 1 over the whole test.
     count: usize,
     lost: Vec<usize>,
-    /// Answers that get lost.
+    /// Answers that are lost.
     unanswered: Vec<usize>,
     refused: Vec<(usize, Failure)>,
     breaks_at: Vec<usize>,
-    /// The session is forgotten when the link breaks, as by a reset.
+    /// The session is forgotten when the link breaks, as after a reset.
     forgets: bool,
     never_moves: bool,
     never_closes: bool,
@@ -101,7 +101,7 @@ impl Server {
                 };
             }
             Some(waiting) if waiting.pending => waiting.pending = false,
-            // Not confirmed: back to the one before.
+            // Not confirmed: back to the previous image.
             Some(waiting) if !self.running.confirmed => {
                 std::mem::swap(waiting, &mut self.running);
                 waiting.confirmed = false;
@@ -120,7 +120,7 @@ impl Server {
         }
     }
 
-    /// The answer, and whether the device resets behind it.
+    /// The answer, and whether the device resets after it.
     fn request(&mut self, frame: &[u8], now: u64) -> Option<(Vec<u8>, bool)> {
         let message = smp::decode(frame).expect("a header");
         self.count += 1;
@@ -181,7 +181,7 @@ impl Server {
                     self.running.confirmed = true;
                     None
                 } else if let Some(waiting) = self.waiting.as_mut().filter(|waiting| waiting.hash == hash) {
-                    // The image to go back to is told to stay; that changes nothing.
+                    // Confirming the image to go back to changes nothing.
                     if self.running.confirmed {
                         (waiting.pending, waiting.permanent) = (true, confirm);
                     }
@@ -265,7 +265,7 @@ fn run(server: &mut Server, settings: Settings, image: &[u8], payload: usize) ->
     let mut answers: VecDeque<(u64, Vec<u8>, bool)> = VecDeque::new();
     let mut is_open = false;
     for _ in 0..1_000_000 {
-        // What is due by now.
+        // Handles what is due by now.
         let mut closes = false;
         while is_open && answers.front().is_some_and(|(at, ..)| *at <= now) {
             let (_, bytes, resets) = answers.pop_front().expect("looked at");
@@ -334,7 +334,10 @@ fn run(server: &mut Server, settings: Settings, image: &[u8], payload: usize) ->
             most_under_way,
         };
     }
-    panic!("it does not end: {:?}", &server.log[server.log.len() - 20..]);
+    panic!(
+        "it does not terminate: {:?}",
+        &server.log[server.log.len() - 20..]
+    );
 }
 
 fn update(server: &mut Server, settings: Settings) -> Outcome {
@@ -346,7 +349,7 @@ fn pieces(server: &Server) -> Vec<&str> {
     lines.filter(|line| line.starts_with("piece")).collect()
 }
 
-/// The times between the requests `from..=to`, counted from 1, without those of new connections.
+/// The times between the requests `from..=to`, counted from 1, leaving out those of new connections.
 fn gap(server: &Server, from: usize, to: usize) -> u64 {
     let times: Vec<u64> = server.times.iter().copied().filter(|&time| time > 0).collect();
     times[to - 1] - times[from - 1]
@@ -405,7 +408,7 @@ fn ios_and_smpclient_list_the_images_before_they_confirm() {
 }
 
 #[test]
-fn every_mode_marks_what_it_says() {
+fn every_mode_marks_the_image_as_chosen() {
     for settings in [Settings::android(), Settings::ios(), Settings::smpclient()] {
         for (mode, marked, running, confirmed) in [
             (Mode::TestOnly, "test 2", NEW, false),
@@ -426,7 +429,7 @@ fn every_mode_marks_what_it_says() {
 }
 
 #[test]
-fn frames_are_filled_up_to_what_the_server_takes_and_cut_into_writes() {
+fn frames_are_as_long_as_the_server_accepts_and_cut_into_writes() {
     for (settings, longest) in [
         (Settings::android(), BUF_SIZE as usize),
         (Settings::smpclient(), BUF_SIZE as usize),
@@ -440,7 +443,7 @@ fn frames_are_filled_up_to_what_the_server_takes_and_cut_into_writes() {
 }
 
 #[test]
-fn no_more_pieces_are_under_way_than_the_window_has() {
+fn no_more_pieces_are_in_flight_than_the_window_allows() {
     for window in [1, 3, 8, MAX_WINDOW as u8] {
         for settings in [Settings::android(), Settings::ios()] {
             let settings = Settings { window, ..settings };
@@ -492,7 +495,7 @@ fn android_waits_20_s_for_the_last_piece_of_a_window() {
 }
 
 #[test]
-fn the_fifth_failure_of_one_piece_is_the_end_for_android() {
+fn android_gives_up_at_the_fifth_failure_of_one_piece() {
     let at = first_piece(Settings::android());
     let mut server = Server::new();
     server.lost = (at + 2..at + 20).collect();
@@ -507,7 +510,7 @@ fn the_fifth_failure_of_one_piece_is_the_end_for_android() {
     };
     assert_eq!(update(&mut server, Settings::android()).end, Err(refused));
     assert_eq!(pieces(&server), ["piece 0 len sha"; 5]);
-    // The others take the first refusal.
+    // The other pieces tolerate the first refusal.
     for settings in [Settings::ios(), Settings::smpclient()] {
         let at = first_piece(settings);
         let mut server = Server::new();
@@ -521,17 +524,17 @@ fn the_fifth_failure_of_one_piece_is_the_end_for_android() {
 fn android_resends_from_the_byte_that_an_answer_names() {
     let at = first_piece(Settings::android());
     let mut server = Server::new();
-    // The second of a window of three.
+    // The second piece of a window of three.
     server.lost = vec![at + 2];
     let outcome = update(&mut server, Settings::android());
     assert_eq!(outcome.end, Ok(()));
     assert!(server.held == bytes(6_000));
-    // The third was answered with the position of the second: no waiting for a time-out.
+    // The third was answered with the offset of the second: no waiting for a timeout.
     assert!(outcome.now < 10_000, "{} ms", outcome.now);
 }
 
 #[test]
-fn android_goes_on_after_a_lost_link_without_length_and_sha() {
+fn android_continues_after_a_lost_link_without_length_and_sha() {
     for settings in [
         Settings::android(),
         Settings {
@@ -562,7 +565,7 @@ fn android_goes_on_after_a_lost_link_without_length_and_sha() {
 }
 
 #[test]
-fn an_upload_that_the_server_has_forgotten_begins_again_with_length_and_sha() {
+fn a_forgotten_upload_restarts_with_length_and_sha() {
     let at = first_piece(Settings::android());
     let mut server = Server::new();
     server.breaks_at = vec![at + 4];
@@ -579,13 +582,13 @@ fn an_upload_that_the_server_has_forgotten_begins_again_with_length_and_sha() {
 }
 
 #[test]
-fn the_others_leave_a_lost_link_to_their_user() {
+fn the_other_clients_leave_a_lost_link_to_the_user() {
     for settings in [Settings::ios(), Settings::smpclient()] {
         let at = first_piece(settings);
         let mut server = Server::new();
         server.breaks_at = vec![at + 4];
         assert_eq!(update(&mut server, settings).end, Err(Error::LinkLost));
-        // Started again, they go on where the server is.
+        // Restarted, they continue where the server is.
         let outcome = update(&mut server, settings);
         assert_eq!(outcome.end, Ok(()));
         assert!(outcome.progress.resumed_at > 1_500);
@@ -612,7 +615,7 @@ fn ios_repeats_a_piece_after_10_s_and_10_s_more_with_the_same_sequence_number() 
     server.lost = vec![at, at + 1, at + 2];
     let end = update(&mut server, settings).end;
     assert_eq!(end, Err(Error::Silent("a piece of the image")));
-    // So it does with every request.
+    // It does so with every request.
     let mut server = Server::new();
     let list = first_piece(settings) - 1;
     server.lost = vec![list];
@@ -621,7 +624,7 @@ fn ios_repeats_a_piece_after_10_s_and_10_s_more_with_the_same_sequence_number() 
 }
 
 #[test]
-fn ios_waits_for_all_answers_before_it_goes_back() {
+fn ios_waits_for_all_answers_before_it_rewinds() {
     let settings = Settings::ios();
     let at = first_piece(settings);
     let mut server = Server::new();
@@ -630,19 +633,19 @@ fn ios_waits_for_all_answers_before_it_goes_back() {
     let outcome = update(&mut server, settings);
     assert_eq!(outcome.end, Ok(()));
     assert!(server.held == bytes(6_000));
-    // Nothing is sent between the window with the loss and the repetition, 20 s later.
+    // Nothing is sent between the window with the loss and the repetition 20 s later.
     assert!(gap(&server, at + 3, at + 4) >= 19_000, "{:?}", server.times);
 }
 
 #[test]
-fn smpclient_sends_one_piece_at_a_time_and_begins_again_without_sha() {
+fn smpclient_sends_one_piece_at_a_time_and_restarts_without_sha() {
     let settings = Settings::smpclient();
     let at = first_piece(settings);
     let mut server = Server::new();
     let outcome = update(&mut server, settings);
     assert_eq!((outcome.end, outcome.most_under_way), (Ok(()), 1));
 
-    // The server forgets the upload in the middle.
+    // The server forgets the upload halfway.
     let (mut request, mut answer) = ([0; 1024], [0; 1024]);
     let buffers = Buffers {
         request: &mut request,
@@ -674,7 +677,7 @@ fn smpclient_sends_one_piece_at_a_time_and_begins_again_without_sha() {
 }
 
 #[test]
-fn silence_and_a_late_answer_are_the_end_for_smpclient() {
+fn smpclient_fails_on_silence_and_on_a_late_answer() {
     let settings = Settings::smpclient();
     let at = first_piece(settings) + 2;
     let mut server = Server::new();
@@ -683,7 +686,7 @@ fn silence_and_a_late_answer_are_the_end_for_smpclient() {
     assert_eq!(outcome.end, Err(Error::Silent("a piece of the image")));
     assert!(outcome.now < 5_000);
 
-    // An answer to another request than the one under way.
+    // An answer to another request than the one in flight.
     for (settings, expected) in [
         (Settings::smpclient(), Action::Disconnect),
         (Settings::ios(), Action::Wait { until_ms: 40_000 }),
@@ -716,7 +719,7 @@ fn silence_and_a_late_answer_are_the_end_for_smpclient() {
 }
 
 #[test]
-fn the_first_question_of_android_may_stay_without_an_answer() {
+fn the_first_request_of_android_may_stay_unanswered() {
     let mut server = Server::new();
     server.lost = vec![1];
     assert_eq!(update(&mut server, Settings::android()).end, Ok(()));
@@ -724,7 +727,7 @@ fn the_first_question_of_android_may_stay_without_an_answer() {
 }
 
 #[test]
-fn a_reset_that_is_not_answered_is_tolerated_by_android_alone() {
+fn an_unanswered_reset_is_tolerated_by_android_only() {
     for (settings, expected) in [
         (Settings::android(), Ok(())),
         (Settings::ios(), Err(Error::LinkLost)),
@@ -739,7 +742,7 @@ fn a_reset_that_is_not_answered_is_tolerated_by_android_alone() {
             .unwrap();
         let mut server = Server::new();
         server.breaks_at = vec![reset];
-        // The device resets, but the link is gone before it has said so.
+        // The device resets, but the link is gone before it has answered.
         let settings = Settings {
             mode: Mode::TestOnly,
             ..settings
@@ -749,7 +752,7 @@ fn a_reset_that_is_not_answered_is_tolerated_by_android_alone() {
 }
 
 #[test]
-fn a_device_that_keeps_the_link_open_after_a_reset_is_told_apart() {
+fn a_device_that_keeps_the_link_open_after_a_reset_has_its_own_error() {
     let mut server = Server::new();
     server.never_closes = true;
     assert_eq!(
@@ -759,7 +762,7 @@ fn a_device_that_keeps_the_link_open_after_a_reset_is_told_apart() {
 }
 
 #[test]
-fn an_image_that_is_there_already_is_not_sent_again() {
+fn an_image_that_the_device_holds_is_not_sent_again() {
     let waits = Slot {
         hash: NEW,
         ..Slot::default()
@@ -770,10 +773,10 @@ fn an_image_that_is_there_already_is_not_sent_again() {
         assert_eq!(update(&mut server, settings).end, Ok(()));
         assert!(pieces(&server).is_empty());
         assert!(server.running.confirmed && server.running.hash == NEW);
-        // It runs already.
+        // It is running already.
         assert_eq!(update(&mut server, settings).end, Ok(()));
         assert_eq!(server.log.last().map(String::as_str), Some("list"));
-        // It is marked already: let through first.
+        // It is marked already: it is installed first.
         let mut server = Server::new();
         server.waiting = Some(Slot {
             pending: true,
@@ -808,7 +811,7 @@ fn the_same_image_on_trial_is_only_confirmed() {
 }
 
 #[test]
-fn another_image_on_trial_is_reset_by_android_and_its_forerunner_confirmed_by_ios() {
+fn android_resets_another_image_on_trial_and_ios_confirms_the_previous_one() {
     let on_trial = || {
         let mut server = Server::new();
         server.running = Slot {
@@ -841,7 +844,7 @@ fn another_image_on_trial_is_reset_by_android_and_its_forerunner_confirmed_by_io
 }
 
 #[test]
-fn an_image_that_goes_back_is_tried_again_but_not_for_ever() {
+fn an_image_that_is_taken_back_is_retried_but_not_forever() {
     for settings in [Settings::android(), Settings::ios(), Settings::smpclient()] {
         let mut server = Server::new();
         server.reverts = true;
@@ -852,7 +855,7 @@ fn an_image_that_goes_back_is_tried_again_but_not_for_ever() {
 }
 
 #[test]
-fn a_server_that_does_not_get_on_is_stuck() {
+fn a_server_without_progress_is_reported_as_stuck() {
     for settings in [Settings::android(), Settings::ios(), Settings::smpclient()] {
         let mut server = Server::new();
         server.never_moves = true;
@@ -862,7 +865,7 @@ fn a_server_that_does_not_get_on_is_stuck() {
 }
 
 #[test]
-fn a_digest_that_differs_is_a_failure() {
+fn a_wrong_digest_is_a_failure() {
     for settings in [Settings::android(), Settings::ios(), Settings::smpclient()] {
         let mut server = Server::new();
         server.says_match = Some(false);
@@ -871,7 +874,7 @@ fn a_digest_that_differs_is_a_failure() {
 }
 
 #[test]
-fn a_link_too_small_for_a_piece_is_said_so() {
+fn a_link_too_small_for_a_piece_has_its_own_error() {
     let image = bytes(500);
     let (mut request, mut answer) = ([0; 60], [0; 600]);
     let image = Image {
@@ -898,14 +901,14 @@ fn a_link_too_small_for_a_piece_is_said_so() {
             }
         }
     }
-    panic!("it does not end");
+    panic!("it does not terminate");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_upload_arrives_whatever_gets_lost(
+    fn an_upload_completes_whatever_gets_lost(
         lost in prop::collection::btree_set(1..60_usize, 0..6),
         unanswered in prop::collection::btree_set(1..60_usize, 0..6),
         breaks_at in prop::collection::btree_set(1..60_usize, 0..3),
@@ -923,7 +926,7 @@ proptest! {
         server.unanswered = unanswered.into_iter().collect();
         server.breaks_at = breaks_at.into_iter().collect();
         server.forgets = forgets;
-        // The user starts again as often as it takes: each fault comes once.
+        // The user starts again as often as necessary: each fault happens once.
         for _ in 0..16 {
             match run(&mut server, settings, &image, payload).end {
                 Ok(()) => {
@@ -935,11 +938,11 @@ proptest! {
                 Err(error) => prop_assert!(false, "{}", error),
             }
         }
-        prop_assert!(false, "it never arrives: {:?}", server.log);
+        prop_assert!(false, "it never completes: {:?}", server.log);
     }
 
     #[test]
-    fn whatever_a_server_says_the_client_ends(
+    fn the_client_terminates_whatever_the_server_answers(
         events in prop::collection::vec((0..6_u8, prop::collection::vec(any::<u8>(), 0..40), any::<u32>()), 0..200),
         which in 0..3_usize,
         size in 0..3_000_usize,
@@ -963,7 +966,7 @@ proptest! {
                 2 => client.received(now, &bytes),
                 3 => now += u64::from(number % 100_000),
                 _ => {
-                    // A real answer, cut or damaged now and then.
+                    // A valid answer, sometimes cut or damaged.
                     let whole = Header::decode(&frame).is_some_and(|header| header.frame_length() == frame.len());
                     if whole {
                         if let Some((mut answer, _)) = server.request(&std::mem::take(&mut frame), now) {
@@ -989,6 +992,6 @@ proptest! {
                 Action::Done | Action::Failed(_) => return Ok(()),
             }
         }
-        prop_assert!(false, "it does not end");
+        prop_assert!(false, "it does not terminate");
     }
 }

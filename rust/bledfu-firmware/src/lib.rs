@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The update service of a device. Only wiring: it performs the steps of [`bledfu_transfer::service`], and everything that
-//! decides is in the crates it puts together.
+//! The update service of a device. This crate is wiring only: it performs the steps of [`bledfu_transfer::service`],
+//! and all decisions are made in the crates it combines.
 //!
 //! ```text
 //!  Bluetooth thread ── push, link ──► inbox ──► worker: Service::step ──► Area (flash)
 //!                   ◄───────────── notify ─────────────┘  Step: send, tell, hurry, wait, close the link, reset
 //! ```
-//! A C product links it as the library `rust/module`; a Rust product depends on this crate. In both, C starts the worker
-//! thread, which calls `bledfu_rs_run`.
+//! A C product links it as the library `rust/module`; a Rust product depends on this crate. In both cases C starts the
+//! worker thread, which calls `bledfu_rs_run`.
 #![no_std]
 #![cfg_attr(
     not(test),
@@ -43,10 +43,10 @@ use bledfu_zephyr::flash::Area;
 use bledfu_zephyr::worker::{self, Event, NotTaken, Service as EntryPoints};
 use bledfu_zephyr::{ble, export_entry_points, log as zephyr_log, ZephyrError};
 
-/// Longest packet at the smallest MTU, 23.
+/// Longest packet in bytes at the smallest MTU, 23.
 const SHORTEST_PACKET: usize = 20;
 
-// The Bluetooth thread never waits for room, so there must be some for all a peer may send before it must wait.
+// The Bluetooth thread never waits for room, so the ring must hold all that a peer may send before it must wait.
 const _: () = assert!(
     options::RING_SIZE >= ring_size(options::OBJECT_SIZE as usize, SHORTEST_PACKET),
     "CONFIG_BLEDFU_RING_SIZE does not hold one object in packets of 20 bytes and the request behind it: \
@@ -64,14 +64,14 @@ const _: () = assert!(
      times 21/20 of CONFIG_BLEDFU_SMP_FRAME_SIZE, or lower one of the two"
 );
 
-/// In the code of a refusal (`bledfu.h`): it was over SMP; then the group, and the error.
+/// In the code of a refusal (`bledfu.h`): marks one over SMP; then the group, and the error.
 const SMP_REFUSAL: u32 = 1 << 31;
 /// The group of errors of SMP itself.
 const SMP_LEVEL: u8 = 0xFF;
 
 static INBOX: worker::Shared<Inbox<[u8; options::RING_SIZE]>> = worker::Shared::new(Inbox::new());
 
-/// The worker's side of the inbox, behind its lock.
+/// The worker's side of the inbox, behind its spin lock.
 struct SharedInbox;
 
 impl Inlet for SharedInbox {
@@ -84,7 +84,7 @@ impl Inlet for SharedInbox {
     }
 }
 
-/// The service, as C sees it.
+/// The service as C sees it.
 pub struct Firmware;
 
 export_entry_points!(Firmware);
@@ -144,7 +144,7 @@ impl EntryPoints for Firmware {
             start::keys(worker::Keys::Package),
             start::keys(worker::Keys::Image),
         );
-        // Used where it is: a move would need the stack twice.
+        // Created where it is used: a move would need the stack twice.
         match &mut Device::start(options::ALGORITHM, &package, &image) {
             Ok(device) => {
                 device.service.start();
@@ -179,7 +179,7 @@ impl Device<'_> {
                 Channel::Smp => ble::notify_smp(bytes),
                 Channel::Control | Channel::Packet => ble::notify(bytes),
             },
-            // Of a datagram, and no transport here has them.
+            // The answer to a datagram; no transport here has them.
             Some(Step::Answer { .. }) => Ok(()),
             Some(Step::Tell(event)) => {
                 tell(event);
@@ -223,12 +223,12 @@ impl Device<'_> {
     }
 }
 
-/// Milliseconds until then; as long as C can wait, if there is no end.
+/// Milliseconds until then; the maximum for C if there is no deadline.
 fn left(until_ms: u64, now_ms: u64) -> u32 {
     u32::try_from(until_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX)
 }
 
-/// Tells the product, in the words of `bledfu.h`.
+/// Passes an event to the product, in the terms of `bledfu.h`.
 #[inline(never)]
 fn tell(event: event::Event) {
     worker::tell(match event {

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Options of the build (`CONFIG_BLEDFU_*`), as `build.rs` found them.
+//! Build options (`CONFIG_BLEDFU_*`), written by `build.rs`.
 
 include!(concat!(env!("OUT_DIR"), "/options.rs"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From partitions, keys and options to a service that can be asked.
+//! From partitions, keys and options to a running service.
 
 use crate::{options, Areas, Device};
 use bledfu_slot::copy_roles::{self, Place};
@@ -22,13 +22,13 @@ use bledfu_zephyr::flash::{
 use bledfu_zephyr::worker::{self, Event};
 use core::fmt;
 
-/// Most public keys of one kind: two, and two to roll over to.
+/// Maximum number of public keys of one kind: two, and two more for a key rollover.
 const MAX_KEYS: usize = 4;
 
 /// Public keys of one kind.
 pub type KeyRing = heapless::Vec<Key, MAX_KEYS>;
 
-/// Why there is no update service in this build.
+/// Why this build has no update service.
 pub enum StartError {
     Area(AreaError),
     Layout(LayoutError),
@@ -66,8 +66,8 @@ fn open(partition: Partition) -> Result<Area, StartError> {
     Area::open(partition).map_err(StartError::Area)
 }
 
-/// The partitions, and their layout. With copy there are two places for images that take turns: the one the next update goes
-/// into is the secondary slot, the other one the spare area. The boot stage asks the same function.
+/// The partitions and their layout. With copy there are two places for images that take turns: the place for the next
+/// update is the secondary slot, the other one the spare area. The boot stage calls the same function.
 pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
     let mut primary = open(Partition::Primary)?;
     let mut secondary = open(Partition::Secondary)?;
@@ -114,7 +114,7 @@ fn running(
 ) -> Result<(Running, Option<Version>), StartError> {
     let mut primary = Retry(&mut areas.primary);
     let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
-    // The boot stage has verified the image, so its own word is enough.
+    // The boot stage has verified the image, so its header is trusted.
     let image = read_info(&mut primary, 0, layout.primary().slot_size)
         .ok()
         .flatten();
@@ -132,7 +132,7 @@ fn running(
         }
         None => {
             note::warn(format_args!(
-                "the primary slot holds no image: was this started without a boot stage?"
+                "the primary slot holds no image: was this firmware started without a boot stage?"
             ));
             ([0; 32], 0)
         }
@@ -153,7 +153,7 @@ fn admit(incoming: Incoming) -> bool {
 }
 
 impl<'k> Device<'k> {
-    /// Opens the partitions and looks what runs. [`Service::start`] comes next.
+    /// Opens the partitions and reads the running image. [`Service::start`] follows.
     #[inline(never)]
     pub fn start(algorithm: Algorithm, package: &'k KeyRing, image: &'k KeyRing) -> Result<Self, StartError> {
         let (mut areas, layout) = areas(algorithm)?;
@@ -213,7 +213,7 @@ const DOORS: Doors = Doors {
     take_backs: 0,
 };
 
-/// What the boot stage goes by beside the trailers. MCUboot keeps no record; then its trailers alone count.
+/// What the boot stage considers beside the trailers. MCUboot keeps no record; then only its trailers count.
 #[inline(never)]
 fn rules() -> Rules {
     let evidence = match options::TRUST.then(|| Area::open(Partition::Trust)) {
@@ -237,7 +237,7 @@ fn rules() -> Rules {
     }
 }
 
-/// What runs is not to be sent again, if the product says so.
+/// The running image is not to be sent again, if the product says so.
 fn floor(running: Option<Version>) -> Floor {
     Floor {
         version: running.filter(|_| !options::SAME_VERSION_ALLOWED),
@@ -280,7 +280,7 @@ fn secure_dfu_config(package: &KeyRing) -> secure_dfu::Config<'_> {
             debug_build: options::DEBUG_PACKAGES,
         },
         object_size: options::OBJECT_SIZE,
-        // Asked for over the serial transport only.
+        // Requested over the serial transport only.
         chip: Chip {
             part: 0,
             variant: 0,

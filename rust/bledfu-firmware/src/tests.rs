@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The wiring on a faked device: the demo package's init packet and the first object go in as C would bring them.
+//! The wiring on a fake device: the demo package's init packet and the first object arrive as C would pass them.
 
 use super::*;
 use bledfu_slot::copy_roles::{write_reverted, Place, Record};
@@ -15,14 +15,14 @@ use bledfu_zephyr::flash::Partition;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-/// Keys that are not those of the fake: no packet passes, which is enough to see answers travel.
+/// Not the fake's keys: every packet is refused, which is enough to see answers arrive.
 fn start(keys: &(start::KeyRing, start::KeyRing)) -> Device<'_> {
     start_with(options::ALGORITHM, keys)
 }
 
 fn start_with(algorithm: Algorithm, keys: &(start::KeyRing, start::KeyRing)) -> Device<'_> {
     let Ok(mut device) = Device::start(algorithm, &keys.0, &keys.1) else {
-        panic!("the faked device does not start")
+        panic!("the fake device does not start")
     };
     device.service.start();
     perform(&mut device);
@@ -37,7 +37,7 @@ fn keys() -> (start::KeyRing, start::KeyRing) {
     )
 }
 
-/// The steps of what was handled so far.
+/// Performs the steps of everything handled so far.
 fn perform(device: &mut Device<'_>) {
     while !device.service.is_settled() {
         device.turn();
@@ -56,7 +56,7 @@ fn write(channel: u8, bytes: &[u8]) {
 }
 
 #[test]
-fn a_request_is_answered_by_the_worker_and_not_before() {
+fn the_worker_answers_a_request_when_it_runs() {
     let fake = fake::device();
     let keys = keys();
     let mut device = start(&keys);
@@ -68,7 +68,7 @@ fn a_request_is_answered_by_the_worker_and_not_before() {
 }
 
 #[test]
-fn a_refused_init_packet_is_told_to_the_product_and_touches_no_slot() {
+fn a_refused_init_packet_is_reported_to_the_product_and_touches_no_slot() {
     let fake = fake::device();
     let keys = keys();
     let mut device = start(&keys);
@@ -84,7 +84,7 @@ fn a_refused_init_packet_is_told_to_the_product_and_touches_no_slot() {
 }
 
 #[test]
-fn what_a_lost_peer_sent_is_forgotten_and_not_answered_to_the_next() {
+fn a_lost_peers_requests_are_dropped_and_not_answered_to_the_next_peer() {
     let fake = fake::device();
     let keys = keys();
     let mut device = start(&keys);
@@ -98,7 +98,7 @@ fn what_a_lost_peer_sent_is_forgotten_and_not_answered_to_the_next() {
 }
 
 #[test]
-fn a_request_that_finds_the_ring_full_is_refused_and_taken_after_the_worker_ran() {
+fn a_request_is_refused_while_the_ring_is_full_and_accepted_after_the_worker_ran() {
     let fake = fake::device();
     let keys = keys();
     let mut device = start(&keys);
@@ -123,7 +123,7 @@ fn a_request_that_finds_the_ring_full_is_refused_and_taken_after_the_worker_ran(
     assert_eq!(fake.notified().len(), taken + 1);
 }
 
-/// The signed init packet of the reference's worked example, for an image of 5000 bytes; its key is the number
+/// The signed init packet of the reference's worked example, for an image of 5000 bytes; its private key is the number
 /// 01 02 … 20.
 const INIT: &str = "1288010A420801123E080210341A0100200028003000388827422408031220FB8AFC751487E795430E5791E823AB44BB8B\
                     1D518D9BB5DFD9F77B29858B3934480052040801120010001A402220E65C6CD48F7D339CEA0999A2253DC8D3126A65F998\
@@ -151,7 +151,7 @@ fn checksum_answer(bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// What the device answers to these requests, the last one.
+/// The device's answer to the last of these requests.
 fn ask(device: &mut Device<'_>, fake: &fake::Device, request: &[u8]) -> Vec<u8> {
     write(0, request);
     settle(device);
@@ -178,7 +178,7 @@ fn packets_that_overrun_the_ring_are_logged_counted_and_refused_and_the_object_c
     let taken = packets.filter(|packet| Firmware::push(1, packet).is_ok()).count();
     assert!((1..4096).contains(&taken));
     settle(&mut device);
-    // Its receipts are right to the last: as many as it waits for, with the offset before the gap.
+    // Its receipts stay correct: as many as it expects, with the offset before the gap.
     let answers = fake.notified();
     assert_eq!(answers.len(), 4 + taken / 300 + 1);
     assert_eq!(answers.last().unwrap(), &checksum_answer(&image[..taken]));
@@ -191,7 +191,7 @@ fn packets_that_overrun_the_ring_are_logged_counted_and_refused_and_the_object_c
         "{warnings:?}"
     );
 
-    // What comes after the gap is not taken for what was lost.
+    // What follows the gap is not taken for the lost bytes.
     for packet in image[taken..4096].chunks(244) {
         write(1, packet);
     }
@@ -208,7 +208,7 @@ fn packets_that_overrun_the_ring_are_logged_counted_and_refused_and_the_object_c
 }
 
 #[test]
-fn after_a_loss_a_peer_that_asks_where_it_stands_goes_on_from_there() {
+fn after_a_loss_a_peer_continues_from_the_offset_it_asks_for() {
     let fake = fake::device();
     let keys = example_keys();
     let mut device = start(&keys);
@@ -228,7 +228,7 @@ fn after_a_loss_a_peer_that_asks_where_it_stands_goes_on_from_there() {
 }
 
 #[test]
-fn a_link_that_goes_takes_its_losses_with_it() {
+fn a_disconnect_forgets_the_losses_of_its_link() {
     let fake = fake::device();
     let keys = example_keys();
     let mut device = start(&keys);
@@ -241,7 +241,7 @@ fn a_link_that_goes_takes_its_losses_with_it() {
     assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 1]);
 }
 
-/// An image of the real imgtool.
+/// An image made by imgtool.
 const IMAGE: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
 
 #[test]
@@ -276,7 +276,7 @@ fn an_installed_update_runs_with_the_version_of_its_package() {
 }
 
 #[test]
-fn a_confirmation_is_done_by_the_worker_and_reported() {
+fn the_worker_confirms_and_reports() {
     let fake = fake::device();
     let keys = keys();
     let mut device = start(&keys);
@@ -286,7 +286,7 @@ fn a_confirmation_is_done_by_the_worker_and_reported() {
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_disconnected() {
+fn an_idle_peer_is_disconnected() {
     let fake = fake::device();
     let keys = keys();
     let mut device = start(&keys);
@@ -299,19 +299,19 @@ fn a_peer_that_says_nothing_is_disconnected() {
     assert!(fake.uptime_ms() >= 120_000);
 }
 
-/// What the primary trailer says of the install before.
+/// What the primary trailer says about the last install.
 enum Before {
     Nothing,
     Test(Place),
     Reverted(Place),
 }
 
-/// Where the first object of an update to a device with copy is found.
+/// Where the first object of an update goes on a device with copy.
 fn place_of_an_update_after(before: &Before) -> [bool; 2] {
     let fake = fake::device();
     let keys = example_keys();
     {
-        // Two places of other sizes: the trailers are where each of them ends.
+        // Two slots of different sizes: each has its trailer at its end.
         let mut geometry = Geometry {
             size: 0xE000,
             start: 0x20000,

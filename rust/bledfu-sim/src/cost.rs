@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the processor's work costs in virtual time: a 64 MHz Cortex-M4 without hardware cryptography.
+//! What the processor's work costs in virtual time: a 64 MHz Cortex-M4 without crypto hardware.
 //!
 //! | work | cost | where it is from |
 //! |---|---|---|
@@ -7,8 +7,8 @@
 //! | CRC-32 | 1.40 µs a byte | `crc` without table: 64 instructions a byte, likewise |
 //! | P-256 verify | 223 ms | `p256` on an STM32WL: 14.3 million cycles |
 //!
-//! The instruction counts were measured on an emulated core, which knows no wait states; the factor 1.4 is the
-//! middle of what real parts add.
+//! The instruction counts were measured on an emulated core without wait states; the factor 1.4 is the average that
+//! real parts add.
 
 use bledfu_slot::verify::{Crypto, Key, Sha256, Signature, SignatureCheck, SoftCrypto};
 

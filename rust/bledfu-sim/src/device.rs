@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The device: two flashes that survive a reset ([`Board`]), and the application that runs between two resets
-//! ([`Device`]). Everything that decides is in the logic crates; this is the wiring a product's `firmware` and
-//! `boot` do.
+//! ([`Device`]). All decisions are made in the logic crates; this is the wiring that a product's `firmware` and `boot`
+//! contain.
 //!
 //! ```text
 //! internal  the processor's part   0xC000  primary slot        behind it: with scratch, one page
@@ -37,26 +37,26 @@ use crate::nor::{AnyUnits, Area, Chip, NorError, OpenError, Units, UnitsOf, Word
 use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
 use crate::power::Power;
 
-/// The demo keys of `tests/vectors`. Everybody has the private halves: they protect nothing.
+/// The demo keys of `tests/vectors`. Their private halves are public: they protect nothing.
 const DEMO_PACKAGE_KEY: &str = include_str!("../demo/package.pub.pem");
 const DEMO_IMAGE_KEY: &str = include_str!("../demo/image.pub.pem");
 
 const PRIMARY_START: u32 = 0xC000;
 
-/// Who may sign, and what the factory programmed. Lives as long as the process: logic crates borrow keys, and on a
-/// device they are constants.
+/// The trusted keys, and the factory image. They live as long as the process: logic crates borrow keys, and on a device
+/// they are constants.
 #[derive(Clone, Copy)]
 pub struct Keys {
     /// For init packets.
     pub package: &'static [Key],
     /// For images.
     pub image: &'static [Key],
-    /// Images accepted by their digest.
+    /// Images that are trusted by their digest.
     pub trusted_digests: &'static [[u8; 32]],
 }
 
 impl Keys {
-    /// These keys; the factory image is accepted by its digest.
+    /// These keys; the factory image is trusted by its digest.
     pub fn new(package: Key, image: Key, trusted_digests: Vec<[u8; 32]>) -> Self {
         Self {
             package: Box::leak(Box::new([package])),
@@ -75,7 +75,7 @@ impl Keys {
 /// The public demo keys: for packages, for images.
 ///
 /// # Errors
-/// None with the embedded files; the type is that of a key from outside.
+/// None with the embedded files; it has the error type of an external key.
 pub fn demo_keys() -> Result<[Key; 2], KeyError> {
     Ok([
         public_key_from_pem("the demo package key", DEMO_PACKAGE_KEY)?,
@@ -83,7 +83,7 @@ pub fn demo_keys() -> Result<[Key; 2], KeyError> {
     ])
 }
 
-/// By what the image in `firmware` is recognised once it runs; `None` when it has no image header.
+/// What identifies the image in `firmware` once it runs; `None` when it has no image header.
 pub fn image_digest(firmware: &[u8]) -> Option<[u8; 32]> {
     let mut digest = StreamDigest::new(SoftCrypto.sha256());
     digest.update(firmware);
@@ -125,30 +125,30 @@ pub struct Setup {
     pub algorithm: Algorithm,
     /// The boot stage has a trust area, on the last two pages of the processor's flash.
     pub has_trust_area: bool,
-    /// What may replace the running image.
+    /// Which images may replace the running one.
     pub downgrade: Downgrade,
     /// Keys.
     pub keys: Keys,
     /// Hardware version that packages must name.
     pub hw_version: u32,
-    /// Version of the factory image in the sense of the init packet.
+    /// Version of the factory image, as in init packets.
     pub fw_version: u32,
     /// What to do with a package's SoftDevice requirement.
     pub soft_device: SoftDevicePolicy<'static>,
     /// Largest data object in bytes.
     pub object_size: u32,
-    /// Only images whose reset vector lies in the primary slot are taken and started, as on a Cortex-M. Images that are no
-    /// programs, like the demo's, have none.
+    /// Only images whose reset vector lies in the primary slot are accepted and started, as on a Cortex-M. Images that
+    /// are not programs, like the demo's, have none.
     pub check_address: bool,
-    /// Who connects; a phone at hand has paired.
+    /// The trust of the peer; a nearby phone has paired.
     pub peer: Peer,
     /// What strangers may do.
     pub doors: Doors,
-    /// The oldest image that the application takes, beside what the boot stage takes.
+    /// The oldest image that the application accepts, in addition to the boot stage's rules.
     pub floor: Floor,
-    /// No package is staged whose version cannot be kept in the journal.
+    /// A package is staged only if its version can be recorded in the journal.
     pub must_keep_version: bool,
-    /// Room for flashes of the real size; small devices for campaigns get only what their slots need.
+    /// Flashes have their real size; small devices for campaigns get only what their slots need.
     pub full_chips: bool,
 }
 
@@ -191,8 +191,9 @@ impl Setup {
         }
     }
 
-    /// The same on another processor, whose flash is `internal`, written in units of `write_unit` bytes. A driver of external
-    /// flash moves at most words. Slots keep their size; those of a [small](Setup::small) device their number of pages.
+    /// The same on another processor with the flash `internal`, written in units of `write_unit` bytes. A driver of
+    /// external flash moves at most words. Slots keep their size; those of a [small](Setup::small) device keep their
+    /// number of pages.
     #[must_use]
     pub fn on(self, internal: &'static Part, write_unit: u32) -> Self {
         let pages = self.slot_size / self.sector_size();
@@ -218,8 +219,8 @@ impl Setup {
         self.internal.sector_size()
     }
 
-    /// Erase unit of the external flash: its driver reports pages as large as those of the processor's flash, because swaps
-    /// exchange them one by one (Zephyr's `*_LAYOUT_PAGE_SIZE`).
+    /// Erase unit of the external flash: its driver reports pages as large as those of the processor's flash, because
+    /// swaps exchange page by page (Zephyr's `*_LAYOUT_PAGE_SIZE`).
     pub const fn external_sector_size(&self) -> u32 {
         let (inside, outside) = (self.sector_size(), self.part.sector_size());
         if inside > outside {
@@ -229,7 +230,7 @@ impl Setup {
         }
     }
 
-    /// Spacing of trailer fields (MCUboot `BOOT_MAX_ALIGN`): 8, or the largest write unit if that is more.
+    /// Spacing of trailer fields (MCUboot `BOOT_MAX_ALIGN`): 8, or the largest write unit if it is larger.
     pub fn max_align(&self) -> u32 {
         self.write_unit.max(self.external_write_unit).max(8)
     }
@@ -241,7 +242,7 @@ impl Setup {
     /// The slots' layout.
     ///
     /// # Panics
-    /// When the slot size cannot work: sizes are chosen by tests and tools, not by a peer.
+    /// If the slot size is impossible: sizes are chosen by tests and tools, not by a peer.
     pub fn layout(&self) -> Layout {
         let primary = Geometry {
             slot_size: self.slot_size,
@@ -275,7 +276,7 @@ impl Setup {
         }
     }
 
-    /// Size of the spare area: one page of scratch behind the primary slot, or another slot behind the journal.
+    /// Size of the spare area: one page of scratch after the primary slot, or another slot after the journal.
     fn spare_size(&self) -> u32 {
         match self.algorithm {
             Algorithm::SwapScratch => self.sector_size(),
@@ -292,7 +293,7 @@ impl Setup {
     /// Whether the parts can be written in the units of this setup.
     ///
     /// # Errors
-    /// [`UnitsError`], which says what fits.
+    /// [`UnitsError`], which lists the possible units.
     pub fn check_units(&self) -> Result<(), UnitsError> {
         for (part, unit) in [
             (self.internal, self.write_unit),
@@ -309,10 +310,10 @@ impl Setup {
         Ok(())
     }
 
-    /// Does `what` with the types that have the units of this setup as constants.
+    /// Runs `what` with the types that have the units of this setup as constants.
     ///
     /// # Errors
-    /// [`UnitsError`] as [`Setup::check_units`], or when no types with these units were made.
+    /// [`UnitsError`] as for [`Setup::check_units`], or if there are no types with these units.
     pub fn with_units<W: WithUnits>(&self, what: W) -> Result<W::Output, UnitsError> {
         self.check_units()?;
         let units = (
@@ -342,7 +343,7 @@ impl Setup {
         })
     }
 
-    /// Where the processor sees the primary slot.
+    /// The processor's address of the primary slot.
     pub const fn address(&self) -> AddressRange {
         AddressRange {
             start: PRIMARY_START,
@@ -394,12 +395,12 @@ impl Setup {
     }
 }
 
-/// What is done with a device whose units are known at run time only: see [`Setup::with_units`].
+/// Code for a device whose units are known only at run time: see [`Setup::with_units`].
 pub trait WithUnits {
-    /// What comes of it.
+    /// Its result.
     type Output;
 
-    /// Does it, with units `I` of the internal and `X` of the external flash.
+    /// Runs with units `I` of the internal and `X` of the external flash.
     fn run<I: Units, X: Units>(self) -> Self::Output;
 }
 
@@ -411,7 +412,7 @@ pub struct UnitsError {
     pub part: &'static str,
     /// Write unit in bytes.
     pub unit: u32,
-    /// Write units that would do.
+    /// Write units that are possible.
     pub fits: Vec<String>,
 }
 
@@ -421,7 +422,7 @@ pub enum StartError {
     /// The boot stage found nothing to start.
     #[error("the device does not boot: {0}")]
     Boot(String),
-    /// A flash failed under the application.
+    /// A flash failed while the application started.
     #[error("the application does not start: {0}")]
     Flash(#[from] NorError),
 }
@@ -429,15 +430,15 @@ pub enum StartError {
 /// Longest packet at the smallest MTU, 23.
 const SHORTEST_PACKET: usize = 20;
 
-/// The receive ring of a device with this size of objects, as `CONFIG_BLEDFU_RING_SIZE` is by default with SMP: room for all
-/// that a peer may send before it must wait for an answer.
+/// The receive ring of a device with objects of this size; the default of `CONFIG_BLEDFU_RING_SIZE` with SMP. It has
+/// room for all that a peer may send before it must wait for an answer.
 fn ring(object_size: u32) -> Ring<Box<[u8]>> {
     let objects = ring_size(object_size as usize, SHORTEST_PACKET);
     let frames = smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, SHORTEST_PACKET);
     Ring::on(vec![0; objects.max(frames)].into_boxed_slice())
 }
 
-/// An empty inbox of a device with this size of objects.
+/// An empty inbox of a device with objects of this size.
 pub fn inbox(object_size: u32) -> Inbox<Box<[u8]>> {
     Inbox::on(ring(object_size))
 }
@@ -458,9 +459,9 @@ pub struct BoardOf<I, X> {
     pub secondary: Area<X>,
     /// Journal.
     pub journal: Area<X>,
-    /// Scratch, or the second place for images; empty for algorithms without.
+    /// Scratch, or the second place for images; empty for other algorithms.
     pub spare: Area<AnyUnits>,
-    /// What the boot stage knows from inside.
+    /// The trust area: what the boot stage keeps internally.
     pub trust: Area<I>,
 }
 
@@ -471,7 +472,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
     /// A board with erased flashes in RAM.
     ///
     /// # Errors
-    /// When the slots do not fit the flashes, or the units are not those of the setup.
+    /// If the slots do not fit the flashes, or the units differ from the setup's.
     pub fn new(setup: Setup, power: &Power) -> Result<Self, NorError> {
         let (internal, external) = if setup.full_chips {
             (
@@ -541,10 +542,10 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         self.primary.set_contents(0, image)
     }
 
-    /// The boot stage: finishes or starts what the trailers ask for.
+    /// The boot stage: completes or starts what the trailers request.
     ///
     /// # Errors
-    /// When nothing can be started, or the power was cut.
+    /// If nothing can be started, or the power was cut.
     pub fn boot(&self) -> Result<BootReport, StartError> {
         let config = BootConfig {
             layout: self.setup.layout(),
@@ -613,7 +614,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         })
     }
 
-    /// What the boot stage goes by beside the trailers, as the application reads it when it starts.
+    /// What the boot stage considers beside the trailers, as the application reads it at start.
     pub fn rules(&self) -> Rules {
         let is_kept = self.setup.has_trust_area;
         Rules {
@@ -631,7 +632,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         Trailer::read(&mut self.primary.clone(), &self.setup.layout().primary_trailer())
     }
 
-    /// Where the next update goes, or waits, and the layout in which that is the secondary slot.
+    /// Where the next update goes, or waits, and the layout with that area as the secondary slot.
     ///
     /// # Errors
     /// When the primary slot cannot be read.
@@ -663,14 +664,15 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         self.image_in(&self.primary, 0)
     }
 
-    /// The image where the next update goes, or the one before at the start of that slot, if it is one this device may start.
+    /// The image where the next update goes, or the previous one at the start of that slot, if this device may start
+    /// it.
     pub fn secondary_image(&self) -> Option<ImageInfo> {
         let (area, layout) = self.receiving().ok()?;
         let start = layout.upload_offset();
         self.image_in(&area, start).or_else(|| self.image_in(&area, 0))
     }
 
-    /// What was received: the bytes of the slot from where an update starts.
+    /// The received bytes: the slot from where an update starts.
     pub fn received(&self) -> Vec<u8> {
         match self.receiving() {
             Ok((area, layout)) => area.contents().split_off(layout.upload_offset() as usize),
@@ -696,7 +698,8 @@ impl<I: Units, X: Units> BoardOf<I, X> {
 /// The areas of the simulated device.
 type SimAreas<I, X> = Partitions<Area<I>, Area<X>, Area<AnyUnits>, Area<X>>;
 
-/// The application, from its start to the next reset. `I` are the units of the internal flash, `X` those of the external one.
+/// The application, from its start to the next reset. `I` are the units of the internal flash, `X` those of the
+/// external one.
 pub struct DeviceOf<I: Units, X: Units> {
     service: Service<'static, SimAreas<I, X>, SimCrypto, DEFAULT_FRAME_SIZE>,
     inbox: Inbox<Box<[u8]>>,
@@ -722,7 +725,7 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
         self.service.upload().running().confirmed
     }
 
-    /// The self-test passed: the image confirms itself, at once.
+    /// The self-test has passed: the image confirms itself at once.
     ///
     /// # Errors
     /// When the trailer cannot be written.
@@ -731,7 +734,7 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
         confirmed.map_err(|error| StartError::Boot(format!("the image could not be confirmed: {error}")))
     }
 
-    /// Bluetooth thread: a write came in. It only goes into the inbox.
+    /// Bluetooth thread: a write arrived. It is only put into the inbox.
     ///
     /// # Errors
     /// [`PushError::Full`]: the peer sent more than it may before an answer; the write is lost.
@@ -740,7 +743,7 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
         self.inbox.push(frame, now_ms)
     }
 
-    /// As [`Device::receive`], from a peer that can be held back.
+    /// Like [`Device::receive`], from a peer that can be held back.
     ///
     /// # Errors
     /// [`PushError::Full`]: the peer has to wait.
@@ -749,29 +752,29 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
         self.inbox.offer(frame, now_ms)
     }
 
-    /// A peer connected and turned notifications on.
+    /// A peer has connected and turned notifications on.
     pub fn link_up(&mut self, transport: Transport) {
         self.inbox.link_up(transport);
         self.inbox.peer(self.peer);
     }
 
-    /// Who connects next, and who is on the link now: it has paired, or is a stranger again.
+    /// The trust of the current and the next peer: it has paired, or is a stranger again.
     pub fn meet(&mut self, peer: Peer) {
         self.peer = peer;
         self.inbox.peer(peer);
     }
 
-    /// The product's button was pressed: strangers need not wait.
+    /// The product's button was pressed: strangers no longer have to wait.
     pub fn allow_updates(&mut self) {
         self.inbox.allow_updates();
     }
 
-    /// The peer is gone; what it sent and nobody looked at yet goes with it.
+    /// The peer has disconnected; what it sent and was not handled yet is dropped.
     pub fn link_down(&mut self) {
         self.inbox.link_down();
     }
 
-    /// Nothing waits in the inbox.
+    /// Whether the inbox is empty.
     pub fn is_inbox_empty(&self) -> bool {
         self.inbox.is_empty()
     }
@@ -797,7 +800,7 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
         self.taken
     }
 
-    /// Worker: as [`Device::step`], of a device whose inbox is kept elsewhere.
+    /// Worker: like [`Device::step`], for a device whose inbox is kept elsewhere.
     pub fn step_from<N: Inlet>(&mut self, inlet: &mut N) -> Option<Step<'_>> {
         let now_ms = self.now_ms();
         let mut inlet = Costed {
@@ -823,18 +826,18 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
         self.power.now_ns() / 1_000_000
     }
 
-    /// Most bytes the ring ever held.
+    /// Maximum number of bytes in the ring so far.
     pub fn ring_high_water(&self) -> usize {
         self.inbox.high_water()
     }
 
-    /// The upload, for its state.
+    /// The upload, to read its state.
     pub fn upload(&self) -> &Upload<'static, SimAreas<I, X>, SimCrypto> {
         self.service.upload()
     }
 }
 
-/// Frames cost the processor time: the CRC-32 of each byte.
+/// Frames take processor time: the CRC-32 of each byte.
 struct Costed<'a, I> {
     inlet: &'a mut I,
     taken: &'a mut u64,

@@ -1,34 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Flash that cannot be relied on: cells that an operation without power left weak, and reads that go wrong.
+//! Unreliable flash: cells left weak by an operation that lost power, and reads that go wrong.
 //!
-//! A cell whose program or erase was cut may hold a charge between 0 and 1. It then reads one way now and the other way later,
-//! until it is erased or programmed in full. No data sheet says how often; the model is meant to be worse than any part:
+//! A cell whose program or erase was cut may hold a charge between 0 and 1. It may then read differently each time,
+//! until it is fully erased or programmed. No data sheet says how often; the model is meant to be worse than any real
+//! part:
 //!
-//! * A torn program leaves every byte weak that it was changing, a torn erase every byte of its sector that was not erased.
-//!   Torn below 30 %, an erase has changed nothing yet; torn above 90 %, one byte in 16 at most still reads as it was.
-//! * A weak byte has two values, the one before the operation and the one behind it. Which of them is read is chosen for each
-//!   boot or for each read, as [`Choice`] says.
-//! * It is strong again after a complete erase, or when its later value is programmed once more by a complete program.
+//! * A torn program leaves every byte weak that it was changing; a torn erase every byte of its sector that was not
+//! erased.
+//!   Before 30 %, an erase has changed nothing yet; after 90 %, at most one byte in 16 still reads its old value.
+//! * A weak byte has two values, the ones before and after the operation. [`Choice`] decides for each boot or for each
+//! read which one is read.
+//! * It is stable again after a complete erase, or after a complete program of its later value.
 //!
-//! [`Misreads`] are about the bus, not the cells: what is read is wrong, and may be right when it is asked for again.
+//! [`Misreads`] are errors of the bus, not of the cells: a read returns wrong bytes, and may return the right ones when
+//! repeated.
 //!
-//! This file knows nothing of its crate: `bledfu-testkit` includes it, so that both flash models go wrong in the same ways.
+//! This file uses nothing of its crate: `bledfu-testkit` includes it, so that both flash models fail in the same ways.
 
 use std::ops::Range;
 
 /// Which of its two values a weak byte reads as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// Chosen for each byte and boot; one of the values is read once in so many boots, the other one else.
+    /// Chosen for each byte and boot; one of the values is read once in this many boots, the other one otherwise.
     PerBoot(u64),
     /// Chosen for each byte and read, likewise.
     PerRead(u64),
-    /// In the boot with number `n` behind the cut, counted from 0, all bytes read as written or erased if bit `n` is set, else
-    /// as they were before; from 63 on as bit 63 says.
+    /// In boot number `n` after the cut, counted from 0, all bytes read as written or erased if bit `n` is set,
+    /// otherwise as they were before; from boot 63 on, bit 63 applies.
     Boots(u64),
 }
 
-/// What operations leave behind that are cut inside.
+/// What operations that are cut inside leave behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weak {
     /// How weak bytes read.
@@ -37,11 +40,11 @@ pub struct Weak {
     pub seed: u64,
 }
 
-/// Bytes of one operation that was cut.
+/// Bytes of one cut operation.
 #[derive(Clone, Debug)]
 struct Torn {
     start: u32,
-    /// Each byte as before the operation and as behind it; equal if the byte is strong.
+    /// Each byte before and after the operation; equal if the byte is stable.
     values: Vec<[u8; 2]>,
     weak: Weak,
     /// Boots before the cut.
@@ -55,12 +58,12 @@ impl Torn {
         self.start + self.values.len() as u32
     }
 
-    /// The values of an address that is inside.
+    /// The values of an address inside.
     fn at(&mut self, address: u32) -> &mut [u8; 2] {
         &mut self.values[(address - self.start) as usize]
     }
 
-    /// The part of `range` that is inside.
+    /// The part of `range` inside.
     fn overlap(&self, range: &Range<u32>) -> Range<u32> {
         range.start.max(self.start)..range.end.min(self.end())
     }
@@ -68,7 +71,7 @@ impl Torn {
     fn choose(&self, address: u32, boot: u64, read: u64) -> usize {
         let (moment, one_in) = match self.weak.choice {
             Choice::Boots(pattern) => {
-                // The boot in which the power went has ended: the first one behind it has number 0.
+                // The boot with the power cut has ended: the first boot after it has number 0.
                 let number = boot.saturating_sub(self.boot + 1).min(63);
                 return (pattern >> number & 1) as usize;
             }
@@ -91,7 +94,7 @@ pub struct WeakCells {
 }
 
 impl WeakCells {
-    /// All are strong.
+    /// All bytes are stable.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -108,7 +111,7 @@ impl WeakCells {
         })
     }
 
-    /// Replaces weak bytes in what was read at `address` by one of their values. `boot` is the number of the boot.
+    /// Replaces weak bytes of the bytes read at `address` with one of their values. `boot` is the number of the boot.
     pub fn read(&mut self, address: u32, bytes: &mut [u8], boot: u64) {
         if self.torn.is_empty() {
             return;
@@ -125,7 +128,7 @@ impl WeakCells {
         }
     }
 
-    /// `wanted` was programmed at `address` in full. `replaces`: bits go both ways.
+    /// `wanted` was completely programmed at `address`. `replaces`: bits can change in both directions.
     pub fn programmed(&mut self, address: u32, wanted: &[u8], replaces: bool) {
         let range = address..address + wanted.len() as u32;
         self.change(range, |at, value| {
@@ -138,7 +141,7 @@ impl WeakCells {
         });
     }
 
-    /// `length` bytes at `address` were erased in full.
+    /// `length` bytes at `address` were completely erased.
     pub fn erased(&mut self, address: u32, length: u32) {
         self.change(address..address + length, |_, _| 0xFF);
     }
@@ -157,7 +160,7 @@ impl WeakCells {
             .retain(|torn| torn.values.iter().any(|[before, behind]| before != behind));
     }
 
-    /// The program of `wanted` over `held` at `address` was cut. Returns what to keep as the contents.
+    /// The program of `wanted` over `held` at `address` was cut. Returns the content to store.
     pub fn torn_program(
         &mut self,
         (address, held, wanted): (u32, &[u8], &[u8]),
@@ -171,8 +174,8 @@ impl WeakCells {
         })
     }
 
-    /// The erase of `held` at `address` was cut when about this share of it was done, 0.0 to 1.0. Returns what to keep as
-    /// the contents.
+    /// The erase of `held` at `address` was cut when this share of it was done, 0.0 to 1.0. Returns the content to
+    /// store.
     pub fn torn_erase(
         &mut self,
         (address, held): (u32, &[u8]),
@@ -184,7 +187,7 @@ impl WeakCells {
             return held.to_vec();
         }
         let is_late = fraction > 0.9;
-        // Almost done: that a byte still reads as it was is the rare case, if it is one at all.
+        // Almost done: a byte rarely reads its old value, if it does at all.
         let choice = match weak.choice {
             Choice::PerBoot(one_in) if is_late => Choice::PerBoot(one_in.max(16)),
             Choice::PerRead(one_in) if is_late => Choice::PerRead(one_in.max(16)),
@@ -197,7 +200,7 @@ impl WeakCells {
         kept
     }
 
-    /// Makes bytes weak between what they hold and what `new` makes of it.
+    /// Makes bytes weak between their content and what `new` makes of it.
     fn add(
         &mut self,
         (start, held): (u32, &[u8]),
@@ -207,7 +210,7 @@ impl WeakCells {
     ) -> Vec<u8> {
         let range = start..start + held.len() as u32;
         let mut values: Vec<[u8; 2]> = held.iter().map(|held| [*held; 2]).collect();
-        // A byte that is weak already goes on from either value; it has no more than two behind that.
+        // A byte that is already weak continues from either value; it still has only two afterwards.
         for torn in &mut self.torn {
             for at in torn.overlap(&range) {
                 let old = std::mem::take(torn.at(at));
@@ -236,7 +239,7 @@ impl WeakCells {
 /// Reads of one memory that go wrong.
 #[derive(Clone, Debug, Default)]
 pub struct Misreads {
-    /// One bit of every so many reads is wrong, on average; 0 for none.
+    /// On average, one bit is wrong in one of this many reads; 0: never.
     pub one_in: u64,
     /// One bit of the reads with these numbers is wrong.
     pub flipped: Range<u64>,
@@ -251,7 +254,7 @@ pub struct Misreads {
 }
 
 impl Misreads {
-    /// All reads are right; only counted.
+    /// All reads are right; they are only counted.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
@@ -267,7 +270,7 @@ impl Misreads {
         }
     }
 
-    /// Spoils what was read at `address`.
+    /// Corrupts the bytes read at `address`.
     pub fn read(&mut self, address: u32, bytes: &mut [u8]) {
         let number = self.reads;
         self.reads += 1;
@@ -291,7 +294,7 @@ impl Misreads {
     }
 }
 
-/// A number that looks random, of a number that does not (SplitMix64).
+/// A pseudo-random number derived from any number (SplitMix64).
 fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_program_leaves_the_bytes_weak_that_it_was_changing() {
+    fn a_torn_program_leaves_weak_bytes_where_it_changes_them() {
         let mut cells = WeakCells::new();
         let kept = cells.torn_program(
             (0, &[0xFF; 4], &[1, 0xFF, 0xFF, 0]),
@@ -334,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_byte_is_strong_when_it_was_erased_or_programmed_again() {
+    fn a_weak_byte_is_stable_after_an_erase_or_another_program() {
         let mut cells = WeakCells::new();
         cells.torn_program((8, &[0xFF; 2], &[1, 2]), false, WRITTEN_THEN_ERASED, 0);
         cells.programmed(8, &[0xFF, 0xFF], false);
@@ -397,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn where_bits_go_both_ways_a_torn_program_may_have_raised_them() {
+    fn a_torn_program_may_set_bits_where_bits_go_both_ways() {
         let mut cells = WeakCells::new();
         let kept = cells.torn_program((0, &[0x0F], &[0xF0]), true, WRITTEN_THEN_ERASED, 0);
         assert_eq!(read(&mut cells, &kept, 1), [0xF0]);
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_reads_come_in_their_share_and_are_right_when_asked_again() {
+    fn wrong_reads_have_their_rate_and_are_right_when_repeated() {
         let mut reads = Misreads::one_in(60, 3);
         let wrong = (0..60_000).filter(|_| {
             let mut bytes = [0x55; 64];

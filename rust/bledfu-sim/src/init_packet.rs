@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writes init packets, byte for byte as nrfutil 6.1.7 does.
 //!
-//! The schema is drawn in [`bledfu_wire::init_packet`], which reads them. Rules of the writer (nrfutil
+//! [`bledfu_wire::init_packet`] reads init packets and shows the schema. Rules of the writer (nrfutil
 //! `init_packet_pb.py`, `package.py`, `signing.py`): all fields in number order, zero values included; `sd_req` packed
-//! and without duplicates, in the order a Python `set` happens to have; the hash reversed as a whole; the signature over the
-//! content of `InitCommand`, r and s each reversed.
+//! and without duplicates, in the iteration order of a Python `set`; the hash reversed as a whole; the signature over
+//! the content of `InitCommand`, r and s each reversed.
 
 use std::str::FromStr;
 
@@ -14,15 +14,15 @@ use bledfu_wire::init_packet::{
 
 use crate::keys::{swap_halves, SigningKey};
 
-/// How the device is to check the installed image at boot.
+/// How the device must check the installed image at boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BootValidation {
     /// Not at all.
     None,
-    /// By a CRC it computes itself. nrfutil's default.
+    /// By a CRC that it computes itself. nrfutil's default.
     #[default]
     GeneratedCrc,
-    /// By a SHA-256 it computes itself.
+    /// By a SHA-256 that it computes itself.
     GeneratedSha256,
     /// By a signature over the whole image, made with the package's key.
     Ecdsa,
@@ -68,7 +68,7 @@ impl FromStr for BootValidation {
     }
 }
 
-/// Fields of an init command. Every one may be left out, to see what a target says then.
+/// Fields of an init command. Each may be omitted, to see how a target responds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InitFields {
     /// Firmware version.
@@ -91,12 +91,12 @@ pub struct InitFields {
     pub is_debug: Option<bool>,
     /// Types and bytes (signatures as r and s, each reversed).
     pub boot_validation: Vec<(u32, Vec<u8>)>,
-    /// Appended as it is: fields nobody knows yet.
+    /// Appended unchanged: fields that are not defined yet.
     pub unknown: Vec<u8>,
 }
 
 impl InitFields {
-    /// What nrfutil writes for one application image; `sha256` in its usual order.
+    /// The packet that nrfutil writes for one application image; `sha256` in its usual order.
     pub fn application(
         fw_version: u32,
         hw_version: u32,
@@ -216,10 +216,11 @@ fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Duplicates removed, in the order `list(set(values))` has in CPython 3.7 and later: nrfutil writes `sd_req` so.
+/// The values without duplicates, in the order of `list(set(values))` in CPython 3.7 and later, in which nrfutil writes
+/// `sd_req`.
 ///
-/// A Python set is an open hash table, a number is its own hash, and listing walks the table. The order only depends on
-/// table size and collisions, so it can be computed.
+/// A Python set is an open hash table, a number is its own hash, and iteration walks the table. The order depends only
+/// on table size and collisions, so it can be computed.
 pub fn python_set_order(values: &[u32]) -> Vec<u32> {
     /// Smallest table.
     const MIN_SIZE: usize = 8;
@@ -232,7 +233,7 @@ pub fn python_set_order(values: &[u32]) -> Vec<u32> {
         }
         table[slot] = Some(*value);
         used += 1;
-        // Three fifths full: the table grows to more than four times its entries.
+        // At three fifths, the table grows to more than four times its entries.
         if used * 5 >= (table.len() - 1) * 3 {
             let mut size = MIN_SIZE;
             while size <= used * 4 {
@@ -249,7 +250,7 @@ pub fn python_set_order(values: &[u32]) -> Vec<u32> {
     table.into_iter().flatten().collect()
 }
 
-/// Where a value is or goes: from its own place, up to nine neighbours if they are within the table, then a jump.
+/// The position of a value: its own slot, up to nine neighbours within the table, then a jump.
 fn set_slot(table: &[Option<u32>], value: u32) -> usize {
     const NEIGHBOURS: usize = 9;
     let mask = table.len() - 1;
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_what_is_left_out() {
+    fn omitted_fields_are_not_written() {
         assert!(InitFields::default().init_command().is_empty());
         let fields = InitFields {
             fw_version: Some(300),
@@ -331,7 +332,7 @@ mod tests {
 
     #[test]
     fn sd_req_comes_in_the_order_of_a_python_set() {
-        // Left what was given, right what CPython 3.9 lists.
+        // Left the input, right the list that CPython 3.9 gives.
         let cases: &[(&[u32], &[u32])] = &[
             (&[0], &[0]),
             (&[256, 291], &[256, 291]),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keys in PEM files, as the tools write them, and signatures in the two forms of the trade.
+//! Keys in PEM files, as the tools write them, and signatures in the two common forms.
 //!
 //! `nrfutil keys generate` and `openssl ecparam` write SEC1 (`EC PRIVATE KEY`), `imgtool keygen` PKCS#8 (`PRIVATE KEY`),
 //! and all of them public keys as SubjectPublicKeyInfo (`PUBLIC KEY`).
@@ -26,13 +26,13 @@ pub enum KeyError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The file is no PEM text with a key.
+    /// The file is not a PEM text with a key.
     #[error("{0} is not a PEM file with an EC key")]
     NotPem(String),
     /// The key is locked with a password.
     #[error("the key in {0} is encrypted; write it without a password first")]
     Encrypted(String),
-    /// The key is no P-256 key, or damaged.
+    /// The key is not a P-256 key, or is damaged.
     #[error("the key in {0} is not a valid P-256 key")]
     NotP256(String),
     /// A private key is needed to sign.
@@ -45,7 +45,7 @@ pub enum KeyError {
 pub struct SigningKey(p256::ecdsa::SigningKey);
 
 impl SigningKey {
-    /// Reads a SEC1 or PKCS#8 private key; `name` is what errors call the source.
+    /// Reads a SEC1 or PKCS#8 private key; `name` is the name of its source in errors.
     ///
     /// # Errors
     /// [`KeyError`], [`KeyError::PublicOnly`] for a public key.
@@ -59,12 +59,12 @@ impl SigningKey {
     /// [`SigningKey::from_pem`] of a file.
     ///
     /// # Errors
-    /// As there, or [`KeyError::Io`].
+    /// Those of [`SigningKey::from_pem`], or [`KeyError::Io`].
     pub fn open(path: &Path) -> Result<Self, KeyError> {
         Self::from_pem(&path.display().to_string(), &read(path)?)
     }
 
-    /// The key with this secret number (big-endian); `None` for zero and numbers beyond the order.
+    /// The key with this private number (big-endian); `None` for zero and numbers that are not below the group order.
     pub fn from_scalar(scalar: &[u8; 32]) -> Option<Self> {
         p256::ecdsa::SigningKey::from_slice(scalar).ok().map(Self)
     }
@@ -74,23 +74,23 @@ impl SigningKey {
         public_of(&p256::PublicKey::from(self.0.verifying_key()))
     }
 
-    /// Signs SHA-256 of `message`: r and s, big-endian.
+    /// Signs the SHA-256 of `message`; returns r and s, big-endian.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         let signature: Signature = self.0.sign(message);
         signature.to_bytes().into()
     }
 
-    /// Signs a digest as DER, the form of an image's signature entry.
+    /// Signs a digest as DER, the form of an image's signature TLV.
     pub fn sign_digest_der(&self, digest: &[u8; 32]) -> Vec<u8> {
         let signature: Result<Signature, _> = self.0.sign_prehash(digest);
-        // A 32-byte digest always fits the curve; the error type exists for shorter ones.
+        // A 32-byte digest always suits the curve; the error exists for shorter ones.
         signature
             .map(|signature| signature.to_der().as_bytes().to_vec())
             .unwrap_or_default()
     }
 }
 
-/// Reads the public key out of a public or private PEM key; `name` is what errors call the source.
+/// Reads the public key of a public or private PEM key; `name` is the name of its source in errors.
 ///
 /// # Errors
 /// [`KeyError`].
@@ -104,15 +104,16 @@ pub fn public_key_from_pem(name: &str, text: &str) -> Result<Key, KeyError> {
 /// [`public_key_from_pem`] of a file.
 ///
 /// # Errors
-/// As there, or [`KeyError::Io`].
+/// Those of [`public_key_from_pem`], or [`KeyError::Io`].
 pub fn open_public_key(path: &Path) -> Result<Key, KeyError> {
     public_key_from_pem(&path.display().to_string(), &read(path)?)
 }
 
-/// Digests and names of keys whose private halves anybody can have.
+/// Digests and names of keys whose private halves are public.
 const KNOWN: &str = include_str!("../demo/known.txt");
 
-/// What a key is called whose private half anybody can have, such as the demo keys and MCUboot's sample key; `None` for others.
+/// The name of a key whose private half is public, such as the demo keys and MCUboot's sample key; `None` for all
+/// others.
 pub fn known_key(key: &Key) -> Option<&'static str> {
     let digest: String = Sha256::digest(key.as_bytes())
         .iter()
@@ -122,7 +123,7 @@ pub fn known_key(key: &Key) -> Option<&'static str> {
     lines.find(|(known, _)| *known == digest).map(|(_, name)| name)
 }
 
-/// Turns r‖s into Secure DFU's form, each half reversed, and back.
+/// Converts r‖s to Secure DFU's form, each half reversed, and back.
 pub fn swap_halves(signature: &[u8; 64]) -> [u8; 64] {
     let mut swapped = *signature;
     swapped[..32].reverse();
@@ -155,7 +156,7 @@ enum Pem {
 impl Pem {
     fn parse(name: &str, text: &str) -> Result<Self, KeyError> {
         let not_p256 = || KeyError::NotP256(name.to_owned());
-        // OpenSSL puts an EC PARAMETERS block in front of the key; the label picks the right block.
+        // OpenSSL writes an EC PARAMETERS block in front of the key; the label selects the right block.
         if let Some(pem) = block(text, "EC PRIVATE KEY") {
             if pem.contains("ENCRYPTED") {
                 return Err(KeyError::Encrypted(name.to_owned()));
@@ -179,7 +180,7 @@ impl Pem {
     }
 }
 
-/// The block with this label, with its lines as the strict reader wants them: 64 characters, no stray blanks.
+/// The block with this label, with lines as the strict reader expects them: 64 characters, no stray blanks.
 fn block(text: &str, label: &str) -> Option<String> {
     let begin = format!("-----BEGIN {label}-----");
     let end = format!("-----END {label}-----");
@@ -220,7 +221,7 @@ ClbxfZ+TVA==
     }
 
     #[test]
-    fn reads_a_sec1_key_even_behind_parameters_and_with_windows_lines() {
+    fn reads_a_sec1_key_after_parameters_and_with_windows_line_ends() {
         let with_parameters =
             format!("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n{SEC1}");
         for text in [SEC1.to_owned(), with_parameters, SEC1.replace('\n', "\r\n  ")] {
@@ -250,7 +251,7 @@ ClbxfZ+TVA==
     }
 
     #[test]
-    fn what_is_no_key_gets_a_sentence() {
+    fn files_without_a_key_are_refused_with_a_sentence() {
         let sentence = |text: &str| SigningKey::from_pem("k.pem", text).err().unwrap().to_string();
         assert_eq!(sentence("hello"), "k.pem is not a PEM file with an EC key");
         assert_eq!(

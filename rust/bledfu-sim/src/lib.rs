@@ -3,7 +3,7 @@
 //!
 //! # Inside
 //!
-//! A device in a box: the crates that run on a device, on simulated flashes, behind a simulated link and phone.
+//! Simulates a device: the crates that run on a device, on simulated flashes, behind a simulated link and phone.
 //! The command `bledfu` is in `bledfu-cli`.
 //!
 //! | Modules | What |

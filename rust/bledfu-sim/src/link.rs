@@ -10,19 +10,19 @@ const LL_PAYLOAD: usize = 251;
 const WRITE_OVERHEAD: usize = 4 + 3;
 const T_IFS_NS: u64 = 150_000;
 
-/// What the two ends agreed on.
+/// The parameters that the two ends have negotiated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkParams {
     /// Time between connection events in µs: 7500 to 4,000,000.
     pub interval_us: u32,
-    /// Packets the phone sends in one event at the most.
+    /// Maximum number of packets that the phone sends in one event.
     pub packets_per_event: u32,
     /// ATT MTU in bytes, 23 to 515; a write carries 3 bytes less.
     pub mtu: u16,
 }
 
 impl Default for LinkParams {
-    /// A common phone: 15 ms, 10 packets an event (all that fit), MTU 247.
+    /// A common phone: 15 ms, 10 packets per event (all that fit), MTU 247.
     fn default() -> Self {
         Self {
             interval_us: 15_000,
@@ -33,17 +33,17 @@ impl Default for LinkParams {
 }
 
 impl LinkParams {
-    /// Bytes one write may carry.
+    /// Maximum number of bytes in a write.
     pub fn payload(&self) -> usize {
         usize::from(self.mtu) - 3
     }
 
-    /// Link layer packets a write of `bytes` bytes takes.
+    /// Number of link layer packets for a write of `bytes` bytes.
     pub fn fragments(bytes: usize) -> u32 {
         (bytes + WRITE_OVERHEAD).div_ceil(LL_PAYLOAD) as u32
     }
 
-    /// Air time of one exchange with so many link layer bytes of the phone and of the device, in ns.
+    /// Air time of one exchange with these many link layer bytes of the phone and of the device, in ns.
     pub fn exchange_ns(up: usize, down: usize) -> u64 {
         let air = |bytes: usize| (2 + 4 + 2 + bytes as u64 + 3) * 8 * 500;
         air(up) + T_IFS_NS + air(down) + T_IFS_NS
@@ -59,7 +59,7 @@ impl LinkParams {
         u64::from(self.interval_us) * 1_000
     }
 
-    /// Most full packets an event has room for.
+    /// Maximum number of full packets in an event.
     pub fn exchanges_per_event(&self) -> u32 {
         let fit = self.interval_ns() / Self::exchange_ns(LL_PAYLOAD, 0);
         self.packets_per_event.min(fit as u32).max(1)
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_packets_fit_an_event_as_the_air_time_allows() {
+    fn an_event_has_as_many_packets_as_its_air_time_allows() {
         let fit = |interval_us| {
             LinkParams {
                 interval_us,

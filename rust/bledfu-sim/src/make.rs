@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Makes MCUboot images on the host: the demo firmware, and every kind of broken image a test may want.
+//! Makes MCUboot images on the host: the demo firmware, and every kind of broken image that a test may need.
 //!
 //! ```text
 //! header 32 | filler up to header size | payload | [protected TLVs] | SHA-256, KEYHASH, ECDSA (order and content adjustable)
@@ -22,7 +22,7 @@ const INFO_PROTECTED: u16 = 0x6908;
 /// One entry of the unprotected TLV area.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// SHA-256 of what it should cover.
+    /// The right SHA-256.
     Hash,
     /// SHA-256 of the signing key.
     KeyHash,
@@ -30,18 +30,18 @@ pub enum Entry {
     Signature,
     /// Any type and value.
     Raw(u16, Vec<u8>),
-    /// Any type and value under a wrong length.
+    /// Any type and value with a wrong length.
     Lying {
         /// Type.
         kind: u16,
         /// Length field.
         length: u16,
-        /// What really follows.
+        /// The value that really follows.
         value: Vec<u8>,
     },
 }
 
-/// What is wrong with an image; each kind is refused by a correct boot stage and uploader.
+/// What is wrong with an image; a correct boot stage and uploader refuse each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
     /// First word is the old magic.
@@ -58,19 +58,19 @@ pub enum Damage {
     HeaderSizeZero,
     /// `hdr_size` 0xFFFF.
     HeaderSizeHuge,
-    /// The header announces a protected area that is not there.
+    /// The header announces a protected area that is missing.
     ProtectedSizeWithoutArea,
-    /// Marked as encrypted, and signed so.
+    /// Marked as encrypted, with a valid signature.
     Encrypted,
-    /// Marked as compressed, and signed so.
+    /// Marked as compressed, with a valid signature.
     Compressed,
-    /// Marked as not bootable, and signed so.
+    /// Marked as not bootable, with a valid signature.
     NotBootable,
     /// A bit in the middle of the payload.
     PayloadBit,
-    /// A bit of the filler behind the header.
+    /// A bit of the padding after the header.
     FillerBit,
-    /// The version, after signing.
+    /// The version, changed after signing.
     VersionByte,
     /// Magic of the unprotected area.
     TlvMagic,
@@ -80,11 +80,11 @@ pub enum Damage {
     TlvTotalEmpty,
     /// Total of the unprotected area 0xFFFF.
     TlvTotalHuge,
-    /// Total of the unprotected area one too small.
+    /// Total of the unprotected area too small by one.
     TlvTotalShort,
     /// No hash.
     NoHash,
-    /// The hash of something else, correctly signed.
+    /// The hash of something else, with a valid signature.
     WrongHash,
     /// Hash with 31 bytes.
     ShortHash,
@@ -92,7 +92,7 @@ pub enum Damage {
     OtherHash,
     /// A second hash, wrong.
     SecondHashWrong,
-    /// KEYHASH of a key nobody knows.
+    /// KEYHASH of an unknown key.
     UnknownKey,
     /// KEYHASH length 0xFFFF.
     KeyHashLengthHuge,
@@ -106,11 +106,11 @@ pub enum Damage {
     SignatureBit,
     /// Signature without its last byte.
     SignatureShort,
-    /// Signature with 60 zero bytes behind it.
+    /// Signature followed by 60 zero bytes.
     SignaturePadded,
     /// r is zero.
     SignatureZero,
-    /// A good pair, then a bad one: the last decides.
+    /// A good pair, then a bad one: the last one counts.
     GoodThenBadSignature,
     /// Half of the file.
     Truncated,
@@ -157,7 +157,7 @@ impl Damage {
     ];
 }
 
-/// Recipe of an image. [`ImageSpec::new`] is a good one; change what a test is about.
+/// Recipe of an image. [`ImageSpec::new`] makes a good one; a test changes what it is about.
 #[derive(Clone)]
 pub struct ImageSpec {
     /// Version in the header.
@@ -168,7 +168,7 @@ pub struct ImageSpec {
     pub load_addr: u32,
     /// Header flags.
     pub flags: u32,
-    /// What is between header and TLVs.
+    /// Content between header and TLVs.
     pub payload: Vec<u8>,
     /// Protected entries: type and value.
     pub protected: Vec<(u16, Vec<u8>)>,
@@ -176,9 +176,9 @@ pub struct ImageSpec {
     pub unprotected: Vec<Entry>,
     /// Key that signs.
     pub key: SigningKey,
-    /// Bytes put over the image before it is hashed and signed: offset and bytes.
+    /// Bytes written over the image before it is hashed and signed: offset and bytes.
     pub patch_before_signing: Vec<(usize, Vec<u8>)>,
-    /// Bytes put over the finished image: offset and bytes.
+    /// Bytes written over the finished image: offset and bytes.
     pub patch: Vec<(usize, Vec<u8>)>,
 }
 
@@ -199,10 +199,10 @@ impl ImageSpec {
         }
     }
 
-    /// A good image with the demo payload, whose total size is exactly `total` bytes.
+    /// A good image with the demo payload and a total size of exactly `total` bytes.
     ///
-    /// A DER signature has 70 to 72 bytes, mostly; which of them depends on the payload, so the payload carries a number
-    /// that is counted up until size and signature agree. `None` if `total` is too small for header and TLVs.
+    /// A DER signature usually has 70 to 72 bytes, depending on the payload, so the payload contains a number that is
+    /// counted up until size and signature fit. `None` if `total` is too small for header and TLVs.
     pub fn demo(version: Version, total: usize, key: &SigningKey) -> Option<Self> {
         for salt in 0..1000 {
             for signature in [71, 70, 72, 69] {
@@ -224,7 +224,7 @@ impl ImageSpec {
         self
     }
 
-    /// Header, filler, payload and protected area: what the digest covers.
+    /// Header, padding, payload and protected area: what the digest covers.
     pub fn hashed_bytes(&self) -> Vec<u8> {
         let protected = self.protected_area();
         let mut image = Vec::new();
@@ -394,7 +394,7 @@ impl ImageSpec {
     }
 }
 
-/// SHA-256 of a key's SubjectPublicKeyInfo: what KEYHASH holds.
+/// SHA-256 of a key's SubjectPublicKeyInfo: the content of KEYHASH.
 pub fn key_hash(key: &Key) -> [u8; 32] {
     key.key_hash(&SoftCrypto)
 }
@@ -421,10 +421,10 @@ fn put_over(image: &mut [u8], patches: &[(usize, Vec<u8>)]) {
 /// Bytes per line of the demo payload; four lines are one flash page.
 const LINE: usize = 64;
 
-/// Payload of the demo firmware: lines of text that carry version, page and line number.
+/// Payload of the demo firmware: lines of text with version, page and line number.
 ///
-/// Deterministic, no two 256-byte pages alike (a page that lands in the wrong place is seen at once), and compressible,
-/// so that an embedded package stays small.
+/// It is deterministic, no two 256-byte pages are equal (so a page in the wrong place is noticed), and it is
+/// compressible, so that an embedded package stays small.
 pub fn demo_payload(version: Version, length: usize, salt: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(length + LINE);
     let mut line = 0;
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_image_has_exactly_the_size_asked_for() {
+    fn the_demo_image_has_exactly_the_requested_size() {
         for total in [1000, 20_001, 475_384] {
             let spec = ImageSpec::demo(version(), total, &key()).unwrap();
             assert_eq!(spec.build().len(), total);
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_pages_of_the_payload_are_alike() {
+    fn no_two_pages_of_the_payload_are_equal() {
         let payload = demo_payload(version(), 475_000, 12);
         let pages: HashSet<&[u8]> = payload.chunks(256).collect();
         assert_eq!(pages.len(), payload.len().div_ceil(256));

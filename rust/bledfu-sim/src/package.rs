@@ -22,13 +22,13 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use crate::init_packet::{BootValidation, InitFields};
 use crate::keys::SigningKey;
 
-/// Name of the list of parts.
+/// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
 
-/// Largest entry that is unpacked: twice the biggest flash part of the table. More would only fill the memory.
+/// Maximum size of an unpacked entry: twice the largest flash part of the table. More would only fill the memory.
 const MAX_ENTRY_SIZE: u64 = 64 * 1024 * 1024;
 
-/// What a part of a package is for.
+/// The target of a part of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PartKind {
     /// SoftDevice and bootloader together.
@@ -60,7 +60,7 @@ impl PartKind {
         }
     }
 
-    /// Whether an init packet of this firmware type belongs to such a part.
+    /// Whether an init packet with this firmware type is right for such a part.
     fn accepts(self, kind: u32) -> bool {
         match self {
             Self::SoftdeviceBootloader => kind == firmware_type::SOFTDEVICE_BOOTLOADER,
@@ -73,7 +73,7 @@ impl PartKind {
     }
 }
 
-/// Why a file is no usable package.
+/// Why a file is not a usable package.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
     /// The file could not be read.
@@ -84,28 +84,28 @@ pub enum PackageError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// No zip archive at all, or not all of it.
+    /// The file is not a zip archive, or is incomplete.
     #[error("the file is not a zip archive, or it is cut short")]
     NotZip,
-    /// The archive has no list of parts.
+    /// The archive has no manifest.
     #[error("the package has no {MANIFEST}")]
     NoManifest,
-    /// The list of parts is in a folder, where no tool looks for it.
+    /// The manifest is in a folder, where no tool looks for it.
     #[error("the package has its {MANIFEST} in the folder {0}, but it must be at the top")]
     ManifestInFolder(String),
-    /// The list of parts cannot be read.
+    /// The manifest cannot be read.
     #[error("the {MANIFEST} of the package is damaged: {0}")]
     BadManifest(String),
-    /// The list of parts is empty.
+    /// The manifest is empty.
     #[error("the {MANIFEST} of the package names no firmware")]
     NoParts,
-    /// Nothing for this device in it.
+    /// The package has nothing for this device.
     #[error("the package has no application, only {0}: this device takes applications")]
     NoApplication(&'static str),
     /// More than one system part.
     #[error("the package has both {0} and {1}, which do not go together")]
     TwoSystemParts(&'static str, &'static str),
-    /// A file the manifest names is not there.
+    /// A file that the manifest names is missing.
     #[error("the package lacks the file {file} that its {MANIFEST} names for {part}")]
     MissingEntry {
         /// Part.
@@ -113,7 +113,7 @@ pub enum PackageError {
         /// File.
         file: String,
     },
-    /// A file in the archive is damaged or packed in an unknown way.
+    /// A file in the archive is damaged or uses an unknown compression.
     #[error("the file {file} in the package cannot be unpacked: {reason}")]
     BadEntry {
         /// File.
@@ -148,9 +148,9 @@ pub enum PackageError {
     SizeMismatch {
         /// Part.
         part: &'static str,
-        /// By the init packet.
+        /// Size in the init packet.
         said: u64,
-        /// Bytes of the file.
+        /// Size of the file in bytes.
         found: u64,
     },
     /// The init packet has no SHA-256.
@@ -159,7 +159,7 @@ pub enum PackageError {
         /// Part.
         part: &'static str,
     },
-    /// The SHA-256 is that of another file.
+    /// The SHA-256 belongs to another file.
     #[error("the firmware of {part} does not have the SHA-256 its init packet says")]
     HashMismatch {
         /// Part.
@@ -171,13 +171,13 @@ pub enum PackageError {
     /// An empty image cannot be packed.
     #[error("the image is empty")]
     EmptyImage,
-    /// More SoftDevice requirements than a target reads.
+    /// More SoftDevice requirements than a target accepts.
     #[error("a package can name at most {MAX_SD_REQ} SoftDevices")]
     TooManySdReq,
     /// More than 4 GiB.
     #[error("the image is too large for a package")]
     ImageTooLarge,
-    /// The file is not what a device would install.
+    /// A device could not install the file.
     #[error("the file is not an MCUboot image: {0}; sign it with imgtool first, or use --force")]
     NotAnImage(String),
     /// The archive could not be made.
@@ -198,7 +198,7 @@ pub struct Part {
     pub bin_file: String,
 }
 
-/// A package with an application in it.
+/// A package that contains an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
     /// What updates this device.
@@ -208,11 +208,11 @@ pub struct Package {
 }
 
 impl Package {
-    /// Reads a package and checks everything a phone could: all files there, init packets readable and of the right
-    /// type, sizes and SHA-256 as they say.
+    /// Reads a package and checks everything that a phone could: all files present, init packets readable and of the
+    /// right type, sizes and SHA-256 correct.
     ///
     /// # Errors
-    /// [`PackageError`], the first thing that is wrong.
+    /// [`PackageError`]: the first error found.
     pub fn read(bytes: &[u8]) -> Result<Self, PackageError> {
         let package = Self::read_unchecked(bytes)?;
         package.check()?;
@@ -222,12 +222,12 @@ impl Package {
     /// [`Package::read`] of a file.
     ///
     /// # Errors
-    /// As there, or [`PackageError::Io`].
+    /// Those of [`Package::read`], or [`PackageError::Io`].
     pub fn open(path: &Path) -> Result<Self, PackageError> {
         Self::read(&read_file(path)?)
     }
 
-    /// Takes the package apart without judging what is in it, as the phone libraries do: to see a device refuse it.
+    /// Reads the package without checking its content, as the phone libraries do, to see a device refuse it.
     ///
     /// # Errors
     /// Those of the archive and the manifest.
@@ -254,7 +254,7 @@ impl Package {
     /// Checks init packets against firmware.
     ///
     /// # Errors
-    /// The first that does not fit.
+    /// The first mismatch.
     pub fn check(&self) -> Result<(), PackageError> {
         if let Some((kind, part)) = &self.system {
             part.check(*kind)?;
@@ -267,7 +267,7 @@ impl Part {
     /// Checks the init packet against the firmware.
     ///
     /// # Errors
-    /// The first thing that does not fit.
+    /// The first mismatch.
     pub fn check(&self, kind: PartKind) -> Result<(), PackageError> {
         let part = kind.key();
         let packet =
@@ -309,7 +309,7 @@ struct ManifestEntry {
     dat_file: String,
 }
 
-/// All parts of a package that the manifest names, whatever they are, in the order in which they are sent.
+/// All parts of a package that the manifest names, of any kind, in the order in which they are sent.
 ///
 /// # Errors
 /// Those of the archive and the manifest.
@@ -339,7 +339,7 @@ pub fn read_parts(bytes: &[u8]) -> Result<Vec<(PartKind, Part)>, PackageError> {
     Ok(parts)
 }
 
-/// The zip file that a package is.
+/// The package as a zip file.
 pub(crate) struct Archive<'a>(ZipArchive<Cursor<&'a [u8]>>);
 
 impl<'a> Archive<'a> {
@@ -349,7 +349,7 @@ impl<'a> Archive<'a> {
             .map_err(|_| PackageError::NotZip)
     }
 
-    /// The text of the list of parts.
+    /// The text of the manifest.
     pub(crate) fn manifest(&mut self) -> Result<Vec<u8>, PackageError> {
         let Some(mut text) = read_entry(&mut self.0, MANIFEST)? else {
             let folder = self.0.file_names().find_map(|name| {
@@ -358,7 +358,7 @@ impl<'a> Archive<'a> {
             });
             return Err(folder.map_or(PackageError::NoManifest, PackageError::ManifestInFolder));
         };
-        // Windows editors put a byte order mark in front.
+        // Windows editors write a byte order mark in front.
         if text.starts_with(b"\xEF\xBB\xBF") {
             text.drain(..3);
         }
@@ -385,7 +385,7 @@ fn read_entry(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str) -> Result<Opt
         Err(error) => return Err(bad(error.to_string())),
     };
     let mut content = Vec::new();
-    // The size in the archive is only a claim; what comes out is what is bounded.
+    // The size in the archive is only a claim, so the unpacked size is limited.
     entry
         .take(MAX_ENTRY_SIZE + 1)
         .read_to_end(&mut content)
@@ -435,7 +435,7 @@ impl PackageSpec {
         }
     }
 
-    /// The image as it is sent: padded with FF to a multiple of 4, as nrfutil does and Android demands.
+    /// The image as it is sent: padded with FF to a multiple of 4, as nrfutil does and Android requires.
     pub fn padded(image: &[u8]) -> Vec<u8> {
         let mut padded = image.to_vec();
         padded.resize(image.len().next_multiple_of(4), 0xFF);
@@ -469,7 +469,7 @@ impl PackageSpec {
     /// The application part: padded image and signed init packet.
     ///
     /// # Errors
-    /// As [`PackageSpec::fields`].
+    /// Those of [`PackageSpec::fields`].
     pub fn part(&self, image: &[u8], key: &SigningKey) -> Result<Part, PackageError> {
         let firmware = Self::padded(image);
         Ok(Part {
@@ -483,13 +483,13 @@ impl PackageSpec {
     /// The whole package file.
     ///
     /// # Errors
-    /// As [`PackageSpec::fields`], or [`PackageError::Zip`].
+    /// Those of [`PackageSpec::fields`], or [`PackageError::Zip`].
     pub fn build(&self, image: &[u8], key: &SigningKey) -> Result<Vec<u8>, PackageError> {
         write_parts(&[(PartKind::Application, self.part(image, key)?)])
     }
 }
 
-/// Writes a package file out of parts, whatever is in them. Same parts, same bytes: entries carry no dates.
+/// Writes a package file with any parts. The same parts give the same bytes: entries have no dates.
 ///
 /// # Errors
 /// [`PackageError::Zip`].
@@ -519,7 +519,7 @@ pub fn write_parts(parts: &[(PartKind, Part)]) -> Result<Vec<u8>, PackageError> 
     write_archive(&files)
 }
 
-/// Writes a zip file whose entries carry no dates.
+/// Writes a zip file whose entries have no dates.
 pub(crate) fn write_archive(files: &[(&str, &[u8])]) -> Result<Vec<u8>, PackageError> {
     let failed = |error: &dyn std::fmt::Display| PackageError::Zip(error.to_string());
     let options = SimpleFileOptions::default()
@@ -536,7 +536,7 @@ pub(crate) fn write_archive(files: &[(&str, &[u8])]) -> Result<Vec<u8>, PackageE
     Ok(finished.into_inner())
 }
 
-/// Whether header and TLV areas are those of an image; the signature is not this package's business.
+/// Whether header and TLV areas are an image's; the signature is not checked here.
 ///
 /// # Errors
 /// [`PackageError::NotAnImage`] with the reason.
@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_nrfutil_wrote() {
+    fn reads_packages_of_nrfutil() {
         let package = Package::read(&vector("demo-2.0.0.zip")).unwrap();
         assert_eq!(package.application.firmware.len(), 475_384);
         assert_eq!(package.application.init.len(), 140);
@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn init_packets_are_those_of_nrfutil_for_every_combination_of_options() {
+    fn init_packets_equal_those_of_nrfutil_for_all_options() {
         let text = std::fs::read(vectors().join("init/cases.json")).unwrap();
         let cases: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let cases = cases.as_array().unwrap();
@@ -620,7 +620,7 @@ mod tests {
             let mut ours = key.map_or_else(|| fields.unsigned(), |key| fields.signed(&key));
             let mut theirs = std::fs::read(vectors().join(case["dat"].as_str().unwrap())).unwrap();
             assert_eq!(ours.len(), theirs.len(), "{name}");
-            // nrfutil signs with a random number: these bytes differ each time.
+            // nrfutil signs with a random number, so these bytes differ each time.
             for range in case["random"].as_array().unwrap() {
                 let range = |i: usize| range[i].as_u64().unwrap() as usize;
                 let random = range(0)..range(0) + range(1);
@@ -655,7 +655,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_is_written_like_nrfutils() {
+    fn the_manifest_equals_that_of_nrfutil() {
         let bytes = PackageSpec::new("app", 52, 3).build(&[7; 8], &key()).unwrap();
         let mut archive = ZipArchive::new(Cursor::new(bytes.as_slice())).unwrap();
         let ours = String::from_utf8(read_entry(&mut archive, MANIFEST).unwrap().unwrap()).unwrap();
@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_packages_get_a_sentence() {
+    fn broken_packages_are_refused_with_a_sentence() {
         for (file, expected) in [
             ("broken-empty.zip", "the file is not a zip archive, or it is cut short"),
             ("broken-text.zip", "the file is not a zip archive, or it is cut short"),
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_device_can_judge_is_read_all_the_same() {
+    fn what_only_a_device_can_judge_is_read_without_error() {
         for file in [
             "wrong-signature.zip",
             "wrong-hardware.zip",
@@ -707,7 +707,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_in_a_folder_is_named() {
+    fn a_manifest_in_a_folder_has_its_own_error() {
         let bytes = archive(&[("my update/manifest.json", b"{}")]);
         assert!(sentence(&bytes).contains("in the folder my update"));
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The flash parts the simulator knows: geometry and times, one `const` row each.
+//! The flash parts that the simulator knows: geometry and times, one `const` row each.
 //!
-//! External parts: the JESD216 basic tables the parts report of themselves (typical = count × unit, maximum = typical ×
-//! multiplier), as found in Zephyr board files, QEMU and mailing-list dumps. Internal memories: the budgets of
-//! Zephyr, nrfx and BabbleSim. Where a part's own table could not be read, the row says which relative stands in.
+//! External parts: the JESD216 basic tables that the parts report (typical = count × unit, maximum = typical ×
+//! multiplier), as found in Zephyr board files, QEMU and mailing-list dumps. Internal memories: the figures of Zephyr,
+//! nrfx and BabbleSim. Where a part's own table was not available, the row says which similar part stands in.
 
 /// A duration as data sheets give it, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl TypMax {
         }
     }
 
-    /// The one that [`Times`] asks for.
+    /// The figure that [`Times`] selects.
     pub const fn pick(&self, times: Times) -> u64 {
         match times {
             Times::Typical => self.typ_ns,
@@ -41,14 +41,14 @@ impl TypMax {
 /// Which of the two figures of a data sheet a run uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Times {
-    /// What an ordinary part takes.
+    /// The time of an ordinary part.
     #[default]
     Typical,
-    /// What a bad one is still allowed to take.
+    /// The maximum that the data sheet allows.
     Maximum,
 }
 
-/// How bytes reach the array.
+/// How bytes reach the memory array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bus {
     /// Quad SPI: 14 clocks of command, address and wait, then two clocks per byte.
@@ -76,8 +76,8 @@ impl Bus {
 /// How long programming takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramTime {
-    /// A page buffer programmed at once: `page` for all 256 bytes, in proportion for fewer, never less than the byte rule
-    /// `first` + (n − 1) × `next`.
+    /// A page buffer programmed at once: `page` for all 256 bytes, in proportion for fewer, but at least `first` + (n −
+    /// 1) × `next`.
     Page {
         /// All 256 bytes.
         page: TypMax,
@@ -88,9 +88,9 @@ pub enum ProgramTime {
     },
     /// Word after word (internal flash).
     Word(TypMax),
-    /// Unit after unit, of memories with an error code or a line buffer.
+    /// Unit by unit: memories with error correction or a line buffer.
     Unit {
-        /// Bytes of a unit.
+        /// Size of a unit in bytes.
         bytes: u32,
         /// One unit.
         time: TypMax,
@@ -118,19 +118,19 @@ impl ProgramTime {
     }
 }
 
-/// What a part does with a unit that is written a second time.
+/// What a part does when a unit is written a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewrite {
     /// It clears further bits; none is set.
     ClearsBits,
-    /// It refuses: an error code is kept beside each unit. Only zeros may follow.
+    /// It refuses, because each unit has an error correction code. Only zeros may follow.
     Refused,
-    /// It takes over the new bytes: no erase is needed.
+    /// It stores the new bytes: no erase is needed.
     Replaces,
 }
 
-/// Bytes one program operation covers at most, and never crosses. For internal flash this is only the grain of
-/// counting and cutting: 64 words are one operation.
+/// Maximum number of bytes per program operation, which never crosses a multiple of it. For internal flash this is only
+/// a unit of counting and cutting: 64 words are one operation.
 pub const PAGE_SIZE: u32 = 256;
 
 /// Smallest erasable block of the external parts, and of most internal memories.
@@ -144,14 +144,14 @@ const MIB: u32 = 1024 * KIB;
 pub struct Part {
     /// Name on the command line, lower case.
     pub name: &'static str,
-    /// What the row was read from.
+    /// The source of the row.
     pub source: &'static str,
     /// Bytes.
     pub size: u32,
-    /// Smallest write in bytes: 1 to 32, a power of two. A driver may ask for more: that of the nRF52840's QSPI peripheral moves
-    /// words.
+    /// Smallest write in bytes: 1 to 32, a power of two. A driver may require more: the nRF52840's QSPI peripheral
+    /// moves words.
     pub write_size: u32,
-    /// Of a unit that is not erased.
+    /// Rewriting a unit that is not erased.
     pub rewrite: Rewrite,
     /// Programming.
     pub program: ProgramTime,
@@ -159,7 +159,7 @@ pub struct Part {
     pub erase: &'static [(u32, TypMax)],
     /// Bus, at the clock stock board files use.
     pub bus: Bus,
-    /// Inside the processor: not a candidate for the update slot.
+    /// Inside the processor: not usable for the update slot.
     pub internal: bool,
 }
 
@@ -188,7 +188,8 @@ const QSPI_8MHZ: Bus = Bus::QuadSpi { clock_hz: 8_000_000 };
 /// Two cycles of a 64 MHz processor per word.
 const MEMORY: Bus = Bus::Memory { word_ns: 31 };
 
-/// Byte program times are in the MX25R's table only; the others are taken to be alike. The maximum follows the page's ratio of 6.
+/// Only the MX25R's table has byte program times; the others are assumed to be the same. The maximum uses the page's
+/// ratio of 6.
 const BYTE_FIRST: TypMax = TypMax::us(32, 192);
 const BYTE_NEXT: TypMax = TypMax::us(1, 6);
 
@@ -327,9 +328,9 @@ pub const NRF5340: Part = Part {
     internal: true,
 };
 
-/// RRAM of the nRF54L15: lines of 16 bytes with an error code, replaced as they are, without an erase; what is called one writes
-/// ones. A line takes its share of the 8 ms that Zephyr budgets for 4 KiB, at most that of its longest buffered write (7.1 ms
-/// for 32 lines).
+/// RRAM of the nRF54L15: lines of 16 bytes with error correction, rewritten without an erase; its erase operation
+/// writes ones. A line takes its share of the 8 ms that Zephyr allows for 4 KiB, at most that of its longest buffered
+/// write (7.1 ms for 32 lines).
 pub const NRF54L15: Part = Part {
     name: "nrf54l15",
     source: "Zephyr's nrf54l15 device tree, soc.h and RRAM driver; Nordic's nAN-47 for the lines",
@@ -361,8 +362,8 @@ pub const STM32WB55: Part = Part {
     internal: true,
 };
 
-/// Internal flash of the STM32WBA52: quad words of 16 bytes with an error code, pages of 8 KiB. Its times are those of the
-/// STM32U5, which has the same flash; the page's maximum was not found and is taken to be twice the typical.
+/// Internal flash of the STM32WBA52: quad words of 16 bytes with error correction, pages of 8 KiB. Its times are those
+/// of the STM32U5, which has the same flash; the page's maximum was not found and is assumed to be twice the typical.
 pub const STM32WBA52: Part = Part {
     name: "stm32wba52",
     source: "units: Zephyr's stm32wba device tree; times: data sheet of the STM32U5, which stands in",
@@ -378,8 +379,8 @@ pub const STM32WBA52: Part = Part {
     internal: true,
 };
 
-/// Internal flash of the EFR32MG24: words, pages of 8 KiB. No times were found: those of the nRF52840 stand in, for a page of
-/// twice the size.
+/// Internal flash of the EFR32MG24: words, pages of 8 KiB. No times were found: those of the nRF52840 are used, with a
+/// page of twice the size.
 pub const EFR32MG24: Part = Part {
     name: "efr32mg24",
     source: "units: Zephyr's efr32mg24 device tree; times: the nRF52840's, which stand in",
@@ -388,7 +389,7 @@ pub const EFR32MG24: Part = Part {
     ..NRF52840
 };
 
-/// Zephyr's flash simulator: single bytes, and the times that its options have by default.
+/// Zephyr's flash simulator: single bytes, and the default times of its options.
 pub const SIM_FLASH: Part = Part {
     name: "sim-flash",
     source: "Zephyr's native_sim device tree and Kconfig.simulator",
@@ -422,7 +423,7 @@ pub const PARTS: &[&Part] = &[
     &SIM_FLASH,
 ];
 
-/// The part of that name; letter case does not matter.
+/// The part with this name; letter case does not matter.
 pub fn find(name: &str) -> Option<&'static Part> {
     PARTS
         .iter()
@@ -453,7 +454,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_found_in_any_case() {
+    fn names_are_unique_and_case_insensitive() {
         for part in PARTS {
             assert_eq!(find(&part.name.to_uppercase()), Some(*part));
         }
@@ -491,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_written_in_its_own_unit_or_a_larger_one() {
+    fn a_part_may_be_written_in_its_own_unit_or_a_larger_one() {
         let units = |part: &Part| part.write_units().collect::<Vec<_>>();
         assert_eq!(units(&SIM_FLASH), WRITE_UNITS);
         assert_eq!(units(&NRF52840), [4, 8, 16, 32]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One slot as plain bytes, with the erase and write units of any device: what `bledfu install` works on, and what
-//! `bledfu cut` makes thousands of. No times; the power may be cut before or inside every operation.
+//! One slot as plain bytes, with the erase and write units of any device: used by `bledfu install`, and by `bledfu cut`
+//! thousands of times. Without times; the power may be cut before or inside every operation.
 
 use embedded_storage::nor_flash::{
     check_read, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
@@ -11,18 +11,19 @@ use crate::nor::{torn_erase, torn_program, torn_replace};
 use crate::parts::Rewrite;
 use crate::power::{OpKind, Power, Tear};
 
-/// A slot with write unit `W`, unless it was given [another](Plain::of_memory). One `write` is one operation, and so is the erase of one sector.
+/// A slot with write unit `W`, unless it has [another](Plain::of_memory). One `write` is one operation, and so is the
+/// erase of one sector.
 #[derive(Clone)]
 pub struct Plain<const W: usize> {
     /// Name in reports.
     pub name: &'static str,
-    /// What the slot holds.
+    /// The slot's content.
     pub cells: Vec<u8>,
     /// Erases and bytes programmed.
     pub work: Work,
-    /// Which bytes of it do not read the same each time.
+    /// Which bytes read differently each time.
     pub weak: WeakCells,
-    /// Which reads of it go wrong.
+    /// Which reads return wrong bytes.
     pub misreads: Misreads,
     sector: u32,
     unit: usize,
@@ -30,7 +31,7 @@ pub struct Plain<const W: usize> {
     power: Power,
 }
 
-/// What a slot was asked to do.
+/// Operations on a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Sectors erased.
@@ -51,7 +52,7 @@ pub enum PlainError {
     /// A bit would have to go from 0 to 1.
     #[error("the bytes at {0:#x} are not erased")]
     NotErased(u32),
-    /// A unit with an error code was to be written a second time.
+    /// A unit with error correction was to be written a second time.
     #[error("the bytes at {0:#x} were written before")]
     WrittenBefore(u32),
 }
@@ -66,7 +67,7 @@ impl NorFlashError for PlainError {
 }
 
 impl<const W: usize> Plain<W> {
-    /// A slot that holds `cells`, erased `sector` bytes at a time.
+    /// A slot with the content `cells`, with sectors of `sector` bytes.
     pub fn new(name: &'static str, cells: Vec<u8>, sector: u32, power: &Power) -> Self {
         Self {
             name,
@@ -96,8 +97,8 @@ impl<const W: usize> Plain<W> {
         Self::new(name, vec![0xFF; size as usize], sector, power)
     }
 
-    /// Takes over the contents of `other`, in the power domain `power`. The memory of the slot is used again: campaigns do
-    /// this a million times.
+    /// Copies the content of `other`, in the power domain `power`. It reuses the slot's memory: campaigns do this a
+    /// million times.
     pub fn become_copy(&mut self, other: &Self, power: &Power) {
         self.cells.clone_from(&other.cells);
         self.work = other.work;
@@ -106,13 +107,13 @@ impl<const W: usize> Plain<W> {
         self.power = power.clone();
     }
 
-    /// Whether these bytes are there, and read so each time.
+    /// Whether the slot holds these bytes, and they read the same each time.
     pub fn holds(&self, offset: u32, bytes: &[u8]) -> bool {
         let cells = self.cells.get(offset as usize..).unwrap_or_default();
         cells.starts_with(bytes) && !self.weak.any_in(offset..offset + bytes.len() as u32)
     }
 
-    /// Puts bytes in place as a debugger would.
+    /// Writes bytes as a debugger would.
     ///
     /// # Panics
     /// Beyond the slot.
@@ -127,7 +128,7 @@ impl<const W: usize> Plain<W> {
         }
     }
 
-    /// Counts the operation; `Some` says how much of it is done when the power goes, if the plan is to cut it here.
+    /// Counts the operation; `Some` is the share of it that is done if the power is to be cut here.
     fn begin(&self, kind: OpKind, address: u32, length: usize) -> Option<(Option<usize>, u64)> {
         match self.power.begin(self.name, kind, address, length as u32)? {
             Tear::Before => Some((None, 0)),
@@ -162,7 +163,7 @@ impl<const W: usize> ReadNorFlash for Plain<W> {
 
 impl<const W: usize> NorFlash for Plain<W> {
     const WRITE_SIZE: usize = W;
-    // The real unit is that of the slot, see `erase`.
+    // The real unit is the slot's, see `erase`.
     const ERASE_SIZE: usize = 1;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), PlainError> {
@@ -269,7 +270,7 @@ mod tests {
     use crate::hostile::{Choice, Weak};
 
     #[test]
-    fn bits_only_go_down_and_sectors_go_up_as_a_whole() {
+    fn writes_only_clear_bits_and_erases_set_whole_sectors() {
         let power = Power::new();
         let mut slot = Plain::<4>::erased("p", 128, 64, &power);
         slot.write(4, &[0x0F; 8]).unwrap();
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_leaves_weak_bytes_behind_if_that_is_asked_for() {
+    fn a_cut_leaves_weak_bytes_if_requested() {
         let power = Power::new();
         power.set_weak(Some(Weak {
             choice: Choice::Boots(0b01),
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_go_wrong_where_they_are_asked_to() {
+    fn reads_return_wrong_bytes_where_requested() {
         let power = Power::new();
         let mut slot = Plain::<4>::new("s", vec![0; 64], 64, &power);
         slot.misreads.blank = 1..2;

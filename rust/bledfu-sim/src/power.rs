@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The power domain every simulated chip hangs on: one virtual clock, one count of flash operations, one switch.
+//! The power domain of all simulated chips: one virtual clock, one count of flash operations, one switch.
 //!
-//! A *flash operation* is one program command (at most a page) or one erase command (one block) of any chip. Operations are
-//! numbered from 0 in the order in which they start, over all chips, so "cut at operation 137" means the same thing
-//! in every run of the same scenario. A cut comes before an operation or inside it; from then on every chip
-//! answers [`NorError::PowerOff`](crate::nor::NorError::PowerOff) until [`Power::power_on`].
+//! A *flash operation* is one program command (at most a page) or one erase command (one block) of any chip. Operations
+//! are numbered from 0 in the order in which they start, over all chips, so "cut at operation 137" means the same in
+//! every run of a scenario. A cut happens before an operation or inside it; after it every chip returns
+//! [`NorError::PowerOff`](crate::nor::NorError::PowerOff) until [`Power::power_on`].
 
 use core::fmt;
 use std::cell::{Cell, RefCell};
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use crate::hostile::Weak;
 
-/// Where in an operation the power goes away.
+/// Where in an operation the power fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Tear {
     /// The command never reaches the array: nothing changes.
     Before,
-    /// The array did part of the work.
+    /// The array does part of the work.
     Inside {
-        /// Share of the work that was finished, 0.0 to 1.0. At 1.0 all of it is done and only the answer is missing.
+        /// Share of the work that is done, 0.0 to 1.0. At 1.0 all of it is done and only the answer is missing.
         fraction: f64,
         /// Seed of the random bits at the border between done and not done.
         seed: u64,
@@ -30,18 +30,18 @@ pub enum Tear {
 /// What an operation does to the array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpKind {
-    /// Bits from 1 to 0 within one page.
+    /// Clears bits within one page.
     Program,
-    /// A block back to all ones.
+    /// Sets all bits of a block.
     Erase,
 }
 
-/// One operation as the domain saw it start, to name a cut in a report.
+/// One operation as it started, to describe a cut in a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpInfo {
     /// Global number, counted from 0.
     pub number: u64,
-    /// Name the chip was given.
+    /// Name of the chip.
     pub chip: &'static str,
     /// Program or erase.
     pub kind: OpKind,
@@ -68,28 +68,28 @@ impl fmt::Display for OpInfo {
 /// A power cut that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// The operation before or inside which the power went away.
+    /// The operation before or inside which the power failed.
     pub op: OpInfo,
     /// When it started, in ns of virtual time.
     pub at_ns: u64,
 }
 
 thread_local! {
-    /// The clock that moved last on this thread.
+    /// The clock of this thread that moved last.
     static NOW_NS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Virtual time in ns of the clock that moved last on this thread, for log lines; `None` before the first.
+/// Virtual time in ns of the clock of this thread that moved last, for log lines; `None` before the first.
 pub fn thread_now_ns() -> Option<u64> {
     NOW_NS.get()
 }
 
-/// Lets log lines carry another clock's time than that of the flash: what happens on the link happens beside it.
+/// Lets log lines show another clock than the flash's: the link has its own timeline.
 pub(crate) fn set_thread_now_ns(ns: u64) {
     NOW_NS.set(Some(ns));
 }
 
-/// A handle on the power domain; clones share it.
+/// A handle to the power domain; clones share it.
 #[derive(Clone, Default)]
 pub struct Power(Rc<State>);
 
@@ -109,7 +109,7 @@ struct State {
     cuts: RefCell<Vec<Cut>>,
 }
 
-/// Reads are far shorter than a sleep can be: their time is saved up to this much before the thread sleeps.
+/// Reads are far shorter than a sleep can be: the thread sleeps only when this much read time has accumulated.
 const SLEEP_STEP_NS: u64 = 1_000_000;
 
 impl Power {
@@ -118,12 +118,12 @@ impl Power {
         Self::default()
     }
 
-    /// Flash operations started so far; also the number the next one will get.
+    /// Flash operations started so far; also the number of the next one.
     pub fn ops(&self) -> u64 {
         self.0.operations.get()
     }
 
-    /// Plans the one cut: at the operation with this number (see [`Power::ops`]). Replaces an earlier plan.
+    /// Plans one cut: at the operation with this number (see [`Power::ops`]). Replaces an earlier plan.
     pub fn cut_at(&self, op: u64, tear: Tear) {
         self.0.plan.set(Some((op, tear)));
     }
@@ -143,13 +143,13 @@ impl Power {
         self.0.off.set(true);
     }
 
-    /// Whether the power is gone.
+    /// Whether the power is off.
     pub fn is_off(&self) -> bool {
         self.0.off.get()
     }
 
-    /// Power comes back, or a device that has it is reset; what the chips hold is what the cut left, and bytes that are weak
-    /// for a boot choose their value anew. A plan whose operation is still to come stays.
+    /// Power returns, or a device with power is reset. The chips hold what the cut left, and bytes that are weak for a
+    /// boot choose new values. A plan for a later operation stays.
     pub fn power_on(&self) {
         self.0.off.set(false);
         self.0.boots.set(self.0.boots.get() + 1);
@@ -160,7 +160,7 @@ impl Power {
         self.0.boots.get()
     }
 
-    /// The power of a device like this one, with as many boots behind it: on, clock and operations at 0, no cut planned.
+    /// The power of a copy of this device, after as many boots: on, clock and operations at 0, no cut planned.
     #[must_use]
     pub fn of_a_copy(&self) -> Self {
         let copy = Self::new();
@@ -189,23 +189,23 @@ impl Power {
         self.set_now_ns(self.0.now_ns.get().saturating_add(ns));
     }
 
-    /// Sets the clock, for a world that runs flash work and other work side by side and keeps the time itself.
+    /// Sets the clock, for a caller that runs flash work and other work side by side and keeps the time itself.
     pub fn set_now_ns(&self, ns: u64) {
         self.0.now_ns.set(ns);
         NOW_NS.set(Some(ns));
     }
 
-    /// Time the flashes took since the last call (reads included), and starts counting anew.
+    /// Time that the flashes took since the last call (including reads); restarts the count.
     pub fn take_busy_ns(&self) -> u64 {
         self.0.busy_ns.replace(0)
     }
 
-    /// In real time each operation also sleeps its duration, half of its effect done. Off by default.
+    /// In real time each operation also sleeps for its duration, with half of its effect done. Off by default.
     pub fn set_real_time(&self, on: bool) {
         self.0.real_time.set(on);
     }
 
-    /// Keeps every operation from now on; forgets what was kept before.
+    /// Records every operation from now on; drops earlier records.
     pub fn record(&self) {
         *self.0.recorded.borrow_mut() = Some(Vec::new());
     }
@@ -225,7 +225,7 @@ impl Power {
         self.0.cuts.borrow().clone()
     }
 
-    /// Counts an operation in and says whether the power goes away at it. A cut that fired is forgotten.
+    /// Counts an operation and returns whether the power fails at it. A cut that happened is removed from the plan.
     pub(crate) fn begin(&self, chip: &'static str, kind: OpKind, address: u32, length: u32) -> Option<Tear> {
         let number = self.0.operations.get();
         self.0.operations.set(number + 1);
@@ -254,7 +254,7 @@ impl Power {
         }
     }
 
-    /// Passes the time of a program or erase; really sleeps in real time.
+    /// Lets the time of a program or erase pass; in real time it sleeps.
     pub(crate) fn spend_operation(&self, ns: u64) {
         self.account(ns);
         if self.0.real_time.get() {
@@ -262,7 +262,7 @@ impl Power {
         }
     }
 
-    /// Passes the time of a read.
+    /// Lets the time of a read pass.
     pub(crate) fn spend_read(&self, ns: u64) {
         self.account(ns);
         if self.0.real_time.get() {
@@ -282,7 +282,7 @@ impl Power {
     }
 }
 
-/// A small repeatable generator (SplitMix64) for the bits a cut leaves behind. Not for keys.
+/// A small reproducible generator (SplitMix64) for the bits that a cut leaves behind. Not for keys.
 pub struct Random(u64);
 
 impl Random {

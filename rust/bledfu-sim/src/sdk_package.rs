@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `dfu_application.zip`, the package that a build with the nRF Connect SDK leaves behind: MCUboot images for SMP, and a
-//! manifest that says what each is for. It has no init packet, so Secure DFU cannot take it.
+//! `dfu_application.zip`, the package that a build with the nRF Connect SDK writes: MCUboot images for SMP, and a
+//! manifest that describes them. It has no init packet, so it cannot be sent over Secure DFU.
 //!
 //! ```json
 //! { "format-version": 1, "name": "app", "files": [ { "type": "application", "image_index": "0", "file": "app.bin", "size": 20663 } ] }
 //! ```
-//! Formats 0 and 1 differ in fields that nobody needs to take an image out: format 1 adds slots and the name. Numbers stand in
-//! the manifest as such or as text. Source: the manifests that the SDK's builds and nRF Connect Device Manager exchange.
+//! Formats 0 and 1 differ in fields that are not needed to extract an image: format 1 adds slots and the name. Numbers
+//! in the manifest may be numbers or text. Source: the manifests that the SDK's builds and nRF Connect Device Manager
+//! exchange.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::package::{Archive, PackageError, MANIFEST};
 
-/// Newest manifest format that is known.
+/// Newest supported manifest format.
 const NEWEST_FORMAT: u64 = 1;
 
 /// A package of the nRF Connect SDK.
@@ -21,7 +22,7 @@ const NEWEST_FORMAT: u64 = 1;
 pub struct SdkPackage {
     /// Format of the manifest, 0 or 1.
     pub format: u64,
-    /// What the build is called, if the manifest says so.
+    /// Name of the build, if the manifest gives one.
     pub name: Option<String>,
     /// The images, in the order of the manifest; at least one.
     pub files: Vec<SdkFile>,
@@ -32,19 +33,19 @@ pub struct SdkPackage {
 pub struct SdkFile {
     /// Name in the archive.
     pub name: String,
-    /// What the manifest calls it, such as `application`.
+    /// Its type in the manifest, such as `application`.
     pub kind: Option<String>,
-    /// Board it was built for.
+    /// The board it was built for.
     pub board: Option<String>,
-    /// Where it is loaded to, as the manifest says.
+    /// Load address in the manifest.
     pub load_address: Option<u64>,
-    /// MCUboot's image number; 0 when the manifest has none.
+    /// MCUboot's image number; 0 when the manifest gives none.
     pub image_index: u64,
-    /// Version the manifest says, in MCUboot's form.
+    /// Version in the manifest, in MCUboot's form.
     pub version: Option<String>,
-    /// Bytes the manifest says.
+    /// Size in bytes in the manifest.
     pub size: Option<u64>,
-    /// What is in the file.
+    /// Content of the file.
     pub bytes: Vec<u8>,
 }
 
@@ -72,7 +73,7 @@ struct ManifestFile {
     size: Value,
 }
 
-/// A number as such, or as decimal or hexadecimal text.
+/// A number, or decimal or hexadecimal text.
 fn number(value: &Value) -> Option<u64> {
     let text = match value {
         Value::String(text) => text.trim(),
@@ -85,11 +86,11 @@ fn number(value: &Value) -> Option<u64> {
 }
 
 impl SdkPackage {
-    /// Takes a package apart; `None` if the archive's manifest is not that of the nRF Connect SDK.
+    /// Reads a package; `None` if the archive's manifest is not the nRF Connect SDK's.
     ///
     /// # Errors
-    /// Those of the archive; a manifest that is damaged or of a format that is not known; a file that is not there or does not
-    /// have the size that the manifest says.
+    /// Errors of the archive; a damaged manifest or an unknown format; a file that is missing or whose size differs
+    /// from the manifest.
     pub fn read(bytes: &[u8]) -> Result<Option<Self>, PackageError> {
         let mut archive = Archive::open(bytes)?;
         let manifest = archive.manifest()?;
@@ -153,7 +154,7 @@ impl SdkPackage {
     }
 }
 
-/// Whether the archive is a package of the nRF Connect SDK, in whatever state.
+/// Whether the archive is a package of the nRF Connect SDK, even a damaged one.
 pub fn is_sdk_package(bytes: &[u8]) -> bool {
     let manifest = Archive::open(bytes).and_then(|mut archive| archive.manifest());
     manifest.is_ok_and(|manifest| {
@@ -162,7 +163,7 @@ pub fn is_sdk_package(bytes: &[u8]) -> bool {
     })
 }
 
-/// Writes such a package with one image, for tests and tools: `fields` are the other fields of its entry in the manifest.
+/// Writes such a package with one image, for tests and tools; `fields` are further fields of its manifest entry.
 ///
 /// # Errors
 /// [`PackageError::Zip`].
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_of_nrfutil_is_not_taken_for_one() {
+    fn a_package_of_nrfutil_is_not_an_sdk_package() {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../tests/vectors/packages/small-2.0.0.zip"

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The whole product in one place, in virtual time: phone, link, device with its two flashes, reset, boot stage,
-//! confirmation.
+//! The whole product in virtual time: phone, link, device with its two flashes, reset, boot stage, confirmation.
 //!
 //! ```text
 //!  phone ──writes──► link ──► ring ──► worker ──► flash          reset ──► boot stage ──► application ──► confirm
 //!        ◄─notifications──────────────┘  (its own time line)
 //! ```
-//! Time lines. The link has connection events. The worker performs the steps of the device's own service loop
-//! (`bledfu_transfer::service`), and is busy for as long as its flash operations and its arithmetic take; frames that arrive
-//! meanwhile wait in the device's inbox, and are lost where it is full. Both run on one clock: before the link looks at the
-//! device at time `t`, the worker is run up to `t`.
+//! Timelines: the link has connection events. The worker performs the steps of the device's own service loop
+//! (`bledfu_transfer::service`), and is busy while its flash operations and computations take time. Frames that arrive
+//! meanwhile wait in the device's inbox, and are lost if it is full. Both run on one clock: before the link looks at
+//! the device at time `t`, the worker is run up to `t`.
 
 use std::collections::VecDeque;
 
@@ -28,31 +27,31 @@ use crate::power::{set_thread_now_ns, Power};
 mod phone;
 
 const MS: u64 = 1_000_000;
-/// Sessions after which an update has failed for good.
+/// Sessions after which an update has finally failed.
 const MAX_SESSIONS: u32 = 100;
 
-/// What goes wrong on purpose.
+/// Planned mishaps.
 #[derive(Clone, Debug, Default)]
 pub struct Mishaps {
-    /// The link is dropped when so many image bytes went over it, counted over all sessions; ascending.
+    /// The link is dropped when this many image bytes have been sent over it, counted over all sessions; ascending.
     pub drop_link_at: VecDeque<u64>,
 }
 
 /// What one boot did and how long it took.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// Of the boot stage.
+    /// The boot stage's report.
     pub report: BootReport,
     /// Virtual time of the boot stage in ns.
     pub took_ns: u64,
 }
 
-/// How an update went.
+/// The result of an update.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The last session.
+    /// Times of the last session.
     pub session: Session,
-    /// Sessions it took; 1 without mishaps.
+    /// Number of sessions; 1 without mishaps.
     pub sessions: u32,
     /// When the first session began; with SMP, the first upload. In ns of virtual time.
     pub started_ns: u64,
@@ -60,54 +59,54 @@ pub struct Outcome {
     pub boot: Boot,
 }
 
-/// Why the world stopped.
+/// Why the simulation stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum WorldError {
-    /// The device refused, or did not behave.
+    /// The device refused, or misbehaved.
     #[error(transparent)]
     Phone(#[from] PhoneError),
-    /// The device does not start.
+    /// The device does not boot.
     #[error(transparent)]
     Start(#[from] StartError),
     /// The device did not close the link after its last answer.
     #[error("the device did not close the link after the update")]
     LinkStaysOpen,
-    /// The update was interrupted again and again.
+    /// The update was interrupted too often.
     #[error("the update was interrupted {MAX_SESSIONS} times")]
     TooManySessions,
 }
 
-/// A write on its way.
+/// A write in flight.
 struct Write {
     channel: Channel,
     bytes: Vec<u8>,
     fragments_left: u32,
 }
 
-/// A notification on its way.
+/// A notification in flight.
 struct Notification {
     channel: Channel,
     bytes: Vec<u8>,
 }
 
-/// What the worker does until it asks for the next step.
+/// What the worker does before it asks for the next step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rest {
     /// It asks at once.
     None,
-    /// It sleeps until this time in ns, or until something comes.
+    /// It sleeps until this time in ns, or until something arrives.
     Until(u64),
-    /// It waits until all notifications have left, at most until this time in ns.
+    /// It waits until all notifications have been sent, at most until this time in ns.
     Delivered(u64),
 }
 
-/// Everything. `I` are the units of the internal flash, `X` those of the external one.
+/// The whole simulation. `I` are the units of the internal flash, `X` those of the external one.
 pub struct WorldOf<I: Units, X: Units> {
     /// The board; survives resets.
     pub board: BoardOf<I, X>,
     /// The link's parameters.
     pub link: LinkParams,
-    /// What goes wrong.
+    /// The planned mishaps.
     pub mishaps: Mishaps,
     /// Boots so far, the newest last.
     pub boots: Vec<Boot>,
@@ -121,19 +120,19 @@ pub struct WorldOf<I: Units, X: Units> {
     connected: bool,
     worker_free_ns: u64,
     rest: Rest,
-    /// When the frames in the ring arrived, and how many the worker took before them.
+    /// Arrival times of the frames in the ring, and how many frames the worker took before them.
     arrivals: VecDeque<u64>,
     taken: u64,
-    /// When the frame arrived that the worker took last.
+    /// Arrival time of the last frame that the worker took.
     last_arrival_ns: u64,
-    /// Notifications with the time they are ready.
+    /// Notifications with the time when they are ready.
     outbox: VecDeque<(u64, Notification)>,
-    /// The worker has come to the reset: nothing happens before it any more.
+    /// The worker has reached the reset: nothing else happens before it.
     reset_due: bool,
     writes: VecDeque<Write>,
     inbox: VecDeque<Notification>,
     image_bytes_sent: u64,
-    /// Of the devices before the last reset.
+    /// Totals of the devices before the last reset.
     ring_high_water: usize,
 }
 
@@ -190,7 +189,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         self.now_ns
     }
 
-    /// Most bytes the ring ever held.
+    /// Maximum number of bytes in the ring so far.
     pub fn ring_high_water(&self) -> usize {
         self.device
             .as_ref()
@@ -198,7 +197,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             .max(self.ring_high_water)
     }
 
-    /// Reset: boot stage, then the application. Power cuts on the way are followed by another boot.
+    /// Reset: boot stage, then the application. A power cut on the way is followed by another boot.
     ///
     /// # Errors
     /// [`StartError`] when nothing can be started.
@@ -220,7 +219,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                 let device = self.board.start(&report.image)?;
                 Ok((report, device))
             });
-            // A cut under the start of the application shows only in the power.
+            // A cut during the start of the application only shows in the power domain.
             if self.board.power.is_off() {
                 log::info!("the power was cut in the boot, and is back");
                 continue;
@@ -237,8 +236,8 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// The application's self-test passes and it confirms itself. A power cut meanwhile is followed by a boot, and by
-    /// another try unless that boot went back to the old image.
+    /// The application's self-test passes and it confirms itself. After a power cut meanwhile there is a boot, and
+    /// another attempt unless that boot returned to the old image.
     ///
     /// # Errors
     /// [`StartError`].
@@ -260,7 +259,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         Ok(())
     }
 
-    /// Lets the device do its idle work (clear the slot) until there is none, without a link.
+    /// Lets the device finish its idle work (clearing the slot), without a link.
     pub fn settle(&mut self) {
         loop {
             let before = self.worker_free_ns;
@@ -272,7 +271,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// Image bytes that went over the link so far, in all sessions.
+    /// Image bytes sent over the link so far, in all sessions.
     pub const fn image_bytes_sent(&self) -> u64 {
         self.image_bytes_sent
     }
@@ -290,7 +289,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// The link is gone, whoever dropped it.
+    /// The link is gone, whichever side dropped it.
     pub fn link_lost(&mut self) {
         if self.connected {
             set_thread_now_ns(self.now_ns);
@@ -307,14 +306,14 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// A notification has left.
+    /// A notification has been sent.
     fn has_left(&mut self) {
         if let Rest::Delivered(_) = self.rest {
             self.wake();
         }
     }
 
-    /// Something came into the inbox, or left the outbox: a worker that waited for it goes on now.
+    /// Something arrived in the inbox, or left the outbox: a worker that waited for it continues.
     fn wake(&mut self) {
         let is_over = match self.rest {
             Rest::None => false,
@@ -327,7 +326,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// Runs the worker up to `until`. What it begins before that it ends, and is busy until then.
+    /// Runs the worker up to `until`. A step that it begins before then is completed, and keeps it busy.
     fn run_worker(&mut self, until: u64) {
         while self.worker_free_ns <= until && !self.reset_due {
             let Some(device) = &mut self.device else {
@@ -385,7 +384,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// One connection event: packets go both ways until neither side has one or the event is full.
+    /// One connection event: packets go both ways until neither side has any left, or the event is full.
     fn connection_event(&mut self) {
         let start = self.next_event_ns.max(self.now_ns);
         self.next_event_ns = start + self.link.interval_ns();
@@ -424,7 +423,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         self.now_ns = self.now_ns.max(self.next_event_ns - 1);
     }
 
-    /// One link layer packet of the phone, answered by one of `down_packet` bytes.
+    /// One link layer packet from the phone, answered by one of `down_packet` bytes.
     fn send_fragment(&mut self, down_packet: usize) {
         let Some(write) = self.writes.front_mut() else {
             return;
@@ -434,7 +433,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         if write.fragments_left > 0 {
             return;
         }
-        // What the device did before the write came.
+        // What the device did before the write arrived.
         self.run_worker(self.now_ns);
         let (Some(write), Some(device)) = (self.writes.front(), &mut self.device) else {
             return;

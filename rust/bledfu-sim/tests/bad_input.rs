@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bad input of every kind, on a whole device: it gets the right code on the wire and a sentence in the log, it
-//! leaves the running image and the journal as they were, and a good update goes through afterwards.
+//! Bad input of every kind, on a whole device: it gets the right code on the wire and a sentence in the log, it leaves
+//! the running image and the journal unchanged, and a good update then succeeds.
 
 mod harness;
 
@@ -16,7 +16,7 @@ use bledfu_transfer::secure_dfu::Then;
 use bledfu_wire::secure_dfu::{op, ExtendedCode, ResultCode};
 use harness::*;
 
-/// Whole flash contents, to see that nothing was touched.
+/// All flash content, to check that nothing was touched.
 struct Snapshot {
     primary: Vec<u8>,
     secondary: Vec<u8>,
@@ -44,7 +44,7 @@ impl Snapshot {
         peer.assert_pending(false);
     }
 
-    /// No flash operation at all: a packet that is not accepted costs no wear either.
+    /// No flash operation at all: a refused packet costs no wear either.
     #[track_caller]
     fn assert_untouched(&self, peer: &Peer, what: &str) {
         self.assert_running_image(peer, what);
@@ -64,7 +64,7 @@ impl Snapshot {
     }
 }
 
-/// Runs `act` on a fresh device, sees that it touched nothing, and that the device is in order.
+/// Runs `act` on a fresh device, and checks that it touched nothing and that the device works.
 #[track_caller]
 fn touches_nothing(what: &str, act: impl FnOnce(&mut Peer)) {
     let mut peer = Peer::new();
@@ -79,7 +79,7 @@ fn touches_nothing(what: &str, act: impl FnOnce(&mut Peer)) {
 // ---- requests ----
 
 #[test]
-fn requests_that_make_no_sense_are_refused_and_touch_nothing() {
+fn invalid_requests_are_refused_and_touch_nothing() {
     let cases = [
         ("05", "60 05 02", "op code 05 is not one of Secure DFU"),
         ("FF FF", "60 FF 02", "op code FF is not one of Secure DFU"),
@@ -130,7 +130,7 @@ fn data_without_an_init_packet_is_refused_and_touches_nothing() {
 }
 
 #[test]
-fn more_bytes_than_the_command_object_has_are_dropped() {
+fn bytes_beyond_the_command_object_are_dropped() {
     touches_nothing("a long init packet", |peer| {
         peer.ask(&create_command(100), "60 01 01");
         peer.data(&packet_i());
@@ -177,7 +177,7 @@ fn data_objects_of_impossible_size_are_refused_in_an_open_transfer() {
 
 // ---- init packets ----
 
-/// One kind of bad init packet: what is wrong, the packet, the wire code, the sentence.
+/// One kind of bad init packet: what is wrong, the packet, the wire code, the message.
 type BadInit = (&'static str, Vec<u8>, &'static str, String);
 
 fn bad_init_packets() -> Vec<BadInit> {
@@ -252,7 +252,7 @@ fn bad_init_packets() -> Vec<BadInit> {
             "signature of another type",
             signed_packet(&command, 1, &right),
             "0B 0B",
-            "the init packet's signature is of type 1",
+            "the init packet's signature has type 1",
         ),
         case(
             "short signature",
@@ -336,7 +336,7 @@ fn bad_init_packets() -> Vec<BadInit> {
 }
 
 #[test]
-fn bad_init_packets_are_refused_with_their_reason_and_touch_nothing() {
+fn bad_init_packets_are_refused_with_the_reason_and_touch_nothing() {
     for (what, packet, code, sentence) in bad_init_packets() {
         touches_nothing(what, |peer| {
             assert_eq!(peer.send_init(&packet), format!("60 04 {code}"), "{what}");
@@ -348,7 +348,7 @@ fn bad_init_packets_are_refused_with_their_reason_and_touch_nothing() {
 
 #[test]
 fn a_bad_init_packet_does_not_cost_the_journal_an_interrupted_transfer() {
-    // Create has dropped the transfer for this connection; what the journal has of it stays as it is.
+    // Create has dropped the transfer for this connection; the journal's record of it stays.
     let image = update_image();
     for (what, packet, code, _) in bad_init_packets() {
         let mut peer = Peer::after_init(&init_for(image));
@@ -369,7 +369,7 @@ fn a_bad_init_packet_does_not_cost_the_journal_an_interrupted_transfer() {
     }
 }
 
-// ---- firmware that is not what it says, or no image this device may run ----
+// ---- firmware that was not announced, or is not an image this device may run ----
 
 /// Sends `firmware` under `init`, which is accepted. The last Execute must answer `code`.
 #[track_caller]
@@ -377,7 +377,7 @@ fn refused_at_the_end(what: &str, init: &[u8], firmware: &[u8], code: &str, sent
     refused_behind(firmware.len(), what, init, firmware, code, sentence);
 }
 
-/// As [`refused_at_the_end`], by the Execute behind the first `length` bytes.
+/// Like [`refused_at_the_end`], by the Execute after the first `length` bytes.
 #[track_caller]
 fn refused_behind(length: usize, what: &str, init: &[u8], firmware: &[u8], code: &str, sentence: &str) {
     let mut peer = Peer::new();
@@ -393,7 +393,7 @@ fn refused_behind(length: usize, what: &str, init: &[u8], firmware: &[u8], code:
     assert_eq!(peer.then, Then::Continue, "{what}: no reset");
     peer.ask("06 01", &selected(512, &[]));
     peer.ask("06 02", &selected(4096, &[]));
-    // The reset that may come does not bring it back.
+    // The reset that may follow does not bring it back.
     assert_eq!(peer.reboot().image.header.version, version(1), "{what}");
     before.assert_running_image(&peer, what);
     peer.ask("06 02", &selected(4096, &[]));
@@ -401,11 +401,10 @@ fn refused_behind(length: usize, what: &str, init: &[u8], firmware: &[u8], code:
 }
 
 const NO_IMAGE: &str = "the received firmware is not a signed image this device may run";
-const OTHER_FIRMWARE: &str =
-    "the received firmware is not the one the init packet announces (SHA-256 differs)";
+const OTHER_FIRMWARE: &str = "the SHA-256 of the received firmware differs from the one in the init packet";
 
 #[test]
-fn another_firmware_than_announced_is_refused_at_the_end() {
+fn firmware_other_than_announced_is_refused_at_the_end() {
     let image = update_image();
     let mut other = image.to_vec();
     other[4999] ^= 0x80;
@@ -427,7 +426,7 @@ fn images_with_any_damage_are_refused_at_the_end() {
     for damage in Damage::ALL {
         let image = spec.damaged(*damage);
         let (length, sentence) = match damage {
-            // The first object says it.
+            // The first object shows it.
             Damage::Encrypted => (OBJECT, "encrypted"),
             Damage::Compressed => (OBJECT, "compressed"),
             Damage::NotBootable => (OBJECT, "not bootable"),
@@ -438,7 +437,7 @@ fn images_with_any_damage_are_refused_at_the_end() {
     }
 }
 
-/// A device whose primary slot is at 0xC000, and checks what images are linked for.
+/// A device whose primary slot is at 0xC000 and that checks for which slot images are linked.
 fn addressed() -> Setup {
     Setup {
         check_address: true,
@@ -466,7 +465,7 @@ fn an_image_linked_for_another_slot_is_refused_by_the_first_bytes_that_show_it()
     peer.ask("04", "60 04 0B 0C");
     assert_said("its reset vector");
     peer.assert_pending(false);
-    // Nothing is left of it, and one for this slot is taken.
+    // Nothing of it is left, and an image for this slot is accepted.
     peer.ask("06 02", &selected(OBJECT, &[]));
     assert_eq!(peer.reboot().image.header.version, version(1));
     let good = linked(0xC201, 2);
@@ -487,7 +486,7 @@ fn the_boot_stage_does_not_install_an_image_that_is_linked_for_another_slot() {
     );
     assert_eq!(peer.transfer(&init_for(&network_core), &network_core), "60 04 01");
     peer.assert_pending(true);
-    // An application that does not look received it; the boot stage does.
+    // An application without this check received it; the boot stage checks.
     peer.board.setup.check_address = true;
     assert_eq!(peer.reboot().image.header.version, version(1));
     peer.assert_pending(false);
@@ -497,7 +496,7 @@ fn the_boot_stage_does_not_install_an_image_that_is_linked_for_another_slot() {
 }
 
 #[test]
-fn images_signed_by_somebody_else_are_refused_at_the_end() {
+fn images_with_a_strangers_signature_are_refused_at_the_end() {
     for (what, key) in [("a stranger", strange_key()), ("the package key", package_key())] {
         let image = ImageSpec::new(version(2), demo_payload(version(2), 5_300, 0), &key).build();
         refused_at_the_end(what, &init_for(&image), &image, "0B 0C", NO_IMAGE);
@@ -547,7 +546,7 @@ fn vector(name: &str) -> Vec<u8> {
     std::fs::read(format!("{VECTORS}{name}")).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The device the packages are made for: demo keys, real slots.
+/// The device for which the packages are made: demo keys, real slots.
 fn demo_device() -> Peer {
     let small = Package::read(&vector("packages/small-1.0.0.zip")).expect("a good package");
     Peer::with_factory(
@@ -559,7 +558,7 @@ fn demo_device() -> Peer {
     )
 }
 
-/// The good update that must go through afterwards.
+/// The good update that must succeed afterwards.
 #[track_caller]
 fn update_demo_device(peer: &mut Peer, what: &str) {
     let good = Package::read(&vector("packages/small-2.0.0.zip")).expect("a good package");
@@ -586,7 +585,7 @@ fn refusals(text: &str) -> Vec<ResultCode> {
     text.split(" or ").map(code).collect()
 }
 
-/// The parts of a package file as a phone takes them, unchecked; a system part alone is sent as if it were one.
+/// The parts of a package file as a phone reads them, unchecked; a system part alone is sent as an application.
 fn parts_of(file: &[u8]) -> Package {
     Package::read_unchecked(file).unwrap_or_else(|_| {
         let (_, only) = read_parts(file).expect("a readable package").remove(0);
@@ -598,7 +597,7 @@ fn parts_of(file: &[u8]) -> Package {
 }
 
 #[test]
-fn every_package_of_the_vectors_gets_the_answer_its_list_says() {
+fn every_package_of_the_vectors_gets_the_listed_answer() {
     let list: serde_json::Value = serde_json::from_slice(&vector("packages.json")).expect("a list");
     let mut seen = 0;
     for entry in list.as_array().expect("a list") {
@@ -625,7 +624,7 @@ fn every_package_of_the_vectors_gets_the_answer_its_list_says() {
                 continue;
             }
             "init" if codes.ends_with(", then ok") => {
-                // The client forgives the refusal of the system part and goes on.
+                // The client tolerates the refusal of the system part and continues.
                 assert_eq!(came, Ok(()), "{file}");
                 peer.install_and_confirm(&package.application.firmware);
                 continue;
@@ -667,7 +666,7 @@ fn a_system_part_is_refused_and_the_application_follows_on_the_same_connection()
     peer.install_and_confirm(&package.application.firmware);
 }
 
-/// What a tool says about a file that no client should begin to send.
+/// A tool's message about a file that no client should start to send.
 const BROKEN: &[(&str, &str)] = &[
     (
         "broken-truncated",
@@ -755,7 +754,7 @@ fn any_cut_or_changed_byte_of_a_package_file_is_refused_or_harmless() {
     for at in (0..file.len()).step_by(31) {
         let mut changed = file.clone();
         changed[at] ^= 0x55;
-        // What still reads has the very same parts: only dates and the like may differ.
+        // What is still readable has the same parts: only dates and the like may differ.
         if let Ok(package) = Package::read(&changed) {
             assert_eq!(
                 package.application.firmware, good.application.firmware,

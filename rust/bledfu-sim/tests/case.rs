@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The case this project starts from, as tests: its init packet, its two logs replayed, and its cause (slow external
-//! flash, a completion that never comes) on a device of ours. Only the log of bank 1 shows the fault; the other one is of bank 0,
-//! in internal flash.
+//! The case from which this project started, as tests: its init packet, its two logs replayed, and its cause (slow
+//! external flash, a missing completion) on our device. Only the log of bank 1 shows the fault; the other one is of
+//! bank 0, in internal flash.
 
 use bledfu_sim::device::{Board, Device, Keys, Setup};
 use bledfu_sim::link::LinkParams;
@@ -46,7 +46,7 @@ fn case_key() -> Key {
 }
 
 #[test]
-fn the_init_packet_has_the_crc_of_the_log_and_both_its_signatures_verify() {
+fn the_init_packet_has_the_crc_of_the_log_and_both_signatures_verify() {
     assert_eq!((INIT.len(), crc32(INIT)), (210, 0xB473_C829));
     let init = InitPacket::decode(INIT).unwrap();
     let mut hash = SoftCrypto.sha256();
@@ -58,7 +58,7 @@ fn the_init_packet_has_the_crc_of_the_log_and_both_its_signatures_verify() {
         SignatureCheck::Good
     );
 
-    // The second signature is over the image, which nobody has; its SHA-256 is in the packet.
+    // The second signature is over the image, which is not available; its SHA-256 is in the packet.
     let image_digest = init.init.firmware_sha256().unwrap();
     let validation = init.init.boot_validations().next().unwrap();
     let image_signature = Signature::from_le_halves(validation.bytes.try_into().unwrap());
@@ -72,15 +72,15 @@ fn the_init_packet_has_the_crc_of_the_log_and_both_its_signatures_verify() {
     );
 }
 
-/// Image bytes that give the CRCs of the log: the last four bytes of each object are chosen for it.
+/// Image bytes that have the CRCs of the log: the last four bytes of each object are chosen for that.
 fn made_up_image() -> Vec<u8> {
     let mut image: Vec<u8> = (0..4 * OBJECT as u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
     for (object, wanted) in OBJECT_CRCS.into_iter().enumerate() {
         let end = (object + 1) * OBJECT;
-        // Run the register back from the wanted CRC over four zero bytes; the difference to where it stands before
-        // them is what the bytes must be.
+        // Runs the register back from the wanted CRC over four zero bytes; the difference from its state before them
+        // gives the bytes.
         let mut register = !wanted;
         for _ in 0..32 {
             register = if register & 0x8000_0000 != 0 {
@@ -119,7 +119,7 @@ fn start(board: &Board) -> Device {
     device
 }
 
-/// Hands one write over and returns what the device notifies. Packets have the size of the log's MTU.
+/// Passes one write and returns the device's notifications. Packets have the size of the log's MTU.
 fn exchange(device: &mut Device, channel: Channel, bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut notified = Vec::new();
     for bytes in bytes.chunks(244) {
@@ -135,8 +135,8 @@ fn exchange(device: &mut Device, channel: Channel, bytes: &[u8]) -> Vec<Vec<u8>>
     notified
 }
 
-/// Replays a log: every write of the phone, and what the device notifies is handed to `judge` with what the log shows
-/// (`None` where the log ends with a lost link).
+/// Replays a log: for every write of the phone, `judge` gets the device's answer and the one in the log (`None` where
+/// the log ends with a lost link).
 fn replay(device: &mut Device, log: &str, mut judge: impl FnMut(&str, &[u8], Option<&[u8]>)) {
     let image = made_up_image();
     let mut object = 0;
@@ -171,7 +171,7 @@ fn replay(device: &mut Device, log: &str, mut judge: impl FnMut(&str, &[u8], Opt
 }
 
 #[test]
-fn the_log_of_bank_0_is_answered_byte_for_byte_and_its_unanswered_request_too() {
+fn the_log_of_bank_0_is_answered_byte_for_byte_including_its_unanswered_request() {
     let board = case_board();
     let mut answers = 0;
     replay(&mut start(&board), BANK_0_LOG, |request, got, logged| {
@@ -189,10 +189,10 @@ fn the_log_of_bank_0_is_answered_byte_for_byte_and_its_unanswered_request_too() 
 }
 
 #[test]
-fn the_log_of_bank_1_is_answered_byte_for_byte_up_to_the_wrong_checksum_and_truthfully_there() {
+fn the_log_of_bank_1_is_answered_byte_for_byte_except_for_the_wrong_checksum() {
     let board = case_board();
     let mut device = start(&board);
-    // The log's device had the init packet from an earlier connection.
+    // The log's device held the init packet from an earlier connection.
     exchange(&mut device, Channel::Control, &hex("01 01 D2 00 00 00"));
     exchange(&mut device, Channel::Packet, INIT);
     assert_eq!(exchange(&mut device, Channel::Control, &[4]), [hex("60 04 01")]);
@@ -269,7 +269,7 @@ fn with_flash_at_its_maximum_times_no_byte_is_lost_and_every_answer_comes_within
 }
 
 #[test]
-fn one_completion_that_never_comes_costs_time_but_no_byte_wherever_it_is() {
+fn any_one_missing_completion_costs_time_but_no_byte() {
     let package = Package::read(NEW).unwrap();
     let setup = Setup {
         times: Times::Maximum,
@@ -294,7 +294,7 @@ fn one_completion_that_never_comes_costs_time_but_no_byte_wherever_it_is() {
             let outcome = world.update(&package, Phone::Android, 0, &mut |_| ());
             let outcome = outcome.unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(outcome.sessions, 1, "{what}");
-            // Driver time-out, a second try, and what the answer waits for anyway.
+            // The driver's timeout, a second attempt, and the time the answer takes anyway.
             assert!(
                 world.slowest_answer_ns < 2_000_000_000,
                 "{what}: {} ns",
@@ -307,7 +307,7 @@ fn one_completion_that_never_comes_costs_time_but_no_byte_wherever_it_is() {
 }
 
 #[test]
-fn a_flash_that_is_dead_is_answered_with_operation_failed_and_costs_nothing_else() {
+fn a_dead_flash_is_answered_with_operation_failed_and_nothing_else_breaks() {
     let package = Package::read(NEW).unwrap();
     let mut world = world(Setup::small(8), OLD, FAST);
     world.board.external.set_dead(true);

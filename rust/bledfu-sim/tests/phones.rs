@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whole updates by every client, with what goes wrong between a phone and a device: links that break, frames for which
-//! the ring has no room, power that is cut.
+//! Whole updates by every client, with faults between phone and device: links that break, frames for which the ring has
+//! no room, power cuts.
 
 use bledfu_client::secure_dfu::Settings as DfuSettings;
 use bledfu_sim::device::Setup;
@@ -86,7 +86,7 @@ fn links_that_break_end_in_the_new_image_with_every_client_and_receipts() {
 }
 
 #[test]
-fn android_with_retries_is_back_100_times_faster_than_its_user() {
+fn android_with_retries_reconnects_100_times_faster_than_its_user() {
     let mut waits = Vec::new();
     for retries in [0, 1] {
         let mut world = small_world();
@@ -105,7 +105,7 @@ fn android_with_retries_is_back_100_times_faster_than_its_user() {
 }
 
 #[test]
-fn a_delay_before_every_object_costs_what_it_says() {
+fn a_delay_before_every_object_costs_exactly_its_time() {
     let objects = package().application.firmware.len().div_ceil(4096);
     let time = |object_delay_ms| {
         let settings = DfuSettings {
@@ -123,7 +123,7 @@ fn a_delay_before_every_object_costs_what_it_says() {
 }
 
 #[test]
-fn the_first_object_of_ios_is_400_ms_late_and_no_other() {
+fn only_the_first_object_of_ios_is_400_ms_late() {
     let ios = DfuSettings {
         receipts: 0,
         packet_alignment: 1,
@@ -169,7 +169,8 @@ fn a_window_of_8_loses_frames_on_a_used_slot_and_ends_confirmed() {
     for phone in [smp::Phone::Android, smp::Phone::Ios] {
         assert!(time(phone, 3) < 12.0, "{phone:?}: a window of 3 fits the ring");
     }
-    // Android is told which byte is missing and sends from there; iOS waits 10 s, and 10 s more, for each lost frame.
+    // Android is told which byte is missing and continues from there; iOS waits 10 s for each lost frame, and 10 s
+    // more.
     let (android, ios) = (time(smp::Phone::Android, 8), time(smp::Phone::Ios, 8));
     assert!(android < 40.0, "{android} s");
     assert!(ios > 20.0, "{ios} s");
@@ -199,7 +200,7 @@ fn smp_links_that_break_end_confirmed_with_every_client() {
     }
 }
 
-/// As `bledfu update --protocol smp --cut-at N --phone P` for every N, and what the next power cycle finds.
+/// Like `bledfu update --protocol smp --cut-at N --phone P` for every N, then another power cycle.
 fn cut_everywhere(phone: smp::Phone, algorithm: Algorithm) {
     let image = package().application.firmware;
     let world = || {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The 27 pitfalls of the field, collected from the issue trackers of the phone libraries, other bootloaders and
-//! Nordic's forum: each is excluded by a test, or cannot happen.
+//! Nordic's forum. Each is excluded by a test, or cannot happen.
 
 mod harness;
 
@@ -15,11 +15,11 @@ use harness::*;
 
 struct Pitfall {
     number: u8,
-    /// What others saw.
+    /// What others observed.
     symptom: &'static str,
     /// Why it cannot happen here.
     excluded: &'static str,
-    /// Tests that show it, by name; none where there is nothing to run.
+    /// The names of the tests that show it; empty if there is nothing to run.
     tests: &'static [&'static str],
 }
 
@@ -42,7 +42,7 @@ const PITFALLS: &[Pitfall] = &[
         1,
         "the receive buffer is reused before the flash has read it",
         "The worker copies bytes from the ring into the writer's only page. A blocking flash call programs the page, and what reads back is compared, before the page is filled again. No completion callback can be missed.",
-        &["a_lost_completion_or_a_single_failure_is_made_good"],
+        &["a_missing_completion_or_a_single_failure_is_corrected"],
     ),
     pitfall(
         2,
@@ -147,7 +147,7 @@ const PITFALLS: &[Pitfall] = &[
         17,
         "the packet characteristic is shorter than the MTU allows",
         "A frame may have any length that ATT allows, up to 512 bytes. A longer one is refused with an ATT error.",
-        &["packets_of_every_usual_mtu_are_taken"],
+        &["packets_of_every_usual_mtu_are_accepted"],
     ),
     pitfall(
         18,
@@ -155,7 +155,7 @@ const PITFALLS: &[Pitfall] = &[
         "One field says which object Checksum, Execute and packets belong to, and only Select and Create set it.",
         &[
             "select_of_an_unknown_type_is_an_invalid_object_and_selects_nothing",
-            "the_first_object_from_create_to_execute",
+            "the_first_object_is_answered_from_create_to_execute",
         ],
     ),
     pitfall(
@@ -169,8 +169,8 @@ const PITFALLS: &[Pitfall] = &[
         "packets are no multiple of the flash's write size",
         "Pages are filled from the stream of bytes, and only the last page of an image is padded.",
         &[
-            "packets_of_every_usual_mtu_are_taken",
-            "packets_of_one_byte_are_taken",
+            "packets_of_every_usual_mtu_are_accepted",
+            "packets_of_one_byte_are_accepted",
         ],
     ),
     pitfall(
@@ -185,7 +185,7 @@ const PITFALLS: &[Pitfall] = &[
         "Progress in the journal carries the CRC-32 of its init packet, the bytes it claims are hashed again in the slot, and the init packet names the SHA-256 of the image.",
         &[
             "another_init_packet_after_a_reset_starts_a_new_one",
-            "progress_is_not_believed_when_the_slot_does_not_hold_it",
+            "progress_is_rejected_when_the_slot_does_not_hold_it",
         ],
     ),
     pitfall(
@@ -219,7 +219,7 @@ const PITFALLS: &[Pitfall] = &[
         27,
         "users see numbers like 4108 or 520 and no reason",
         "Every refusal has one code on the wire and one sentence in the log. Packages are padded to a multiple of 4, so 4108 cannot happen.",
-        &["bad_init_packets_are_refused_with_their_reason_and_touch_nothing"],
+        &["bad_init_packets_are_refused_with_the_reason_and_touch_nothing"],
     ),
 ];
 
@@ -299,7 +299,7 @@ fn no_request_erases_more_than_its_object_and_the_trailer() {
     peer.idles = false;
     peer.dirty_slot();
     let trailer = peer.board.setup.layout().secondary_trailer();
-    // The trailer, and what stands in front of where an update starts.
+    // The trailer, and the bytes in front of where an update starts.
     let around = trailer.slot_size() - trailer.first_sector() + peer.board.setup.layout().upload_offset();
     let allowed = 1 + u64::from(around) / 4096;
     let erases = |peer: &mut Peer, request: &str, answer: &str| {
@@ -309,7 +309,7 @@ fn no_request_erases_more_than_its_object_and_the_trailer() {
     };
     assert_eq!(erases(&mut peer, &create_command(init.len()), "60 01 01"), 0);
     peer.data(&init);
-    // The journal may have to turn a page: one sector of its own.
+    // The journal may have to erase one sector of its own.
     assert!(erases(&mut peer, "04", "60 04 01") <= 1);
     assert_eq!(erases(&mut peer, "06 02", &selected(4096, &[])), 0);
     assert_eq!(erases(&mut peer, &create_data(OBJECT), "60 01 01"), allowed);
@@ -381,7 +381,7 @@ fn a_bit_that_fails_in_flash_is_found_before_the_object_is_executed() {
             .external
             .fail_at(peer.board.external.ops() + page, Fault::WrongBit);
         peer.data(&image[..OBJECT]);
-        // Either a second try has made it good, or the object is refused: never a success with a wrong bit.
+        // Either a second attempt succeeded, or the object is refused: never a success with a wrong bit.
         match peer.answer("04").as_str() {
             "60 04 01" => {
                 seen[0] += 1;
@@ -395,7 +395,7 @@ fn a_bit_that_fails_in_flash_is_found_before_the_object_is_executed() {
             other => panic!("page {page}: {other}"),
         }
     }
-    // A bit that should have gone to 0 is programmed again; one that went to 0 can only be erased.
+    // A bit that should have become 0 is programmed again; a bit that wrongly became 0 needs an erase.
     assert!(seen[0] > 2 && seen[1] > 2, "{seen:?}");
 }
 
@@ -422,12 +422,12 @@ fn a_phone_that_missed_the_last_answer_is_told_that_all_is_done_before_and_after
     for phone in [Phone::Android, Phone::Ios, Phone::Nrfutil] {
         let mut peer = Peer::new();
         assert_eq!(peer.transfer(&init, image), "60 04 01");
-        // The link broke under the answer, and the device has not reset yet.
+        // The link broke before the answer arrived, and the device has not reset yet.
         peer.reconnect();
         assert_eq!(peer.client(phone, 0, &update_package()), Ok(()), "staged");
         assert_eq!(peer.then, Then::Reset);
         peer.assert_pending(true);
-        // Now it has: the image is on trial, and then confirmed.
+        // After the reset the image is on trial, and then confirmed.
         assert_eq!(peer.reboot().image.header.version, version(2));
         for confirmed in [false, true] {
             if confirmed {

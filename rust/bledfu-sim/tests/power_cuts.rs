@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Power cuts: one whole update (receive, verify, swap, confirm) and one revert, cut at every single flash
-//! operation, before it and torn inside it.
+//! Power cuts: one whole update (receive, verify, swap, confirm) and one revert, cut at every flash operation, before
+//! it and inside it.
 //!
-//! After each cut: the device boots a valid image (the boot stage verifies it, or there is no boot), the update can
-//! be finished, and no object that was reported as executed has to be sent again.
+//! After each cut: the device boots a valid image (the boot stage verifies it, or there is no boot), the update can be
+//! finished, and no object that was reported as executed must be sent again.
 
 use bledfu_sim::device::Setup;
 use bledfu_sim::link::LinkParams;
@@ -33,7 +33,7 @@ fn version(world: &World) -> (u8, bool) {
     (device.image().header.version.major, device.is_confirmed())
 }
 
-/// Runs an update to its confirmation, through whatever cut is planned, and checks that progress never goes back.
+/// Runs an update to its confirmation, through any planned cut, and checks that progress never goes back.
 fn update_and_confirm(world: &mut World, what: &str) {
     let package = package();
     for _ in 0..3 {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A peer that sends anything in any order, on a device whose power and link come and go and whose flash fails now
-//! and then. Whatever it does: no panic, one well-formed answer per request, nothing is staged that was not
-//! verified, and the device boots.
+//! A peer that sends anything in any order, to a device with random power cuts, link drops and flash failures. There is
+//! never a panic, every request has one well-formed answer, nothing unverified is staged, and the device boots.
 
 mod harness;
 
@@ -11,14 +10,14 @@ use bledfu_wire::secure_dfu::{op, Reply};
 use harness::*;
 use proptest::prelude::*;
 
-/// One thing that happens.
+/// One event.
 #[derive(Clone, Debug)]
 enum Step {
     /// Any bytes on the control point.
     Control(Vec<u8>),
     /// Any bytes on the packet characteristic.
     Packet(Vec<u8>),
-    /// A request that makes sense, with any parameters.
+    /// A valid request with any parameters.
     Create {
         kind: u8,
         size: u32,
@@ -28,29 +27,29 @@ enum Step {
     Execute,
     Select(u8),
     Abort,
-    /// A whole init packet: which, in what packets; executed or not.
+    /// A whole init packet: which one, in which packets; executed or not.
     Init {
         which: usize,
         size: usize,
         execute: bool,
     },
-    /// Create of the object that is due.
+    /// Create of the next object.
     CreateDue,
-    /// This many bytes of the image, where the device stands.
+    /// This many bytes of the image, from the device's position.
     Data {
         length: usize,
         size: usize,
     },
-    /// The object that is due, whole, and Execute.
+    /// The next object, whole, and Execute.
     Object {
         size: usize,
     },
     DropLink,
     Reset,
     Idle,
-    /// Its application confirms the running image.
+    /// The application confirms the running image.
     Confirm,
-    /// The next flash operation but this many fails.
+    /// The flash operation after this many others fails.
     Fault {
         after: u64,
         fault: Fault,
@@ -104,7 +103,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Kinds of init packets in [`init`].
 const INITS: usize = 6;
 
-/// Right ones mostly: the image, then P (no image), an older version, a wrong signature, garbage.
+/// Mostly correct ones: the image, then P (not an image), an older version, a wrong signature, garbage.
 fn init(which: usize) -> Vec<u8> {
     match which {
         0 | 1 => init_for(update_image()),
@@ -123,7 +122,7 @@ fn init(which: usize) -> Vec<u8> {
     }
 }
 
-/// The reply, if these bytes are one and nothing more: some clients reject any other length.
+/// The reply, if these bytes are exactly one: some clients reject any other length.
 fn exact(bytes: &[u8]) -> Option<Reply> {
     let reply = Reply::decode(bytes).ok()?;
     (reply.encode().as_bytes() == bytes).then_some(reply)
@@ -141,7 +140,7 @@ impl Random {
         Self { peer, serial }
     }
 
-    /// Sends a request; it has exactly one answer, of this request, unless it is of a kind that has none.
+    /// Sends a request; it has exactly one answer, to this request, unless it is of a kind without one.
     fn request(&mut self, bytes: &[u8]) -> Option<Reply> {
         let mut answers = self.peer.control(bytes);
         let opcode = bytes.first().copied();
@@ -177,9 +176,9 @@ impl Random {
         reply
     }
 
-    /// Packets bring nothing but receipts.
+    /// Packets cause nothing but receipts.
     fn packets(&mut self, bytes: &[u8], size: usize) {
-        // A serial request is one byte longer than what it carries.
+        // A serial request is one byte longer than its data.
         let size = if self.serial { size.min(511) } else { size };
         for receipt in self.peer.packets(bytes, size) {
             let reply = exact(&hex(&receipt));
@@ -187,7 +186,7 @@ impl Random {
         }
     }
 
-    /// Where the device says it stands in the image.
+    /// The position in the image that the device reports.
     fn offset(&mut self) -> usize {
         match self.request(&[op::SELECT, 2]) {
             Some(Reply::Selected { offset, .. }) => offset as usize,
@@ -269,7 +268,7 @@ impl Random {
         }
     }
 
-    /// What must hold after every step.
+    /// What must hold after every event.
     fn check(&mut self) {
         let board = &self.peer.board;
         assert!(board.primary_image().is_some(), "the device boots");
@@ -295,13 +294,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_peer_gets_more_than_answers(steps in steps(), serial in any::<bool>()) {
+    fn no_peer_can_do_harm(steps in steps(), serial in any::<bool>()) {
         let mut random = Random::new(serial);
         for step in &steps {
             random.take(step);
             random.check();
         }
-        // Whatever happened: the next update goes through.
+        // Whatever happened: the next update succeeds.
         let mut peer = random.peer;
         peer.board.external.clear_faults();
         if serial {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Updates under anything: random power cuts, link drops, packet sizes, receipts, object sizes and orders. Whatever
-//! happens, the device always boots a valid image, and in the end the update is installed and confirmed.
+//! Updates with random power cuts, link drops, packet sizes, receipts, object sizes and orders. Whatever happens, the
+//! device always boots a valid image, and in the end the update is installed and confirmed.
 
 use std::collections::VecDeque;
 
@@ -47,18 +47,18 @@ fn tear() -> impl Strategy<Value = Tear> {
     ]
 }
 
-/// What a client that nobody tested does between two honest steps.
+/// What an untested client may do between two correct steps.
 #[derive(Clone, Copy, Debug)]
 enum Whim {
-    /// Sends the object honestly.
+    /// Sends the object correctly.
     Send,
-    /// Creates the object, sends a part of garbage, creates it again.
+    /// Creates the object, sends part of garbage, creates it again.
     Garbage(usize),
-    /// Executes although nothing is to be executed.
+    /// Executes without anything to execute.
     ExecuteAgain,
     /// Selects either object, as after a reconnection.
     Select(bool),
-    /// Asks for an object that cannot be.
+    /// Asks for an impossible object.
     CreateNonsense(u32),
     /// Drops the link.
     HangUp,
@@ -143,7 +143,7 @@ impl WildClient<'_> {
                     .ask(Request::Execute)
                     .map(|reply| assert_eq!(reply, Reply::Executed));
             }
-            // Objects of any number of sectors the device takes.
+            // Objects of any number of sectors that the device accepts.
             let sectors = 1 + at / SECTOR % (max_size as usize / SECTOR);
             let end = (at + sectors * SECTOR).min(firmware.len());
             match whims.pop_front().unwrap_or(Whim::Send) {
@@ -178,7 +178,7 @@ impl WildClient<'_> {
                     );
                     self.send(&vec![0xA5; length.min(end - at)])?;
                     self.ask(Request::Checksum)?;
-                    // Begins the object again: what was sent is gone.
+                    // Begins the object again: the sent bytes are gone.
                     assert_eq!(
                         self.ask(Request::Create {
                             object: ObjectType::Data,
@@ -229,7 +229,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_phone_finishes_its_update_whatever_is_cut_and_dropped(
+    fn a_phone_finishes_its_update_despite_any_cuts_and_drops(
         size in 700usize..30_000,
         old_size in 700usize..30_000,
         mtu in 23u16..=515,
@@ -274,7 +274,7 @@ proptest! {
     }
 
     #[test]
-    fn a_client_with_any_order_of_objects_and_requests_gets_its_image_in(
+    fn a_client_with_any_order_of_objects_and_requests_completes_its_update(
         size in 700usize..30_000,
         packet in 1usize..=244,
         object_sectors in 1u32..5,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whole updates on flashes of other makers: write units of 1 to 32 bytes, pages of 4 and 8 KiB, an error code per unit,
-//! RRAM. Both protocols, all algorithms; confirmed, reverted, and with power cuts. The units are constants of the types, as
-//! on a device.
+//! Whole updates on flashes of other makers: write units of 1 to 32 bytes, pages of 4 and 8 KiB, error correction,
+//! RRAM. Both protocols, all algorithms; confirmed, reverted, and with power cuts. The units are constants of the
+//! types, as on a device.
 
 use bledfu_sim::device::{Setup, UnitsError};
 use bledfu_sim::link::LinkParams;
@@ -22,7 +22,7 @@ enum Protocol {
     Smp,
 }
 
-/// A device on which everything is tried.
+/// A device for all tests.
 struct Case<I: Units, X: Units> {
     setup: Setup,
     protocol: Protocol,
@@ -51,13 +51,13 @@ impl<I: Units, X: Units> Case<I, X> {
         }
     }
 
-    /// The version that runs, and whether it is confirmed.
+    /// The running version, and whether it is confirmed.
     fn version(&self) -> (u8, bool) {
         let device = self.world.device().expect("the device is on");
         (device.image().header.version.major, device.is_confirmed())
     }
 
-    /// The update is received and installed, for a test.
+    /// The update is received and installed on trial.
     fn install(&mut self) {
         let package = Package::read(NEW).expect("a good vector");
         let done = match self.protocol {
@@ -76,7 +76,7 @@ impl<I: Units, X: Units> Case<I, X> {
         done.unwrap_or_else(|error| panic!("{}: {error}", self.what));
     }
 
-    /// As often as a cut between the start of the new image and its confirmation brings the old one back.
+    /// Repeated as long as a cut between the start of the new image and its confirmation brings the old one back.
     fn update_and_confirm(&mut self) {
         for _ in 0..3 {
             self.install();
@@ -95,7 +95,7 @@ impl<I: Units, X: Units> Case<I, X> {
     }
 }
 
-/// Confirmed for good, and a test that is never confirmed.
+/// Confirmed permanently, and a trial that is never confirmed.
 fn updates_and_reverts<I: Units, X: Units>(part: &'static Part, unit: u32) {
     for algorithm in Algorithm::ALL {
         for protocol in [Protocol::SecureDfu, Protocol::Smp] {
@@ -177,7 +177,7 @@ device!(quad_words_in_pages_of_8_kib, STM32WBA52, 16, UnitsOf<16, 8192>, UnitsOf
 device!(units_of_32, NRF54L15, 32, UnitsOf<32, 4096>, Words);
 
 #[test]
-fn a_unit_that_the_part_cannot_write_is_refused_by_what_fits() {
+fn an_unsupported_write_unit_is_refused_with_the_supported_ones() {
     let error = Setup::demo().on(&NRF54L15, 8).check_units().unwrap_err();
     assert_eq!(
         error,
@@ -192,7 +192,7 @@ fn a_unit_that_the_part_cannot_write_is_refused_by_what_fits() {
         "the nrf54l15 is not written in units of 8 bytes here, but in units of 16, 32"
     );
     assert!(Setup::demo().on(&NRF54L15, 24).check_units().is_err());
-    // The types of an nRF52840 cannot be used for it.
+    // The types of an nRF52840 cannot be used for this part.
     let setup = Setup::small(8).on(&STM32WB55, 8);
     let error = WorldOf::<Words, Words>::new(setup, OLD, LinkParams::default())
         .err()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! MCUboot images: well-formed ones as imgtool writes them, and every part of them exchangeable.
+//! MCUboot images: well-formed ones as imgtool writes them, with every part replaceable.
 
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// A P-256 signing key, by a number from 1 to 255.
+/// A P-256 signing key, chosen by a number from 1 to 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(pub u8);
 
@@ -21,7 +21,7 @@ impl Key {
         p256::ecdsa::SigningKey::from_slice(&[self.0; 32]).expect("a number below the group order")
     }
 
-    /// X then Y.
+    /// X, then Y.
     #[must_use]
     pub fn public(self) -> [u8; 64] {
         let point = self.secret().verifying_key().to_encoded_point(false);
@@ -40,7 +40,7 @@ impl Key {
         sha256(&spki)
     }
 
-    /// r then s of a signature over a digest.
+    /// r, then s, of a signature over a digest.
     #[must_use]
     pub fn sign(self, digest: &[u8; 32]) -> [u8; 64] {
         let signature: p256::ecdsa::Signature = self.secret().sign_prehash(digest).expect("signing");
@@ -68,7 +68,7 @@ pub fn der_integer(number: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The DER sequence of two integers that are in DER already.
+/// The DER sequence of two integers that are already in DER.
 #[must_use]
 pub fn der_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
     let mut out = vec![0x30, (r.len() + s.len()) as u8];
@@ -77,7 +77,7 @@ pub fn der_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
     out
 }
 
-/// An image in the making: the hashed part, and the unprotected TLVs behind it.
+/// An image under construction: the hashed part, and the unprotected TLVs after it.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// Header, payload, protected area.
@@ -87,7 +87,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Header of `header_size` bytes, `payload_size` seeded bytes, no protected area, no entries.
+    /// A header of `header_size` bytes, `payload_size` seeded bytes, no protected area, no entries.
     #[must_use]
     pub fn bare(header_size: u16, payload_size: u32, seed: u64) -> Self {
         let mut body = vec![0xFF; header_size as usize];
@@ -110,7 +110,7 @@ impl Image {
     /// A well-formed image of exactly `total` bytes, signed with `key`.
     #[must_use]
     pub fn of_total(total: u32, seed: u64, key: Key) -> Self {
-        // DER lengths vary by a byte or two: try payload sizes until the sum fits.
+        // DER lengths vary by a byte or two: try payload sizes until the total is right.
         (0..200u64)
             .find_map(|attempt| {
                 (100..=110).find_map(|overhead| {
@@ -160,19 +160,19 @@ impl Image {
         sha256(&self.body)
     }
 
-    /// The SHA-256 TLV that fits.
+    /// The correct SHA-256 TLV.
     #[must_use]
     pub fn hash_entry(&self) -> (u16, Vec<u8>) {
         (0x10, self.digest().to_vec())
     }
 
-    /// The TLVs of key hash and signature that fit.
+    /// The correct TLVs of key hash and signature.
     #[must_use]
     pub fn signature_entries(&self, key: Key) -> [(u16, Vec<u8>); 2] {
         [(0x01, key.hash().to_vec()), (0x22, key.sign_der(&self.digest()))]
     }
 
-    /// Replaces the unprotected entries by what imgtool writes: hash, key hash, signature.
+    /// Replaces the unprotected entries with those that imgtool writes: hash, key hash, signature.
     #[must_use]
     pub fn sign(mut self, key: Key) -> Self {
         self.entries = vec![self.hash_entry()];

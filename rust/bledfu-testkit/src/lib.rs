@@ -9,8 +9,8 @@
 //! | [`image`] | [`Image`] and [`Key`], to build and sign MCUboot images, broken ones included |
 //! | [`random`] | [`Random`], a small seeded generator |
 //!
-//! This crate knows no other crate of bledfu, so that their own unit tests can use it: it is a dev-dependency by path
-//! and is never published. A test that uses it wrongly panics.
+//! This crate depends on no other crate of bledfu, so that their unit tests can use it: it is a dev-dependency by path
+//! and is never published. It panics when a test uses it wrongly.
 //!
 //! ```
 //! use bledfu_testkit::{Nor, Power, Tear};
@@ -30,7 +30,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-// One model for all: the simulator is published with it, this crate is not.
+// One model for both: the simulator is published with it, this crate is not.
 #[path = "../../bledfu-sim/src/hostile.rs"]
 pub mod hostile;
 pub mod image;

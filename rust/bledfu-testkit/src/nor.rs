@@ -17,7 +17,7 @@ use crate::random::Random;
 pub enum NorError {
     /// The supply is off.
     PowerLost,
-    /// The chip does not answer, or this operation was to fail.
+    /// The chip does not respond, or this operation was set to fail.
     Broken,
     /// The caller broke a rule of the flash.
     Misuse(NorFlashErrorKind),
@@ -35,39 +35,39 @@ impl NorFlashError for NorError {
 /// The erase unit of most parts, in bytes.
 pub const SECTOR: usize = 4096;
 
-/// A NOR flash in RAM with write units of `W` bytes (a power of two up to 32) and sectors of `E` bytes: programming only
-/// clears bits, erasing sets all bits of a sector.
+/// A NOR flash in RAM with write units of `W` bytes (a power of two up to 32) and sectors of `E` bytes: programming
+/// only clears bits, erasing sets all bits of a sector.
 ///
-/// It panics where a real part would go wrong in silence: when a bit would have to rise, when a buffer is not
-/// word-aligned. Its power fails before or inside any operation, see [`Power::cut_at`].
+/// It panics where a real part would silently store wrong data: when a bit would have to be set, or when a buffer is
+/// not word-aligned. Its power can fail before or inside any operation, see [`Power::cut_at`].
 #[derive(Debug)]
 pub struct Nor<const W: usize, const E: usize = SECTOR> {
     /// Its name in recorded operations.
     pub chip: char,
-    /// What the cells hold.
+    /// The content of the cells.
     pub bytes: Vec<u8>,
     /// The supply, which other chips may share.
     pub power: Rc<Power>,
-    /// Nothing can be read or written.
+    /// The chip does not respond.
     pub broken: bool,
     /// Reads that touch this range fail.
     pub refuse_reads: Range<u32>,
     /// Writes that start in this range fail and change nothing.
     pub refuse_writes: Range<u32>,
-    /// Bits that would have to rise stay, as in a real part; otherwise they are a mistake of the test.
+    /// Programming leaves bits that would have to be set at 0, as a real part does; otherwise such a write panics.
     pub lenient: bool,
-    /// A write unit is programmed once between two erases, as a flash with error correction wants it; a second time is
-    /// a mistake of the test.
+    /// A write unit may be programmed only once between two erases, as in a flash with error correction; a second time
+    /// panics.
     pub program_once: bool,
-    /// Which bytes do not read the same each time: those of operations cut inside, if the [supply](Power::set_weak) asks
-    /// for that.
+    /// Which bytes read differently each time: those of operations cut inside, if the [supply](Power::set_weak) asks
+    /// for it.
     pub weak: WeakCells,
-    /// Which reads go wrong.
+    /// Which reads return wrong bytes.
     pub misreads: Misreads,
 }
 
 impl<const W: usize> Nor<W> {
-    /// An erased flash of so many sectors of [`SECTOR`] bytes.
+    /// An erased flash of this many sectors of [`SECTOR`] bytes.
     #[must_use]
     pub fn new(chip: char, sectors: usize, power: &Rc<Power>) -> Self {
         Self::with_erase_size(chip, sectors, power)
@@ -75,7 +75,7 @@ impl<const W: usize> Nor<W> {
 }
 
 impl<const W: usize, const E: usize> Nor<W, E> {
-    /// An erased flash of so many sectors of `E` bytes.
+    /// An erased flash of this many sectors of `E` bytes.
     #[must_use]
     pub fn with_erase_size(chip: char, sectors: usize, power: &Rc<Power>) -> Self {
         const { assert!(W.is_power_of_two() && W <= 32 && E.is_multiple_of(W)) };
@@ -93,7 +93,7 @@ impl<const W: usize, const E: usize> Nor<W, E> {
         }
     }
 
-    /// A flash with the same contents on another supply, weak bytes included, without the faults of this one.
+    /// A copy of the content on another supply, including weak bytes, but without this flash's faults.
     #[must_use]
     pub fn fork(&self, power: &Rc<Power>) -> Self {
         let mut copy = Self::with_erase_size(self.chip, 0, power);
@@ -102,7 +102,7 @@ impl<const W: usize, const E: usize> Nor<W, E> {
         copy
     }
 
-    /// Puts bytes in place as a debugger would.
+    /// Writes bytes as a debugger would.
     pub fn load(&mut self, offset: usize, bytes: &[u8]) {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
@@ -150,14 +150,14 @@ impl<const W: usize, const E: usize> Nor<W, E> {
         Err(NorError::PowerLost)
     }
 
-    /// Panics when a real part would store something else than `bytes`.
+    /// Panics if a real part would store something other than `bytes`.
     fn check_cells(&self, offset: u32, bytes: &[u8]) {
         let cells = &self.bytes[offset as usize..offset as usize + bytes.len()];
         let rises = cells.iter().zip(bytes).any(|(cell, byte)| cell & byte != *byte);
         let length = bytes.len();
         assert!(
             self.lenient || !rises,
-            "a bit would have to rise, write of {length} at {offset:#x}"
+            "a bit would have to be set, write of {length} at {offset:#x}"
         );
         assert!(
             !self.program_once
@@ -168,13 +168,13 @@ impl<const W: usize, const E: usize> Nor<W, E> {
     }
 }
 
-/// One of four ways in which an erase stops in the middle.
+/// One of four ways in which an erase stops halfway.
 fn tear_erase(cells: &mut [u8], percent: u8, seed: u64) {
     let size = cells.len();
     let mut random = Random::new(seed);
     let done = size * percent as usize / 100;
     match random.next() % 4 {
-        // Low addresses first, or high addresses first, with a ragged border.
+        // From low or from high addresses, with a ragged border.
         mode @ (0 | 1) => {
             let border = 8 + random.below(56);
             for i in 0..size {
@@ -190,7 +190,7 @@ fn tear_erase(cells: &mut [u8], percent: u8, seed: u64) {
                 }
             }
         }
-        // All cells at once: some bits have risen, anywhere.
+        // All cells at once: some bits anywhere are set already.
         2 => {
             for cell in cells.iter_mut() {
                 for bit in 0..8 {
@@ -200,7 +200,7 @@ fn tear_erase(cells: &mut [u8], percent: u8, seed: u64) {
                 }
             }
         }
-        // Only a part is erased, somewhere in the middle; both ends survive.
+        // Only a part in the middle is erased; both ends survive.
         _ => {
             let start = random.below((size - done).max(1));
             cells[start..start + done].fill(0xFF);
@@ -208,7 +208,7 @@ fn tear_erase(cells: &mut [u8], percent: u8, seed: u64) {
     }
 }
 
-/// A program operation that stops in the middle: no bit rises, and those near the border may not have fallen yet.
+/// A program operation that stops halfway: no bit is set, and those near the border may not be cleared yet.
 fn tear_program(cells: &mut [u8], bytes: &[u8], percent: u8, seed: u64) {
     let mut random = Random::new(seed);
     let done = bytes.len() * percent as usize / 100;
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_off_the_units_are_refused() {
+    fn unaligned_calls_are_refused() {
         let mut flash = flash();
         let not_aligned = Err(NorError::Misuse(NorFlashErrorKind::NotAligned));
         assert_eq!(flash.write(2, &Words([0; 4]).0), not_aligned);
@@ -360,8 +360,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a bit would have to rise, write of 4 at 0x8")]
-    fn a_bit_that_would_have_to_rise_ends_the_test() {
+    #[should_panic(expected = "a bit would have to be set, write of 4 at 0x8")]
+    fn a_write_that_would_have_to_set_a_bit_panics() {
         let mut flash = flash();
         flash.load(8, &[0xF0; 4]);
         let _ = flash.write(8, &Words([0xF1; 4]).0);
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_spoiled_once_and_nobody_is_told() {
+    fn a_program_is_spoiled_once_without_an_error() {
         let mut flash = flash();
         flash.power.spoil(1);
         for at in [0, 4, 8] {
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_range_fails_every_read_and_write_of_it() {
+    fn a_bad_range_fails_every_access() {
         let mut flash = flash();
         flash.refuse_reads = 8..12;
         flash.refuse_writes = 4..5;
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_stops_all_chips_of_the_supply_until_it_is_on_again() {
+    fn a_cut_stops_all_chips_of_the_supply_until_power_is_on_again() {
         let power = Power::new();
         let (mut a, mut b) = (Nor::<4>::new('a', 1, &power), Nor::<4>::new('b', 1, &power));
         power.record();
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_program_raises_no_bit_and_a_torn_erase_stays_in_its_sector() {
+    fn a_torn_program_sets_no_bit_and_a_torn_erase_stays_in_its_sector() {
         for seed in 0..200 {
             for percent in [0, 25, 50, 75, 100] {
                 let mut flash = flash();
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_go_wrong_where_the_test_asks_for_it() {
+    fn reads_return_wrong_bytes_where_the_test_asks_for_it() {
         let mut flash = flash();
         flash.misreads = Misreads {
             flipped: 1..2,
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fork_has_the_contents_and_none_of_the_faults() {
+    fn a_fork_has_the_content_but_not_the_faults() {
         let mut flash = flash();
         flash.load(7, &[9]);
         flash.broken = true;

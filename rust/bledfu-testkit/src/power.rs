@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The supply that several chips share, and how an operation ends when it fails.
+//! The supply that several chips share, and how an operation is cut short.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -11,16 +11,16 @@ use crate::nor::NorError;
 /// How an operation is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tear {
-    /// Nothing of it happens.
+    /// Nothing of it is done.
     Before,
-    /// About this many percent of it happen, in one of several ways that the seed chooses.
+    /// About this many percent of it are done, in one of several ways that the seed chooses.
     Inside {
         /// 0 to 100.
         percent: u8,
-        /// Chooses which cells are done, and what the ones on the border hold.
+        /// Chooses which cells are done, and what those at the border hold.
         seed: u64,
     },
-    /// Exactly the first bytes of it happen, and the next byte is anything.
+    /// Exactly the first bytes of it are done, and the next byte is arbitrary.
     Prefix {
         /// How many bytes are done.
         bytes: usize,
@@ -37,7 +37,7 @@ pub enum Op {
     Write { chip: char, offset: u32, bytes: Vec<u8> },
 }
 
-/// The supply of all chips of a device: counts their operations, and fails at one of them.
+/// The supply of all chips of a device: counts their operations, and fails at a planned one.
 #[derive(Debug, Default)]
 pub struct Power {
     ops: Cell<u64>,
@@ -53,7 +53,7 @@ pub struct Power {
 }
 
 impl Power {
-    /// A supply that is on.
+    /// A supply that is switched on.
     #[must_use]
     pub fn new() -> Rc<Self> {
         Rc::default()
@@ -71,8 +71,8 @@ impl Power {
         self.reads.get()
     }
 
-    /// Switches on, with no cut and no failure planned, and counts from zero. Bytes that are weak for a boot choose their value
-    /// anew.
+    /// Switches on, with no cut or failure planned, and restarts the count at zero. Bytes that are weak for one boot
+    /// choose new values.
     pub fn on(&self) {
         self.boots.set(self.boots.get() + 1);
         self.off.set(false);
@@ -90,7 +90,7 @@ impl Power {
         self.boots.get()
     }
 
-    /// The supply of a copy of the device, with as many boots behind it: on, nothing planned, counting from zero.
+    /// The supply of a copy of the device, after as many boots: on, nothing planned, counting from zero.
     #[must_use]
     pub fn of_a_copy(&self) -> Rc<Self> {
         Rc::new(Self {
@@ -116,8 +116,8 @@ impl Power {
         self.cut.set(Some((op, tear)));
     }
 
-    /// Plans errors of the reads with these numbers, counted from zero over all chips. Nothing is wrong with the chips:
-    /// the same read asked again has another number.
+    /// Plans errors of the reads with these numbers, counted from zero over all chips. The chips are intact: a repeated
+    /// read has another number.
     pub fn fail_reads(&self, reads: Range<u64>) {
         self.failing_reads.replace(reads);
     }
@@ -143,18 +143,18 @@ impl Power {
         self.off.get()
     }
 
-    /// Records the operations from here on.
+    /// Records the operations from now on.
     pub fn record(&self) {
         *self.log.borrow_mut() = Some(Vec::new());
     }
 
-    /// What happened since [`record`](Self::record), the interrupted operation included; ends the recording.
+    /// The operations since [`record`](Self::record), including the interrupted one; ends the recording.
     #[must_use]
     pub fn recorded(&self) -> Vec<Op> {
         self.log.borrow_mut().take().unwrap_or_default()
     }
 
-    /// Starts an operation, which may be one that fails: `None` = do it all, otherwise how it ends.
+    /// Starts an operation, which may fail: `None`: do all of it; otherwise how it is cut short.
     pub(crate) fn begin(&self, op: impl FnOnce() -> Op) -> Result<Option<Tear>, NorError> {
         let number = self.ops.get();
         self.ops.set(number + 1);
@@ -173,7 +173,7 @@ impl Power {
         })
     }
 
-    /// Counts a read, which may be one that fails.
+    /// Counts a read, which may fail.
     pub(crate) fn begin_read(&self) -> Result<(), NorError> {
         let number = self.reads.get();
         self.reads.set(number + 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A whole update over Secure DFU, into flash that is memory: a phone's client, the inbox, the service, and the request that the
-//! boot stage would find. Run it with `cargo run -p bledfu-transfer --example in_memory`.
+//! A whole update over Secure DFU into flash in memory: a phone's client, the inbox, the service, and the request that
+//! the boot stage would find. Run it with `cargo run -p bledfu-transfer --example in_memory`.
 
 use bledfu_client::secure_dfu::{Client, Package, Part, Settings};
 use bledfu_client::{Action, Characteristic, UpdateClient};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who may do what, and how often: peers that nobody has let in can wear a flash out, and take back or keep an image.
+//! Who may do what, and how often: unauthorised peers could wear out the flash, and take back or keep an image.
 //!
 //! ```text
 //!                        stranger                                        trusted peer
@@ -9,68 +9,69 @@
 //!                        once a minute, and with full buckets
 //!   confirm, permanent   as the product says ([`Doors`])                 yes
 //! ```
-//! Buckets are in RAM and full after a start. A stranger who resets the device again and again would find them full each time,
-//! so without an image to install a stranger's reset waits until they are. A confirmed update, a trusted peer and
-//! [`Inbox::allow_updates`](crate::inbox::Inbox::allow_updates) fill them.
+//! Buckets are in RAM and full after a start. A stranger that reset the device again and again would find them full
+//! each time, so a stranger's reset without an image to install waits until they are full. A confirmed update, a
+//! trusted peer and [`Inbox::allow_updates`](crate::inbox::Inbox::allow_updates) fill them.
 //!
-//! Each install costs the internal flash an erase of each page. Each time that an image did not confirm itself, the wait of the
-//! next stranger from the start of the device on doubles: [`Doors::take_backs`].
+//! Each install costs one erase of each page of the internal flash. Each time an image fails to confirm itself, the
+//! wait of the next stranger after the device's start doubles: [`Doors::take_backs`].
 
-/// Refill of both buckets: one token in so many ms, two an hour.
+/// Refill of both buckets: one token per this many ms, two an hour.
 pub const REFILL_MS: u64 = 30 * 60 * 1000;
 /// Beginnings without waiting: a new upload, a new init packet, an erase.
 pub const BEGINNINGS: u8 = 12;
-/// Objects that may be sent again without waiting, each of which erases sectors that were erased for it before.
+/// Objects that may be repeated without waiting; each erases sectors again that were already erased for it.
 pub const REPEATS: u8 = 24;
-/// A stranger's reset comes at least so long after the start of the device, in ms.
+/// Earliest reset by a stranger after the start of the device, in ms.
 pub const RESET_MS: u64 = 60_000;
-/// A stranger waits no longer than this after the start of the device, in ms, however often images were taken back.
+/// Maximum wait of a stranger after the start of the device, in ms, however often images were taken back.
 pub const LONGEST_DELAY_MS: u64 = 12 * 60 * MINUTE_MS;
 
 const MINUTE_MS: u64 = 60_000;
 
-/// What is known of who sends.
+/// The trust of a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Peer {
-    /// Whoever is in reach.
+    /// Anyone in radio range.
     #[default]
     Stranger,
-    /// Paired as the product asks, or at the end of a wire.
+    /// Paired as the product requires, or connected by wire.
     Trusted,
 }
 
-/// Who may confirm the running image over SMP. Confirming one that is confirmed changes nothing, and succeeds for everybody.
+/// Who may confirm the running image over SMP. Confirming a confirmed image changes nothing, and succeeds for
+/// everybody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConfirmBy {
     /// Trusted peers.
     #[default]
     Trusted,
-    /// Everybody in reach.
+    /// Everybody in radio range.
     Anybody,
-    /// The product alone, by its own self-test.
+    /// Only the product, by its own self-test.
     Nobody,
 }
 
-/// What a product leaves to strangers.
+/// What a product allows strangers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doors {
-    /// Strangers may have an image installed for good, without a trial.
+    /// Strangers may have an image installed permanently, without a trial.
     pub permanent_by_strangers: bool,
     /// Who may confirm the running image.
     pub confirm: ConfirmBy,
-    /// How often an image was taken back since one was confirmed. With 0 nobody waits; else a stranger's upload waits 2 to this
-    /// power minutes from the start of the device, at most [`LONGEST_DELAY_MS`].
+    /// How often an image was taken back since the last confirmation. With 0 nobody waits; with n a stranger's upload
+    /// waits 2ⁿ minutes from the start of the device, at most [`LONGEST_DELAY_MS`].
     pub take_backs: u8,
 }
 
-/// Tokens that come back with time. Kept as the time at which it will be full.
+/// Tokens that refill with time. Stored as the time at which the bucket will be full.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     full_ms: u64,
 }
 
 impl Bucket {
-    /// How long until there is a token, in ms; 0: there is one.
+    /// Time until there is a token, in ms; 0: there is one.
     fn wait_ms(self, room: u8, now_ms: u64) -> u64 {
         let most = u64::from(room).saturating_sub(1).saturating_mul(REFILL_MS);
         self.full_ms.saturating_sub(now_ms).saturating_sub(most)
@@ -81,19 +82,19 @@ impl Bucket {
     }
 }
 
-/// What strangers did since the start, and who the peer is.
+/// What strangers did since the start, and the trust of the current peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Guard {
     peer: Peer,
     started_ms: Option<u64>,
     beginnings: Bucket,
     repeats: Bucket,
-    /// Somebody at the device asked for an update: nobody waits for images that were taken back.
+    /// A person at the device asked for an update: nobody waits because of images that were taken back.
     is_allowed: bool,
 }
 
 impl Guard {
-    /// The device has started, or did so before.
+    /// The device has just started, or started earlier.
     pub fn start(&mut self, now_ms: u64) -> u64 {
         *self.started_ms.get_or_insert(now_ms)
     }
@@ -119,7 +120,7 @@ impl Guard {
         self.peer == Peer::Stranger
     }
 
-    /// How long the peer has to wait until it may begin, in ms.
+    /// How long the peer must wait until it may begin, in ms.
     pub fn wait_to_begin(&mut self, doors: &Doors, now_ms: u64) -> u64 {
         if !self.is_stranger() {
             return 0;
@@ -134,14 +135,14 @@ impl Guard {
         opens_ms.saturating_sub(now_ms).max(bucket)
     }
 
-    /// The peer begins.
+    /// Counts a beginning.
     pub fn begin(&mut self, now_ms: u64) {
         if self.is_stranger() {
             self.beginnings.take(now_ms);
         }
     }
 
-    /// How long the peer has to wait until it may repeat an object, in ms.
+    /// How long the peer must wait until it may repeat an object, in ms.
     pub fn wait_to_repeat(&self, now_ms: u64) -> u64 {
         match self.peer {
             Peer::Trusted => 0,
@@ -149,14 +150,14 @@ impl Guard {
         }
     }
 
-    /// The peer repeats an object.
+    /// Counts a repeated object.
     pub fn repeat(&mut self, now_ms: u64) {
         if self.is_stranger() {
             self.repeats.take(now_ms);
         }
     }
 
-    /// How long the peer has to wait until it may reset a device on which nothing is staged and nothing on trial, in ms.
+    /// How long the peer must wait until it may reset a device with nothing staged and nothing on trial, in ms.
     pub fn wait_to_reset(&mut self, now_ms: u64) -> u64 {
         if !self.is_stranger() {
             return 0;
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(guard.wait_to_begin(&doors, 5 + REFILL_MS), 0);
         guard.begin(5 + REFILL_MS);
         assert_eq!(guard.wait_to_begin(&doors, 5 + REFILL_MS), REFILL_MS);
-        // After six hours of rest, twelve again, and no more.
+        // After six hours without activity, twelve again, and no more.
         let rested = 5 + REFILL_MS + 6 * HOUR_MS;
         for _ in 0..BEGINNINGS {
             assert_eq!(guard.wait_to_begin(&doors, rested), 0);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_peer_waits_for_nothing_and_fills_the_buckets() {
+    fn a_trusted_peer_never_waits_and_fills_the_buckets() {
         let doors = Doors {
             take_backs: 5,
             ..Doors::default()
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_after_images_that_were_taken_back_doubles_up_to_twelve_hours() {
+    fn the_wait_doubles_with_each_image_taken_back_up_to_twelve_hours() {
         let wait = |take_backs| {
             let doors = Doors {
                 take_backs,

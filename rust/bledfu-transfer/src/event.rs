@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a product is told. Events are made where they happen and wait here until the service hands them out.
+//! Events for the product. They are created where they happen and wait here until the service hands them out.
 
 use bledfu_wire::secure_dfu::ResultCode;
 use bledfu_wire::smp::Failure;
 use heapless::Deque;
 
-/// Most events of one request: the last *Execute* makes two.
+/// Maximum number of events for one request: the last *Execute* creates two.
 const MAX_EVENTS: usize = 4;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The service takes requests.
+    /// The service accepts requests.
     Ready {
         /// The running image is confirmed.
         confirmed: bool,
-        /// Its firmware version, as packages count.
+        /// Its firmware version, as in packages.
         fw_version: u32,
     },
     /// More of the image is in flash and was read back.
@@ -40,19 +40,19 @@ pub enum Event {
     Refused(Refusal),
     /// The running image was confirmed, or could not be.
     Confirmed {
-        /// It worked.
+        /// Whether it succeeded.
         done: bool,
     },
 }
 
-/// What the peer was told instead of a success.
+/// The error that the peer was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Over Secure DFU.
     SecureDfu {
         /// The request.
         opcode: u8,
-        /// Why.
+        /// The result code.
         code: ResultCode,
     },
     /// Over SMP.
@@ -70,13 +70,13 @@ pub struct Incoming {
     pub fw_version: u32,
 }
 
-/// Events that wait.
+/// Waiting events.
 #[derive(Debug, Default)]
 pub(crate) struct Events(Deque<Event, MAX_EVENTS>);
 
 impl Events {
     pub(crate) fn push(&mut self, event: Event) {
-        // A frame of SMP may end several sectors: the last progress says it all.
+        // An SMP frame may complete several sectors: the last progress includes the others.
         if let (Event::Progress { .. }, Some(last @ Event::Progress { .. })) = (event, self.0.back_mut()) {
             *last = event;
             return;

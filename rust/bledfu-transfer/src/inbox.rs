@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the Bluetooth thread leaves for the worker: frames, lost packets in their place, and word of the link.
+//! What the Bluetooth thread passes to the worker: frames, lost packets in their place, and link events.
 //!
 //! ```text
 //!  Bluetooth thread ── push, link_up, link_down ──► Inbox ──► next ──► worker: Service
 //! ```
-//! On a device it lives behind a spin lock, which is held for one copy of at most one MTU.
+//! On a device a spin lock guards it, held for one copy of at most one MTU.
 
 use crate::doors::Peer;
 use crate::ring::{Channel, Frame, PushError, Ring, MAX_FRAME};
@@ -14,55 +14,55 @@ use crate::smp::FRAGMENT_MS;
 /// The next thing the worker handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A peer is there.
+    /// A peer is connected.
     Up(Transport),
-    /// The peer has gone.
+    /// The peer has disconnected.
     Down,
-    /// Who the peer is has changed: it was a stranger, or it has paired.
+    /// The peer's trust has changed: it was a stranger, or it has paired.
     Peer(Peer),
     /// The application confirms its image.
     Confirm,
-    /// Somebody at the device wants an update.
+    /// A person at the device wants an update.
     Allow,
-    /// The peer wrote so many bytes.
+    /// The peer wrote this many bytes.
     Frame(Channel, usize),
-    /// So many packets were lost here: there was no room.
+    /// This many packets were lost here for lack of room.
     Lost(u32),
 }
 
-/// Where the worker gets its work. An [`Inbox`], or one behind a lock.
+/// The source of the worker's work: an [`Inbox`], or one behind a lock.
 pub trait Inlet {
-    /// Takes the next thing out; the bytes of a frame are copied into `buffer`.
+    /// Takes the next item out; the bytes of a frame are copied into `buffer`.
     fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next>;
 
-    /// The link that the worker knows of has gone, and the worker has not seen it yet.
+    /// The link that the worker knows has gone, and the worker has not handled that yet.
     fn is_link_gone(&self) -> bool;
 }
 
-/// Frames and link events, in the order the worker must see them. `B` is the memory of the ring, see
+/// Frames and link events, in the order in which the worker must handle them. `B` is the memory of the ring, see
 /// [`ring_size`](crate::ring::ring_size).
 #[derive(Debug)]
 pub struct Inbox<B> {
     ring: Ring<B>,
     /// Frames in the ring.
     waiting: u32,
-    /// Packets that found no room, and how many frames the worker will see before them. None is taken until it has
-    /// seen them, so that the place of the gap is exact.
+    /// Lost packets, and the number of frames before them. Nothing is accepted until the worker has handled those, so
+    /// the position of the gap is exact.
     lost: u32,
     lost_behind: u32,
-    /// When the last SMP fragment came, taken or not.
+    /// When the last SMP fragment arrived, accepted or not.
     smp_ms: u64,
     up: Arrived,
     is_down: bool,
-    /// Who is on the link, and what the worker knows of that.
+    /// The peer on the link, and what the worker knows of it.
     peer: Peer,
     told: Peer,
     confirm: bool,
     allow: bool,
 }
 
-/// A peer that came, and that the worker has not seen yet. An `Option` of it would not be all zeros when it is empty, and a
-/// static inbox would have its whole ring in the flash of the device.
+/// A new peer that the worker has not handled yet. An `Option` of it would not be all zeros when empty, and a static
+/// inbox would then store its whole ring in flash.
 #[derive(Clone, Copy, Debug)]
 enum Arrived {
     Nobody,
@@ -71,7 +71,7 @@ enum Arrived {
 }
 
 impl<const N: usize> Inbox<[u8; N]> {
-    /// Nothing waits; the ring has `N` bytes.
+    /// An empty inbox with a ring of `N` bytes.
     pub const fn new() -> Self {
         Self::on(Ring::new())
     }
@@ -84,7 +84,7 @@ impl<const N: usize> Default for Inbox<[u8; N]> {
 }
 
 impl<B> Inbox<B> {
-    /// Nothing waits. `ring` is empty.
+    /// An empty inbox. `ring` must be empty.
     pub const fn on(ring: Ring<B>) -> Self {
         Self {
             ring,
@@ -101,7 +101,7 @@ impl<B> Inbox<B> {
         }
     }
 
-    /// A peer is there: a stranger, until [`Inbox::peer`] says more.
+    /// A peer has connected: a stranger, until [`Inbox::peer`] says otherwise.
     pub fn link_up(&mut self, transport: Transport) {
         self.up = match transport {
             Transport::Ble => Arrived::OverBle,
@@ -109,7 +109,8 @@ impl<B> Inbox<B> {
         };
     }
 
-    /// The peer has gone, and what it sent goes with it. The worker always sees it go before the next one comes.
+    /// The peer has disconnected; what it sent is dropped. The worker always handles this before the next peer
+    /// connects.
     pub fn link_down(&mut self) {
         self.up = Arrived::Nobody;
         self.peer = Peer::Stranger;
@@ -118,22 +119,23 @@ impl<B> Inbox<B> {
         (self.waiting, self.lost) = (0, 0);
     }
 
-    /// Who is on the link. What came before that is handled for the peer it comes from, and that is the same one.
+    /// Sets the trust of the peer. Frames that arrived earlier are handled with the new trust: they come from the same
+    /// peer.
     pub fn peer(&mut self, peer: Peer) {
         self.peer = peer;
     }
 
-    /// Somebody at the device wants an update, and proves by a button that it is at hand: strangers need not wait.
+    /// A person at the device wants an update and proves it with a button: strangers no longer have to wait.
     pub fn allow_updates(&mut self) {
         self.allow = true;
     }
 
-    /// The application's self-test passed.
+    /// The application's self-test has passed.
     pub fn confirm(&mut self) {
         self.confirm = true;
     }
 
-    /// Nothing waits.
+    /// Whether the inbox is empty.
     pub const fn is_empty(&self) -> bool {
         matches!(self.up, Arrived::Nobody)
             && !self.is_down
@@ -144,16 +146,16 @@ impl<B> Inbox<B> {
             && self.ring.is_empty()
     }
 
-    /// Most bytes that were in the ring at once since the start.
+    /// Maximum number of bytes in the ring at once since the start.
     pub const fn high_water(&self) -> usize {
         self.ring.high_water()
     }
 }
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
-    /// Takes a write of a peer that cannot be held back, which is one over Bluetooth: a request that finds no room is refused,
-    /// and that is all; of a packet nobody would know, so it is counted in its place, and nothing is taken behind it before
-    /// the worker has seen that.
+    /// Takes a write of a peer that cannot be held back (Bluetooth). A request that finds no room is refused. The loss
+    /// of a packet would go unnoticed, so it is counted in its place, and nothing after it is accepted until the worker
+    /// has handled the loss.
     ///
     /// # Errors
     /// [`PushError`]: the write is lost.
@@ -179,10 +181,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
         pushed
     }
 
-    /// Takes a write of a peer that can be held back (a serial port, TCP): it waits while this says [`PushError::Full`].
+    /// Takes a write of a peer that can be held back (a serial port, TCP): it waits while this returns
+    /// [`PushError::Full`].
     ///
     /// # Errors
-    /// [`PushError`]; nothing has changed then. What is too long must be pushed, to be dropped.
+    /// [`PushError`]; nothing has changed then. A frame that is too long must be pushed, so that it is dropped.
     pub fn offer(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), PushError> {
         if frame.channel == Channel::Smp {
             if now_ms.saturating_sub(self.smp_ms) > FRAGMENT_MS {
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_packets_are_seen_in_their_place_and_nothing_is_taken_behind_them_before() {
+    fn lost_packets_are_reported_in_their_place_and_nothing_after_them_is_accepted_before() {
         let mut inbox = Inbox::<[u8; SIZE]>::new();
         inbox.push(packet(&[1; 300]), 0).unwrap();
         inbox.push(packet(&[2; 200]), 0).unwrap();
@@ -279,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_goes_takes_its_frames_with_it_and_is_seen_to_go_before_the_next_one_comes() {
+    fn a_disconnect_drops_the_peers_frames_and_is_handled_before_the_next_peer() {
         let mut inbox = Inbox::<[u8; SIZE]>::new();
         inbox.link_up(Transport::Ble);
         inbox.push(packet(&[1; 20]), 0).unwrap();
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peer_that_has_paired_is_known_before_its_frames_and_the_next_one_is_a_stranger() {
+    fn pairing_is_handled_before_the_peers_frames_and_the_next_peer_is_a_stranger() {
         let mut inbox = Inbox::<[u8; SIZE]>::new();
         inbox.link_up(Transport::Ble);
         inbox.push(packet(&[1; 20]), 0).unwrap();
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_application_confirms_while_frames_wait() {
+    fn a_confirmation_is_handled_while_frames_wait() {
         let mut inbox = Inbox::<[u8; SIZE]>::new();
         inbox.push(packet(&[1; 20]), 0).unwrap();
         inbox.confirm();
@@ -321,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_that_is_refused_loses_nothing() {
+    fn a_refused_offer_loses_nothing() {
         let mut inbox = Inbox::<[u8; SIZE]>::new();
         inbox.offer(packet(&[1; 500]), 0).unwrap();
         assert_eq!(inbox.offer(packet(&[2; 200]), 0), Err(PushError::Full));

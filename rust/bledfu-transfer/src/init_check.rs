@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an init packet must be before the first byte of flash is touched.
+//! The checks of an init packet before the first byte of flash is touched.
 //!
-//! The checks and their order are those of the reference (nRF5 SDK `nrf_dfu_validation.c`,
-//! `nrf_dfu_ver_validation.c`), because a packet that is wrong in two ways must be refused for the first of them:
-//! a wrong signature hides everything behind it.
+//! The checks and their order are those of the reference (nRF5 SDK `nrf_dfu_validation.c`, `nrf_dfu_ver_validation.c`):
+//! a packet that is wrong in two ways must be refused for the first of them, and a wrong signature hides every later
+//! reason.
 
 use bledfu_slot::verify::{Crypto, Key, Sha256, Signature, SignatureCheck};
 use bledfu_wire::init_packet::{
@@ -16,18 +16,18 @@ use core::fmt;
 /// What to do with a packet's SoftDevice requirement (`sd_req`) on a device that has no SoftDevice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SoftDevicePolicy<'k> {
-    /// As the reference without SoftDevice: an empty list, or one that begins with 0, passes; nothing else does.
+    /// As in the reference without SoftDevice: only an empty list, or one that begins with 0, passes.
     Absent,
-    /// The list is not looked at: a product that moves to Zephyr can still take its released packages.
+    /// The list is ignored: a product that moves to Zephyr can still accept its released packages.
     Ignore,
-    /// Passes when the list names one of these firmware ids, or as [`SoftDevicePolicy::Absent`].
+    /// Passes when the list contains one of these firmware ids, or as with [`SoftDevicePolicy::Absent`].
     ActAs(&'k [u32]),
 }
 
-/// What this device takes.
+/// What this device accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct InitPolicy<'k> {
-    /// Who may sign init packets; one match is enough.
+    /// The keys that may sign init packets; one match is enough.
     pub package_keys: &'k [Key],
     /// An unsigned packet is refused.
     pub signature_required: bool,
@@ -35,15 +35,15 @@ pub struct InitPolicy<'k> {
     pub hw_version: u32,
     /// The SoftDevice rule.
     pub soft_device: SoftDevicePolicy<'k>,
-    /// A lower firmware version is taken, and none is asked for.
+    /// A lower firmware version is accepted, and a missing one too.
     pub downgrade_allowed: bool,
-    /// The same firmware version is taken again. Users re-flash the same build, and the reference lets them.
+    /// The same firmware version is accepted again. Users re-flash the same build, and the reference allows it.
     pub same_version_allowed: bool,
-    /// This is a debug build: for packets with `is_debug`, hardware, SoftDevice and firmware version do not count.
+    /// This is a debug build: packets with `is_debug` skip the checks of hardware, SoftDevice and firmware version.
     pub debug_build: bool,
 }
 
-/// A firmware that may be sent now.
+/// A firmware that may now be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// Size of the firmware file in bytes, > 0.
@@ -54,65 +54,65 @@ pub struct Accepted {
     pub fw_version: u32,
     /// A second signature, over the firmware file.
     pub file_signature: Option<Signature>,
-    /// The packet asks for a boot validation this device does not know; refused after the transfer, as the
-    /// reference does.
+    /// The packet asks for a boot validation that this device does not support; refused after the transfer, as in the
+    /// reference.
     pub unknown_boot_validation: bool,
 }
 
 /// Why an init packet was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitRefusal {
-    /// It does not decode.
+    /// It cannot be decoded.
     Malformed(InitPacketError),
-    /// A signature is required and there is none.
+    /// A signature is required and missing.
     SignatureMissing,
-    /// The signature is of another type than ECDSA P-256 with SHA-256.
+    /// The signature type is not ECDSA P-256 with SHA-256.
     SignatureType(u32),
     /// The signature is not 64 bytes long.
     SignatureLength(usize),
-    /// The signature is of none of this device's keys.
+    /// The signature matches none of this device's keys.
     SignatureWrong,
     /// The signature could not be checked now; the packet may be good.
     CryptoUnavailable,
-    /// The packet does not say what kind of firmware it is for.
+    /// The packet does not give a firmware type.
     KindMissing,
-    /// Not an application: SoftDevice and bootloader are not this device's to change.
+    /// Not an application: this device does not replace its SoftDevice and bootloader.
     KindUnsupported(u32),
     /// The hash is missing or not SHA-256.
     HashType,
     /// The packet names no hardware version.
     HardwareVersionMissing,
-    /// Made for other hardware.
+    /// The packet is for other hardware.
     HardwareVersion {
-        /// Of the packet.
+        /// The packet's.
         packet: u32,
-        /// Of this device.
+        /// This device's.
         device: u32,
     },
-    /// Needs a SoftDevice.
+    /// The packet needs a SoftDevice.
     SoftDevice(u32),
     /// The packet names no firmware version.
     FirmwareVersionMissing,
-    /// Older than what runs, or the same where that is not allowed.
+    /// The version is lower than the running one, or equal where that is not allowed.
     FirmwareVersion {
-        /// Of the packet.
+        /// The packet's.
         packet: u32,
-        /// Of the running firmware.
+        /// The running firmware's.
         running: u32,
     },
     /// The packet names no firmware size, or 0.
     SizeMissing,
     /// The firmware does not fit the slot.
     TooLarge {
-        /// Of the packet, in bytes.
+        /// The packet's, in bytes.
         size: u32,
-        /// What the slot takes, in bytes.
+        /// The slot's limit in bytes.
         limit: u32,
     },
 }
 
 impl InitRefusal {
-    /// The code the peer is told.
+    /// The code for the peer.
     pub const fn code(&self) -> ResultCode {
         use ExtendedCode as X;
         use ResultCode::Extended;
@@ -143,7 +143,7 @@ impl fmt::Display for InitRefusal {
             Self::SignatureType(kind) => {
                 write!(
                     f,
-                    "the init packet's signature is of type {kind}; only ECDSA P-256 (0) is known"
+                    "the init packet's signature has type {kind}; only ECDSA P-256 (0) is supported"
                 )
             }
             Self::SignatureLength(length) => {
@@ -230,7 +230,7 @@ pub fn check<C: Crypto>(
                 SignatureCheck::Unavailable => return Err(InitRefusal::CryptoUnavailable),
             }
         }
-        // Not required: the reference does not look at it either.
+        // Not required: the reference ignores it as well.
         _ => {}
     }
 
@@ -259,7 +259,7 @@ pub fn check<C: Crypto>(
 
     let mut file_signature = None;
     let mut unknown_boot_validation = false;
-    // The reference looks at the first entry only: it is the one of the application.
+    // The reference considers only the first entry: the application's.
     if let Some(validation) = init.boot_validations().next() {
         match validation.kind {
             boot_validation_type::NONE

@@ -3,7 +3,7 @@
 //!
 //! # Inside
 //!
-//! From a received frame to a staged update.
+//! Handles an update from the received frame to the staged image.
 //!
 //! ```text
 //! Bluetooth thread   inbox::Inbox::push     copies the write and returns; what finds no room is counted in its place
@@ -14,11 +14,11 @@
 //!                    upload                 begin / prepare / write / commit / finish on the secondary slot
 //!                    payload                where received bytes go
 //! ```
-//! Everything is synchronous and sans-I/O: frames, time and flash are arguments, what to do is a return value. The
+//! Everything is synchronous and sans-I/O: frames, time and flash are arguments, and actions are return values. The
 //! caller is one worker that owns the flash; it performs each [`service::Step`] before it asks for the next.
 //!
-//! Functions with buffers of their own are `inline(never)`: merged into the worker's loop, their frames would add up, and
-//! the stack that a signature check needs would come on top of all of them.
+//! Functions with buffers of their own are `inline(never)`: if they were merged into the worker's loop, their frames
+//! would add up, and the stack of a signature check would come on top.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

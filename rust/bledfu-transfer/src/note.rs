@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Log lines, for the features `log` and `defmt`; with neither they are not in the binary. A macro of `log` at each place
-//! would keep file, module and line of it in flash, 80 bytes that a device's log does not show.
+//! Log lines, for the features `log` and `defmt`; without either the binary contains none. A macro of `log` at each
+//! place would keep its file, module and line in flash: 80 bytes that a device's log does not show.
 
 use core::fmt::Arguments;
 
@@ -16,12 +16,12 @@ pub fn error(line: Arguments<'_>) {
     write(Level::Error, line);
 }
 
-/// Something is not as it should be.
+/// A warning.
 pub fn warn(line: Arguments<'_>) {
     write(Level::Warn, line);
 }
 
-/// What happens.
+/// Information.
 pub fn info(line: Arguments<'_>) {
     write(Level::Info, line);
 }
@@ -37,7 +37,8 @@ fn write(level: Level, line: Arguments<'_>) {
         },
         "{line}"
     );
-    // The text is made on the device: defmt cannot keep a format string for the host that it has not seen.
+    // The text is formatted on the device: defmt cannot store a format string on the host that it does not see at
+    // compile time.
     #[cfg(feature = "defmt")]
     match level {
         Level::Error => defmt::error!("{}", defmt::Display2Format(&line)),

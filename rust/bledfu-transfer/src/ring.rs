@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The bounded ring between the Bluetooth thread and the worker: the only thing the two share.
+//! The bounded ring between the Bluetooth thread and the worker: the only data they share.
 //!
 //! ```text
 //!  bit 7 6       5      4 3 2 1 0
@@ -8,12 +8,12 @@
 //! └─────────┴──────┴─────────────┘ └─────────────────┘
 //!   0 control, 1 packet, 2 SMP  5 bits   only if long: bits 5..=12
 //! ```
-//! A ring of bytes, not of packets: a pool of packet buffers runs empty when a phone with the smallest MTU sends
-//! 205 packets of 20 bytes for one object. The bytes are copied in by the producer and out by the consumer; no
-//! pointer into the ring is ever handed out, so there is nothing to give back and nothing to forget.
+//! It is a ring of bytes, not of packets: a pool of packet buffers runs empty when a phone with the smallest MTU sends
+//! 205 packets of 20 bytes for one object. The producer copies bytes in and the consumer copies them out. No pointer
+//! into the ring is handed out, so no buffer has to be given back.
 //!
-//! On the device the ring lives behind a spin lock that is held for one copy of at most one MTU. That copy is why this
-//! is not `heapless`' queue, which takes and gives single bytes: 60 µs with interrupts off instead of 5.
+//! On the device a spin lock guards the ring, held for one copy of at most one MTU. Because of that copy this is not
+//! `heapless`' queue, which transfers single bytes: interrupts would be off for 60 µs instead of 5.
 
 use crate::smp::FragmentRun;
 use bledfu_wire::smp::Header;
@@ -21,14 +21,14 @@ use bledfu_wire::smp::Header;
 /// Longest frame in bytes: the largest attribute value ATT allows.
 pub const MAX_FRAME: usize = 512;
 
-/// Ring size in bytes for objects of `object_size` and packets of at least `shortest_packet` bytes: all a peer may
-/// send before it must wait for an answer, which is one object and one request behind it.
+/// Ring size in bytes for objects of `object_size` and packets of at least `shortest_packet` bytes. It holds all that a
+/// peer may send before it must wait for an answer: one object and one request after it.
 pub const fn ring_size(object_size: usize, shortest_packet: usize) -> usize {
     with_headers(object_size, shortest_packet) + 2 * (1 + bledfu_wire::secure_dfu::MAX_REQUEST)
 }
 
-/// Ring size in bytes for `count` SMP frames of `frame_size` bytes, in fragments of at least `shortest_fragment` bytes: all the
-/// requests that a client sends before it waits for an answer.
+/// Ring size in bytes for `count` SMP frames of `frame_size` bytes, in fragments of at least `shortest_fragment` bytes:
+/// all the requests that a client sends before it waits for an answer.
 pub const fn smp_ring_size(frame_size: usize, count: usize, shortest_fragment: usize) -> usize {
     count * with_headers(frame_size, shortest_fragment)
 }
@@ -38,20 +38,20 @@ const fn with_headers(size: usize, shortest_packet: usize) -> usize {
     size + size.div_ceil(shortest_packet) * header
 }
 
-/// What a frame of `length` bytes takes in the ring.
+/// The room in bytes that a frame of `length` bytes takes in the ring.
 const fn with_header(length: usize) -> usize {
     length + if length < LONG { 1 } else { 2 }
 }
 
-/// From this length on a frame has a header of two bytes.
+/// A frame of this length or longer has a header of two bytes.
 const LONG: usize = 32;
 
-/// The default: objects of 4096 bytes, packets of 20 bytes (MTU 23). With it a peer at any usual MTU never finds
-/// the ring full, however slow the flash is. An object in shorter packets, which no MTU asks for, needs more headers
-/// and fits as long as the worker takes some out meanwhile.
+/// The default size: objects of 4096 bytes, packets of 20 bytes (MTU 23). A peer at any usual MTU never finds the ring
+/// full, however slow the flash is. Shorter packets, which no MTU requires, need more headers; an object in such
+/// packets fits as long as the worker takes some out meanwhile.
 pub const DEFAULT_RING_SIZE: usize = ring_size(4096, 20);
 
-/// Where a frame came from.
+/// The source of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
     /// Control point write, or a serial frame.
@@ -62,21 +62,22 @@ pub enum Channel {
     Smp,
 }
 
-/// One write of the peer.
+/// One write from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Where it came from.
+    /// Its source.
     pub channel: Channel,
     /// Its bytes, 0 to [`MAX_FRAME`].
     pub bytes: &'a [u8],
 }
 
-/// Why a frame was not taken. Nothing was stored.
+/// Why a frame was refused. Nothing was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushError {
-    /// No room *now*. Who can hold the peer back (a serial port, TCP) offers the frame again; who cannot (Bluetooth) drops it.
+    /// No room *now*. A caller that can hold the peer back (a serial port, TCP) offers the frame again; one that cannot
+    /// (Bluetooth) drops it.
     Full,
-    /// Longer than [`MAX_FRAME`], or part of an SMP frame longer than the ring: it never fits.
+    /// Longer than [`MAX_FRAME`], or part of an SMP frame longer than the ring: it can never fit.
     TooLong,
 }
 
@@ -93,19 +94,19 @@ impl core::fmt::Display for PushError {
 
 impl core::error::Error for PushError {}
 
-/// Lets SMP frames in whole or not at all: half a frame would be completed with the head of the next. Room for the rest of a
-/// frame is set aside when its first fragment is taken. A client that sends more than there is room for misses the answer and
-/// sends the frame again.
+/// Accepts SMP frames whole or not at all: a partial frame would be completed with the head of the next one. Room for
+/// the rest of a frame is reserved when its first fragment is accepted. A client that sends more than there is room for
+/// gets no answer and sends the frame again.
 #[derive(Clone, Copy, Debug)]
 struct SmpGate {
     run: FragmentRun,
-    /// Why the frame whose fragments come now was dropped, and the rest of it will be.
+    /// Why the frame whose fragments are arriving is being dropped.
     shut: Shut,
-    /// Bytes set aside for the rest of the frame whose fragments come now.
+    /// Bytes reserved for the rest of the frame whose fragments are arriving.
     reserved: usize,
 }
 
-/// An `Option` of a [`PushError`] that is all zeros when it is none: a ring in a static takes no flash then.
+/// An `Option` of a [`PushError`] that is all zeros when empty: a ring in a static then takes no flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shut {
     Not,
@@ -122,11 +123,12 @@ impl SmpGate {
         }
     }
 
-    /// The gate after `fragment`, which is taken unless the gate is shut then. `room` bytes of the ring's `size` are free.
+    /// The state of the gate after `fragment`, which is accepted unless the gate is then closed. `room` bytes of the
+    /// ring's `size` are free.
     fn after(mut self, fragment: &[u8], room: usize, size: usize) -> Self {
         if self.run.begins(fragment) {
             let length = Header::decode(fragment).map_or(0, |head| head.frame_length());
-            // As if all fragments were like the first one.
+            // Assumes that all fragments are as long as the first one.
             self.reserved = with_headers(length.max(fragment.len()), fragment.len().max(1));
             self.shut = match self.reserved {
                 needed if needed > size => Shut::TooLong,
@@ -146,14 +148,14 @@ impl SmpGate {
     }
 }
 
-/// The ring on its memory: an array on a device, so that its size ([`ring_size`]) is a constant of the build.
+/// The ring on its memory: an array on a device, so its size ([`ring_size`]) is a constant of the build.
 #[derive(Debug)]
 pub struct Ring<B> {
     bytes: B,
     head: usize,
     used: usize,
     smp: SmpGate,
-    /// Most bytes that were ever in use, for sizing.
+    /// Maximum number of bytes in use so far, for sizing.
     high_water: usize,
 }
 
@@ -183,15 +185,15 @@ impl<B> Ring<B> {
         }
     }
 
-    /// Drops everything: the link is gone, and with it what it sent.
+    /// Drops all content: the link is gone, and what it sent is void.
     pub fn clear(&mut self) {
         self.head = 0;
         self.used = 0;
         self.smp = SmpGate::new();
     }
 
-    /// No fragment of an SMP frame came for [`crate::smp::FRAGMENT_MS`]: the next one is the first of a frame, whatever was to
-    /// come.
+    /// No fragment of an SMP frame arrived for [`crate::smp::FRAGMENT_MS`]: the next one starts a new frame, whatever
+    /// was still missing.
     pub fn smp_paused(&mut self) {
         self.smp = SmpGate::new();
     }
@@ -201,7 +203,7 @@ impl<B> Ring<B> {
         self.used == 0
     }
 
-    /// Most bytes that were in use at once since the start.
+    /// Maximum number of bytes in use since the start.
     pub const fn high_water(&self) -> usize {
         self.high_water
     }
@@ -215,8 +217,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
     /// Copies one frame in.
     ///
     /// # Errors
-    /// [`PushError`]; nothing has changed then, and the frame may be offered again. Whoever drops it instead says so with
-    /// [`Ring::drop_fragment`].
+    /// [`PushError`]; nothing has changed then, and the frame may be offered again. A caller that drops it instead
+    /// calls [`Ring::drop_fragment`].
     pub fn push(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
         let length = frame.bytes.len();
         if length > MAX_FRAME {
@@ -248,7 +250,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
         Ok(())
     }
 
-    /// A fragment that [`Ring::push`] refused is dropped, and with it the rest of its SMP frame: a peer over Bluetooth does not
+    /// Drops a fragment that [`Ring::push`] refused, and with it the rest of its SMP frame: a Bluetooth peer does not
     /// offer it again.
     pub fn drop_fragment(&mut self, fragment: &[u8]) {
         let gate = self.smp.after(fragment, self.size() - self.used, self.size());
@@ -262,7 +264,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
         };
     }
 
-    /// Copies the oldest frame out into `buffer` and frees its room. Returns its channel and its length.
+    /// Copies the oldest frame into `buffer` and frees its room. Returns its channel and its length.
     pub fn pop(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<(Channel, usize)> {
         let first = self.take()?;
         let channel = match first >> 6 {
@@ -282,7 +284,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
         self.put_all(&[byte]);
     }
 
-    /// Room was checked by `push`.
+    /// `push` has checked the room.
     fn put_all(&mut self, bytes: &[u8]) {
         let size = self.size();
         let tail = (self.head + self.used) % size;
@@ -341,7 +343,7 @@ mod tests {
         Some(Frame { channel, bytes })
     }
 
-    /// As over Bluetooth: what finds no room is gone.
+    /// As over Bluetooth: what finds no room is lost.
     fn push_or_drop<const N: usize>(ring: &mut Ring<[u8; N]>, fragment: &[u8]) -> Result<(), PushError> {
         ring.push(smp(fragment))
             .inspect_err(|_| ring.drop_fragment(fragment))
@@ -362,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_says_so_and_keeps_what_it_has() {
+    fn a_full_ring_refuses_and_keeps_its_content() {
         let mut ring = Ring::<[u8; 600]>::new();
         ring.push(packet(&[1; 500])).unwrap();
         assert_eq!(ring.push(packet(&[2; 200])), Err(PushError::Full));
@@ -408,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_finds_back_after_a_client_gave_up_in_a_frame_that_was_dropped() {
+    fn the_gate_recovers_after_a_client_abandons_a_dropped_frame() {
         let mut ring = Ring::<[u8; 600]>::new();
         let huge = smp_fragments(u16::MAX, 244);
         assert_eq!(push_or_drop(&mut ring, &huge[0]), Err(PushError::TooLong));
@@ -417,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_given_up_in_the_middle_costs_no_other_one() {
+    fn a_frame_abandoned_halfway_costs_no_other_frame() {
         let mut ring = Ring::<[u8; 3000]>::new();
         let mut buffer = [0; MAX_FRAME];
         let chunk = smp_fragments(992, 100);
@@ -446,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_that_is_refused_changes_nothing_and_may_come_again() {
+    fn a_refused_push_changes_nothing_and_may_be_repeated() {
         let mut ring = Ring::<[u8; 1100]>::new();
         let mut buffer = [0; MAX_FRAME];
         let frames = [
@@ -457,7 +459,7 @@ mod tests {
         let mut came = Vec::new();
         for fragment in frames.iter().flatten() {
             while ring.push(smp(fragment)).is_err() {
-                // Refused as often as it takes until there is room for the whole frame.
+                // Refused until there is room for the whole frame.
                 assert_eq!(ring.push(smp(fragment)), Err(PushError::Full));
                 came.extend_from_slice(pop(&mut ring, &mut buffer).unwrap().bytes);
             }
@@ -521,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_every_length_come_out_as_they_went_in_across_the_wrap() {
+    fn frames_of_every_length_survive_the_wrap_unchanged() {
         let mut ring = Ring::<[u8; 1031]>::new();
         let mut model: VecDeque<(Channel, Vec<u8>)> = VecDeque::new();
         let mut buffer = [0; MAX_FRAME];

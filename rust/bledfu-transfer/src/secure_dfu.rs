@@ -8,17 +8,18 @@
 //!             Create(data)      packets      Execute                                 ▼
 //!   data      ────────────► object ──────► object ───────► none ──► … last Execute: verify, mark, Answer::then = Reset
 //! ```
-//! Rules that differ from the reference (nRF5 SDK `nrf_dfu_req_handler.c`), each because a client was hurt:
-//! - *Create* is answered when the flash is erased, *Execute* when the object is programmed, read back and in the
-//!   journal; the reference queues the erase and hopes.
-//! - A disconnect rolls back to the last executed object and forgets the open one, so that the offset a client
-//!   finds is always an object boundary whose Execute may be repeated.
-//! - Receipts are off at every connection, and a receipt always has the success form with the true offset.
-//! - A request that is too short or too long is refused instead of read past its end.
-//! - A phone that missed the last answer comes back with the same init packet. It is told that everything was received, and
-//!   its last Execute succeeds; nothing is installed twice.
-//! - The last Execute is never answered with *invalid object* (05): Android-DFU-Library would repeat it, and then wait for
-//!   an answer until the link is closed.
+//! Rules that differ from the reference (nRF5 SDK `nrf_dfu_req_handler.c`), each because the reference's rule hurt a
+//! client:
+//! - *Create* is answered after the flash is erased; *Execute* after the object is programmed, read back and recorded
+//!   in the journal. The reference queues the erase and answers at once.
+//! - A disconnect rolls back to the last executed object and forgets the open one, so a client that reconnects always
+//!   finds an offset at an object boundary, where Execute may be repeated.
+//! - Receipts are off at the start of every connection, and a receipt always has the success form with the true offset.
+//! - A request that is too short or too long is refused; the reference reads past its end.
+//! - A phone that missed the last answer reconnects with the same init packet. It is told that everything was received,
+//!   and its last Execute succeeds; nothing is installed twice.
+//! - The last Execute is never answered with *invalid object* (05): Android-DFU-Library would repeat it and then wait
+//!   for an answer until the link is closed.
 
 mod command;
 mod data;
@@ -36,26 +37,26 @@ use bledfu_wire::init_packet::MAX_INIT_PACKET;
 use bledfu_wire::secure_dfu::{DecodeError, FirmwareType, ObjectType, Reply, Request, ResultCode};
 use command::Command;
 
-/// A link with no request and no packet for this long is closed (the reference resets then).
+/// A link without a request or packet for this long is closed (the reference resets then).
 pub const INACTIVITY_MS: u64 = 120_000;
 
-/// After the last answer of a transfer was delivered, keep the link this long before closing it: two connection
-/// intervals of the slowest phone. Earlier, a phone may lose the answer and report a failure.
+/// How long to keep the link after the last answer of a transfer was delivered: two connection intervals of the slowest
+/// phone. If the link is closed earlier, a phone may lose the answer and report a failure.
 pub const LAST_ANSWER_MS: u64 = 100;
 
-/// What the peer is connected by; it decides which requests exist.
+/// The transport of the peer; it determines which requests exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Bluetooth: op codes 00, 07 to 0B are not offered, as in the reference's Bluetooth builds.
     Ble,
-    /// Serial: data comes as request 08.
+    /// Serial: data arrives as request 08.
     Serial {
-        /// Longest SLIP-encoded frame in bytes, told to the peer.
+        /// Longest SLIP-encoded frame in bytes, reported to the peer.
         mtu: u16,
     },
 }
 
-/// What the device tells about itself over the serial transport.
+/// What the device reports about itself over the serial transport.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Chip {
@@ -75,18 +76,18 @@ pub struct Chip {
 /// Settings of the target.
 #[derive(Clone, Copy, Debug)]
 pub struct Config<'k> {
-    /// What an init packet must be.
+    /// What an init packet must satisfy.
     pub init: InitPolicy<'k>,
-    /// Largest data object in bytes; a multiple of the flash sector. 4096 is what every client is used to.
+    /// Largest data object in bytes; a multiple of the flash sector. All clients are used to 4096.
     pub object_size: u32,
-    /// For the serial transport.
+    /// For the serial transport; `None` over Bluetooth.
     pub chip: Chip,
 }
 
 /// What the caller does after it has delivered the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// Goes on.
+    /// Continues.
     Continue,
     /// Closes the link (reason 0x13).
     Disconnect,
@@ -94,12 +95,12 @@ pub enum Then {
     Reset,
 }
 
-/// What comes of one frame.
+/// The result of one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The notification or frame to send; a receipt or the reply to a request.
+    /// The notification or frame to send: a receipt, or the reply to a request.
     pub reply: Option<Reply>,
-    /// What comes after it.
+    /// What follows.
     pub then: Then,
     /// A transfer begins: a faster link is worth its energy.
     pub hurry: bool,
@@ -141,7 +142,7 @@ impl Receipts {
         self.left = self.every;
     }
 
-    /// Counts one packet, taken or dropped; true when a receipt is due.
+    /// Counts one packet, accepted or dropped; true when a receipt is due.
     fn count(&mut self) -> bool {
         if self.every == 0 {
             return false;
@@ -155,21 +156,21 @@ impl Receipts {
     }
 }
 
-/// The Secure DFU target. The upload is lent to it for each call.
+/// The Secure DFU target. It borrows the upload for each call.
 pub struct SecureDfu<'k> {
     config: Config<'k>,
     command: Command,
     /// Size of the open data object, from [`Upload::committed`] on.
     object: Option<u32>,
-    /// The image of the executed command need not be sent: it runs, or is staged.
+    /// The image of the executed command need not be sent: it runs already, or is staged.
     present: Option<Present>,
-    /// What Checksum, Execute and packets are about; `None` after a request with an unknown type.
+    /// The object that Checksum, Execute and packets refer to; `None` after a request with an unknown type.
     current: Option<ObjectType>,
     receipts: Receipts,
-    /// The transfer is one of the journal, and no peer has agreed yet to what the slot holds of it.
+    /// The transfer was restored from the journal, and no peer has confirmed yet that the slot holds its file.
     is_unproven: bool,
-    /// Packets were lost, so what comes next does not belong where it would go: nothing is taken until the peer asks
-    /// for the position (Select) or starts the object again (Create).
+    /// Packets were lost, so what follows would go to the wrong offset: nothing is accepted until the peer asks for the
+    /// offset (Select) or starts the object again (Create).
     gap: bool,
     link: Option<Transport>,
     now_ms: u64,
@@ -192,9 +193,9 @@ impl<'k> SecureDfu<'k> {
         }
     }
 
-    /// Goes on with the journal's session, which is the init packet `init` and got to `progress`; before the first link. The
-    /// packet goes through the very checks it went through when it came over the air: external flash may have been tampered
-    /// with, and the keys or the running version may have changed.
+    /// Continues the journal's session with init packet `init` and progress `progress`, before the first link. The
+    /// packet passes the same checks as when it arrived: the external flash may have been tampered with, and the keys
+    /// or the running version may have changed.
     #[inline(never)]
     pub fn restore<A: Areas, C: Crypto>(
         &mut self,
@@ -227,8 +228,8 @@ impl<'k> SecureDfu<'k> {
         }
     }
 
-    /// What the slot holds of this transfer is not the announced file, nor the one that the peer has. The peer can only begin
-    /// again, which a client does when it is told of no init packet.
+    /// The slot's content differs from the announced file and from the peer's. The peer can only start over, which a
+    /// client does when it is told that there is no init packet.
     fn drop_wrong<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         note::warn(format_args!(
             "the interrupted update is dropped: the slot holds other bytes than the peer's file; send it again"
@@ -237,7 +238,7 @@ impl<'k> SecureDfu<'k> {
         upload.close_session();
     }
 
-    /// The slot belongs to another transfer now: what was executed here counts no more.
+    /// The slot belongs to another transfer now: what was executed here no longer counts.
     pub fn forget(&mut self) {
         self.is_unproven = false;
         self.command.create(0);
@@ -250,7 +251,8 @@ impl<'k> SecureDfu<'k> {
         self.command.executed.as_ref()
     }
 
-    /// Bytes to erase ahead: while an object is filled, those of the next one; before that, those of the one to come.
+    /// Bytes to erase ahead: while an object is being received, the next one's; before that, those of the object to
+    /// come.
     pub fn wants_erased<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> u32 {
         let received = upload.progress().offset - upload.committed();
         self.object
@@ -259,15 +261,15 @@ impl<'k> SecureDfu<'k> {
             .saturating_add(self.config.object_size)
     }
 
-    /// A peer is there, and its notifications are on.
+    /// A peer is connected and has turned notifications on.
     pub fn link_up(&mut self, transport: Transport) {
         self.link = Some(transport);
         self.receipts.set(0);
         self.current = Some(ObjectType::Command);
     }
 
-    /// `packets` packets came and there was no room for them: the peer sent more than it may before it waits. They
-    /// count for receipts. The object takes nothing more, so offset and CRC stay those of the bytes before the gap,
+    /// `packets` packets were lost because there was no room: the peer sent more than it may before it waits. They
+    /// count for receipts. The object accepts nothing more, so offset and CRC stay those of the bytes before the gap,
     /// and Execute of an object with a gap is refused as incomplete.
     pub fn lost<A: Areas, C: Crypto>(&mut self, upload: &Upload<'_, A, C>, packets: u32) -> Answer {
         self.gap = true;
@@ -278,19 +280,19 @@ impl<'k> SecureDfu<'k> {
         self.receipt(upload, due)
     }
 
-    /// The peer is gone: back to the last executed object. The open one is forgotten.
+    /// The peer has disconnected: rolls back to the last executed object and forgets the open one.
     pub fn link_down<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.link = None;
         self.gap = false;
         self.receipts.set(0);
         upload.release();
-        // Without an open object there is nothing to take back, and what is in the slot may be of another protocol.
+        // Without an open object there is nothing to roll back, and the slot may hold another protocol's bytes.
         if self.object.is_some() {
             self.rewind(upload);
         }
     }
 
-    /// Handles one frame of the peer. `now_ms` is any monotonic time.
+    /// Handles one frame from the peer. `now_ms` is any monotonic time.
     pub fn handle<A: Areas, C: Crypto>(
         &mut self,
         upload: &mut Upload<'_, A, C>,
@@ -301,7 +303,7 @@ impl<'k> SecureDfu<'k> {
         upload.touch(Protocol::SecureDfu, now_ms);
         let answer = match frame.channel {
             Channel::Packet => self.packet(upload, frame.bytes),
-            // Another front end's: whoever hands out the frames knows that.
+            // An SMP frame: the service never passes one to this front end.
             Channel::Smp => Answer::NOTHING,
             Channel::Control => match Request::decode(frame.bytes) {
                 Ok(request) => self.request(upload, request),
@@ -433,7 +435,7 @@ impl<'k> SecureDfu<'k> {
         }
     }
 
-    /// Offset and CRC-32 of the current object's kind.
+    /// Offset and CRC-32 of the current object's type.
     fn position<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> Option<(u32, u32)> {
         Some(match self.current? {
             ObjectType::Command => (
@@ -441,7 +443,7 @@ impl<'k> SecureDfu<'k> {
                 self.command.crc.clone().finalize(),
             ),
             ObjectType::Data => {
-                // Without an init packet there is no image of this protocol.
+                // Without an init packet this protocol has no image.
                 let Some(accepted) = &self.command.executed else {
                     return Some((0, crc32().finalize()));
                 };

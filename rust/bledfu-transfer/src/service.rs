@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one loop that drives a device. It owns the upload with its partitions and lends them to the two front ends; it takes
-//! the next thing out of the inbox, or does one step of background work, and says what its caller must do.
+//! The one loop that drives a device. It owns the upload with its partitions and lends them to the two front ends; it
+//! takes the next item out of the inbox, or does one step of background work, and returns what its caller must do.
 //!
 //! ```text
 //!   Inbox ──► Service::step ──► secure_dfu, smp ──► upload ──► secondary slot, journal, primary trailer
 //!                  │
 //!                  └──► Step: send, tell the product, hurry, wait, disconnect, reset
 //! ```
-//! A device performs steps with Zephyr, the simulator in virtual time, `bledfu serve` with sockets in real time. None of them
-//! has a rule of its own. [`Service::step`] never waits but for flash.
+//! A device performs the steps with Zephyr, the simulator in virtual time, `bledfu serve` with sockets in real time.
+//! None of them has rules of its own. [`Service::step`] waits for nothing but flash.
 //!
-//! Both protocols may talk at any time; the rules by which one takes the slot from the other are in [`crate::upload`]. The
-//! front end that lost it forgets its transfer.
+//! Both protocols may talk at any time; the rules by which one takes over the slot from the other are in
+//! [`crate::upload`]. The front end that lost it forgets its transfer.
 //!
-//! The end of a transfer, and of a link that is to be closed behind an answer:
+//! The end of a transfer, and of a link that is closed after an answer:
 //! ```text
 //!   Send (last answer) ─► Deliver ─► Wait LAST_ANSWER_MS ─► Disconnect ─► Wait LAST_ANSWER_MS + reset_delay_ms ─► Reset
 //! ```
-//! The link of a peer that writes during the last wait is closed at once: the product may keep the reset, and then nothing
-//! else would tell that peer that its request is lost.
+//! If a peer writes during the last wait, its link is closed at once: the product may delay the reset, and the peer
+//! would otherwise not learn that its request is lost.
 //!
-//! `SMP` is the longest SMP frame in bytes; 0 is a service without SMP, of which no code remains.
+//! `SMP` is the longest SMP frame in bytes; with 0 the service has no SMP code.
 
 use crate::doors::Peer;
 use crate::event::Event;
@@ -35,43 +35,43 @@ use bledfu_slot::journal::MAX_SESSION;
 use bledfu_slot::verify::Crypto;
 use bledfu_wire::smp::Header;
 
-/// How long the last answer may take to leave; the update is staged, so it is installed all the same.
+/// How long the last answer may take to be sent; the update is staged, so it is installed in any case.
 const DELIVERY_MS: u64 = 2_000;
-/// No deadline: until something comes.
+/// No deadline: until something arrives.
 pub const FOREVER: u64 = u64::MAX;
 
-/// What the caller does, before it asks for the next step.
+/// What the caller does before it asks for the next step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<'o> {
-    /// Sends these bytes to the peer. Where it cannot, it says so with [`Service::not_sent`].
+    /// Send these bytes to the peer. If that fails, call [`Service::not_sent`].
     Send {
         /// Secure DFU control point, or SMP characteristic.
         channel: Channel,
-        /// An answer; as many notifications as the MTU asks for.
+        /// An answer, in as many notifications as the MTU requires.
         bytes: &'o [u8],
     },
-    /// Sends these bytes back where the datagram came from.
+    /// Send these bytes back to the sender of the datagram.
     Answer {
         /// One SMP frame.
         bytes: &'o [u8],
     },
-    /// Tells the product.
+    /// Tell the product.
     Tell(Event),
-    /// A transfer begins: asks for a short connection interval, long packets and a fast radio mode.
+    /// A transfer begins: ask for a short connection interval, long packets and a fast radio mode.
     Hurry,
-    /// Waits until everything that was sent has left, at most until this time in ms.
+    /// Wait until everything has been sent, at most until this time in ms.
     Deliver {
-        /// On the clock of the caller.
+        /// On the caller's clock.
         until_ms: u64,
     },
-    /// Has nothing to do until this time in ms ([`FOREVER`]: no time), or until something comes into the inbox.
+    /// Nothing to do until this time in ms ([`FOREVER`]: no time), or until something arrives in the inbox.
     Wait {
-        /// On the clock of the caller.
+        /// On the caller's clock.
         until_ms: u64,
     },
-    /// Closes the link to the peer, if there is one (reason 0x13).
+    /// Close the link to the peer, if there is one (reason 0x13).
     Disconnect,
-    /// Resets, if the product agrees: the boot stage has an update to install, or the peer asked for it.
+    /// Reset, if the product agrees: the boot stage has an update to install, or the peer asked for it.
     Reset,
 }
 
@@ -82,55 +82,55 @@ pub struct Config<'k> {
     pub secure_dfu: secure_dfu::Config<'k>,
     /// SMP.
     pub smp: smp::Config<'k>,
-    /// Between the end of the link and the reset, in ms, beside [`LAST_ANSWER_MS`].
+    /// Pause between the end of the link and the reset, in ms, in addition to [`LAST_ANSWER_MS`].
     pub reset_delay_ms: u32,
 }
 
-/// How a link, or the run, comes to its end.
+/// How a link, or the run, ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Not at all.
+    /// It does not end.
     None,
     /// The answer is to be delivered.
     Deliver(Then),
-    /// It was, or had its time.
+    /// The answer was delivered, or timed out.
     Delivered(Then),
     /// The link is closed at this time.
     CloseAt(u64, Then),
-    /// The link is closed; the reset comes at this time.
+    /// The link is closed; the reset follows at this time.
     ResetAt(u64),
-    /// The product did not want the reset.
+    /// The product refused the reset.
     Over,
 }
 
-/// What waits in the buffer.
+/// What is in the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {
     None,
     To(Channel, usize),
-    /// To where the datagram came from.
+    /// For the sender of the datagram.
     Back(usize),
 }
 
-/// The service of one device. The worker owns it.
+/// The service of one device, owned by the worker.
 pub struct Service<'k, A: Areas, C: Crypto, const SMP: usize> {
     upload: Upload<'k, A, C>,
     secure_dfu: SecureDfu<'k>,
     smp: Smp<'k>,
     reassembly: Reassembly<SMP>,
-    /// The frame that is handled, and then its answer: two would be on the stack below which a signature is checked.
+    /// The frame being handled, and then its answer: two buffers would be on the stack during a signature check.
     buffer: [u8; MAX_FRAME],
     reply: Reply,
     hurry: bool,
     ending: Ending,
     is_linked: bool,
-    /// Who is on the link.
+    /// The trust of the peer on the link.
     peer: Peer,
-    /// When the peer last said something.
+    /// When the peer last sent something.
     heard_ms: u64,
-    /// The peer's last word was SMP.
+    /// The peer's last frame was SMP.
     speaks_smp: bool,
-    /// Erasing ahead failed, or found nothing to erase: the next frame is not held back for it.
+    /// Erasing ahead failed, or found nothing to erase: the next frame is not delayed for it.
     is_level: bool,
     reset_delay_ms: u32,
 }
@@ -138,8 +138,8 @@ pub struct Service<'k, A: Areas, C: Crypto, const SMP: usize> {
 impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     const _ANSWER_FITS: () = assert!(ANSWER_SIZE <= MAX_FRAME);
 
-    /// A service on `upload`. It does not know the journal's session yet: [`Service::start`] comes next, when the service is
-    /// where it will stay.
+    /// A service for `upload`. It does not know the journal's session yet: [`Service::start`] follows once the service
+    /// has its final address.
     pub fn new(upload: Upload<'k, A, C>, config: Config<'k>) -> Self {
         let () = Self::_ANSWER_FITS;
         Self {
@@ -160,7 +160,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         }
     }
 
-    /// Goes on with the transfer of the journal, if there is one, and is ready; before the first link.
+    /// Continues the journal's transfer, if there is one, and becomes ready; before the first link.
     #[inline(never)]
     pub fn start(&mut self) {
         self.restore();
@@ -191,24 +191,23 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         }
     }
 
-    /// The upload, for its state.
+    /// The upload, to read its state.
     pub fn upload(&self) -> &Upload<'k, A, C> {
         &self.upload
     }
 
-    /// The upload, for what is asked of the flash.
+    /// The upload, for questions that need the flash.
     pub fn upload_mut(&mut self) -> &mut Upload<'k, A, C> {
         &mut self.upload
     }
 
-    /// Bytes of the image that is being received, or is staged.
+    /// The image that is being received, or is staged.
     pub fn incoming(&self) -> Option<u32> {
         let secure_dfu = self.secure_dfu.incoming().map(|accepted| accepted.size);
         secure_dfu.or_else(|| self.smp.incoming().filter(|_| SMP > 0))
     }
 
-    /// Nothing is left to do for what was handled so far: the next [`Service::step`] takes the next thing, or works in the
-    /// background.
+    /// Everything handled so far is done: the next [`Service::step`] takes the next item, or works in the background.
     pub fn is_settled(&self) -> bool {
         self.reply == Reply::None
             && !self.hurry
@@ -217,11 +216,11 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             && !self.is_behind()
     }
 
-    /// The next step. `None`: something was handled, and there is nothing to do for it.
+    /// The next step. `None`: something was handled that needs no action.
     pub fn step<I: Inlet>(&mut self, inlet: &mut I, now_ms: u64) -> Option<Step<'_>> {
         self.upload.guard.start(now_ms);
         match core::mem::replace(&mut self.reply, Reply::None) {
-            // One that has gone while its request was handled must not leave its answer to the next one.
+            // The answer to a peer that disconnected during its request must not reach the next peer.
             Reply::To(..) if inlet.is_link_gone() => {}
             Reply::To(channel, length) => {
                 let bytes = self.buffer.get(..length).unwrap_or_default();
@@ -242,7 +241,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         if self.ending != Ending::None {
             return self.end(inlet, now_ms);
         }
-        // The next frame must not wait for an erase in its own time.
+        // The next frame must not wait for an erase within its own time.
         if self.is_behind() {
             self.is_level = !self.background();
             return None;
@@ -268,9 +267,9 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         Some(Step::Disconnect)
     }
 
-    /// Handles the first SMP frame of a datagram, and says how many bytes of it are done with: what is behind them is the next
-    /// frame, to be handed over when no step is left of this one. For doors that know no link, and know whose datagrams they let
-    /// in; whoever is on the link stays there.
+    /// Handles the first SMP frame of a datagram, and returns its length. The bytes after it are the next frame; pass
+    /// them when this frame has no steps left. For transports without links that decide themselves whose datagrams they
+    /// accept; the peer on the link stays connected.
     #[inline(never)]
     pub fn datagram(&mut self, bytes: &[u8], peer: Peer, now_ms: u64) -> usize {
         let Some(header) = Header::decode(bytes).filter(|_| SMP > 0 && self.ending == Ending::None) else {
@@ -282,14 +281,15 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         let answer = self.smp.handle(&mut self.upload, frame, now_ms, &mut self.buffer);
         let is_damaged = answer.is_some_and(|answer| answer.is_damaged);
         self.answer_smp(answer, Reply::Back);
-        // Where a damaged frame ends is not certain, as in Zephyr.
+        // It is uncertain where a damaged frame ends, as in Zephyr.
         if is_damaged || self.ending != Ending::None {
             return bytes.len();
         }
         bytes.len() - behind.len()
     }
 
-    /// The peer did not take the bytes of the last [`Step::Send`]: its link is closed, unless all is done anyhow.
+    /// The peer did not receive the bytes of the last [`Step::Send`]: its link is closed, unless everything is done
+    /// anyway.
     pub fn not_sent(&mut self) {
         if self.ending == Ending::None {
             self.ending = Ending::CloseAt(0, Then::Disconnect);
@@ -304,7 +304,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                 self.peer = peer;
                 self.upload.guard.meet(peer);
             }
-            // Tells the product itself.
+            // Passes an event to the product.
             Next::Confirm => drop(self.upload.confirm()),
             Next::Allow => self.upload.allow_updates(),
             Next::Frame(channel, length) => {
@@ -316,7 +316,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             }
             Next::Lost(packets) => {
                 note::warn(format_args!(
-                    "{packets} packets are lost: the peer sent more than it may before it waits"
+                    "{packets} packets are lost: the peer sent more than it may without waiting"
                 ));
                 let answer = self.secure_dfu.lost(&self.upload, packets);
                 self.answer(answer);
@@ -332,7 +332,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         self.secure_dfu.link_up(transport);
     }
 
-    /// Of a Secure DFU transfer the open object is forgotten; an SMP upload stays where it is.
+    /// A Secure DFU transfer forgets its open object; an SMP upload keeps its position.
     fn link_down(&mut self) {
         self.is_linked = false;
         self.peer = Peer::Stranger;
@@ -384,7 +384,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     }
 
     fn answer_smp(&mut self, answer: Option<smp::Answer>, reply: fn(usize) -> Reply) {
-        // What was executed over Secure DFU counts no more when SMP has begun an upload or emptied the slot.
+        // What was executed over Secure DFU no longer counts after SMP began an upload or emptied the slot.
         let is_lost = match self.upload.owner() {
             Some(owner) => owner == Protocol::Smp,
             None => !self.upload.is_staged(),
@@ -409,13 +409,13 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         };
     }
 
-    /// The last steps. What comes from the peer meanwhile is dropped: nothing counts any more, and its link is closed soon. A
-    /// peer that comes while the reset is awaited has no answer to hope for either; its link is closed as soon as it asks.
+    /// The last steps. What the peer sends meanwhile is dropped, and its link is closed soon. A peer that connects
+    /// during the wait for the reset cannot get an answer either; its link is closed as soon as it sends a request.
     fn end<I: Inlet>(&mut self, inlet: &mut I, now_ms: u64) -> Option<Step<'_>> {
         if self.ending == Ending::Over {
-            // Before anything is taken out of the inbox: the next peer wants answers.
+            // Before anything is taken out of the inbox: the next peer expects answers.
             note::info(format_args!(
-                "the product resets when it likes; then the update is installed"
+                "the product delays the reset; the update is installed at the next one"
             ));
             self.ending = Ending::None;
             return None;
@@ -425,12 +425,12 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                 Next::Up(_) | Next::Peer(_) | Next::Confirm | Next::Allow => self.take(next, now_ms),
                 Next::Down => {
                     self.link_down();
-                    // The next peer's link is not the one to close.
+                    // The next peer's link must stay open.
                     self.closed(now_ms);
                 }
                 Next::Frame(..) | Next::Lost(_) => {
                     if self.is_linked && matches!(self.ending, Ending::ResetAt(_)) {
-                        // Once: the rest of what it sent goes with the link.
+                        // Only once: what else it sent is dropped with the link.
                         self.is_linked = false;
                         return Some(Step::Disconnect);
                     }
@@ -477,8 +477,8 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         };
     }
 
-    /// Whether the next SMP frame would wait for an erase. Then the erase comes before it, for the peer has the answer to the
-    /// last one already.
+    /// Whether the next SMP frame would wait for an erase. The erase then comes before it, as the peer has already got
+    /// the answer to the last one.
     fn is_behind(&self) -> bool {
         SMP > 0
             && !self.is_level
@@ -486,7 +486,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             && self.upload.erased_ahead() < SMP as u32
     }
 
-    /// One erase while nothing waits; false when there is nothing to erase.
+    /// One erase in idle time; false when there is nothing to erase.
     fn background(&mut self) -> bool {
         if self.upload.owner() == Some(Protocol::Smp) {
             return self.upload.idle(ERASE_AHEAD, true);
@@ -612,7 +612,7 @@ mod tests {
             }
         }
 
-        /// Up to the wait before the reset, which a peer has asked for. That peer has gone.
+        /// Runs up to the wait before the reset that a peer asked for. That peer has disconnected.
         fn awaits_its_reset() -> Self {
             let mut device = Self::new();
             device.inbox.link_up(Transport::Ble);
@@ -632,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_asks_during_the_reset_delay_has_its_link_closed_and_is_answered_when_the_reset_is_kept() {
+    fn a_request_during_the_reset_delay_closes_the_link_and_is_answered_if_the_reset_is_refused() {
         let mut device = Device::awaits_its_reset();
         device.now_ms += 1_000;
         device.inbox.link_up(Transport::Ble);
@@ -643,7 +643,7 @@ mod tests {
         assert_eq!(device.run(), [Did::Wait(Device::RESET_MS)]);
 
         device.now_ms = Device::RESET_MS;
-        // The product keeps the reset.
+        // The product refuses the reset.
         assert_eq!(device.run(), [Did::Reset, Did::Wait(FOREVER)]);
         device.inbox.link_up(Transport::Ble);
         device.write(Channel::Control, SELECT_COMMAND);
@@ -651,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_lost_packets_during_the_reset_delay_has_its_link_closed_too() {
+    fn lost_packets_during_the_reset_delay_close_the_link_too() {
         let mut device = Device::awaits_its_reset();
         device.inbox.link_up(Transport::Ble);
         let packet = Frame {
@@ -663,8 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_says_nothing_during_the_reset_delay_keeps_its_link_and_is_answered_when_the_reset_is_kept()
-    {
+    fn a_silent_peer_keeps_its_link_during_the_reset_delay_and_is_answered_if_the_reset_is_refused() {
         let mut device = Device::awaits_its_reset();
         device.inbox.link_up(Transport::Ble);
         assert_eq!(device.run(), [Did::Wait(Device::RESET_MS)]);

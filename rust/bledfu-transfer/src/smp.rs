@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The SMP (mcumgr) server: frames in, one answer each, in the order of the frames.
+//! The SMP (mcumgr) server: frames in, one answer for each, in the order of the frames.
 //!
 //! ```text
 //!  fragments ──► Reassembly ──► frame ──► bledfu_wire::smp ──► Request ──► Smp ──► Response ──► frame
@@ -8,14 +8,14 @@
 //!                   every piece:                                 └ Upload::stream ─┴► whole pages, commit at each sector
 //!                   test, confirm:  the image is verified from header to signature, then marked (Upload::request)
 //! ```
-//! Where Zephyr's server (`img_mgmt.c`, `smp.c`) hurt a client, this one differs:
-//! - A piece is always taken whole, and its answer never waits for the erase of sectors that a later piece needs.
-//! - The upload survives a disconnect, and a reset by the journal, up to the last whole sector.
-//! - The length must agree too before an upload is resumed; the trailer's room is no room for an image.
-//! - After the last piece the answer to any piece is the length, so that an answer that was lost does not start the upload over.
-//! - `match` is sent only for a whole SHA-256, and compares it with what reads back from flash.
-//! - A slot is marked only when signature and digest of its image are good ([`Error::InvalidTlv`] if not).
-//! - Erase answers when the slot holds no image any more; the rest of it is erased while nothing else happens.
+//! Where the behaviour of Zephyr's server (`img_mgmt.c`, `smp.c`) hurt a client, this one differs:
+//! - A piece is always accepted whole, and its answer never waits for the erase of sectors that a later piece needs.
+//! - The upload survives a disconnect, and by the journal a reset, up to the last whole sector.
+//! - An upload is resumed only if the length matches too; the trailer's room is not available to the image.
+//! - After the last piece the answer to any piece is the length, so that a lost answer does not restart the upload.
+//! - `match` is sent only for a whole SHA-256, and compares it with that of the bytes read back from flash.
+//! - A slot is marked only if signature and digest of its image are good ([`Error::InvalidTlv`] otherwise).
+//! - Erase is answered when the slot no longer holds an image; the rest is erased in idle time.
 
 mod images;
 mod reassembly;
@@ -39,22 +39,22 @@ use bledfu_wire::smp::{self, Code, Failure, Message, Request, Response};
 use heapless::{String, Vec};
 use images::{list, write_state, Images};
 
-/// Longest frame in bytes that Zephyr's samples take: five full writes at an MTU of 498. Clients fill it.
+/// Longest frame in bytes in Zephyr's samples: five full writes at an MTU of 498. Clients fill it.
 pub const DEFAULT_FRAME_SIZE: usize = 2475;
-/// Frames that are held: a window of three requests, as phones send, and one more.
+/// Frames that are buffered: a window of three requests, as phones send, and one more.
 pub const DEFAULT_FRAME_COUNT: usize = 4;
-/// Room in bytes for an answer. The state of two images takes up to 288; a longer echo is refused.
+/// Room in bytes for an answer. The state of two images takes up to 288; an echo that does not fit is refused.
 pub const ANSWER_SIZE: usize = 512;
-/// Bytes that are erased ahead of the data while the peer is quiet.
+/// Bytes that are erased ahead of the data while the peer is idle.
 pub const ERASE_AHEAD: u32 = 32 * 1024;
 
-/// Longest text that describes the system.
+/// Maximum length of the system description.
 const INFO_SIZE: usize = 160;
-/// Longest text of a version: `255.255.65535.4294967295`.
+/// Maximum length of a version: `255.255.65535.4294967295`.
 const VERSION_SIZE: usize = 24;
 const HASH_SIZE: usize = 32;
 
-/// What the device says of itself; each part may be empty.
+/// The device's description of itself; each part may be empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct System<'k> {
@@ -72,39 +72,40 @@ pub struct System<'k> {
 /// Settings of the server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Config<'k> {
-    /// Told on request.
+    /// Reported on request.
     pub system: System<'k>,
     /// The boot stage refuses older versions.
     pub no_downgrade: bool,
-    /// Frames that the transport holds; see [`DEFAULT_FRAME_COUNT`].
+    /// Frames that the transport buffers; see [`DEFAULT_FRAME_COUNT`].
     pub frame_count: u32,
 }
 
-/// What comes of one frame.
+/// The result of one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Length in bytes of the frame to send.
     pub length: usize,
-    /// What comes after it.
+    /// What follows.
     pub then: Then,
     /// An upload begins: a faster link is worth its energy.
     pub hurry: bool,
-    /// The protocol itself refused the frame, so where the next one begins in the same datagram is not certain.
+    /// The protocol itself refused the frame, so it is uncertain where the next one in the same datagram begins.
     pub is_damaged: bool,
 }
 
-/// An upload: what came with its first piece.
+/// An upload: what its first piece announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Session {
     /// Length of the file in bytes.
     length: u32,
-    /// The client's name for it; a SHA-256 of the file if it has 32 bytes.
+    /// The client's identifier for it; a SHA-256 of the file if it has 32 bytes.
     sha: Vec<u8, HASH_SIZE>,
-    /// At the end: whether the SHA-256 is that of the bytes in flash.
+    /// At the end: whether the SHA-256 matches the bytes in flash.
     matches: Option<bool>,
 }
 
-/// First byte of a session in the journal. An init packet never begins with it: in protobuf it would be field number 0.
+/// First byte of an SMP session in the journal. An init packet never begins with it: in protobuf it would be field
+/// number 0.
 const SESSION_TAG: u8 = 0;
 const SESSION_SIZE: usize = 5 + HASH_SIZE;
 
@@ -114,7 +115,7 @@ impl Session {
     /// ```
     fn to_bytes(&self) -> Vec<u8, SESSION_SIZE> {
         let mut bytes = Vec::new();
-        // It has room for all of it.
+        // The buffer has room for all of it.
         let _ = bytes.push(SESSION_TAG);
         let _ = bytes.extend_from_slice(&self.length.to_le_bytes());
         let _ = bytes.extend_from_slice(&self.sha);
@@ -133,12 +134,12 @@ impl Session {
     }
 }
 
-/// Whether a session of the journal is one of this protocol.
+/// Whether a session of the journal belongs to this protocol.
 pub fn is_session(stored: &[u8]) -> bool {
     stored.first() == Some(&SESSION_TAG)
 }
 
-/// The server. The upload is lent to it for each frame.
+/// The server. It borrows the upload for each frame.
 pub struct Smp<'k> {
     config: Config<'k>,
     /// Longest frame in bytes.
@@ -161,7 +162,7 @@ impl<'k> Smp<'k> {
         self.session.as_ref().map(|session| session.length)
     }
 
-    /// Goes on with the journal's session, which is `stored` and got to `progress`.
+    /// Continues the journal's session `stored` with its `progress`.
     #[inline(never)]
     pub fn restore<A: Areas, C: Crypto>(
         &mut self,
@@ -173,7 +174,7 @@ impl<'k> Smp<'k> {
             Session::from_bytes(stored).filter(|session| session.length <= upload.limit())
         else {
             note::warn(format_args!(
-                "the interrupted upload is dropped: its record makes no sense"
+                "the interrupted upload is dropped: its record is invalid"
             ));
             upload.abandon_session();
             return;
@@ -191,8 +192,8 @@ impl<'k> Smp<'k> {
         self.session = Some(session);
     }
 
-    /// Handles one whole frame; the answer is in `out`, [`ANSWER_SIZE`] bytes of it are enough. `None`: fewer bytes than a
-    /// header has, and no answer is possible.
+    /// Handles one whole frame and writes the answer to `out`, which needs [`ANSWER_SIZE`] bytes. `None`: the frame is
+    /// shorter than a header, so no answer is possible.
     #[inline(never)]
     pub fn handle<A: Areas, C: Crypto>(
         &mut self,
@@ -202,7 +203,7 @@ impl<'k> Smp<'k> {
         out: &mut [u8],
     ) -> Option<Answer> {
         let message = smp::decode(frame)?;
-        // Here, where nothing is on the stack yet: below it comes the check of a signature, and that is the deepest there is.
+        // Called here, where the stack is almost empty: checking a signature takes more stack than anything else.
         let written = match &message.request {
             Ok(Request::Image(image_group::Request::WriteState { hash, confirm })) => {
                 write_state(upload, (*hash, *confirm), now_ms)
@@ -212,7 +213,7 @@ impl<'k> Smp<'k> {
         Some(self.answer(upload, message, written, now_ms, out))
     }
 
-    /// Handles a request, but for the change of state that has been made already.
+    /// Handles a request; the caller has already made the change of state.
     #[inline(never)]
     fn answer<A: Areas, C: Crypto>(
         &mut self,
@@ -279,7 +280,7 @@ impl<'k> Smp<'k> {
         };
         let failure = response.err();
         match failure {
-            // Apps find out what a device has by asking.
+            // Apps ask to find out what a device supports.
             Some(Failure::Smp(Code::NotSupported) | Failure::Os(os_group::Error::QueryYieldsNoAnswer))
             | None => {}
             Some(failure) => {
@@ -319,7 +320,7 @@ impl<'k> Smp<'k> {
         }))
     }
 
-    /// The parts that `format` asks for, in the order of `uname`, whatever the order of the letters.
+    /// The parts that `format` asks for, in the order of `uname`, not of the letters.
     fn describe(&self, format: &str, text: &mut String<INFO_SIZE>) -> Result<(), Failure> {
         let System {
             kernel,
@@ -368,7 +369,8 @@ impl<'k> Smp<'k> {
         now_ms: u64,
     ) -> Result<Response<'r>, Failure> {
         let offset = piece.offset.ok_or(Failure::Image(Error::InvalidOffset))?;
-        // There is one image. Clients call it 0, or 1 (`smpmgr --slot 1`, mcumgr-client); more is for another device.
+        // There is one image. Clients call it 0, or 1 (`smpmgr --slot 1`, mcumgr-client); higher numbers are for
+        // another device.
         if piece.image > 1 {
             note::warn(format_args!(
                 "image {} does not exist on this device",
@@ -422,7 +424,7 @@ impl<'k> Smp<'k> {
         upload.judge(&start).map_err(unfit)?;
         if let Some(session) = self.open_session(upload) {
             let at = upload.progress().offset;
-            // Where nothing is held, the piece itself is what is wanted.
+            // Where nothing is held, the piece itself is the one expected.
             if at > 0 && !sha.is_empty() && sha == session.sha && length == u64::from(session.length) {
                 upload.touch(Protocol::Smp, now_ms);
                 return Ok(wanted(at, session.matches));
@@ -524,7 +526,7 @@ impl<'k> Smp<'k> {
         Ok(Response::Empty)
     }
 
-    /// The upload, unless the other protocol has taken the slot from it.
+    /// The upload, unless the other protocol has taken over the slot.
     fn open_session<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> Option<&Session> {
         self.session
             .as_ref()
@@ -537,7 +539,7 @@ impl<'k> Smp<'k> {
     }
 }
 
-/// The end of an upload whose SHA-256 is wrong. The same file sent again starts from its first byte.
+/// Ends an upload whose SHA-256 is wrong. The same file sent again starts from its first byte.
 fn drop_wrong<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) {
     note::warn(format_args!(
         "the upload is dropped: its SHA-256 differs from the announced one; send it again"
@@ -545,7 +547,7 @@ fn drop_wrong<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) {
     upload.close_session();
 }
 
-/// Refuses when something stands in the way.
+/// Refuses while there is an obstacle.
 fn refuse_for(obstacle: Option<Obstacle>) -> Result<(), Failure> {
     match obstacle {
         None => Ok(()),
@@ -573,25 +575,25 @@ fn unfit(reason: Unfit) -> Failure {
     })
 }
 
-/// The answer to a piece: the next byte wanted.
+/// The answer to a piece: the next byte expected.
 fn wanted<'r>(offset: u32, matches: Option<bool>) -> Response<'r> {
     Response::Image(image_group::Response::Upload { offset, matches })
 }
 
-/// At the end of the file, if the client's name for it is a SHA-256: whether it is that of the bytes in flash.
+/// At the end of the file, if the client's identifier is a SHA-256: whether it matches the bytes in flash.
 fn verdict<A: Areas, C: Crypto>(upload: &Upload<'_, A, C>, session: &Session) -> Option<bool> {
     (session.sha.len() == HASH_SIZE && upload.is_complete())
         .then(|| upload.file_digest().as_slice() == session.sha.as_slice())
 }
 
-/// The build number does not count (Zephyr `img_mgmt_vercmp`).
+/// The build number is ignored (Zephyr `img_mgmt_vercmp`).
 fn is_newer(offered: &Version, running: &Version) -> bool {
     let key = |version: &Version| (version.major, version.minor, version.revision);
     key(offered) > key(running)
 }
 
-/// The numbers of MCUboot's `boot_status.h`; -1 is unknown. Apps only look for modes without a swap, so that is right for our own
-/// copy.
+/// The numbers of MCUboot's `boot_status.h`; -1 is unknown. Apps only look for modes without a swap, so it is right for
+/// our own copy.
 const fn boot_mode(algorithm: Algorithm) -> i8 {
     match algorithm {
         Algorithm::SwapScratch => 1,
@@ -608,7 +610,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_comes_back_from_the_journal_and_nothing_else_does() {
+    fn only_a_session_is_restored_from_the_journal() {
         let session = Session {
             length: 475_384,
             sha: Vec::from_slice(&[9; 32]).unwrap(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One image on its way into the secondary slot, whatever protocol brings it.
+//! One image on its way into the secondary slot, independent of the protocol.
 //!
 //! ```text
 //!            begin                    commit …                      finish
@@ -8,16 +8,17 @@
 //!    │                    └────┘ prepare, write, rewind                │ image refused
 //!    └─────────────────────────────────────────────────────────────────┘
 //! ```
-//! Order of writes, which is what makes a cut at any moment harmless:
+//! The order of writes makes a power cut harmless at any moment:
 //! 1. journal: progress 0 of the new session, then the session itself (only after its init packet was accepted);
 //! 2. slot: the old trailer is erased, then sectors, then pages;
 //! 3. journal: progress, after the object's pages were read back;
-//! 4. journal: which version is about to be staged;
+//! 4. journal: the version that is about to be staged;
 //! 5. slot: the request, which is the magic; only with a [`Slot<Verified>`](bledfu_slot::Slot);
 //! 6. journal: session closed.
 //!
-//! A transfer belongs to the [`Protocol`] that began it. The other one may begin its own, which drops this one, when nothing has
-//! come for it in [`TAKEOVER_MS`], or when its link is gone; until then it is refused. In one protocol the newest wins.
+//! A transfer belongs to the [`Protocol`] that began it. The other protocol may begin its own, which drops this one,
+//! after [`TAKEOVER_MS`] without data for it or after its link is gone; until then it is refused. Within one protocol
+//! the newest transfer wins.
 
 mod error;
 mod running;
@@ -46,10 +47,10 @@ use bledfu_slot::Version;
 use core::fmt;
 use embedded_storage::nor_flash::{ErrorType, ReadNorFlash};
 
-/// A transfer for which nothing came for so long may be taken over by the other protocol.
+/// A transfer without data for this long may be taken over by the other protocol.
 pub const TAKEOVER_MS: u64 = 10_000;
 
-/// Who brings an image.
+/// The protocol that sends an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Nordic's Secure DFU.
@@ -61,16 +62,16 @@ pub enum Protocol {
 /// Largest erase in bytes while nobody is connected.
 const CLEAR_BLOCK: u32 = 64 * 1024;
 
-/// What an announced image must turn out to be.
+/// What the received file must match.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'e> {
     /// SHA-256 of the whole file; `None` when the protocol announces none.
     pub sha256: Option<[u8; 32]>,
-    /// A signature over the whole file, and who may have made it.
+    /// A signature over the whole file, and the keys that may have made it.
     pub file_signature: Option<(Signature, &'e [Key])>,
-    /// The package asks for a check of the file that this device does not know.
+    /// The package asks for a check of the file that this device does not support.
     pub file_validation_unknown: bool,
-    /// Its version number, for the journal.
+    /// The version number, for the journal.
     pub fw_version: u32,
 }
 
@@ -81,32 +82,32 @@ enum State {
     Staged,
 }
 
-/// A transfer that is going on.
+/// A transfer in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Transfer {
     owner: Protocol,
     /// Number of the image.
     image: u8,
-    /// How the journal's progress refers to it.
+    /// How progress records in the journal refer to it.
     session: u32,
     /// Bytes to receive.
     size: u32,
 }
 
-/// The oldest image that is accepted; [`Upload::new`] raises it to the boot stage's ([`Setup::rules`]). An image below is refused here already, with a code that the
-/// peer understands, instead of by the boot stage after a reset.
+/// The oldest image that is accepted; [`Upload::new`] raises it to the boot stage's minimum ([`Setup::rules`]). An
+/// older image is refused here with a code that the peer understands, not only by the boot stage after a reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Floor {
-    /// An image has at least this version; the build number does not count.
+    /// Minimum version; the build number does not count.
     pub version: Option<Version>,
-    /// The version itself is too old: what runs is not to be installed again.
+    /// The minimum version itself is too old as well: the running image is not to be installed again.
     pub is_above_version: bool,
-    /// An image has a security counter, and at least this one.
+    /// Minimum security counter, which the image must then have.
     pub counter: Option<u32>,
 }
 
 impl Floor {
-    /// The higher one of this and the boot stage's.
+    /// The stricter of this and the boot stage's.
     fn raised(self, rules: &Rules) -> Self {
         let Some(evidence) = rules.evidence else {
             return self;
@@ -131,7 +132,8 @@ impl Floor {
         }
     }
 
-    /// Whether an image of this version is too old. What its security counter says is known only when all of it is there.
+    /// Whether an image of this version is too old. Its security counter is known only after the whole image was
+    /// received.
     pub fn refuses(&self, version: &Version) -> bool {
         let release = |version: &Version| (version.major, version.minor, version.revision);
         self.version.is_some_and(|floor| {
@@ -142,7 +144,7 @@ impl Floor {
 
     /// Whether this image is too old.
     pub fn refuses_image(&self, info: &ImageInfo) -> bool {
-        // No counter is less than any.
+        // No counter is lower than any counter.
         self.refuses(&info.header.version) || info.security_counter < self.counter
     }
 }
@@ -150,7 +152,7 @@ impl Floor {
 /// Why an image that is being received can never run here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// Its header says so.
+    /// Its header shows it.
     Header(HeaderError),
     /// Its version is below the [`Floor`].
     Older(Version),
@@ -160,33 +162,30 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(error) => error.fmt(f),
-            Self::Older(version) => write!(
-                f,
-                "{version} is older than the oldest image that this device still starts"
-            ),
+            Self::Older(version) => write!(f, "{version} is older than the oldest image this device accepts"),
         }
     }
 }
 
-/// What a product gives an upload.
+/// What a product configures for an upload.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'k> {
-    /// Where things are in the slots.
+    /// The layout of the slots.
     pub layout: Layout,
     /// Which images may run.
     pub image_policy: ImagePolicy<'k>,
-    /// What the boot stage goes by beside the trailers; [`Rules::default`] for one without a trust area.
+    /// What the boot stage considers beside the trailers; [`Rules::default`] for one without a trust area.
     pub rules: Rules,
-    /// What runs.
+    /// The running image.
     pub running: Running,
-    /// Who is asked before an image is received; false refuses it for now, before the first byte of flash is touched.
+    /// Asked before an image is received; false refuses it for now, before the first byte of flash is touched.
     pub admit: fn(Incoming) -> bool,
     /// What strangers may do.
     pub doors: Doors,
-    /// The oldest image that may be installed, where the product asks for more than the boot stage.
+    /// The oldest image that may be installed, where the product is stricter than the boot stage.
     pub floor: Floor,
-    /// Nothing is staged whose firmware version cannot be kept in the journal. For products whose images all have the same
-    /// [`Running::fw_version`] built in: then the journal alone says which packages are older.
+    /// Nothing is staged if its firmware version cannot be recorded in the journal. For products that build the same
+    /// [`Running::fw_version`] into every image: there the journal alone tells which packages are older.
     pub must_keep_version: bool,
 }
 
@@ -195,11 +194,11 @@ pub struct Setup<'k> {
 pub struct Present {
     /// CRC-32 of the file.
     pub crc: u32,
-    /// It waits for the next boot; else it runs.
+    /// It waits for the next boot; otherwise it is running.
     pub is_staged: bool,
 }
 
-/// SHA-256 and CRC-32 of `length` bytes from `start` on; `None` if they cannot be read.
+/// SHA-256 and CRC-32 of `length` bytes from `start`; `None` if they cannot be read.
 fn sum<F: ReadNorFlash, H: Sha256>(
     flash: &mut F,
     (start, length): (u32, u32),
@@ -221,10 +220,10 @@ fn sum<F: ReadNorFlash, H: Sha256>(
 /// The error of the secondary slot's flash.
 type SecondaryError<A> = <<A as Areas>::Secondary as ErrorType>::Error;
 
-/// A flash of the device as the upload uses it.
+/// The flash types of a device that the upload uses.
 type Flash<'a, F> = Retry<&'a mut F>;
 
-/// The upload state machine. Owns the partitions; the service owns it.
+/// The upload state machine. It owns the partitions, and the service owns it.
 pub struct Upload<'k, A: Areas, C: Crypto> {
     areas: A,
     crypto: C,
@@ -233,23 +232,23 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     crc: Crc32,
     committed_crc: Crc32,
     state: State,
-    /// When something came for the transfer, on the link that is up.
+    /// When data for the transfer last arrived on the current link.
     fed_ms: Option<u64>,
-    /// The slot is not to be cleared: the journal has a session whose bytes are in it, even if RAM has forgotten it, or
+    /// The slot must not be cleared: the journal has a session whose bytes are in it, even if RAM has forgotten it, or
     /// an update waits for the boot stage.
     slot_kept: bool,
-    /// The journal has not kept a record: nothing more is written there.
+    /// The journal failed to store a record: nothing more is written to it.
     is_journal_off: bool,
-    /// What was rewound, and so will be erased once more, was not counted yet.
+    /// The sectors rolled back, which will be erased once more, are not counted yet.
     is_rewound: bool,
-    /// What strangers did, and who the peer is.
+    /// What strangers did, and whether the peer is one.
     pub(crate) guard: Guard,
-    /// What the product is to be told.
+    /// Events for the product.
     pub(crate) events: Events,
 }
 
 impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
-    /// An upload that has not looked at the journal yet.
+    /// An upload that has not read the journal yet.
     pub fn new(areas: A, crypto: C, mut setup: Setup<'k>) -> Self {
         setup.floor = setup.floor.raised(&setup.rules);
         if let Some(evidence) = setup.rules.evidence {
@@ -288,7 +287,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         Journal::new(Retry(self.areas.all().journal)).off_if(is_off)
     }
 
-    /// Looks after the journal; before the first question to it.
+    /// Repairs the journal; before the first access to it.
     #[inline(never)]
     pub fn open_journal(&mut self) {
         if let Err(error) = self.journal().open() {
@@ -296,8 +295,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// A record is not there. One that was not kept is said once: from then on the journal is off. A flash that does not answer may
-    /// do so again.
+    /// Handles a missing record. A failure to write is logged once: from then on the journal is off. A flash that does
+    /// not respond may do so again later.
     fn journal_failed(&mut self, error: JournalError, consequence: &str) {
         if error != JournalError::Off {
             note::warn(format_args!("{consequence}: {error}"));
@@ -309,12 +308,12 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         (Retry(self.areas.all().secondary), self.payload.writer())
     }
 
-    /// The partitions, for a test or a tool that looks at them.
+    /// The partitions, for a test or a tool that inspects them.
     pub fn areas(&mut self) -> &mut A {
         &mut self.areas
     }
 
-    /// The most bytes that can be received.
+    /// Length in bytes of the longest file that can be received.
     pub fn limit(&self) -> u32 {
         self.setup.layout.max_image_size()
     }
@@ -324,17 +323,18 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.setup.layout.secondary().sector_size
     }
 
-    /// What hashes and verifies.
+    /// Hashes and verifies.
     pub fn crypto(&self) -> &C {
         &self.crypto
     }
 
-    /// The firmware version that runs: the one built in, or that of the package that brought it, if the journal knows a higher one.
+    /// The running firmware's version: the one built in, or that of the package that brought it, if the journal knows a
+    /// higher one.
     pub fn running_version(&mut self) -> u32 {
         let known = self
             .versions()
             .and_then(|versions| versions.of(&self.setup.running.digest));
-        // Outside, the journal can be erased and rewritten: what is built in is the least.
+        // An attacker can erase and rewrite an external journal, so the built-in version is the minimum.
         known.unwrap_or_default().max(self.setup.running.fw_version)
     }
 
@@ -348,15 +348,15 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// The image that runs.
+    /// The running image.
     pub fn running(&self) -> &Running {
         &self.setup.running
     }
 
-    /// Confirms the running image, and tells the product. From then on the secondary slot is free for the next update.
+    /// Confirms the running image and tells the product. After that the secondary slot is free for the next update.
     ///
     /// # Errors
-    /// Of the primary slot's trailer and flash.
+    /// Errors of the primary slot's trailer and flash.
     #[inline(never)]
     pub fn confirm(&mut self) -> Result<(), trailer::TrailerError<<A::Primary as ErrorType>::Error>> {
         let layout = self.setup.layout;
@@ -374,7 +374,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         confirmed
     }
 
-    /// What the next boot will do with the slots as they are.
+    /// What the next boot will do with the current slots.
     #[inline(never)]
     pub fn outlook(&mut self) -> Outlook {
         let areas = self.areas.all();
@@ -387,8 +387,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         )
     }
 
-    /// Why `protocol` may not touch the secondary slot now, if there is a reason. A request that the boot stage can never carry
-    /// out is none: it is worth nothing.
+    /// Why `protocol` may not touch the secondary slot now, if there is a reason. A request that the boot stage can
+    /// never carry out is not a reason: it is worthless.
     #[inline(never)]
     pub fn slot_obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
         if self.is_staged() {
@@ -404,22 +404,23 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// What the product leaves to strangers.
+    /// What the product allows strangers.
     pub fn doors(&self) -> &Doors {
         &self.setup.doors
     }
 
-    /// Whether the peer whose frame is handled has not paired.
+    /// Whether the peer whose frame is being handled has not paired.
     pub fn is_for_stranger(&self) -> bool {
         self.guard.is_stranger()
     }
 
-    /// Somebody at the device wants an update: strangers need not wait any more.
+    /// A person at the device wants an update: strangers no longer have to wait.
     pub fn allow_updates(&mut self) {
         self.guard.allow();
     }
 
-    /// Why the peer may not reset the device now, if so: a stranger would take back what is on trial, or find full buckets.
+    /// Why the peer may not reset the device now, if there is a reason: a stranger's reset would take back an image on
+    /// trial, or refill the buckets.
     ///
     /// # Errors
     /// A sentence for the log.
@@ -434,10 +435,10 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         too_soon(self.guard.wait_to_reset(now_ms)).map_or(Ok(()), Err)
     }
 
-    /// Counts an object that begins where another one was taken back: its sectors are erased once more.
+    /// Counts an object that starts where another one was rolled back: its sectors are erased once more.
     ///
     /// # Errors
-    /// [`Obstacle::TooSoon`]: a stranger did so too often.
+    /// [`Obstacle::TooSoon`]: a stranger did this too often.
     pub fn repeat(&mut self, now_ms: u64) -> Result<(), Obstacle> {
         if !self.is_rewound {
             return Ok(());
@@ -448,7 +449,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         Ok(())
     }
 
-    /// Why no new image can be received now by `protocol`, if there is a reason.
+    /// Why `protocol` can receive no new image now, if there is a reason.
     #[inline(never)]
     pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
         let obstacle = self.slot_obstacle(protocol, now_ms);
@@ -458,16 +459,16 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.lasting_obstacle()
     }
 
-    /// Why no image at all can be installed over the one that runs, if there is a reason.
+    /// Why no image can ever be installed over the running one, if there is a reason.
     #[inline(never)]
     pub fn lasting_obstacle(&mut self) -> Option<Obstacle> {
         let layout = self.setup.layout;
-        // A primary slot that cannot be read is for the boot stage to judge.
+        // An unreadable primary slot is for the boot stage to judge.
         let reason = decide::obstacle(&layout, &mut self.primary()).ok().flatten();
         reason.map(Obstacle::Never)
     }
 
-    /// Whether the product takes this image now.
+    /// Whether the product accepts this image now.
     pub fn admits(&self, incoming: Incoming) -> bool {
         let admitted = (self.setup.admit)(incoming);
         if !admitted {
@@ -476,7 +477,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         admitted
     }
 
-    /// Whether a file of `size` bytes with this SHA-256 is what runs, or waits for the next boot.
+    /// Whether a file of `size` bytes with this SHA-256 is running already, or waits for the next boot.
     #[inline(never)]
     pub fn find(&mut self, size: u32, sha256: &[u8; 32]) -> Option<Present> {
         let layout = self.setup.layout;
@@ -499,12 +500,13 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         (digest == *sha256).then_some(Present { crc, is_staged })
     }
 
-    /// An update is staged: nothing but a reset is to come.
+    /// An update is staged: only a reset can follow.
     pub fn is_staged(&self) -> bool {
         self.state == State::Staged
     }
 
-    /// Whether `protocol` may begin a transfer at `now_ms`: there is none of the other one, or nobody feeds it any more.
+    /// Whether `protocol` may begin a transfer at `now_ms`: the other one has none, or has received no data for it for
+    /// too long.
     pub fn is_free_for(&self, protocol: Protocol, now_ms: u64) -> bool {
         let is_fed = self
             .fed_ms
@@ -512,14 +514,14 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         !is_fed || self.owner().is_none_or(|owner| owner == protocol) || self.is_complete()
     }
 
-    /// Something came for the transfer of `protocol`.
+    /// Data for the transfer of `protocol` arrived.
     pub fn touch(&mut self, protocol: Protocol, now_ms: u64) {
         if self.owner() == Some(protocol) {
             self.fed_ms = Some(now_ms);
         }
     }
 
-    /// Whose the transfer is that is being received.
+    /// The protocol of the current transfer.
     pub fn owner(&self) -> Option<Protocol> {
         match self.state {
             State::Receiving(transfer) => Some(transfer.owner),
@@ -527,7 +529,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// The link is gone: whoever comes next may begin.
+    /// The link is gone: the next peer may begin, over either protocol.
     pub fn release(&mut self) {
         self.fed_ms = None;
     }
@@ -537,19 +539,19 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         &self.setup.layout
     }
 
-    /// What the image in the primary slot says of itself; `None` when there is none. Nothing of it is checked.
+    /// What the image in the primary slot says about itself, unverified; `None` when there is none.
     #[inline(never)]
     pub fn primary_image(&mut self) -> Option<ImageInfo> {
         let size = self.setup.layout.primary().slot_size;
         read_info(&mut self.primary(), 0, size).ok().flatten()
     }
 
-    /// What the image in the secondary slot says of itself; `None` when there is none. Nothing of it is checked. `outlook` is what
-    /// [`Upload::outlook`] says.
+    /// What the image in the secondary slot says about itself, unverified; `None` when there is none. `outlook` is the
+    /// result of [`Upload::outlook`].
     ///
-    /// Swap using offset leaves the image before at the start of the slot, and stores an update one sector behind. The image
-    /// before is one only as long as it is the way back: later it cannot be asked for, and a client that met it in a list
-    /// would not send it (Zephyr `boot_get_image_start_offset`).
+    /// Swap using offset leaves the previous image at the start of the slot, and stores an update one sector after it.
+    /// The previous image counts only while the device can still go back to it: later it cannot be requested, and a
+    /// client that finds it in a list would not send it (Zephyr `boot_get_image_start_offset`).
     #[inline(never)]
     pub fn secondary_image(&mut self, outlook: Outlook) -> Option<ImageInfo> {
         let size = self.setup.layout.secondary().slot_size;
@@ -560,7 +562,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         read_info(&mut self.secondary(), start, size).ok().flatten()
     }
 
-    /// Bytes received, and their CRC-32, which is kept for Secure DFU only.
+    /// Bytes received, and their CRC-32, which is maintained for Secure DFU only.
     pub fn progress(&self) -> Progress {
         Progress {
             offset: self.payload.received(),
@@ -568,8 +570,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// What the journal keeps of the committed bytes. Secure DFU needs a CRC-32 of them anyway. For SMP it is the start of their
-    /// SHA-256: a CRC of every byte would take the processor longer than the flash has time beside a fast link.
+    /// What the journal records about the committed bytes. Secure DFU needs their CRC-32 anyway. For SMP it is the first
+    /// bytes of their SHA-256: a CRC over every byte would take more processor time than flash and a fast link leave.
     fn record(&self) -> Progress {
         let progress = self.progress();
         if self.owner() != Some(Protocol::Smp) || progress.offset == 0 {
@@ -582,27 +584,27 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// Received bytes that will not be taken back: those of executed objects.
+    /// Received bytes that will not be rolled back: those of executed objects.
     pub fn committed(&self) -> u32 {
         self.payload.committed()
     }
 
-    /// Bytes of the image that are in the slot. With a payload that is the image itself, as many as were received.
+    /// Bytes of the image in the slot. If the payload is the image itself, this equals the bytes received.
     pub fn image_bytes(&self) -> u32 {
         self.payload.image_bytes()
     }
 
-    /// The session the journal has kept over the last reset; its init packet goes to `init`, its length is
-    /// returned. The packet must be checked again before [`Upload::resume`]. None while the running image is on
+    /// The session that the journal kept over the last reset; its init packet is copied to `init`, and its length is
+    /// returned. The packet must be checked again before [`Upload::resume`]. `None` while the running image is on
     /// trial.
     #[inline(never)]
     pub fn stored_session(&mut self, init: &mut [u8; MAX_SESSION]) -> Option<(usize, Progress)> {
-        // A cut between the mark and the end of the session leaves the session of the very image that runs now on
-        // trial. Going on with it would erase the image to go back to.
+        // A cut between the request and the end of the session leaves the session of the very image that is now running
+        // on trial. Continuing it would erase the image to go back to.
         if !self.setup.running.confirmed {
             return None;
         }
-        // Nor must it touch what the next boot installs.
+        // Nor may it touch what the next boot installs.
         if self.outlook().needs_secondary() {
             return None;
         }
@@ -623,14 +625,14 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// The session of the journal cannot be continued: it is closed. What is in the slot stays until it is needed.
+    /// Closes the session of the journal, which cannot be continued. The slot's content stays until the slot is needed.
     pub fn abandon_session(&mut self) {
         self.close();
         self.slot_kept = true;
     }
 
-    /// Goes on with the session of the journal: hashes what is in the slot and compares it with what the journal
-    /// says. Returns how far the session is; 0 when the slot does not hold what was recorded.
+    /// Continues the journal's session: hashes what is in the slot and compares it with the journal. Returns the
+    /// progress of the session; 0 when the slot does not hold what was recorded.
     #[inline(never)]
     pub fn resume(&mut self, owner: Protocol, init: &[u8], size: u32, stored: Progress) -> Progress {
         let session = bledfu_slot::journal::session_id(init);
@@ -657,10 +659,10 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         );
         if read.is_err() || self.record() != stored {
             note::warn(format_args!(
-                "the slot does not hold the {} bytes the journal knows of: from the start",
+                "the slot does not hold the {} bytes that the journal recorded: starting over",
                 stored.offset
             ));
-            // Somebody else was at the slot, so there may be a trailer as well.
+            // Something else wrote to the slot, so there may be a trailer as well.
             self.payload.writer().forget_erased();
             self.restart(size);
         }
@@ -668,8 +670,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.progress()
     }
 
-    /// Opens a session for a file of `size` bytes (at most [`Upload::limit`]); `init` is what the journal keeps of it to go on
-    /// after a reset, 1 to [`MAX_SESSION`] bytes.
+    /// Opens a session for a file of `size` bytes (at most [`Upload::limit`]); `init` is what the journal stores to
+    /// continue it after a reset, 1 to [`MAX_SESSION`] bytes.
     ///
     /// # Errors
     /// [`TransferError::Write`] when it does not fit.
@@ -686,8 +688,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.is_rewound = false;
         self.end_trial();
         let session = bledfu_slot::journal::session_id(init);
-        // Progress first: with the session first, a cut in between would pair the new session with progress of
-        // an older transfer of the very same packet.
+        // Progress first: with the session first, a cut in between would combine the new session with the progress of
+        // an older transfer of the same packet.
         let none = Progress {
             offset: 0,
             check: crc32().finalize(),
@@ -714,7 +716,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     }
 
     fn restart(&mut self, size: u32) {
-        // The only error is an image that is too large, and both callers have checked that.
+        // The only possible error is an image that is too large, and both callers have checked that.
         let _ = self
             .payload
             .begin::<SecondaryError<A>>(size, self.crypto.sha256());
@@ -743,12 +745,12 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         })
     }
 
-    /// For a protocol without objects: takes the next bytes of the image as they come, erases what is not erased yet, and
-    /// commits at every end of a sector and at the end of the image.
+    /// For a protocol without objects: takes the next bytes of the image, erases what is not erased yet, and commits at
+    /// the end of every sector and of the image.
     ///
     /// # Errors
-    /// [`TransferError::Erase`] and [`TransferError::Write`] of the flash, also when there are more bytes than the image has.
-    /// The transfer is to be dropped then.
+    /// [`TransferError::Erase`] and [`TransferError::Write`] of the flash, also if there are more bytes than the image
+    /// has. The caller must then drop the transfer.
     #[inline(never)]
     pub fn stream(&mut self, mut bytes: &[u8]) -> Result<(), TransferError> {
         let size = self.receiving()?.size;
@@ -776,16 +778,16 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         matches!(self.state, State::Receiving(transfer) if self.payload.committed() == transfer.size)
     }
 
-    /// Bytes behind the last one received that are erased already, or need no erase.
+    /// Bytes after the last received one that are already erased, or need no erase.
     pub fn erased_ahead(&self) -> u32 {
         self.payload.erased_ahead()
     }
 
-    /// Whether an image that begins like `start` is one for another slot, or of a kind that no image of this device is. That
-    /// is worth to be said before the rest of it is sent; whether it is an image at all is judged at its end.
+    /// Checks the first bytes of an image: whether it is for another slot, or of a kind that this device never runs.
+    /// That is worth reporting before the rest is sent; whether it is an image at all is decided at its end.
     ///
     /// # Errors
-    /// The first rule that is broken, as far as the bytes say.
+    /// The first broken rule that these bytes show.
     pub fn judge(&self, start: &ImageStart) -> Result<(), Unfit> {
         if let Ok(header) = start.header() {
             if self.setup.floor.refuses(&header.version) {
@@ -806,10 +808,10 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// [`Upload::judge`] of what is in the slot so far.
+    /// [`Upload::judge`] for the slot's current content.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Upload::judge`].
     pub fn judge_received(&self) -> Result<(), Unfit> {
         self.judge(self.payload.digest().start())
     }
@@ -822,7 +824,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// Takes the next bytes of the image, all of them or none.
     ///
     /// # Errors
-    /// As [`Upload::prepare`]; the object must be sent again then.
+    /// As for [`Upload::prepare`]; the object must then be sent again.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
         self.receiving()?;
         let before = self.payload.received();
@@ -834,10 +836,10 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         written
     }
 
-    /// Makes everything received durable: programs the rest, reads it back, records it, and tells the product.
+    /// Makes all received bytes durable: programs the rest, reads it back, records it, and tells the product.
     ///
     /// # Errors
-    /// As [`Upload::prepare`]; the object must be sent again then.
+    /// As for [`Upload::prepare`]; the object must then be sent again.
     #[inline(never)]
     pub fn commit(&mut self) -> Result<(), TransferError> {
         let Transfer {
@@ -861,16 +863,16 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         Ok(())
     }
 
-    /// Drops what was received after the last [`Upload::commit`].
+    /// Rolls back to the last [`Upload::commit`].
     pub fn rewind(&mut self) {
         self.is_rewound |= self.payload.received() != self.payload.committed();
         self.payload.writer().rewind();
         self.crc = self.committed_crc.clone();
     }
 
-    /// One erase while nothing else is to be done; false when there is nothing to erase. During a transfer the
-    /// sectors of the next `ahead` bytes; without one the whole slot, if nobody needs what is in it: in blocks, or
-    /// sector by sector when a peer is there that may ask for something any moment (`linked`).
+    /// Does one erase in idle time; false when there is nothing to erase. During a transfer it erases the sectors of
+    /// the next `ahead` bytes; without one the whole slot, if nobody needs its content: in blocks, or sector by sector
+    /// while a peer is connected (`linked`) that may send a request at any moment.
     pub fn idle(&mut self, ahead: u32, linked: bool) -> bool {
         let block = if linked { self.sector_size() } else { CLEAR_BLOCK };
         let state = self.state;
@@ -881,7 +883,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Idle if may_clear => writer.clear_step(&mut slot, block),
             State::Idle | State::Staged => Ok(false),
         };
-        // A sector that cannot be erased now is tried again when it is needed, and refused then.
+        // A sector that cannot be erased now is tried again, and refused, when it is needed.
         step.unwrap_or_else(|error| {
             note::warn(format_args!("erasing ahead: {error}"));
             false
@@ -896,7 +898,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     }
 }
 
-/// The peer has to wait, unless the wait is over.
+/// The peer has to wait, unless the time is over.
 fn too_soon(wait_ms: u64) -> Option<Obstacle> {
     (wait_ms > 0).then_some(Obstacle::TooSoon { wait_ms })
 }

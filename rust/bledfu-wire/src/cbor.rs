@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reading and writing the one CBOR map that an SMP frame carries.
+//! Reads and writes the one CBOR map that an SMP frame carries.
 //!
 //! Reading is tolerant where clients differ: definite and indefinite maps, keys in any order, integers longer than
-//! they need to be, unknown keys with any value. It is strict where bytes have no meaning: everything else is
-//! [`Code::Invalid`]. Writing is strict: definite maps, the shortest integers.
+//! necessary, unknown keys with any value. Everything else is refused with [`Code::Invalid`]. Writing is strict:
+//! definite maps, the shortest integers.
 
 use crate::smp::Code;
 use minicbor::decode::info::Size;
@@ -11,21 +11,21 @@ use minicbor::decode::Error;
 use minicbor::encode::write::Cursor;
 use minicbor::{Decoder, Encoder};
 
-/// How deep containers may lie in each other in the value of an unknown key; a string in pieces counts as one.
-/// Clients send none at all.
+/// How deep containers may nest in the value of an unknown key; a string in pieces counts as one level. Clients in the
+/// field nest none.
 pub(crate) const MAX_DEPTH: usize = 16;
 
-/// The end of what has no count in front.
+/// The break that ends an item of indefinite length.
 const BREAK: u8 = 0xFF;
-/// Major types, the upper three bits of an item's first byte (RFC 8949 §3.1).
+/// Major types: the upper three bits of an item's first byte (RFC 8949 §3.1).
 const ARRAY: u8 = 4;
 const MAP: u8 = 5;
 const TAG: u8 = 6;
 
-/// The entries of the map at the start of a payload; what lies behind the map is not looked at.
+/// The entries of the map at the start of a payload; bytes after the map are ignored.
 pub(crate) struct Fields<'a> {
     decoder: Decoder<'a>,
-    /// Entries to come; `None`: up to the break.
+    /// Entries that remain; `None`: until the break.
     left: Option<u64>,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Fields<'a> {
         Ok(Self { decoder, left })
     }
 
-    /// The next entry's key; its value must be taken before the next call. `None` behind the last entry.
+    /// The key of the next entry; its value must be taken before the next call. `None` after the last entry.
     pub(crate) fn next_key(&mut self) -> Result<Option<&'a str>, Code> {
         match &mut self.left {
             Some(0) => return Ok(None),
@@ -48,7 +48,8 @@ impl<'a> Fields<'a> {
         self.decoder.str().map(Some).map_err(invalid)
     }
 
-    /// Takes the value of the current key with `read` into `field`, which no earlier entry may have filled.
+    /// Reads the value of the current key with `read` into `field`, which must still be empty: a key may occur only
+    /// once.
     pub(crate) fn once<T>(
         &mut self,
         field: &mut Option<T>,
@@ -61,7 +62,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// As [`Fields::once`], for an integer of at most 32 bits.
+    /// Like [`Fields::once`], for an integer of at most 32 bits.
     pub(crate) fn once_u32(&mut self, field: &mut Option<u32>) -> Result<(), Code> {
         if field.is_some() {
             return Err(Code::Invalid);
@@ -71,12 +72,12 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Leaves the value of the current key out.
+    /// Skips the value of the current key.
     pub(crate) fn skip(&mut self) -> Result<(), Code> {
         skip(&mut self.decoder).ok_or(Code::Invalid)
     }
 
-    /// Takes the value of the current key with `read`.
+    /// Reads the value of the current key with `read`.
     pub(crate) fn value<T>(
         &mut self,
         read: impl FnOnce(&mut Decoder<'a>) -> Result<T, Error>,
@@ -84,13 +85,14 @@ impl<'a> Fields<'a> {
         read(&mut self.decoder).map_err(invalid)
     }
 
-    /// Opens the map that is the value of the current key, or an item of an array; [`Fields::close`] goes back.
+    /// Opens the map that is the value of the current key, or an item of an array; [`Fields::close`] returns to the
+    /// outer map.
     pub(crate) fn open(mut decoder: Decoder<'a>) -> Result<Self, Code> {
         let left = decoder.map().map_err(invalid)?;
         Ok(Self { decoder, left })
     }
 
-    /// Where reading goes on behind this map, once [`Fields::next_key`] has found its end.
+    /// Where reading continues after this map, once [`Fields::next_key`] has found its end.
     pub(crate) fn close(mut self) -> Result<Decoder<'a>, Code> {
         if self.left.is_none() {
             advance(&mut self.decoder, 1).ok_or(Code::Invalid)?;
@@ -104,11 +106,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The items of an array, each read by the caller.
+/// The items of an array; the caller reads each.
 #[derive(Clone, Debug)]
 pub(crate) struct Items<'a> {
     pub(crate) decoder: Decoder<'a>,
-    /// Items to come; `None`: up to the break.
+    /// Items that remain; `None`: until the break.
     left: Option<u64>,
 }
 
@@ -119,7 +121,7 @@ impl<'a> Items<'a> {
         Ok(Self { decoder, left })
     }
 
-    /// An array without items.
+    /// An empty array.
     pub(crate) fn none() -> Self {
         Self {
             decoder: Decoder::new(&[]),
@@ -127,7 +129,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Whether another item begins here; it must be taken before the next call.
+    /// Whether there is another item; it must be taken before the next call.
     pub(crate) fn next(&mut self) -> bool {
         match &mut self.left {
             Some(0) => false,
@@ -139,13 +141,14 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Nothing more is read, as something made no sense.
+    /// Ends the iteration, because an item was invalid.
     pub(crate) fn give_up(&mut self) {
         self.left = Some(0);
     }
 }
 
-/// A text, also in pieces if at most one of them is not empty: it must lie in one piece in the frame.
+/// A text string. One in pieces is accepted if at most one piece is not empty: the text must be contiguous in the
+/// frame.
 pub(crate) fn text<'a>(decoder: &mut Decoder<'a>) -> Result<&'a str, Error> {
     let mut text = "";
     for piece in decoder.str_iter()? {
@@ -160,7 +163,7 @@ pub(crate) fn text<'a>(decoder: &mut Decoder<'a>) -> Result<&'a str, Error> {
     Ok(text)
 }
 
-/// As [`text`], for bytes.
+/// Like [`text`], for bytes.
 pub(crate) fn bytes<'a>(decoder: &mut Decoder<'a>) -> Result<&'a [u8], Error> {
     let mut bytes: &[u8] = &[];
     for piece in decoder.bytes_iter()? {
@@ -175,21 +178,21 @@ pub(crate) fn bytes<'a>(decoder: &mut Decoder<'a>) -> Result<&'a [u8], Error> {
     Ok(bytes)
 }
 
-/// What is open around the next item to skip.
+/// The containers around the next item to skip.
 #[derive(Clone, Copy)]
 enum Open {
-    /// So many items are still to come.
+    /// So many items remain.
     Counted(u16),
-    /// Items up to the break.
+    /// Items until the break.
     Array,
-    /// Keys and values up to the break, which may only come where a key would.
+    /// Keys and values until the break, which is allowed only in place of a key.
     Map { value_next: bool },
-    /// Pieces of a string of this major type, up to the break.
+    /// Pieces of a string of this major type, until the break.
     Pieces(u8),
 }
 
-/// Skips one item; `None` if it is none. `Decoder::skip` without a heap knows no indefinite container inside another
-/// one, and takes a break where none belongs.
+/// Skips one item; `None` if there is none. `Decoder::skip` without a heap does not support nested indefinite
+/// containers, and accepts a misplaced break.
 fn skip(decoder: &mut Decoder<'_>) -> Option<()> {
     let mut stack = [Open::Array; MAX_DEPTH];
     let mut depth = 0_usize;
@@ -229,7 +232,7 @@ fn skip(decoder: &mut Decoder<'_>) -> Option<()> {
     }
 }
 
-/// Skips one item with the tags in front of it, but not what is in a container: that is what it returns.
+/// Skips the head of one item with its tags, and returns the container whose content remains.
 fn item(decoder: &mut Decoder<'_>) -> Option<Open> {
     let (kind, head) = loop {
         let first = first_byte(decoder)?;
@@ -256,8 +259,8 @@ fn item(decoder: &mut Decoder<'_>) -> Option<Open> {
             })
         }
     };
-    // A frame has no more bytes than this has numbers, and each item has at least one: a larger count is refused, a
-    // smaller one runs out of bytes.
+    // A frame has fewer bytes than this type has numbers, and each item has at least one byte: a larger count is
+    // refused, and with a smaller one the bytes run out.
     let items = u16::try_from(count.checked_mul(per_entry)?).ok()?;
     Some(Open::Counted(items))
 }
@@ -266,7 +269,7 @@ fn first_byte(decoder: &Decoder<'_>) -> Option<u8> {
     decoder.input().get(decoder.position()).copied()
 }
 
-/// Takes `count` bytes, whatever they are; `None` if there are not so many.
+/// Skips `count` bytes; `None` if there are fewer.
 fn advance<'a>(decoder: &mut Decoder<'a>, count: u64) -> Option<&'a [u8]> {
     let start = decoder.position();
     let end = start.checked_add(usize::try_from(count).ok()?)?;
@@ -275,13 +278,13 @@ fn advance<'a>(decoder: &mut Decoder<'a>, count: u64) -> Option<&'a [u8]> {
     Some(bytes)
 }
 
-/// Whatever is wrong with the CBOR, the peer is told the same.
+/// The peer gets the same code for every CBOR error.
 fn invalid(_: Error) -> Code {
     Code::Invalid
 }
 
-/// Writes a map into a slice. That something did not fit is asked once, at the end: nothing can be
-/// done about it in between, and the code is half as long.
+/// Writes a map into a slice. Whether everything fitted is asked once at the end: nothing can be done about it earlier,
+/// and the code is half as long.
 pub(crate) struct Writer<'a> {
     encoder: Encoder<Cursor<&'a mut [u8]>>,
     fits: bool,
@@ -295,24 +298,24 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Bytes written; `None` if they are not all there.
+    /// Bytes written; `None` if they did not fit.
     pub(crate) fn finish(self) -> Option<usize> {
         self.fits.then(|| self.encoder.writer().position())
     }
 
-    /// Begins a map; so many keys and values must follow.
+    /// Begins a map of this many keys and values.
     pub(crate) fn map(&mut self, entries: usize) -> &mut Self {
         self.fits &= self.encoder.map(entries as u64).is_ok();
         self
     }
 
-    /// Begins an array; so many items must follow.
+    /// Begins an array of this many items.
     pub(crate) fn array(&mut self, items: usize) -> &mut Self {
         self.fits &= self.encoder.array(items as u64).is_ok();
         self
     }
 
-    /// A key or a text.
+    /// A key or a text value.
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         self.fits &= self.encoder.str(text).is_ok();
         self
@@ -357,7 +360,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// The text of an echo with this payload.
+    /// The text of an echo request with this payload.
     fn echo(payload: &[u8]) -> Result<String, Code> {
         let frame = frame(op::WRITE, OS_GROUP, os_group::command::ECHO, payload);
         match decode(&frame).unwrap().request? {
@@ -366,7 +369,7 @@ mod tests {
         }
     }
 
-    /// What an upload with this payload says, seen by `look`.
+    /// Gives `look` the upload that this payload decodes to.
     fn upload<T>(payload: &[u8], look: impl FnOnce(Piece<'_>) -> T) -> Result<T, Code> {
         let frame = frame(op::WRITE, IMAGE_GROUP, image_group::command::UPLOAD, payload);
         match decode(&frame).unwrap().request? {
@@ -375,7 +378,7 @@ mod tests {
         }
     }
 
-    /// The echo of "hi" behind an unknown key with `value`.
+    /// An echo of "hi", with an unknown key of this `value` in front.
     fn echo_behind(value: &[u8]) -> Result<String, Code> {
         let head = [&hex("a2 61 78"), value].concat();
         echo(&[&head[..], &hex("61 64 62 68 69")].concat())
@@ -392,14 +395,14 @@ mod tests {
 
     // smp case 20
     #[test]
-    fn no_payload_is_invalid_where_parameters_are_read() {
+    fn a_missing_payload_is_invalid_where_parameters_are_read() {
         assert_eq!(echo(&[]), Err(Code::Invalid));
         assert_eq!(upload(&[], |_| ()), Err(Code::Invalid));
     }
 
     // smp case 21
     #[test]
-    fn what_is_no_whole_map_with_texts_as_keys_is_invalid() {
+    fn anything_but_a_whole_map_with_text_keys_is_invalid() {
         for payload in [
             "a1 61 64 62 68",          // cut in the value
             "a1 61 64",                // cut before the value
@@ -422,7 +425,7 @@ mod tests {
             "bc",
             "bd",
             "be",    // reserved
-            "c1 a0", // a map with a tag is another thing
+            "c1 a0", // // a tagged map is a different thing
         ] {
             assert_eq!(echo(&hex(payload)), Err(Code::Invalid), "{payload}");
         }
@@ -486,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_invalid_for_an_unknown_key_too() {
+    fn an_invalid_value_is_invalid_for_an_unknown_key_too() {
         for value in [
             "1c",
             "1d",
@@ -508,7 +511,7 @@ mod tests {
             "81 c1 ff",
             "a1 ff",
             "a1 01 ff",
-            "9f c1 ff", // a break where none belongs
+            "9f c1 ff", // // a misplaced break
             "bf 01 ff",
             "bf 01 bf 02 ff ff",
             "bf 01 c1 ff", // an odd number of items in a map
@@ -577,7 +580,7 @@ mod tests {
 
     // smp case 25
     #[test]
-    fn offsets_up_to_64_bits_are_told_as_they_are() {
+    fn offsets_up_to_64_bits_are_decoded_unchanged() {
         for (value, expected) in [
             ("1a ffffffff", u64::from(u32::MAX)),
             ("1b 0000000100000000", 1 << 32),
@@ -595,7 +598,7 @@ mod tests {
 
     // smp case 26
     #[test]
-    fn data_is_bytes_in_one_piece() {
+    fn data_must_be_contiguous_bytes() {
         for value in ["62 6869", "5f ff", "5f 42 6869 ff", "82 01 02"] {
             for key in ["64 64617461", "63 736861"] {
                 let payload = hex(&format!("a1 {key} {value}"));
@@ -633,7 +636,7 @@ mod tests {
 
     // smp case 28
     #[test]
-    fn integers_may_be_longer_than_they_need_to_be() {
+    fn integers_may_be_longer_than_necessary() {
         for value in ["05", "18 05", "19 0005", "1a 00000005", "1b 0000000000000005"] {
             let payload = hex(&format!("a1 63 6f6666 {value}"));
             assert_eq!(upload(&payload, |piece| piece.offset), Ok(Some(5)), "{value}");
@@ -643,7 +646,7 @@ mod tests {
 
     // smp case 29
     #[test]
-    fn bytes_behind_the_map_are_ignored() {
+    fn bytes_after_the_map_are_ignored() {
         assert_eq!(echo(&hex("a1 61 64 62 68 69 ff 00 a1")).unwrap(), "hi");
         assert_eq!(echo(&hex("bf 61 64 62 68 69 ff ff")).unwrap(), "hi");
         assert_eq!(echo(&hex("a0 ff ff ff")).unwrap(), "");
@@ -651,10 +654,10 @@ mod tests {
 
     // smp case 30
     #[test]
-    fn counts_above_the_bytes_that_are_there_are_invalid() {
+    fn counts_beyond_the_end_of_the_payload_are_invalid() {
         for count in ["02", "8000000000000000", "7fffffffffffffff", "ffffffffffffffff"] {
             let count = format!("{count:0>16}");
-            // The map itself, a text and bytes of a known key.
+            // The map itself, and text and bytes of known keys.
             assert_eq!(
                 echo(&hex(&format!("bb {count} 61 64 62 68 69"))),
                 Err(Code::Invalid)
@@ -664,7 +667,7 @@ mod tests {
                 upload(&hex(&format!("a1 64 64617461 5b {count} 00")), |_| ()),
                 Err(Code::Invalid)
             );
-            // And everything that counts in the value of an unknown one.
+            // And every kind of count in the value of an unknown key.
             for head in ["5b", "7b", "9b", "bb", "81 9b", "9f bb", "bf 00 5b"] {
                 let payload = hex(&format!("a1 61 78 {head} {count} 00"));
                 assert_eq!(echo(&payload), Err(Code::Invalid), "{head} {count}");
@@ -699,8 +702,8 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_frame_of_one_item_arrays_is_walked_once() {
-        // 65 528 bytes: as much as a frame of 64 KiB holds.
+    fn a_frame_full_of_one_item_arrays_is_walked_once() {
+        // 65 528 bytes: as many as fit into a frame of 64 KiB.
         let mut payload = hex("a1 61 78 99 fff0");
         payload.resize(6 + 0xFFF0, 0x80);
         let mut short = payload.clone();

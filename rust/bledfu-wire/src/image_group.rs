@@ -14,7 +14,7 @@
 //! image    slot: uint, version: text, hash: 32 bytes, bootable, pending, confirmed, active, permanent: bool
 //! slot     slot, size, upload_image_id: uint
 //! ```
-//! Every parameter may be absent. There is one image, so no entry names its number. Source: Zephyr `img_mgmt.c`,
+//! Every parameter is optional. There is one image, so entries do not give its number. Source: Zephyr `img_mgmt.c`,
 //! `img_mgmt_state.c`, `smp_group_1.rst`.
 
 use crate::cbor::{Fields, Writer};
@@ -34,44 +34,44 @@ pub mod command {
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Which images are there?
+    /// List the images.
     ReadState,
-    /// Choose what runs after the next reset.
+    /// Choose the image that runs after the next reset.
     WriteState {
         /// Hash of the image, of any length; `None`: the running one.
         hash: Option<&'a [u8]>,
-        /// For good; else for one boot.
+        /// Permanently; otherwise for one boot.
         confirm: bool,
     },
     /// A piece of an image.
     Upload(Upload<'a>),
     /// Erase a slot.
     Erase {
-        /// Which one; `None`: the one that is not running.
+        /// Which one; `None`: the slot whose image is not running.
         slot: Option<u32>,
     },
-    /// How large are the slots?
+    /// Report the sizes of the slots.
     SlotInfo,
 }
 
-/// A piece of an image. Numbers are what the peer sent, up to 2⁶⁴ − 1: whether they make sense is not known here.
+/// A piece of an image. Numbers are those that the peer sent, up to 2⁶⁴ − 1; they are not checked here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Upload<'a> {
-    /// Number of the image, 0 if none came.
+    /// Number of the image, 0 if omitted.
     pub image: u32,
-    /// Where the piece lies in the image, in bytes.
+    /// Offset of the piece in the image, in bytes.
     pub offset: Option<u64>,
-    /// Length of the whole image in bytes; comes with the first piece.
+    /// Length of the whole image in bytes; sent with the first piece.
     pub length: Option<u64>,
-    /// SHA-256 of the whole file, or another name for it of any length; comes with the first piece.
+    /// SHA-256 of the whole file, or any other identifier of any length; sent with the first piece.
     pub sha: Option<&'a [u8]>,
-    /// Only if the version is above that of the running image.
+    /// Accept only a version above that of the running image.
     pub upgrade: bool,
-    /// The bytes; empty if none came.
+    /// The bytes; empty if omitted.
     pub data: &'a [u8],
 }
 
-/// Bytes of a number's head in CBOR: of the number itself, or of a string or map of that length.
+/// Length of a CBOR head in bytes, for this number, or for a string or map of this length.
 const fn head(number: u64) -> usize {
     match number {
         0..=23 => 1,
@@ -83,10 +83,10 @@ const fn head(number: u64) -> usize {
 }
 
 impl Upload<'_> {
-    /// How many bytes of data go into a frame of `frame_size` bytes beside the other fields; 0 if not even those fit.
-    /// [`Upload::data`] is not looked at.
+    /// How many bytes of data fit into a frame of `frame_size` bytes beside the other fields; 0 if not even those fit.
+    /// [`Upload::data`] is ignored.
     pub const fn room(&self, frame_size: usize) -> usize {
-        // A key of up to 23 letters has a head of one byte; so has the map.
+        // The head of a key of up to 23 letters has one byte; so has the map's.
         let mut taken = HEADER_SIZE + 1 + (1 + "data".len());
         if self.image != 0 {
             taken += 1 + "image".len() + head(self.image as u64);
@@ -105,7 +105,7 @@ impl Upload<'_> {
         }
         let room = frame_size.saturating_sub(taken);
         let data = room.saturating_sub(head(room as u64));
-        // One byte below a longer head, the shorter head leaves room for one more.
+        // Just below the limit for a longer head, the shorter head leaves room for one more byte.
         if data + 1 + head(data as u64 + 1) <= room {
             data + 1
         } else {
@@ -113,7 +113,7 @@ impl Upload<'_> {
         }
     }
 
-    /// The order is that of RFC 8949 §4.2.3, shorter keys first, as smpclient has it.
+    /// The order of RFC 8949 §4.2.3, shorter keys first, as smpclient writes it.
     fn write(&self, to: &mut Writer<'_>) {
         let entries = [
             self.length.is_some(),
@@ -143,7 +143,7 @@ impl Upload<'_> {
 }
 
 impl Request<'_> {
-    /// Operation and command of the frame that asks this.
+    /// Operation and command of a frame with this request.
     pub(crate) const fn operation(&self) -> (u8, u8) {
         match self {
             Self::ReadState => (op::READ, command::STATE),
@@ -154,7 +154,7 @@ impl Request<'_> {
         }
     }
 
-    /// Writes the parameters; those that say no more than their absence are left out.
+    /// Writes the parameters and omits default values.
     pub(crate) fn write(&self, to: &mut Writer<'_>) {
         match *self {
             Self::ReadState | Self::SlotInfo | Self::Erase { slot: None } => {
@@ -175,7 +175,7 @@ impl Request<'_> {
     }
 }
 
-/// Decodes the payload of a request; `op` is that of the header.
+/// Decodes the payload of a request; `op` is the operation in its header.
 pub(crate) fn decode(operation: u8, command: u8, payload: &[u8]) -> Result<Request<'_>, Code> {
     match (operation, command) {
         (op::READ, command::STATE) => Ok(Request::ReadState),
@@ -238,13 +238,13 @@ fn decode_erase(payload: &[u8]) -> Result<Request<'_>, Code> {
     Ok(Request::Erase { slot })
 }
 
-/// Errors of the group (Zephyr `img_mgmt.h`, `enum img_mgmt_err_code_t`). Some clients accept no others.
+/// Errors of the group (Zephyr `img_mgmt.h`, `enum img_mgmt_err_code_t`). Some clients accept only these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Error {
-    /// 1: something failed.
+    /// 1: unspecified failure.
     Unknown = 1,
-    /// 2: the layout of the flash could not be asked.
+    /// 2: the flash layout could not be read.
     FlashConfigQuery = 2,
     /// 3: there is no image.
     NoImage = 3,
@@ -258,7 +258,7 @@ pub enum Error {
     InvalidTlvSize = 7,
     /// 8: no image has this hash.
     HashNotFound = 8,
-    /// 9: there is no slot that may be written.
+    /// 9: no slot may be written.
     NoFreeSlot = 9,
     /// 10: the flash could not be opened.
     FlashOpenFailed = 10,
@@ -286,19 +286,19 @@ pub enum Error {
     InvalidLength = 21,
     /// 22: the first piece is shorter than the header of an image.
     InvalidImageHeader = 22,
-    /// 23: the header does not begin as that of an image.
+    /// 23: the image header has the wrong magic.
     InvalidImageHeaderMagic = 23,
-    /// 24: the hash is no hash.
+    /// 24: the hash is invalid.
     InvalidHash = 24,
     /// 25: the image is made for another address.
     InvalidFlashAddress = 25,
-    /// 26: the version of the running image is not known.
+    /// 26: the version of the running image is unknown.
     VersionGetFailed = 26,
     /// 27: the running image is not older.
     CurrentVersionIsNewer = 27,
     /// 28: an image is already pending.
     ImageAlreadyPending = 28,
-    /// 29: the vector table of the image makes no sense.
+    /// 29: the vector table of the image is invalid.
     InvalidImageVectorTable = 29,
     /// 30: the image does not fit into the slot.
     InvalidImageTooLarge = 30,
@@ -308,12 +308,12 @@ pub enum Error {
     ConfirmationDenied = 32,
     /// 33: the running image cannot be tested.
     SettingTestToActiveDenied = 33,
-    /// 34: which slot runs is not known.
+    /// 34: it is unknown which slot runs.
     ActiveSlotNotKnown = 34,
 }
 
 impl Error {
-    /// All errors; number 1 comes first.
+    /// All errors, from number 1 on.
     const ALL: [Self; 34] = [
         Self::Unknown,
         Self::FlashConfigQuery,
@@ -351,14 +351,14 @@ impl Error {
         Self::ActiveSlotNotKnown,
     ];
 
-    /// The error of that number, for the client's side.
+    /// The error with this number, for clients.
     pub fn from_number(number: u64) -> Option<Self> {
         Self::ALL
             .get(usize::try_from(number.checked_sub(1)?).ok()?)
             .copied()
     }
 
-    /// What version 1 of the protocol says instead; most errors have no counterpart there.
+    /// The code for version 1 of the protocol, which has no counterpart for most errors.
     pub const fn code(self) -> Code {
         match self {
             Self::NoImage | Self::NoTlvs => Code::NoEntry,
@@ -380,7 +380,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "unknown error (image 1)",
-            Self::FlashConfigQuery => "the layout of the flash could not be asked (image 2)",
+            Self::FlashConfigQuery => "the flash layout could not be read (image 2)",
             Self::NoImage => "there is no image (image 3)",
             Self::NoTlvs => "the image has no TLVs (image 4)",
             Self::InvalidTlv => "a TLV of the image is damaged (image 5)",
@@ -401,12 +401,14 @@ impl fmt::Display for Error {
             Self::InvalidOffset => "the offset is missing (image 20)",
             Self::InvalidLength => "the length is missing (image 21)",
             Self::InvalidImageHeader => {
-                "the header of the image is cut, or of a kind that this device cannot start (image 22)"
+                "the image header is cut, or its kind cannot be started on this device (image 22)"
             }
-            Self::InvalidImageHeaderMagic => "the file does not begin as an image for MCUboot (image 23)",
+            Self::InvalidImageHeaderMagic => {
+                "the file does not begin with the MCUboot image magic (image 23)"
+            }
             Self::InvalidHash => "the hash has the wrong length (image 24)",
             Self::InvalidFlashAddress => "the image is made for another address (image 25)",
-            Self::VersionGetFailed => "the version of the running image is not known (image 26)",
+            Self::VersionGetFailed => "the version of the running image is unknown (image 26)",
             Self::CurrentVersionIsNewer => "the running image is not older (image 27)",
             Self::ImageAlreadyPending => "an image is already pending (image 28)",
             Self::InvalidImageVectorTable => {
@@ -416,7 +418,7 @@ impl fmt::Display for Error {
             Self::InvalidImageDataOverrun => "more data than announced (image 31)",
             Self::ConfirmationDenied => "this image may not be confirmed (image 32)",
             Self::SettingTestToActiveDenied => "the running image cannot be tested (image 33)",
-            Self::ActiveSlotNotKnown => "which slot runs is not known (image 34)",
+            Self::ActiveSlotNotKnown => "it is unknown which slot runs (image 34)",
         })
     }
 }
@@ -428,19 +430,19 @@ impl core::error::Error for Error {}
 pub struct ImageState<'a> {
     /// 0 or 1.
     pub slot: u8,
-    /// `major.minor.revision`, with `.build` behind it unless that is 0.
+    /// `major.minor.revision`, followed by `.build` unless that is 0.
     pub version: &'a str,
-    /// The hash in the image's TLVs (not that of the file).
+    /// The hash in the image's TLVs (not the file's).
     pub hash: [u8; 32],
-    /// The boot loader may start it.
+    /// The boot loader can start it.
     pub bootable: bool,
     /// It is swapped in at the next reset.
     pub pending: bool,
-    /// It stays.
+    /// It is confirmed.
     pub confirmed: bool,
-    /// It runs.
+    /// It is running.
     pub active: bool,
-    /// It is swapped in at the next reset, and stays.
+    /// It is swapped in at the next reset and stays.
     pub permanent: bool,
 }
 
@@ -468,7 +470,7 @@ pub struct SlotInfo {
     pub slot: u8,
     /// Size in bytes.
     pub size: u32,
-    /// The `image` that an upload into this slot names; `None` if nothing can be uploaded into it.
+    /// The value of `image` in an upload to this slot; `None` if the slot takes no upload.
     pub upload_image_id: Option<u32>,
 }
 
@@ -486,20 +488,20 @@ impl SlotInfo {
 /// An answer; an erase is answered with [`crate::smp::Response::Empty`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response<'a> {
-    /// The images, that of slot 0 first.
+    /// The images, slot 0 first.
     State(&'a [ImageState<'a>]),
-    /// Where an upload is.
+    /// Progress of an upload.
     Upload {
-        /// The next wanted byte.
+        /// The next byte expected.
         offset: u32,
-        /// The image is complete and is, or is not, what the peer's `sha` announced.
+        /// The image is complete; whether it matches the peer's `sha`.
         matches: Option<bool>,
     },
     /// The slots of the one image.
     SlotInfo {
-        /// That of slot 0 first.
+        /// The slots, slot 0 first.
         slots: &'a [SlotInfo],
-        /// Bytes of the longest image that can be installed.
+        /// Length in bytes of the longest image that can be installed.
         max_image_size: u32,
     },
 }
@@ -562,7 +564,7 @@ mod tests {
 
     // smp case 20
     #[test]
-    fn no_payload_is_taken_where_no_parameter_is_needed() {
+    fn a_missing_payload_is_accepted_where_no_parameter_is_needed() {
         for payload in ["", "a0", "bf ff", "a1", "05"] {
             asked(op::READ, command::STATE, &hex(payload), Ok(Request::ReadState));
             asked(op::READ, command::SLOT_INFO, &hex(payload), Ok(Request::SlotInfo));
@@ -573,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn the_image_to_choose_may_be_named_or_not() {
+    fn the_chosen_image_may_be_named_or_not() {
         let hash = [7; 33];
         for (payload, expected, confirm) in [
             (hex("a0"), None, false),
@@ -611,7 +613,7 @@ mod tests {
 
     // smp case 47
     #[test]
-    fn what_a_first_piece_lacks_is_told_and_not_refused() {
+    fn missing_fields_of_a_first_piece_are_decoded_as_absent() {
         let piece = |upload| Ok(Request::Upload(upload));
         asked(op::WRITE, command::UPLOAD, &hex("a0"), piece(Upload::default()));
         let sha = [9; 33];
@@ -654,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_list_of_two_images_is_below_320_bytes() {
+    fn the_longest_list_of_two_images_is_shorter_than_320_bytes() {
         let image = ImageState {
             slot: 1,
             version: "255.255.65535.4294967295",
@@ -691,7 +693,7 @@ mod tests {
 
     // smp case 70
     #[test]
-    fn slot_info_names_sizes_and_where_an_upload_goes() {
+    fn slot_info_reports_sizes_and_upload_numbers() {
         let slots = [
             SlotInfo {
                 slot: 0,
@@ -719,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_has_its_number_and_a_code() {
+    fn every_error_has_a_number_and_a_version_1_code() {
         let with_counterpart = [
             (3, Code::NoEntry),
             (4, Code::NoEntry),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The init packet: who made the firmware, for what, and how to recognise it. Protobuf (proto2, package `dfu`).
+//! The init packet: which firmware follows, for which hardware, and who signed it. Protobuf (proto2, package `dfu`).
 //!
 //! ```text
 //! Packet          1 command: Command │ 2 signed_command: SignedCommand               exactly one of the two
@@ -11,13 +11,13 @@
 //! Hash            1 hash_type: enum    2 hash: bytes ≤ 32                                      both required
 //! BootValidation  1 type: enum         2 bytes: ≤ 64                                           both required
 //! ```
-//! The signature covers the *content* of `InitCommand` as received ([`InitCommand::signed_bytes`]), without tag
-//! and length; it is never encoded again. Byte orders are those of the packet: the hash is reversed as a whole,
-//! the signature is r and s, each reversed. Source: nRF5 SDK `dfu-cc.proto`, `dfu-cc.options`,
-//! `nrf_dfu_validation.c`; nrfutil `package.py`, `signing.py`.
+//! The signature covers the *content* of `InitCommand` as received ([`InitCommand::signed_bytes`]), without tag and
+//! length; it is never encoded again. Byte orders are those of the packet: the hash is reversed as a whole, the
+//! signature is r and s, each reversed. Source: nRF5 SDK `dfu-cc.proto`, `dfu-cc.options`, `nrf_dfu_validation.c`;
+//! nrfutil `package.py`, `signing.py`.
 //!
 //! The decoder borrows from the received bytes and uses `micropb`'s pull decoder for tags, varints and skipping:
-//! generated messages would copy every field and lose the bytes that were signed.
+//! generated messages would copy every field and lose the signed bytes.
 
 use core::convert::Infallible;
 use core::fmt;
@@ -26,11 +26,11 @@ use micropb::{PbDecoder, Tag};
 const VARINT: u8 = micropb::WIRE_TYPE_VARINT;
 const LENGTH: u8 = micropb::WIRE_TYPE_LEN;
 
-/// Longest init packet in bytes a target takes (settings version 2 of the reference).
+/// Length in bytes of the longest init packet that a target accepts (settings version 2 of the reference).
 pub const MAX_INIT_PACKET: usize = 512;
-/// How many SoftDevice requirements fit.
+/// Maximum number of SoftDevice requirements.
 pub const MAX_SD_REQ: usize = 16;
-/// How many boot validations fit: SoftDevice, application, bootloader.
+/// Maximum number of boot validations: SoftDevice, application, bootloader.
 pub const MAX_BOOT_VALIDATIONS: usize = 3;
 
 /// `signature_type` of ECDSA over P-256 with SHA-256.
@@ -60,17 +60,17 @@ pub mod boot_validation_type {
 /// Why bytes are not an init packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitPacketError {
-    /// Not protobuf: a cut varint, a length beyond the packet, a wire type that does not exist.
+    /// The bytes are not protobuf: a cut varint, a length beyond the packet, or an invalid wire type.
     Malformed,
-    /// A field has another wire type than the schema says.
+    /// A field's wire type differs from the schema.
     WrongWireType,
-    /// Both or neither of command and signed command.
+    /// The packet has both or neither of command and signed command.
     NotOneCommand,
-    /// No init command inside, or two of them.
+    /// The packet has no init command, or two.
     NotOneInitCommand,
     /// A required field of this message is missing.
     MissingField(&'static str),
-    /// This field is longer, or there are more of it, than the reference takes.
+    /// This field is longer, or occurs more often, than the reference accepts.
     TooLong(&'static str),
 }
 
@@ -109,9 +109,9 @@ impl From<micropb::DecodeError<Infallible>> for InitPacketError {
 /// A decoded init packet; borrows from the received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitPacket<'a> {
-    /// Present in a signed packet.
+    /// The signature, if the packet is signed.
     pub signature: Option<PacketSignature<'a>>,
-    /// `Command.op_code`; the reference does not look at it.
+    /// `Command.op_code`, which the reference ignores.
     pub op_code: Option<u32>,
     /// The init command.
     pub init: InitCommand<'a>,
@@ -120,9 +120,9 @@ pub struct InitPacket<'a> {
 /// Signature of a signed packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketSignature<'a> {
-    /// `signature_type`; only [`SIGNATURE_ECDSA_P256_SHA256`] is known.
+    /// `signature_type`; only [`SIGNATURE_ECDSA_P256_SHA256`] is supported.
     pub kind: u32,
-    /// r and s, 32 bytes each, each little-endian; other lengths (≤ 64) decode, and fail validation.
+    /// r and s, 32 bytes each, each little-endian; other lengths (≤ 64) decode but fail validation.
     pub bytes: &'a [u8],
 }
 
@@ -130,13 +130,13 @@ pub struct PacketSignature<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitCommand<'a> {
     raw: &'a [u8],
-    /// Version of the firmware, compared with the one that runs.
+    /// Version of the firmware, compared with the running one.
     pub fw_version: Option<u32>,
-    /// Version of the hardware it was made for.
+    /// Version of the hardware it is for.
     pub hw_version: Option<u32>,
     sd_req: [u32; MAX_SD_REQ],
     sd_req_count: usize,
-    /// One of [`firmware_type`]; other values decode, and fail validation.
+    /// One of [`firmware_type`]; other values decode but fail validation.
     pub kind: Option<u32>,
     /// Size of the SoftDevice in bytes.
     pub sd_size: Option<u32>,
@@ -154,7 +154,7 @@ pub struct InitCommand<'a> {
 /// Hash of the firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirmwareHash<'a> {
-    /// `hash_type`; only [`HASH_SHA256`] is used.
+    /// `hash_type`; only [`HASH_SHA256`] is supported.
     pub kind: u32,
     /// The hash, reversed as a whole, ≤ 32 bytes.
     pub bytes: &'a [u8],
@@ -165,7 +165,7 @@ pub struct FirmwareHash<'a> {
 pub struct BootValidation<'a> {
     /// One of [`boot_validation_type`].
     pub kind: u32,
-    /// For ECDSA the signature over the whole image, in the form of the packet's own; else empty.
+    /// For ECDSA: the signature over the whole image, in the same form as the packet's; otherwise empty.
     pub bytes: &'a [u8],
 }
 
@@ -175,7 +175,7 @@ impl<'a> InitCommand<'a> {
         self.raw
     }
 
-    /// SoftDevices this firmware runs on; empty when it needs none.
+    /// The SoftDevices this firmware runs on; empty when it needs none.
     pub fn sd_req(&self) -> &[u32] {
         self.sd_req.get(..self.sd_req_count).unwrap_or_default()
     }
@@ -185,7 +185,7 @@ impl<'a> InitCommand<'a> {
         self.boot_validation.iter().flatten().copied()
     }
 
-    /// SHA-256 of the firmware in its usual order, or `None` when the packet has another hash or none.
+    /// SHA-256 of the firmware in the usual byte order; `None` when the packet has another hash or none.
     pub fn firmware_sha256(&self) -> Option<[u8; 32]> {
         let hash = self.hash.filter(|hash| hash.kind == HASH_SHA256)?;
         let mut bytes: [u8; 32] = hash.bytes.try_into().ok()?;
@@ -195,11 +195,11 @@ impl<'a> InitCommand<'a> {
 }
 
 impl<'a> InitPacket<'a> {
-    /// Decodes a whole init packet. Unknown fields are skipped and an unpacked `sd_req` is accepted; of a scalar
-    /// given twice the last counts, as protobuf says.
+    /// Decodes a whole init packet. Unknown fields are skipped and an unpacked `sd_req` is accepted. If a scalar occurs
+    /// twice, the last value counts, as protobuf says.
     ///
     /// # Errors
-    /// [`InitPacketError`]; the wire code for all of them is *invalid object*.
+    /// [`InitPacketError`]; the wire code for all variants is *invalid object*.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, InitPacketError> {
         let (mut plain, mut signed) = (None, None);
         let mut fields = Fields::new(bytes);
@@ -332,7 +332,7 @@ impl InitCommand<'_> {
     }
 }
 
-/// `Hash` and `BootValidation` have the same shape: a type and bytes, both required.
+/// `Hash` and `BootValidation` have the same form: a type and bytes, both required.
 fn decode_typed_bytes<'a>(
     bytes: &'a [u8],
     limit: usize,
@@ -350,7 +350,7 @@ fn decode_typed_bytes<'a>(
     kind.zip(content).ok_or(InitPacketError::MissingField(name))
 }
 
-/// The fields of one message, in the order they come.
+/// The fields of one message, in the order of the packet.
 struct Fields<'a> {
     message: &'a [u8],
     decoder: PbDecoder<&'a [u8]>,
@@ -420,7 +420,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// The init packet in the field log of the case this project starts from.
+    /// The init packet in the field log of the case from which this project started.
     const CASE: &[u8] = include_bytes!("../tests/init-210.dat");
 
     fn field(number: u8, wire: u8, value: &[u8]) -> Vec<u8> {
@@ -471,14 +471,14 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_of_a_good_packet_is_an_error_and_never_a_panic() {
+    fn every_truncated_packet_is_an_error() {
         for end in 0..CASE.len() {
             assert!(InitPacket::decode(&CASE[..end]).is_err(), "{end} bytes");
         }
     }
 
     #[test]
-    fn every_flipped_bit_decodes_or_is_refused_but_never_panics() {
+    fn every_packet_with_a_flipped_bit_decodes_or_is_refused() {
         for bit in 0..CASE.len() * 8 {
             let mut bytes = CASE.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);

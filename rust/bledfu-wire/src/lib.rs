@@ -3,18 +3,18 @@
 //!
 //! # Inside
 //!
-//! Bytes to messages and back, for both ends: a device decodes requests and encodes answers, a client encodes requests
-//! and decodes answers. This crate is the one door for bytes from a peer: behind it, values are valid by type.
+//! Converts bytes to messages and back, for both ends: a device decodes requests and encodes answers, a client encodes
+//! requests and decodes answers. All bytes from a peer pass through this crate; after it, values are valid by type.
 //!
 //! - [`secure_dfu`]: requests and replies of the Secure DFU control point and its serial form.
 //! - [`init_packet`]: the signed init packet (protobuf) that opens a transfer.
 //! - [`slip`]: framing of the serial transport.
 //! - [`smp`]: frames of mcumgr's protocol, with the commands of [`os_group`] and [`image_group`].
-//! - [`smp_answer`]: what a client reads of the answers.
+//! - [`smp_answer`]: answers as a client reads them.
 //! - [`smp_console`]: framing of SMP on a serial console.
 //!
-//! No state of a transfer, no flash, no policy: those are `bledfu-transfer` and `bledfu-slot`. Nothing here
-//! panics, whatever the bytes are; everything that can be constructed can be encoded.
+//! This crate holds no transfer state, no flash access and no policy: those are in `bledfu-transfer` and `bledfu-slot`.
+//! Nothing here panics on any input, and every value that can be constructed can be encoded.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -55,7 +55,7 @@ mod testing {
     extern crate std;
     use std::vec::Vec;
 
-    /// Bytes written as pairs of hexadecimal digits; spaces and bars only divide.
+    /// Parses pairs of hexadecimal digits; spaces and bars are separators.
     pub fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text
             .chars()

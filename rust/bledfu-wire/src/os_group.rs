@@ -10,7 +10,7 @@
 //! 8        read         query: text                            bootloader: text               boot loader
 //!                       query: "mode"                          mode: int, no-downgrade: true
 //! ```
-//! Every parameter may be absent. The clock (command 4) is refused as not supported. Source: Zephyr `os_mgmt.c`,
+//! Every parameter is optional. The clock (command 4) is refused as not supported. Source: Zephyr `os_mgmt.c`,
 //! `smp_group_0.rst`.
 
 use crate::cbor::{Fields, Writer};
@@ -31,31 +31,31 @@ pub mod command {
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Send the text back; empty if none came.
+    /// Return the text; empty if none was sent.
     Echo(&'a str),
-    /// Restart, after the answer. What cannot be read of the parameters counts as absent, as in Zephyr.
+    /// Reset after the answer. Unreadable parameters count as absent, as in Zephyr.
     Reset {
         /// Even if the application objects.
         force: bool,
-        /// Where to: 0 the application, 1 the boot loader; `None`: not said.
+        /// What to start: 0 the application, 1 the boot loader; `None`: not given.
         boot_mode: Option<u32>,
     },
-    /// How long may a frame be, and how many may be under way?
+    /// Report the longest frame, and how many frames the device buffers.
     Parameters,
     /// Describe the system.
     Info {
-        /// One letter for each wanted part; empty if none came.
+        /// One letter for each part; empty if none was sent.
         format: &'a str,
     },
     /// Describe the boot loader.
     BootloaderInfo {
-        /// What about it; `None`: its name.
+        /// What to describe; `None`: its name.
         query: Option<&'a str>,
     },
 }
 
 impl Request<'_> {
-    /// Operation and command of the frame that asks this. An echo is written, as all clients do.
+    /// Operation and command of a frame with this request. An echo is a write, as all clients send it.
     pub(crate) const fn operation(&self) -> (u8, u8) {
         match self {
             Self::Echo(_) => (op::WRITE, command::ECHO),
@@ -66,7 +66,7 @@ impl Request<'_> {
         }
     }
 
-    /// Writes the parameters; those that say no more than their absence are left out.
+    /// Writes the parameters and omits default values.
     pub(crate) fn write(&self, to: &mut Writer<'_>) {
         match *self {
             Self::Echo(text) => {
@@ -97,7 +97,7 @@ impl Request<'_> {
     }
 }
 
-/// Decodes the payload of a request; `op` is that of the header.
+/// Decodes the payload of a request; `op` is the operation in its header.
 pub(crate) fn decode(operation: u8, command: u8, payload: &[u8]) -> Result<Request<'_>, Code> {
     match (operation, command) {
         (op::READ | op::WRITE, command::ECHO) => {
@@ -121,7 +121,7 @@ pub(crate) fn decode(operation: u8, command: u8, payload: &[u8]) -> Result<Reque
     }
 }
 
-/// The text of `name`, the only key that has a meaning.
+/// The text value of `name`, the only known key.
 fn only_text<'a>(payload: &'a [u8], name: &str) -> Result<Option<&'a str>, Code> {
     let mut text = None;
     let mut fields = Fields::of(payload)?;
@@ -158,11 +158,11 @@ fn decode_reset(payload: &[u8]) -> Result<(bool, Option<u32>), Code> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Error {
-    /// 1: something failed.
+    /// 1: unspecified failure.
     Unknown = 1,
-    /// 2: the format holds a letter that means nothing.
+    /// 2: the format contains an unknown letter.
     InvalidFormat = 2,
-    /// 3: there is no answer to this query about the boot loader.
+    /// 3: this query about the boot loader has no answer.
     QueryYieldsNoAnswer = 3,
     /// 4: the clock is not set.
     ClockNotSet = 4,
@@ -179,14 +179,14 @@ impl Error {
         Self::ClockFailed,
     ];
 
-    /// The error of that number, for the client's side.
+    /// The error with this number, for clients.
     pub fn from_number(number: u64) -> Option<Self> {
         Self::ALL
             .get(usize::try_from(number.checked_sub(1)?).ok()?)
             .copied()
     }
 
-    /// What version 1 of the protocol says instead.
+    /// The code for version 1 of the protocol.
     pub const fn code(self) -> Code {
         match self {
             Self::Unknown | Self::ClockFailed => Code::Unknown,
@@ -200,7 +200,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "unknown error (os 1)",
-            Self::InvalidFormat => "the format holds a letter that means nothing (os 2)",
+            Self::InvalidFormat => "the format contains an unknown letter (os 2)",
             Self::QueryYieldsNoAnswer => "the device has no answer to this query (os 3)",
             Self::ClockNotSet => "the clock is not set (os 4)",
             Self::ClockFailed => "the clock failed (os 5)",
@@ -213,20 +213,20 @@ impl core::error::Error for Error {}
 /// An answer; a reset is answered with [`crate::smp::Response::Empty`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response<'a> {
-    /// The text that came.
+    /// The text of the request.
     Echo(&'a str),
-    /// What the transport can take.
+    /// Limits of the transport.
     Parameters {
         /// Longest frame in bytes, with its header.
         buf_size: u32,
-        /// Number of such frames that are held.
+        /// Number of such frames that the device buffers.
         buf_count: u32,
     },
-    /// The parts that were asked for.
+    /// The requested parts.
     Info(&'a str),
     /// The name of the boot loader.
     Bootloader {
-        /// "MCUboot" for everything that swaps as MCUboot does.
+        /// "MCUboot", for everything that swaps like MCUboot.
         name: &'a str,
     },
     /// How the boot loader installs (MCUboot `boot_status.h`).
@@ -288,7 +288,7 @@ mod tests {
 
     // smp case 20
     #[test]
-    fn no_payload_is_taken_where_no_parameter_is_needed() {
+    fn a_missing_payload_is_accepted_where_no_parameter_is_needed() {
         asked(op::READ, command::PARAMETERS, &[], Ok(Request::Parameters));
         let plain = Request::Reset {
             force: false,
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_need_no_payload_that_makes_sense() {
+    fn a_request_for_parameters_accepts_any_payload() {
         for payload in ["a0", "bf ff", "a1 61", "05", "ff"] {
             asked(
                 op::READ,
@@ -325,7 +325,7 @@ mod tests {
             for operation in [op::READ, op::WRITE] {
                 asked(operation, command::ECHO, &payload, Ok(Request::Echo(text)));
             }
-            // The answer is the request with another key.
+            // The answer equals the request, except for the key.
             payload[2] = b'r';
             assert_eq!(answered(Response::Echo(text)), payload);
         }
@@ -346,7 +346,7 @@ mod tests {
 
     // smp case 33
     #[test]
-    fn parameters_name_both_numbers() {
+    fn parameters_report_both_numbers() {
         let parameters = Response::Parameters {
             buf_size: 70_000,
             buf_count: 300,
@@ -359,7 +359,7 @@ mod tests {
 
     // smp case 34
     #[test]
-    fn info_tells_which_letters_were_asked_for() {
+    fn info_decodes_the_requested_letters() {
         for (payload, format) in [
             ("a0", ""),
             ("a1 66 666f726d6174 60", ""),
@@ -388,7 +388,7 @@ mod tests {
 
     // smp case 35
     #[test]
-    fn boot_loader_queries_differ_from_none() {
+    fn a_boot_loader_query_differs_from_no_query() {
         for (payload, query) in [
             ("a0", None),
             ("a1 65 7175657279 60", Some("")),
@@ -434,7 +434,7 @@ mod tests {
 
     // smp case 36
     #[test]
-    fn a_reset_is_understood_whatever_its_payload_is() {
+    fn a_reset_is_understood_with_any_payload() {
         let force = "65 666f726365";
         let mode = "69 626f6f745f6d6f6465";
         for (payload, forced, boot_mode) in [
@@ -451,7 +451,7 @@ mod tests {
                 true,
                 Some(1),
             ),
-            // Garbage: nothing of it counts.
+            // Garbage: none of it is used.
             (std::format!("a2 {force} f5 {force} f5"), false, None),
             (std::format!("a2 {mode} 01 {force} 61 31"), false, None),
             (std::format!("a1 {mode} 1b 0000000100000000"), false, None),
@@ -469,14 +469,14 @@ mod tests {
 
     // smp case 37
     #[test]
-    fn there_is_no_clock() {
+    fn the_clock_is_not_supported() {
         for operation in [op::READ, op::WRITE] {
             asked(operation, 4, &hex("a0"), Err(Code::NotSupported));
         }
     }
 
     #[test]
-    fn every_error_has_its_number_and_a_code() {
+    fn every_error_has_a_number_and_a_version_1_code() {
         let codes = [
             Code::Unknown,
             Code::Invalid,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Control point messages of Nordic's Secure DFU, as on the air and, unchanged, inside SLIP frames.
+//! Control point messages of Nordic's Secure DFU: the same bytes over Bluetooth and inside SLIP frames.
 //!
 //! ```text
 //! request   op │ parameters                   reply   60 │ op │ result │ data (only with result 01 or 0B)
@@ -17,8 +17,8 @@
 //! 0B i      Firmware version (serial)                 60 0B 01  type u8  version, address, length: 3 × u32
 //! 0C        Abort                                     nothing: the target drops the link
 //! ```
-//! All integers are little-endian. Clients read replies by offset and some reject any other length, so lengths
-//! are exact. Source: nRF5 SDK `nrf_dfu_req_handler.h`, `nrf_dfu_ble.c`, `nrf_dfu_serial.c`.
+//! All integers are little-endian. Lengths are exact: clients read replies by offset, and some reject any other length.
+//! Source: nRF5 SDK `nrf_dfu_req_handler.h`, `nrf_dfu_ble.c`, `nrf_dfu_serial.c`.
 
 mod encoded;
 mod reply;
@@ -33,7 +33,7 @@ use core::fmt;
 pub const RESPONSE: u8 = 0x60;
 /// Length in bytes of the longest reply (hardware version).
 pub const MAX_REPLY: usize = 23;
-/// Length in bytes of the longest request that is not a write.
+/// Length in bytes of the longest request other than a write.
 pub const MAX_REQUEST: usize = 6;
 
 /// Request op codes.
@@ -53,13 +53,13 @@ pub mod op {
     pub const ABORT: u8 = 0x0C;
 }
 
-/// What an object holds.
+/// What an object contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ObjectType {
     /// The init packet.
     Command = 1,
-    /// A piece of the firmware image.
+    /// A part of the firmware image.
     Data = 2,
 }
 
@@ -73,12 +73,12 @@ impl ObjectType {
     }
 }
 
-/// A request of the peer.
+/// A request from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Which version of the protocol is spoken?
+    /// Report the protocol version.
     ProtocolVersion,
-    /// Begin an object of `size` bytes; what the open object held is dropped.
+    /// Begin an object of `size` bytes and drop the content of the open one.
     Create {
         /// Command or data.
         object: ObjectType,
@@ -90,22 +90,22 @@ pub enum Request<'a> {
         /// Number of packets, 0 to 65535.
         every: u16,
     },
-    /// Report offset and CRC-32 of what was received.
+    /// Report offset and CRC-32 of the received bytes.
     Checksum,
     /// Make the finished object durable.
     Execute,
-    /// Make `object` the current one and report how far it is.
+    /// Make `object` the current one and report its progress.
     Select {
         /// Command or data.
         object: ObjectType,
     },
-    /// How long may an encoded serial frame be?
+    /// Report the longest encoded serial frame.
     Mtu,
-    /// Bytes of the current object (serial form; over Bluetooth they arrive on the packet characteristic).
+    /// Bytes of the current object (serial only; over Bluetooth they arrive on the packet characteristic).
     Write(&'a [u8]),
-    /// Are you there?
+    /// Ping.
     Ping {
-        /// Comes back in the reply.
+        /// Returned in the reply.
         id: u8,
     },
     /// Describe the chip.
@@ -119,27 +119,27 @@ pub enum Request<'a> {
     Abort,
 }
 
-/// Why bytes are not a request. Each has the reply the peer expects: [`DecodeError::refusal`].
+/// Why bytes are not a request. [`DecodeError::refusal`] gives the reply that the peer expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// A write of no bytes: there is no op code to answer.
+    /// An empty write: there is no op code to answer.
     Empty,
-    /// The op code is not one of the protocol.
+    /// The op code is not part of the protocol.
     UnknownOpcode(u8),
-    /// Fewer or more bytes than the request has.
+    /// The request is too short or too long.
     WrongLength {
         /// The op code.
         opcode: u8,
-        /// Bytes the request has, with the op code.
+        /// Expected length in bytes, including the op code.
         expected: usize,
-        /// Bytes that came.
+        /// Received length in bytes.
         got: usize,
     },
     /// The object type is neither command nor data.
     UnknownObjectType {
-        /// The op code: Create or Select.
+        /// The op code, Create or Select.
         opcode: u8,
-        /// The type byte that came.
+        /// The received type byte.
         object: u8,
     },
 }
@@ -183,11 +183,11 @@ impl core::error::Error for DecodeError {}
 impl<'a> Request<'a> {
     /// Decodes one control point write, or the content of one SLIP frame.
     ///
-    /// The reference does not check lengths and reads stale bytes behind a short request; here a request is
-    /// either whole or refused with *invalid parameter*.
+    /// The reference does not check lengths and reads stale bytes after a short request. Here a request of the wrong
+    /// length is refused with *invalid parameter*.
     ///
     /// # Errors
-    /// [`DecodeError`] names what is wrong and knows the reply.
+    /// [`DecodeError`] says what is wrong and gives the reply.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let Some((&opcode, parameters)) = bytes.split_first() else {
             return Err(DecodeError::Empty);
@@ -267,8 +267,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Encodes a request as a client sends it. The bytes of [`Request::Write`] do not fit here: a client puts
-    /// [`op::WRITE`] in front of them itself.
+    /// Encodes a request as a client sends it. The data of [`Request::Write`] does not fit here: a client writes
+    /// [`op::WRITE`] in front of it itself.
     pub fn encode(&self) -> Encoded {
         let mut out = Encoded::default();
         out.push(self.opcode());

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! SLIP framing of the serial transport: escaped bytes and one END behind them, none in front.
+//! SLIP framing of the serial transport: escaped bytes, terminated by one END, with none in front.
 //!
 //! ```text
 //! END C0     inside a frame: DB DC
 //! ESC DB     inside a frame: DB DD
 //! ```
-//! A target must not send a leading END: clients take the empty frame before it for the reply. Received stray
-//! ENDs (empty frames) are ignored. Source: RFC 1055; nRF5 SDK `slip.c`.
+//! A target must not send a leading END: clients take the empty frame before it for the reply. Stray ENDs that are
+//! received (empty frames) are ignored. Source: RFC 1055; nRF5 SDK `slip.c`.
 
 const END: u8 = 0xC0;
 const ESC: u8 = 0xDB;
 const ESC_END: u8 = 0xDC;
 const ESC_ESC: u8 = 0xDD;
 
-/// Encodes `frame` as a stream of bytes, with the END behind it.
+/// Encodes `frame` as a stream of bytes that ends in END.
 pub fn encode(frame: &[u8]) -> impl Iterator<Item = u8> + '_ {
     let escaped = frame.iter().flat_map(|&byte| {
         let pair = match byte {
@@ -26,8 +26,8 @@ pub fn encode(frame: &[u8]) -> impl Iterator<Item = u8> + '_ {
     escaped.chain(core::iter::once(END))
 }
 
-/// Length in bytes of the longest encoded frame whose content is one op code and `payload` bytes: what a target
-/// reports as its serial MTU (nRF5 SDK `nrf_dfu_serial.c`).
+/// Length in bytes of the longest encoded frame with one op code and `payload` bytes. A target reports it as its serial
+/// MTU (nRF5 SDK `nrf_dfu_serial.c`).
 pub const fn mtu_for_payload(payload: u16) -> u16 {
     2 * (payload + 1) + 1
 }
@@ -35,7 +35,7 @@ pub const fn mtu_for_payload(payload: u16) -> u16 {
 /// Why a frame was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// A byte behind ESC that is neither of the two it may be.
+    /// The byte after ESC is neither of the two that are allowed.
     BadEscape,
     /// More bytes than the decoder holds.
     TooLong,
@@ -44,7 +44,7 @@ pub enum FrameError {
 impl core::fmt::Display for FrameError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::BadEscape => "a serial frame was dropped: wrong byte behind the escape",
+            Self::BadEscape => "a serial frame was dropped: wrong byte after the escape",
             Self::TooLong => "a serial frame was dropped: longer than the receive buffer",
         })
     }
@@ -60,7 +60,7 @@ enum State {
     Dropping(FrameError),
 }
 
-/// Puts frames together from single bytes; holds one frame of at most `N` bytes.
+/// Assembles frames of at most `N` bytes from single bytes.
 #[derive(Clone, Debug)]
 pub struct Decoder<const N: usize> {
     frame: [u8; N],
@@ -84,7 +84,7 @@ impl<const N: usize> Decoder<N> {
         }
     }
 
-    /// Takes one byte. `Some(Ok(frame))` when it completes a frame of at least one byte; the frame stays valid
+    /// Takes one byte. Returns `Some(Ok(frame))` when it completes a frame of at least one byte; the frame stays valid
     /// until the next call.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn stray_ends_are_no_frames() {
+    fn stray_ends_are_ignored() {
         assert_eq!(
             frames::<8>(&[0xC0, 0xC0, 0x03, 0xC0, 0xC0]),
             [Ok([0x03].to_vec())]
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_right_behind_an_escape_drops_the_frame() {
+    fn an_end_right_after_an_escape_drops_the_frame() {
         assert_eq!(
             frames::<8>(&[0x03, 0xDB, 0xC0, 0x04, 0xC0]),
             [Err(FrameError::BadEscape), Ok([0x04].to_vec())]
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_value_survives_the_way_out_and_back() {
+    fn every_byte_value_survives_encoding_and_decoding() {
         let all: Vec<u8> = (0..=255).collect();
         let wire: Vec<u8> = encode(&all).collect();
         assert!(wire.len() <= usize::from(mtu_for_payload(255)));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Frames of SMP, the Simple Management Protocol of mcumgr, versions 1 and 2.
+//! Frames of SMP, mcumgr's Simple Management Protocol, versions 1 and 2.
 //!
 //! ```text
 //! byte  0          1      2..3     4..5    6         7        8…
@@ -9,27 +9,27 @@
 //!          └─ bits 4..3: 0 version 1, 1 version 2
 //! ```
 //! Numbers are big-endian. An answer repeats version, group, sequence and command of its request; its map is `{}` on
-//! plain success. Errors of the protocol are `{"rc": n}`. Errors of a group are `{"err": {"group": g, "rc": n}}` in
-//! version 2 and `{"rc": n}` with the nearest protocol error in version 1, whose clients cannot read the header of
-//! version 2. What a client reads of an answer is [`crate::smp_answer`]. Source: Zephyr `smp.c` and `smp_protocol.rst`.
+//! plain success. Protocol errors are `{"rc": n}`. Group errors are `{"err": {"group": g, "rc": n}}` in version 2; in
+//! version 1, whose clients do not know that form, they are `{"rc": n}` with the nearest protocol error. Clients read
+//! answers with [`crate::smp_answer`]. Source: Zephyr `smp.c` and `smp_protocol.rst`.
 
 use crate::cbor::Writer;
 use crate::{image_group, os_group};
 use core::fmt;
 
-/// Length in bytes of the header of a frame.
+/// Length of a frame header in bytes.
 pub const HEADER_SIZE: usize = 8;
 /// Group number of [`os_group`].
 pub const OS_GROUP: u16 = 0;
 /// Group number of [`image_group`].
 pub const IMAGE_GROUP: u16 = 1;
-/// Bytes that an answer needs at least: the header and `{"rc": 7}`.
+/// Length in bytes of the shortest answer: the header and `{"rc": 7}`.
 pub const MIN_ANSWER: usize = HEADER_SIZE + MESSAGE_SIZE_ANSWER.len();
 
-/// `{"rc": 7}`: what is sent instead of an answer that does not fit.
+/// `{"rc": 7}`: sent instead of an answer that does not fit.
 const MESSAGE_SIZE_ANSWER: [u8; 5] = [0xA1, 0x62, b'r', b'c', Code::MessageSize as u8];
 
-/// Version of the protocol; it decides how errors of a group look.
+/// Version of the protocol; determines the form of group errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// Version 1, also called legacy.
@@ -47,25 +47,25 @@ pub mod op {
     pub const WRITE_RESPONSE: u8 = 3;
 }
 
-/// The header of a frame, as it came.
+/// The header of a frame, as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Version field, 0 to 3: 0 is version 1, 1 is version 2, the others are reserved.
     pub version: u8,
     /// Operation field, 0 to 7; see [`op`].
     pub op: u8,
-    /// Bytes behind the header.
+    /// Length in bytes of the payload after the header.
     pub length: u16,
-    /// Group of commands.
+    /// Command group.
     pub group: u16,
-    /// Number that the answer repeats.
+    /// Sequence number, repeated by the answer.
     pub sequence: u8,
     /// Command in the group.
     pub command: u8,
 }
 
 impl Header {
-    /// Reads the header at the start of `bytes`; `None` if they are fewer than [`HEADER_SIZE`]. Reserved bits and
+    /// Reads the header at the start of `bytes`; `None` if there are fewer than [`HEADER_SIZE`]. Reserved bits and
     /// flags are ignored.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let &[first, _flags, length_high, length_low, group_high, group_low, sequence, command] =
@@ -103,37 +103,37 @@ impl Header {
     }
 }
 
-/// Results of the protocol itself (Zephyr `mgmt_defines.h`, `enum mcumgr_err_t`). Some clients accept no others.
+/// Results of the protocol itself (Zephyr `mgmt_defines.h`, `enum mcumgr_err_t`). Some clients accept only these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
-    /// 0: done. An answer never carries it: success is the map without `rc`.
+    /// 0: success. An answer never carries it: success is a map without `rc`.
     Ok = 0,
-    /// 1: something failed.
+    /// 1: unspecified failure.
     Unknown = 1,
     /// 2: no memory.
     NoMemory = 2,
-    /// 3: the request makes no sense.
+    /// 3: the request is invalid.
     Invalid = 3,
-    /// 4: it took too long.
+    /// 4: timeout.
     Timeout = 4,
-    /// 5: there is no such thing.
+    /// 5: no such entry.
     NoEntry = 5,
-    /// 6: not in this state.
+    /// 6: not possible in this state.
     BadState = 6,
-    /// 7: the answer is longer than a frame may be.
+    /// 7: the answer does not fit into a frame.
     MessageSize = 7,
     /// 8: the device has no such group, command or operation.
     NotSupported = 8,
     /// 9: the frame is damaged.
     Corrupt = 9,
-    /// 10: not now.
+    /// 10: busy.
     Busy = 10,
     /// 11: not allowed.
     AccessDenied = 11,
-    /// 12: version 1 is not spoken here.
+    /// 12: this device does not support version 1.
     TooOld = 12,
-    /// 13: only versions 1 and 2 are spoken here.
+    /// 13: this device supports only versions 1 and 2.
     TooNew = 13,
 }
 
@@ -155,7 +155,7 @@ impl Code {
         Self::TooNew,
     ];
 
-    /// The code of that number, for the client's side; `None` above 13.
+    /// The code with this number, for clients; `None` above 13.
     pub fn from_number(number: u64) -> Option<Self> {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
     }
@@ -168,7 +168,7 @@ impl fmt::Display for Code {
             Self::Unknown => "unknown error (rc 1)",
             Self::NoMemory => "no memory (rc 2)",
             Self::Invalid => "invalid request (rc 3)",
-            Self::Timeout => "it took too long (rc 4)",
+            Self::Timeout => "the request timed out (rc 4)",
             Self::NoEntry => "there is no such entry (rc 5)",
             Self::BadState => "not possible in this state (rc 6)",
             Self::MessageSize => "the answer is longer than a frame may be (rc 7)",
@@ -182,10 +182,10 @@ impl fmt::Display for Code {
     }
 }
 
-/// What an answer takes from its request.
+/// What an answer takes over from its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The request's version; version 2 if that was a later one.
+    /// The request's version, at most version 2.
     pub version: Version,
     /// Operation of the answer: [`op::READ_RESPONSE`] to a read, [`op::WRITE_RESPONSE`] to everything else.
     pub op: u8,
@@ -198,7 +198,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// For the answer to a request with this header.
+    /// The context for the answer to a request with this header.
     pub const fn of(request: &Header) -> Self {
         Self {
             version: match request.version {
@@ -227,32 +227,32 @@ impl Context {
     }
 }
 
-/// What a peer asks.
+/// A peer's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// A command of the operating system.
+    /// A command of the OS group.
     Os(os_group::Request<'a>),
-    /// A command for images.
+    /// A command of the image group.
     Image(image_group::Request<'a>),
 }
 
-/// One whole frame of a peer.
+/// One whole frame from a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// What the answer needs.
+    /// What the answer takes over.
     pub context: Context,
-    /// What is asked, or with what it must be refused.
+    /// The request, or the code to refuse it with.
     pub request: Result<Request<'a>, Code>,
 }
 
-/// Decodes one frame. `None` if the bytes are fewer than a header: no answer is possible. Bytes behind the frame are
-/// ignored; cutting several frames apart is up to the caller ([`Header::frame_length`]).
+/// Decodes one frame. `None` if it is shorter than a header: no answer is possible then. Bytes after the frame are
+/// ignored; a caller that may receive several frames at once splits them ([`Header::frame_length`]).
 ///
-/// The refusals are: [`Code::Corrupt`], fewer bytes than the header says; [`Code::TooNew`], neither version 1 nor 2;
-/// [`Code::NotSupported`], an unknown group or command, or one that has no such operation; [`Code::Invalid`], the
-/// payload is not a map in CBOR, is cut, holds a known key twice or with the wrong type, or nests arrays and maps
-/// deeper than 16. Strings of indefinite length are read over in unknown keys and refused elsewhere, as a value must
-/// lie in one piece.
+/// Refusals: [`Code::Corrupt`] if the frame is shorter than its header says; [`Code::TooNew`] for versions other than 1
+/// and 2; [`Code::NotSupported`] for an unknown group or command, or an operation that the command does not have;
+/// [`Code::Invalid`] if the payload is not a CBOR map, is cut, has a known key twice or with the wrong type, or nests
+/// arrays and maps deeper than 16. Strings of indefinite length are skipped in unknown keys and refused elsewhere,
+/// because a value must be contiguous.
 pub fn decode(frame: &[u8]) -> Option<Message<'_>> {
     let header = Header::decode(frame)?;
     let context = Context::of(&header);
@@ -275,7 +275,7 @@ fn decode_request<'a>(header: &Header, frame: &'a [u8]) -> Result<Request<'a>, C
 }
 
 /// Encodes a request as a client sends it into `out` and returns the length of the frame; `None` if it does not fit.
-/// Parameters with no meaning of their own are left out: `image: 0`, `upgrade: false`, `force: false`.
+/// Default values are omitted: `image: 0`, `upgrade: false`, `force: false`.
 pub fn encode_request(
     version: Version,
     sequence: u8,
@@ -304,14 +304,14 @@ pub fn encode_request(
     Some(header.frame_length())
 }
 
-/// Why something was not done.
+/// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// An error of the protocol.
+    /// A protocol error.
     Smp(Code),
-    /// An error of the group of the operating system.
+    /// An error of the OS group.
     Os(os_group::Error),
-    /// An error of the group of images.
+    /// An error of the image group.
     Image(image_group::Error),
 }
 
@@ -330,21 +330,21 @@ impl core::error::Error for Failure {}
 /// An answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response<'a> {
-    /// Done, and nothing to tell.
+    /// Success without data.
     Empty,
-    /// Not done.
+    /// Failure.
     Failed(Failure),
-    /// Done; an answer of the group of the operating system.
+    /// Success; an answer of the OS group.
     Os(os_group::Response<'a>),
-    /// Done; an answer of the group of images.
+    /// Success; an answer of the image group.
     Image(image_group::Response<'a>),
 }
 
 /// Encodes the answer to the request of `context` into `out` and returns the length of the frame.
 ///
-/// Maps are definite, integers the shortest, the keys those of Zephyr in its order: the strictest clients refuse any
-/// other. An answer that does not fit is replaced by the error [`Code::MessageSize`]; 0 is returned only if `out` is
-/// shorter than [`MIN_ANSWER`].
+/// Maps are definite, integers have their shortest form, and the keys are Zephyr's in Zephyr's order: the strictest
+/// clients accept nothing else. An answer that does not fit is replaced by the error [`Code::MessageSize`]; 0 is
+/// returned only if `out` is shorter than [`MIN_ANSWER`].
 pub fn encode(context: &Context, response: &Response<'_>, out: &mut [u8]) -> usize {
     let Some((header, body)) = out.split_first_chunk_mut::<HEADER_SIZE>() else {
         return 0;
@@ -364,7 +364,7 @@ pub fn encode(context: &Context, response: &Response<'_>, out: &mut [u8]) -> usi
     head.frame_length()
 }
 
-/// Length of the map, `None` if it does not fit.
+/// Length of the encoded map; `None` if it does not fit.
 fn encode_body(context: &Context, response: &Response<'_>, body: &mut [u8]) -> Option<u16> {
     let mut writer = Writer::new(body);
     match response {
@@ -448,7 +448,7 @@ mod tests {
 
     // smp case 3
     #[test]
-    fn later_versions_are_too_new_and_told_so_in_version_2() {
+    fn later_versions_are_refused_as_too_new_in_version_2() {
         for first in ["12", "1a"] {
             let mut asked = hex(ECHO);
             asked[0] = hex(first)[0];
@@ -516,7 +516,7 @@ mod tests {
 
     // smp cases 12, 13
     #[test]
-    fn operations_of_answers_and_unknown_ones_are_not_supported() {
+    fn response_and_unknown_operations_are_not_supported() {
         for operation in [1, 3, 4, 5, 6, 7] {
             for command in 0..=255 {
                 for group in [OS_GROUP, IMAGE_GROUP] {
@@ -597,10 +597,10 @@ mod tests {
 
     // smp case 17
     #[test]
-    fn an_answer_longer_than_a_header_can_say_is_the_error_message_size() {
+    fn an_answer_too_long_for_the_length_field_is_the_error_message_size() {
         let context = decode(&hex(ECHO)).unwrap().context;
         let mut out = vec![0; 70_000];
-        // Behind the text's 3 + 3 bytes of head.
+        // After the 3 + 3 bytes in front of the text.
         for (length, expected) in [(65_529, HEADER_SIZE + 65_535), (65_530, MIN_ANSWER)] {
             let text = "x".repeat(length);
             let response = Response::Os(os_group::Response::Echo(&text));
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_one_image_is_139_bytes() {
+    fn a_list_of_one_image_has_139_bytes() {
         let asked = hex("08 00 00 01 00 01 07 00 | a0");
         assert_eq!(
             request(&asked),
@@ -657,7 +657,7 @@ mod tests {
 
     // smp case 45
     #[test]
-    fn an_upload_in_two_pieces_and_the_mark_for_a_test() {
+    fn an_upload_in_two_pieces_and_a_test_request_are_answered() {
         let file_sha = hex("9c8fc6ba94d11d78c3368512c344373280e642a61e4e5061b3df9d63b88452de");
         let header = hex(
             "3d b8 f3 96 00 00 00 00 20 00 00 00 20 00 00 00 00 00 00 00 02 00 00 00 00 00 00 00
@@ -764,7 +764,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_its_number() {
+    fn every_code_keeps_its_number() {
         for number in 0..14 {
             assert_eq!(Code::from_number(number).map(|code| code as u64), Some(number));
         }
@@ -774,7 +774,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_survives_the_way_out_and_back() {
+    fn headers_survive_encoding_and_decoding() {
         for first in 0..32 {
             let bytes = [first, 0, 0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC];
             let header = Header::decode(&bytes).unwrap();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a client reads of the answers of an SMP server.
+//! Answers of an SMP server, as a client reads them.
 //!
-//! Servers differ more than clients do: maps and strings with or without a length in front (Zephyr's have none), keys in
-//! any order, keys of later versions, `rc: 0` beside a success, flags left out when they are false. All of that is
-//! accepted here, as the clients in the field do. An answer that has no meaning is an [`AnswerError`]; what a device
-//! refuses is a [`ServerError`] in a good answer.
+//! Servers differ more than clients do: maps and strings with or without a length in front (Zephyr's have none), keys
+//! in any order, keys of later versions, `rc: 0` beside a success, flags omitted when they are false. All of that is
+//! accepted here, as by the clients in the field. An invalid answer is an [`AnswerError`]; a refusal by the device is a
+//! [`ServerError`] in a valid answer.
 //!
 //! ```
 //! use bledfu_wire::smp_answer::Answer;
@@ -24,16 +24,16 @@ use core::fmt;
 use minicbor::decode::Error;
 use minicbor::Decoder;
 
-/// Why bytes are no answer.
+/// Why bytes are not an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerError {
-    /// Fewer bytes than the header says, or no header.
+    /// The frame is shorter than its header says, or has no header.
     Short,
-    /// The header is that of a request.
+    /// The header is a request's.
     NotAnAnswer,
-    /// The payload is no map in CBOR, is cut, or nests deeper than 16.
+    /// The payload is not a CBOR map, is cut, or nests deeper than 16.
     Malformed,
-    /// A known key has a value of another type.
+    /// A known key has a value of the wrong type.
     WrongType,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for AnswerError {
         f.write_str(match self {
             Self::Short => "the answer is shorter than its header says",
             Self::NotAnAnswer => "the frame is a request",
-            Self::Malformed => "the answer holds no whole map in CBOR",
+            Self::Malformed => "the answer does not contain a whole CBOR map",
             Self::WrongType => "a value in the answer has the wrong type",
         })
     }
@@ -50,17 +50,17 @@ impl fmt::Display for AnswerError {
 
 impl core::error::Error for AnswerError {}
 
-/// An error that the server answered with. Any number may come: servers have errors of their own.
+/// An error returned by the server. Any number is possible: servers define their own errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerError {
-    /// The group whose error it is; `None`: an error of the protocol.
+    /// The group that defines the error; `None`: a protocol error.
     pub group: Option<u16>,
-    /// Its number, not 0.
+    /// The error number, not 0.
     pub number: i64,
 }
 
 impl ServerError {
-    /// The error by name, if this crate knows it.
+    /// The named error, if this crate knows it.
     pub fn known(&self) -> Option<Failure> {
         let number = u64::try_from(self.number).ok()?;
         match self.group {
@@ -98,48 +98,48 @@ impl fmt::Display for ServerError {
 
 impl core::error::Error for ServerError {}
 
-/// One whole frame of a server.
+/// One whole frame from a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer<'a> {
-    /// As it came.
+    /// The header, as received.
     pub header: Header,
-    /// Why the request was not done; `None`: it was.
+    /// Why the request failed; `None`: it succeeded.
     pub error: Option<ServerError>,
     payload: &'a [u8],
 }
 
-/// What a server's transport takes.
+/// Limits of a server's transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// Longest frame in bytes, with its header.
     pub buf_size: u64,
-    /// Number of such frames that are held; not every server says it.
+    /// Number of such frames that the server buffers; not every server reports it.
     pub buf_count: Option<u64>,
 }
 
-/// Where an upload is.
+/// Progress of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadAnswer {
-    /// The next byte that the server wants; not in every error.
+    /// The next byte that the server expects; some errors omit it.
     pub offset: Option<u64>,
-    /// Behind the last piece: whether the server has what `sha` announced; `None`: it does not say.
+    /// After the last piece: whether the received file matches the announced `sha`; `None`: the server does not say.
     pub matches: Option<bool>,
 }
 
 /// How a server's boot loader installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootloaderMode {
-    /// As MCUboot's `boot_status.h` numbers it; see [`os_group::Response::Mode`].
+    /// The mode as MCUboot's `boot_status.h` numbers it; see [`os_group::Response::Mode`].
     pub mode: i64,
     /// Older versions are refused.
     pub no_downgrade: bool,
 }
 
 impl<'a> Answer<'a> {
-    /// Decodes one frame; bytes behind it are ignored, as are flags and reserved bits of the header.
+    /// Decodes one frame. Bytes after it, flags and reserved header bits are ignored.
     ///
     /// # Errors
-    /// [`AnswerError`]: these bytes are no answer. That the server refused is [`Answer::error`].
+    /// [`AnswerError`] if the bytes are not an answer. A refusal by the server is in [`Answer::error`].
     pub fn decode(frame: &'a [u8]) -> Result<Self, AnswerError> {
         let header = Header::decode(frame).ok_or(AnswerError::Short)?;
         let payload = frame
@@ -157,7 +157,7 @@ impl<'a> Answer<'a> {
         Ok(answer)
     }
 
-    /// Whether this is the answer to the request with that header. The version may differ: some servers know only one.
+    /// Whether this answers the request with that header. The version may differ: some servers know only one.
     pub fn is_to(&self, request: &Header) -> bool {
         let key = |header: &Header| (header.group, header.command, header.sequence);
         key(&self.header) == key(request)
@@ -166,12 +166,12 @@ impl<'a> Answer<'a> {
     /// The text of an echo.
     ///
     /// # Errors
-    /// [`AnswerError::WrongType`], as for all that follow.
+    /// [`AnswerError::WrongType`]; the same for all following methods.
     pub fn echo(&self) -> Result<Option<&'a str>, AnswerError> {
         self.find("r", cbor::text)
     }
 
-    /// What the transport takes; `None` if the server does not say it.
+    /// The limits of the transport; `None` if the server does not report them.
     ///
     /// # Errors
     /// [`AnswerError::WrongType`].
@@ -207,7 +207,7 @@ impl<'a> Answer<'a> {
         Ok(mode.map(|mode| BootloaderMode { mode, no_downgrade }))
     }
 
-    /// Where an upload is.
+    /// The progress of an upload.
     ///
     /// # Errors
     /// [`AnswerError::WrongType`].
@@ -218,7 +218,7 @@ impl<'a> Answer<'a> {
         })
     }
 
-    /// The images on the device; `None` if the answer lists none, not even an empty list.
+    /// The images on the device; `None` if the answer has no list at all.
     ///
     /// # Errors
     /// [`AnswerError::WrongType`].
@@ -227,7 +227,7 @@ impl<'a> Answer<'a> {
         Ok(items.map(|items| Images { items }))
     }
 
-    /// The slots of the device, of all its images; `None` if the answer lists none.
+    /// The slots of all images of the device; `None` if the answer has no list.
     ///
     /// # Errors
     /// [`AnswerError::WrongType`].
@@ -240,7 +240,7 @@ impl<'a> Answer<'a> {
         }))
     }
 
-    /// The text of that key, for commands this crate has no name for.
+    /// The text value of that key, for commands without a method here.
     ///
     /// # Errors
     /// [`AnswerError::WrongType`].
@@ -248,9 +248,9 @@ impl<'a> Answer<'a> {
         self.find(key, cbor::text)
     }
 
-    /// Walks the whole map, so that later looks at it can only find a wrong type.
+    /// Walks the whole map, so that later lookups can only fail with a wrong type.
     fn find_error(&self) -> Result<Option<ServerError>, AnswerError> {
-        // Some servers answer plain success with no payload at all.
+        // Some servers answer plain success without any payload.
         if self.payload.is_empty() {
             return Ok(None);
         }
@@ -316,7 +316,7 @@ fn place<'a>(payload: &'a [u8], name: &str) -> Result<Option<Decoder<'a>>, Code>
     Ok(found)
 }
 
-/// `{"group": g, "rc": n}`; what is absent is 0.
+/// `{"group": g, "rc": n}`; a missing number is 0.
 fn read_err(value: Decoder<'_>) -> Result<(u16, i64), Code> {
     let (mut group, mut number) = (0, 0);
     let mut fields = Fields::open(value)?;
@@ -333,28 +333,27 @@ fn read_err(value: Decoder<'_>) -> Result<(u16, i64), Code> {
 /// One image of the device, as far as the server describes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImageEntry<'a> {
-    /// Which of the device's images; 0 if it is not said.
+    /// The number of the image on the device; 0 if omitted.
     pub image: u32,
     /// The slot it is in.
     pub slot: u32,
-    /// Its version; empty if it is not said.
+    /// Its version; empty if omitted.
     pub version: &'a str,
     /// Its hash, of any length.
     pub hash: Option<&'a [u8]>,
-    /// The boot loader may start it.
+    /// The boot loader can start it.
     pub bootable: bool,
     /// It is swapped in at the next reset.
     pub pending: bool,
-    /// It stays.
+    /// It is confirmed.
     pub confirmed: bool,
-    /// It runs.
+    /// It is running.
     pub active: bool,
-    /// It is swapped in at the next reset, and stays.
+    /// It is swapped in at the next reset and stays.
     pub permanent: bool,
 }
 
-/// The images of a device, in the order in which the server lists them. Behind the first that makes no sense there are
-/// no more.
+/// The images of a device, in the server's order. The iteration ends at the first invalid one.
 #[derive(Clone, Debug)]
 pub struct Images<'a> {
     items: Items<'a>,
@@ -388,21 +387,21 @@ impl<'a> Iterator for Images<'a> {
 /// One slot of the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotEntry {
-    /// Which of the device's images it belongs to.
+    /// The number of its image on the device.
     pub image: u32,
     /// Its number.
     pub slot: u32,
     /// Its size in bytes; `None`: the server could not open it.
     pub size: Option<u64>,
-    /// The `image` that an upload into this slot names.
+    /// The value of `image` in an upload to this slot.
     pub upload_image_id: Option<u32>,
 }
 
-/// The slots of a device. Behind the first that makes no sense there are no more.
+/// The slots of a device. The iteration ends at the first invalid one.
 #[derive(Clone, Debug)]
 pub struct Slots<'a> {
     images: Items<'a>,
-    /// The image whose slots are being listed.
+    /// The image whose slots are being iterated.
     image: u32,
     items: Items<'a>,
 }
@@ -489,7 +488,7 @@ mod tests {
     use std::string::ToString;
     use std::vec::Vec;
 
-    /// An answer to a read of the image group with that map.
+    /// An answer to an image group read with that map.
     fn answered(map: &str) -> Vec<u8> {
         frame(op::READ_RESPONSE, IMAGE_GROUP, 0, &hex(map))
     }
@@ -519,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_nobody_knows_is_told_by_its_number() {
+    fn an_unknown_error_is_shown_by_its_number() {
         let own = error_of("a1 63 657272 bf 62 7263 19 03e8 65 67726f7570 18 40 ff")
             .unwrap()
             .unwrap();
@@ -532,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_answer_are_told_apart() {
+    fn each_kind_of_invalid_answer_has_its_error() {
         for (bytes, error) in [
             ("", AnswerError::Short),
             ("0b 00 00 05 00 01 09", AnswerError::Short),
@@ -548,13 +547,13 @@ mod tests {
     }
 
     #[test]
-    fn flags_reserved_bits_and_bytes_behind_the_frame_are_ignored() {
+    fn flags_reserved_bits_and_bytes_after_the_frame_are_ignored() {
         let odd = hex("eb 5a 00 07 00 01 08 01 a1 63 6f6666 18 20 ff ff");
         assert_eq!(Answer::decode(&odd).unwrap().upload().unwrap().offset, Some(32));
     }
 
     #[test]
-    fn an_answer_belongs_to_the_request_of_its_numbers() {
+    fn an_answer_matches_the_request_with_its_numbers() {
         let request = Header::decode(&frame(op::WRITE, IMAGE_GROUP, 1, &[])).unwrap();
         let answer = |sequence| {
             let header = Header {
@@ -571,7 +570,7 @@ mod tests {
 
     #[test]
     fn the_list_of_zephyr_without_lengths_is_read() {
-        // Zephyr's encoder knows no lengths in front; `image` and flags that are false are left out.
+        // Zephyr's encoder writes no lengths in front; it omits `image` and flags that are false.
         let list = answered(
             "bf 66 696d61676573 9f
                bf 64 736c6f74 00 67 76657273696f6e 7f 65 312e322e33 ff 64 68617368 5f 44 01020304 ff
@@ -599,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn no_list_and_an_empty_list_differ() {
+    fn a_missing_list_differs_from_an_empty_one() {
         for (map, count) in [
             ("a0", None),
             ("a1 66 696d61676573 80", Some(0)),
@@ -618,7 +617,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_an_image_that_makes_no_sense_there_are_no_more() {
+    fn the_list_ends_at_an_invalid_image() {
         let frame = answered("a1 66 696d61676573 83 a0 a1 64 736c6f74 60 a0");
         let images = Answer::decode(&frame).unwrap().images().unwrap().unwrap();
         let images: Vec<_> = images.collect();
@@ -653,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_in_several_pieces_is_told_as_a_wrong_type() {
+    fn a_string_in_several_pieces_has_the_wrong_type() {
         let two = frame(op::READ_RESPONSE, OS_GROUP, 0, &hex("a1 61 72 7f 61 68 61 69 ff"));
         assert_eq!(Answer::decode(&two).unwrap().echo(), Err(AnswerError::WrongType));
         let one = frame(
@@ -691,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_have_the_bytes_of_the_worked_examples() {
+    fn requests_encode_to_the_bytes_of_the_worked_examples() {
         let encoded = |version, sequence, request| {
             let mut out = [0; 200];
             let length = smp::encode_request(version, sequence, &request, &mut out).unwrap();

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Frames of SMP as lines of text, for a serial line that is a console too.
+//! SMP frames as lines of text, for a serial line that is also a console.
 //!
 //! ```text
-//! packet   length u16 │ frame │ crc u16       length: bytes behind it; crc: CRC-16/XMODEM of the frame; big-endian
-//! lines    06 09 base64… 0A                   the first
-//!          04 14 base64… 0A                   the others, if one is not enough
+//! packet   length u16 │ frame │ crc u16       length: of frame and CRC; crc: CRC-16/XMODEM of the frame; big-endian
+//! lines    06 09 base64… 0A                   the first line
+//!          04 14 base64… 0A                   every further line
 //! ```
-//! The base64 is that of the whole packet, cut at multiples of four characters. Lines that begin otherwise belong to
-//! the console and are ignored. Source: Zephyr `smp_transport.rst`, `serial_util.c`.
+//! The whole packet is encoded as base64 and cut at multiples of four characters. All other lines belong to the console
+//! and are ignored. Source: Zephyr `smp_transport.rst`, `serial_util.c`.
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -16,15 +16,15 @@ use core::iter::{Chain, Copied};
 use core::slice;
 use crc::{Crc, NoTable, CRC_16_XMODEM};
 
-/// Longest line that is sent, in bytes, with marker and line feed.
+/// Longest line that is sent, in bytes, including marker and line feed.
 pub const MAX_LINE: usize = 127;
 
-/// The two bytes in front of the first line.
+/// Marker at the start of the first line.
 const FIRST: [u8; 2] = [0x06, 0x09];
-/// The two bytes in front of every other line.
+/// Marker at the start of every further line.
 const NEXT: [u8; 2] = [0x04, 0x14];
 const LINE_FEED: u8 = 0x0A;
-/// Bytes of a packet in a whole line: 124 characters.
+/// Bytes of the packet that fit into a full line: 124 characters.
 const BYTES_PER_LINE: usize = (MAX_LINE - FIRST.len() - 1) / 4 * 3;
 
 const CRC: Crc<u16, NoTable> = Crc::<u16, NoTable>::new(&CRC_16_XMODEM);
@@ -36,13 +36,13 @@ type Packet<'a> = Chain<Chain<array::IntoIter<u8, 2>, Copied<slice::Iter<'a, u8>
 #[derive(Clone, Debug)]
 pub struct Encoder<'a> {
     packet: Packet<'a>,
-    /// Bytes of the packet to come.
+    /// Bytes of the packet that are still to be sent.
     left: usize,
     marker: [u8; 2],
 }
 
 impl<'a> Encoder<'a> {
-    /// For `frame`; `None` if it is longer than a packet can say (65 533 bytes).
+    /// An encoder for `frame`; `None` if the frame is longer than the length field can express (65 533 bytes).
     pub fn new(frame: &'a [u8]) -> Option<Self> {
         let length = u16::try_from(frame.len().checked_add(2)?).ok()?;
         let packet = length
@@ -57,11 +57,11 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// The next line, written into `line`; `None` behind the last one.
+    /// Writes the next line into `line`; `None` after the last one.
     pub fn next_line<'b>(&mut self, line: &'b mut [u8; MAX_LINE]) -> Option<&'b [u8]> {
         let take = match self.left {
             0 => return None,
-            // Zephyr never cuts the CRC in two, and so its clients may count on that.
+            // Zephyr never splits the CRC across lines, so clients may rely on that.
             left if left == BYTES_PER_LINE + 1 => BYTES_PER_LINE - 3,
             left => left.min(BYTES_PER_LINE),
         };
@@ -82,13 +82,13 @@ impl<'a> Encoder<'a> {
 /// Why a frame was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// A line holds something else than base64.
+    /// A line contains characters that are not base64.
     BadBase64,
-    /// More bytes than the packet announced, or it announced fewer than a CRC has.
+    /// The packet is longer than announced, or the announced length is too short for a CRC.
     WrongLength,
     /// More bytes than the decoder holds.
     TooLong,
-    /// The CRC is not that of the frame.
+    /// The CRC does not match the frame.
     WrongChecksum,
 }
 
@@ -96,7 +96,7 @@ impl core::fmt::Display for FrameError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::BadBase64 => "a console frame was dropped: not base64",
-            Self::WrongLength => "a console frame was dropped: longer or shorter than it says",
+            Self::WrongLength => "a console frame was dropped: its length differs from the announced one",
             Self::TooLong => "a console frame was dropped: longer than the receive buffer",
             Self::WrongChecksum => "a console frame was dropped: wrong CRC",
         })
@@ -105,35 +105,35 @@ impl core::fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// What the bytes of a line are.
+/// What the current line contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// Text of the console.
+    /// Console text.
     Other,
-    /// The first byte of [`FIRST`] came.
+    /// The first byte of [`FIRST`] was received.
     MaybeFirst,
-    /// The first byte of [`NEXT`] came.
+    /// The first byte of [`NEXT`] was received.
     MaybeNext,
-    /// Base64 of the packet.
+    /// Base64 of a packet.
     Packet,
 }
 
-/// Puts frames together from single bytes; holds one frame of at most `N` bytes. Lines may have any length, and a
-/// carriage return before the line feed.
+/// Assembles frames of at most `N` bytes from single bytes. Lines may have any length and may end in a carriage return
+/// and a line feed.
 #[derive(Clone, Debug)]
 pub struct Decoder<const N: usize> {
     frame: [u8; N],
     line: Line,
-    /// Characters of base64 that make no byte yet.
+    /// Base64 characters that do not form whole bytes yet.
     quad: [u8; 4],
     quad_len: usize,
-    /// The padding came: nothing may follow in this line.
+    /// Padding was received: nothing may follow it in this line.
     padded: bool,
-    /// Bytes of the packet so far; `None`: no packet is open.
+    /// Bytes of the packet received so far; `None`: no packet is open.
     received: Option<usize>,
     length: [u8; 2],
     crc: [u8; 2],
-    /// What will be told of the open packet at the end of the line.
+    /// What is returned about the open packet at the end of the line.
     dropped: Option<FrameError>,
 }
 
@@ -159,13 +159,13 @@ impl<const N: usize> Decoder<N> {
         }
     }
 
-    /// Takes one byte. `Some(Ok(frame))` when it ends the last line of a frame; the frame stays valid until the next
-    /// call. A frame whose end does not come is dropped silently by the start of the next one.
+    /// Takes one byte. Returns `Some(Ok(frame))` at the end of a frame's last line; the frame stays valid until the
+    /// next call. If the rest of a frame does not arrive, the start of the next frame drops it silently.
     ///
     /// # Errors
-    /// `Some(Err(_))` once per dropped frame, at the end of the line that is wrong; the next frame is read normally.
+    /// `Some(Err(_))` once per dropped frame, at the end of the bad line; the next frame is read normally.
     pub fn push(&mut self, byte: u8) -> Option<Result<&[u8], FrameError>> {
-        // Neither base64 nor text holds the bytes of a marker: it is one wherever it stands.
+        // Neither base64 nor console text contains a marker's bytes, so a marker is recognised at any position.
         match (self.line, byte) {
             (_, 0x06) => self.line = Line::MaybeFirst,
             (_, 0x04) => self.line = Line::MaybeNext,
@@ -216,7 +216,7 @@ impl<const N: usize> Decoder<N> {
         }
     }
 
-    /// Stores the packet's next byte: two of the length, those of the frame, two of the CRC.
+    /// Stores the next byte of the packet: the length (two bytes), the frame, or the CRC (two bytes).
     fn store(&mut self, byte: u8) {
         let (Some(at), None) = (self.received, self.dropped) else {
             return;
@@ -237,12 +237,12 @@ impl<const N: usize> Decoder<N> {
         }
     }
 
-    /// The length that the packet announces, without the CRC.
+    /// The announced length of the packet without the CRC.
     fn frame_length(&self) -> Option<usize> {
         usize::from(u16::from_be_bytes(self.length)).checked_sub(self.crc.len())
     }
 
-    /// The first reason stays.
+    /// Keeps the first reason.
     fn drop(&mut self, reason: FrameError) {
         self.dropped.get_or_insert(reason);
     }
@@ -255,7 +255,7 @@ impl<const N: usize> Decoder<N> {
             self.received = None;
             return Some(Err(reason));
         }
-        // Until both bytes of the length are there, the old ones say nothing.
+        // Until both bytes of the length have arrived, the old ones have no meaning.
         let received = self.received?.checked_sub(self.length.len())?;
         let length = self.frame_length();
         if length.is_some_and(|length| received < length + self.crc.len()) {
@@ -296,7 +296,7 @@ mod tests {
         core::iter::from_fn(|| encoder.next_line(&mut line).map(<[u8]>::to_vec)).collect()
     }
 
-    /// A packet in lines, as clients cut it: without regard to the CRC.
+    /// Splits a packet into lines as clients do, without keeping the CRC in one line.
     fn cut(packet: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         for (i, bytes) in packet.chunks(BYTES_PER_LINE).enumerate() {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_crc_is_that_of_xmodem() {
+    fn the_crc_is_crc_16_xmodem() {
         assert_eq!(
             packet(b"123456789"),
             [&[0, 11], &b"123456789"[..], &[0x31, 0xC3]].concat()
@@ -343,16 +343,13 @@ mod tests {
                 assert!(i + 1 == lines.len() || !line.contains(&b'='));
             }
             let last = lines.last().unwrap();
-            assert!(
-                last.len() > 2 + 2 + 1,
-                "the CRC is in one line, and that has two bytes"
-            );
+            assert!(last.len() > 2 + 2 + 1, "the CRC has two bytes, in one line");
             assert_eq!(frames::<600>(&lines.concat()), [Ok(frame)], "{length} bytes");
         }
     }
 
     #[test]
-    fn the_crc_is_never_cut_in_two_but_taken_if_it_is() {
+    fn the_crc_is_never_split_when_sent_but_accepted_split() {
         let frame = [0x5A; BYTES_PER_LINE - 3];
         let packet = packet(&frame);
         assert_eq!(packet.len(), BYTES_PER_LINE + 1);
@@ -364,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_frame_is_what_the_length_can_say() {
+    fn the_longest_frame_is_what_the_length_field_can_express() {
         assert!(Encoder::new(&[0; 65_534]).is_none());
         let lines = lines(&[0x5A; 65_533]).concat();
         let mut decoder = Decoder::<65_533>::new();
@@ -394,13 +391,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_goes_on_without_a_first_one_is_ignored() {
+    fn a_continuation_line_without_a_first_line_is_ignored() {
         let rest = lines(&[0x5A; 300])[1..].concat();
         assert_eq!(frames::<300>(&[&rest, ECHO_LINE].concat()), [Ok(hex(ECHO))]);
     }
 
     #[test]
-    fn a_first_line_drops_the_frame_before_it() {
+    fn a_first_line_drops_the_unfinished_frame() {
         let begun = lines(&[0x5A; 300])[0].clone();
         assert_eq!(frames::<300>(&[&begun, ECHO_LINE].concat()), [Ok(hex(ECHO))]);
         let cut_in_the_line = &begun[..50];
@@ -411,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_feed_may_get_lost_but_nothing_else() {
+    fn a_lost_line_feed_is_tolerated_but_no_other_lost_byte() {
         let frame = [0x5A; 300];
         let whole = lines(&frame);
         let first = whole[0].strip_suffix(b"\n").unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! SMP with peers that encode as they like, and with peers that make no sense at all.
+//! SMP with peers that encode in any valid way, and with peers that send garbage.
 
 use bledfu_wire::image_group::{self, ImageState, SlotInfo, Upload};
 use bledfu_wire::os_group;
@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-/// An item of CBOR, as it is to be encoded. The `usize` is the least length of a number in bytes.
+/// An item of CBOR and how it is encoded. The `usize` is the minimum length of a number in bytes.
 #[derive(Clone, Debug)]
 enum Item {
     Unsigned(u64, usize),
@@ -144,19 +144,19 @@ fn any_item() -> impl Strategy<Value = Item> {
     })
 }
 
-/// A request, with what a peer may choose about how to say it.
+/// A request, with the encoding choices that a peer has.
 #[derive(Clone, Debug)]
 struct Asked {
     version: u8,
     op: u8,
     group: u16,
     command: u8,
-    /// Known keys with their values.
+    /// Known keys and their values.
     known: Vec<(&'static str, Item)>,
     expected: Meant,
 }
 
-/// [`Request`] with what it borrows.
+/// A [`Request`] with the data that it borrows.
 #[derive(Clone, Debug)]
 enum Meant {
     Echo(Option<String>),
@@ -212,7 +212,7 @@ impl Meant {
         }
     }
 
-    /// Operation, group, command, and the keys that say it; numbers get `least` bytes at least.
+    /// Operation, group, command and keys of a request; numbers have at least `least` bytes.
     fn said(&self, least: usize) -> (u8, u16, u8, Vec<(&'static str, Item)>) {
         let text = |text: &Option<String>| text.clone().map(|text| Item::Text(text, least));
         let bytes = |bytes: &Option<Vec<u8>>| bytes.clone().map(|bytes| Item::Bytes(bytes, least));
@@ -293,7 +293,7 @@ fn any_meant() -> impl Strategy<Value = Meant> {
     ]
 }
 
-/// A request and its frame: keys of the peer's own between the known ones, in any order, and bytes behind the map.
+/// A request and its frame: unknown keys between the known ones, in any order, and bytes after the map.
 fn any_request() -> impl Strategy<Value = (Asked, Vec<u8>)> {
     let own = vec(("[A-Z]{0,6}", any_item()), 0..4);
     let how = (
@@ -348,7 +348,7 @@ fn frame(version: u8, op: u8, group: u16, command: u8, payload: &[u8]) -> Vec<u8
     [&header.encode(), payload].concat()
 }
 
-/// What a device might answer to anything: one of each kind, with extreme values.
+/// Answers that a device may give to any request: one of each kind, with extreme values.
 fn answers(text: &str, number: u32, flag: bool) -> Vec<Response<'_>> {
     let mut answers = vec![
         Response::Empty,
@@ -387,7 +387,7 @@ fn answers(text: &str, number: u32, flag: bool) -> Vec<Response<'_>> {
     answers
 }
 
-/// The answer is a frame with the request's numbers and one definite map that fills it, whatever room there is.
+/// The answer is a frame with the request's numbers and one definite map that fills it, for any size of the buffer.
 fn check_answer(request: &Header, response: &Response<'_>) {
     let context = smp::Context::of(request);
     let mut out = [0; 1200];
@@ -425,7 +425,7 @@ fn check_answer(request: &Header, response: &Response<'_>) {
     }
 }
 
-/// What a client finds in the answer `response`: nothing is lost between the two ends.
+/// What a client reads in the answer to `response`: nothing is lost between the two ends.
 fn check_reading(request: &Header, response: &Response<'_>) {
     let mut out = [0; 1200];
     let length = encode(&smp::Context::of(request), response, &mut out);
@@ -497,7 +497,7 @@ fn check_reading(request: &Header, response: &Response<'_>) {
     }
 }
 
-/// One image as a server might describe it.
+/// An image as a server may describe it.
 #[derive(Clone, Debug)]
 struct Described {
     image: Option<u32>,
@@ -578,7 +578,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_request_means_the_same_however_it_is_encoded((asked, frame) in any_request()) {
+    fn a_request_decodes_the_same_in_every_encoding((asked, frame) in any_request()) {
         let message = decode(&frame).expect("a header");
         prop_assert_eq!(message.request, Ok(asked.expected.request()));
     }
@@ -601,7 +601,7 @@ proptest! {
     }
 
     #[test]
-    fn a_piece_fills_its_frame_to_the_last_byte_that_fits(
+    fn a_piece_fills_its_frame_to_the_last_byte(
         (image, upgrade) in any::<(u32, bool)>(),
         offset in option::of(any::<u64>()),
         length in option::of(0..3_000_000_u64),
@@ -615,7 +615,7 @@ proptest! {
             encode_request(Version::V2, 0, &request, &mut out)
         };
         let room = head.room(frame_size);
-        // A frame is no longer than its header can say.
+        // A frame cannot be longer than its length field can express.
         if frame_size > 65_535 + HEADER_SIZE {
             return Ok(());
         }
@@ -623,12 +623,12 @@ proptest! {
         if room > 0 {
             prop_assert!(whole(&data[..room]).expect("short enough") <= frame_size);
         }
-        // Above 65,543 bytes there is no frame at all.
+        // Above 65,543 bytes no frame exists.
         prop_assert!(whole(&data).is_none_or(|longer| longer > frame_size));
     }
 
     #[test]
-    fn a_list_of_images_means_the_same_however_it_is_encoded(
+    fn a_list_of_images_decodes_the_same_in_every_encoding(
         described in vec(any_described(), 0..4),
         own in vec(("[A-Z]{0,6}", any_item()), 0..3),
         (outer, array, inner) in any::<(bool, bool, bool)>(),
@@ -652,7 +652,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_an_answer_or_an_error(
+    fn any_bytes_decode_as_an_answer_or_an_error(
         payload in vec(
             prop_oneof![
                 any::<u8>(),
@@ -675,14 +675,14 @@ proptest! {
     }
 
     #[test]
-    fn a_known_key_twice_is_invalid_wherever_it_stands(
-        (asked, frame) in any_request().prop_filter("a reset forgives, and without a key there is none twice", |(asked, _)| {
+    fn a_duplicate_of_a_known_key_is_invalid_at_any_position(
+        (asked, frame) in any_request().prop_filter("a reset tolerates any payload, and a map without keys has no duplicate", |(asked, _)| {
             !asked.known.is_empty() && !matches!(asked.expected, Meant::Reset(..))
         }),
         which in any::<prop::sample::Index>(),
     ) {
         let (key, value) = &asked.known[which.index(asked.known.len())];
-        // The request's own map, with one entry more in front.
+        // The request's own map, with one entry added in front.
         let mut own = minicbor::Decoder::new(&frame[smp::HEADER_SIZE..]);
         let count = own.map().expect("a map");
         let mut payload = Vec::new();
@@ -695,7 +695,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_request_or_refused(bytes in vec(any::<u8>(), 0..300)) {
+    fn any_bytes_decode_as_a_request_or_are_refused(bytes in vec(any::<u8>(), 0..300)) {
         if let Some(message) = decode(&bytes) {
             let header = Header::decode(&bytes).expect("decoded before");
             if let Err(code) = message.request {
@@ -705,7 +705,7 @@ proptest! {
     }
 
     #[test]
-    fn any_payload_is_a_request_or_invalid(
+    fn any_payload_decodes_as_a_request_or_is_invalid(
         payload in vec(prop_oneof![any::<u8>(), Just(0xFF), Just(0xBF), Just(0xA1), Just(0x61), Just(b'd')], 0..60),
         (op, group, command) in (prop_oneof![Just(0), Just(2)], 0..2_u16, 0..9_u8),
     ) {
@@ -717,7 +717,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_requests_are_requests_or_refused(
+    fn damaged_requests_decode_or_are_refused(
         (_, mut frame) in any_request(),
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         end in any::<prop::sample::Index>(),
@@ -773,7 +773,7 @@ proptest! {
     }
 
     #[test]
-    fn a_console_frame_arrives_whatever_came_before(
+    fn a_console_frame_arrives_after_any_earlier_bytes(
         before in vec(prop_oneof![any::<u8>(), prop::sample::select(&b"\x06\x09\x04\x14\nA="[..])], 0..400),
         frame in vec(any::<u8>(), 0..300),
     ) {

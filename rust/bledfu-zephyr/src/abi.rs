@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ABI of `zephyr/shim/bledfu_shim.h`, C's half. Rust's half is [`crate::export_entry_points`], and
+//! C's half of the ABI of `zephyr/shim/bledfu_shim.h`. Rust's half is [`crate::export_entry_points`], and
 //! [`crate::export_boot`] for the boot stage.
 //!
-//! Times are milliseconds, lengths and offsets bytes; an `i32` is 0 or one of the statuses below, because errnos
-//! differ between C libraries.
+//! Times are in milliseconds, lengths and offsets in bytes. An `i32` result is 0 or one of the statuses below, because
+//! errnos differ between C libraries.
 
 pub const TIMED_OUT: i32 = -1;
 pub const BUSY: i32 = -2;
@@ -14,11 +14,11 @@ pub const NO_CHANNEL: i32 = -6;
 /// Any other errno `e` is `OTHER - e`.
 pub const OTHER: i32 = -100;
 
-/// Bytes of the longest read or write of a flash, and of the block that it must not leave.
+/// Maximum length in bytes of a flash read or write, which must stay within one block of this size.
 pub const PAGE: usize = 256;
 
 extern "C" {
-    /// Size of the area, start on its device, erase unit and write unit; `sector` is 0 when erase units differ.
+    /// Size of the area, its start on the device, erase unit and write unit; `sector` is 0 when erase units differ.
     pub fn bledfu_shim_flash_open(
         area: u8,
         size: *mut u32,
@@ -26,31 +26,31 @@ extern "C" {
         sector: *mut u32,
         unit: *mut u32,
     ) -> i32;
-    /// At most [`PAGE`] bytes, as a write.
+    /// At most [`PAGE`] bytes, like a write.
     pub fn bledfu_shim_flash_read(area: u8, offset: u32, bytes: *mut u8, length: u32) -> i32;
     pub fn bledfu_shim_flash_write(area: u8, offset: u32, bytes: *const u8, length: u32) -> i32;
     pub fn bledfu_shim_flash_erase(area: u8, offset: u32, length: u32) -> i32;
-    /// Where the processor sees the primary slot.
+    /// The processor's address of the primary slot.
     pub fn bledfu_shim_primary_address() -> u32;
 
     /// Queues one notification for the peer; `channel` is 0 (control point) or 2 (SMP).
     pub fn bledfu_shim_notify(channel: u8, bytes: *const u8, length: u32) -> i32;
-    /// Bytes of the longest notification the peer takes; 0 without a peer.
+    /// Maximum length in bytes of a notification to the peer; 0 without a peer.
     pub fn bledfu_shim_payload() -> u32;
-    /// Waits until every queued notification has left.
+    /// Waits until every queued notification was sent.
     pub fn bledfu_shim_delivered(timeout_ms: u32) -> i32;
     pub fn bledfu_shim_disconnect();
     /// Asks the peer for a short connection interval.
     pub fn bledfu_shim_hurry();
 
-    /// Zephyr's own, and the public API of `bledfu.h`, for an application in Rust. They return negative errnos.
+    /// Zephyr functions and the public API of `bledfu.h`, for a Rust application. They return negative errnos.
     pub fn bt_enable(ready: *const core::ffi::c_void) -> i32;
     pub fn bt_is_ready() -> bool;
     pub fn bledfu_advertising_start() -> i32;
     pub fn bledfu_confirm() -> i32;
     pub fn bledfu_allow_updates();
 
-    /// Takes the spin lock between the Bluetooth thread and the worker; the key goes back to `unlock`.
+    /// Takes the spin lock between the Bluetooth thread and the worker; the key is passed back to `unlock`.
     pub fn bledfu_shim_lock() -> u32;
     pub fn bledfu_shim_unlock(key: u32);
     /// Sleeps until something is pushed, or for `timeout_ms`.
@@ -62,13 +62,13 @@ extern "C" {
     pub fn bledfu_shim_sleep_ms(ms: u32);
     pub fn bledfu_shim_reset() -> !;
 
-    /// Tells the product; not 0 is a veto.
+    /// Tells the product; a result other than 0 is a veto.
     pub fn bledfu_shim_event(event: u8, first: u32, second: u32) -> u32;
     /// Public keys of one kind, 64 bytes each; returns how many.
     pub fn bledfu_shim_keys(kind: u8, bytes: *mut *const u8) -> u32;
     /// The boot stage feeds a running watchdog.
     pub fn bledfu_shim_boot_feed();
-    /// The boot stage waits some milliseconds.
+    /// Waits this many milliseconds, in the boot stage.
     pub fn bledfu_shim_boot_wait();
     /// `line` ends with a zero byte.
     pub fn bledfu_shim_log(level: u8, line: *const u8);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an application in Rust asks of Zephyr and of the service's public C API (`bledfu.h`).
+//! What a Rust application needs of Zephyr and of the service's public C API (`bledfu.h`).
 
 use crate::{abi, ZephyrError};
 
-/// A function of C returns 0 or a negative errno.
+/// Converts a C result: 0 or a negative errno.
 fn done(status: i32) -> Result<(), ZephyrError> {
     match status {
         0.. => Ok(()),
@@ -11,16 +11,16 @@ fn done(status: i32) -> Result<(), ZephyrError> {
     }
 }
 
-/// Brings Bluetooth up.
+/// Enables Bluetooth.
 ///
 /// # Errors
-/// Of `bt_enable`.
+/// The errnos of `bt_enable`.
 pub fn enable_bluetooth() -> Result<(), ZephyrError> {
-    // SAFETY: no callback, so it returns when Bluetooth is up.
+    // SAFETY: without a callback it returns when Bluetooth is enabled.
     done(unsafe { abi::bt_enable(core::ptr::null()) })
 }
 
-/// Bluetooth is up.
+/// Whether Bluetooth is enabled.
 pub fn is_bluetooth_ready() -> bool {
     // SAFETY: no arguments.
     unsafe { abi::bt_is_ready() }
@@ -29,7 +29,7 @@ pub fn is_bluetooth_ready() -> bool {
 /// Advertises the service, now and after every disconnect.
 ///
 /// # Errors
-/// Of `bt_le_adv_start`.
+/// The errnos of `bt_le_adv_start`.
 pub fn advertise() -> Result<(), ZephyrError> {
     // SAFETY: no arguments.
     done(unsafe { abi::bledfu_advertising_start() })
@@ -44,7 +44,7 @@ pub fn confirm() -> Result<(), ZephyrError> {
     done(unsafe { abi::bledfu_confirm() })
 }
 
-/// Somebody at the device wants an update, by a button: peers that have not paired need not wait.
+/// A person at the device wants an update and has pressed a button: unpaired peers no longer have to wait.
 pub fn allow_updates() {
     // SAFETY: no arguments.
     unsafe { abi::bledfu_allow_updates() }

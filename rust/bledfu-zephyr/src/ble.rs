@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The peer on the other end of the Bluetooth link.
+//! The peer at the other end of the Bluetooth link.
 
 use crate::{abi, worker, ZephyrError};
 
-/// How often a notification is offered again when no buffer is free, and how long the pause before it is: together
-/// two seconds, longer than any interval a phone uses and shorter than its patience.
+/// How often a notification is retried while no buffer is free, and the pause before each retry: together two seconds,
+/// longer than any connection interval of a phone and shorter than its timeout.
 const TRIES: u32 = 40;
 const PAUSE_MS: u32 = 50;
 
 const CONTROL: u8 = 0;
 const SMP: u8 = 2;
 
-/// Notifies the peer on the control point; tries again while no buffer is free.
+/// Notifies the peer on the control point; retries while no buffer is free.
 ///
 /// # Errors
-/// [`ZephyrError::NotConnected`] when there is nobody to tell, [`ZephyrError::NoBuffer`] after two seconds.
+/// [`ZephyrError::NotConnected`] without a subscribed peer, [`ZephyrError::NoBuffer`] after two seconds.
 pub fn notify(bytes: &[u8]) -> Result<(), ZephyrError> {
     notify_on(CONTROL, bytes)
 }
@@ -22,7 +22,7 @@ pub fn notify(bytes: &[u8]) -> Result<(), ZephyrError> {
 /// Sends one SMP frame, in as few notifications as the MTU allows.
 ///
 /// # Errors
-/// As [`notify`]; of each notification.
+/// Those of [`notify`], for each notification.
 pub fn notify_smp(frame: &[u8]) -> Result<(), ZephyrError> {
     // SAFETY: no arguments.
     let payload = unsafe { abi::bledfu_shim_payload() } as usize;
@@ -62,7 +62,7 @@ pub fn disconnect() {
     unsafe { abi::bledfu_shim_disconnect() }
 }
 
-/// Asks for a short connection interval, long packets and the fast radio mode: a transfer begins.
+/// A transfer begins: asks for a short connection interval, long packets and the fast radio mode.
 pub fn hurry() {
     // SAFETY: no arguments; without a peer C does nothing.
     unsafe { abi::bledfu_shim_hurry() }
@@ -74,7 +74,7 @@ mod tests {
     use crate::fake;
 
     #[test]
-    fn a_notification_is_offered_again_until_a_buffer_is_free() {
+    fn a_notification_is_retried_until_a_buffer_is_free() {
         let device = fake::device();
         device.refuse_notifications(3, abi::NO_BUFFER);
         assert_eq!(notify(&[0x60, 3, 1]), Ok(()));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn an_smp_frame_is_cut_into_notifications_as_long_as_the_mtu_allows() {
+    fn an_smp_frame_is_cut_into_notifications_of_the_mtu() {
         let device = fake::device();
         let frame: std::vec::Vec<u8> = (0..250).map(|byte| byte as u8).collect();
         assert_eq!(notify_smp(&frame), Ok(()));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_takes_nothing_is_given_up_after_two_seconds() {
+    fn a_notification_fails_after_two_seconds_without_a_buffer() {
         let device = fake::device();
         device.refuse_notifications(u32::MAX, abi::NO_BUFFER);
         assert_eq!(notify(&[1]), Err(ZephyrError::NoBuffer));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_to_tell_is_said_at_once() {
+    fn a_notification_without_a_peer_fails_at_once() {
         let device = fake::device();
         device.refuse_notifications(1, abi::NOT_CONNECTED);
         assert_eq!(notify(&[1]), Err(ZephyrError::NotConnected));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The boot stage's entry point, and what it tells the application it starts.
+//! The boot stage's entry point, and its report to the application that it starts.
 
 use crate::abi;
 
@@ -7,24 +7,24 @@ use crate::abi;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Action {
-    /// Nothing was asked for.
+    /// There was no request.
     #[default]
     None = 0,
     /// An image was installed.
     Installed = 1,
-    /// An install that an earlier boot had begun was finished.
+    /// An install that an earlier boot had begun was completed.
     Resumed = 2,
-    /// An invalid primary slot was repaired with another valid image.
+    /// An invalid image in the primary slot was replaced with another valid one.
     Repaired = 3,
     /// The update was refused and erased.
     Rejected = 4,
-    /// The update was left alone; the next boot looks at it again.
+    /// The update was left as it is; the next boot looks at it again.
     Skipped = 5,
     /// A trailer without an image was erased.
     TrailerCleared = 6,
     /// There is no image to start.
     NothingToStart = 7,
-    /// A request that can never be carried out was taken down.
+    /// A request that can never be carried out was removed.
     Dropped = 8,
 }
 
@@ -32,59 +32,60 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reason {
-    /// There was no more to do.
+    /// There was nothing more to do.
     #[default]
     None = 0,
-    /// A flash failed.
+    /// A flash access failed.
     Flash = 1,
-    /// There is no image where one should be.
+    /// An image is missing where one should be.
     NoImage = 2,
     /// An image is too large for its slot.
     TooLarge = 3,
     /// The SHA-256 or the TLVs are wrong.
     Damaged = 4,
-    /// The signature is missing, wrong, or not of a known key.
+    /// The signature is missing, wrong, or made with an unknown key.
     Signature = 5,
     /// The version or the security counter is lower than the running image's.
     Older = 6,
-    /// The partitions cannot be used with this build.
+    /// The partitions do not suit this build.
     Layout = 7,
     /// The image is linked for another slot or another processor.
     WrongAddress = 8,
-    /// The image is the one that runs.
+    /// The image is the running one.
     AlreadyRuns = 9,
-    /// The image to go back to is not the one that ran before, or nothing inside asks to go back.
+    /// The image to go back to is not the one that ran before, or no internal record asks to go back.
     NotBefore = 10,
     /// The image was taken back three times.
     TakenBack = 11,
-    /// The trust area takes no record.
+    /// The trust area cannot store a record.
     Trust = 12,
 }
 
-/// What is left for the application.
+/// The report for the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// What was done.
     pub action: Action,
-    /// What was asked for, as MCUboot counts: 1 nothing, 2 test, 3 permanent, 4 revert; 0 if it is not known.
+    /// The request, as MCUboot numbers it: 1 none, 2 test, 3 permanent, 4 revert; 0 if unknown.
     pub swap_type: u8,
-    /// Why not more.
+    /// Why no more was done.
     pub reason: Reason,
-    /// Status records that the flash refused, 255 or more as 255.
+    /// Status records that the flash refused; 255 means 255 or more.
     pub failed_records: u8,
 }
 
 /// The result of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Where in the primary slot the image to start has its vectors, in bytes; `None` if there is none.
+    /// Offset of the vector table of the image to start in the primary slot, in bytes; `None` if there is no image.
     pub start: Option<u32>,
-    /// What was done.
+    /// The report.
     pub report: Report,
 }
 
 impl Outcome {
-    /// As the ABI wants it: the start, 0 if there is none, in the low half; the report, action lowest, in the high half.
+    /// The ABI's form: the start (0 if there is none) in the low half; the report, with the action lowest, in the high
+    /// half.
     pub fn to_abi(self) -> u64 {
         let Report {
             action,
@@ -109,13 +110,13 @@ pub fn feed() {
     unsafe { abi::bledfu_shim_boot_feed() }
 }
 
-/// Waits 10 ms: an external flash that was read wrongly may be read right then.
+/// Waits 10 ms: an external flash that was read wrongly may then be read correctly.
 pub fn wait() {
     // SAFETY: no arguments.
     unsafe { abi::bledfu_shim_boot_wait() }
 }
 
-/// The end of a boot stage that panics: nothing is started, and a watchdog that runs is not fed.
+/// The end of a boot stage that panics: nothing is started, and a running watchdog is no longer fed.
 pub fn stop() -> ! {
     loop {
         core::hint::spin_loop();
@@ -159,7 +160,7 @@ mod tests {
     crate::export_boot!(Refuses);
 
     #[test]
-    fn c_learns_where_to_start_and_what_was_done() {
+    fn c_receives_the_start_and_the_report() {
         let device = fake::device();
         assert_eq!(bledfu_rs_boot(), 0x0905_0204_0000_0200);
         assert_eq!(device.feeds(), 1);

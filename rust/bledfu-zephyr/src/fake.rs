@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The C half of the ABI in Rust, for tests on a PC: flashes in RAM, a peer that remembers what it was told, time that
-//! passes only when somebody sleeps.
+//! The C half of the ABI in Rust, for tests on a PC: flashes in RAM, a peer that records what it receives, and time
+//! that passes only in sleeps.
 
-// A test that uses it wrongly is to end at once.
+// A test that uses it wrongly panics.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use crate::flash::Partition;
@@ -10,10 +10,10 @@ use std::string::{String, ToString};
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
-/// Where the processor sees the primary slot.
+/// The processor's address of the primary slot.
 pub const PRIMARY_ADDRESS: u32 = 0xC000;
 
-/// What the devicetree says of a partition, in bytes.
+/// A partition as the devicetree describes it, in bytes.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub struct Geometry {
@@ -39,7 +39,7 @@ struct State {
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
-/// Tests run on many threads, and there is one device.
+/// Tests run on several threads, but there is one device.
 static TURN: Mutex<()> = Mutex::new(());
 static PACKAGE_KEY: [u8; 64] = [0x11; 64];
 static IMAGE_KEYS: [u8; 128] = [0x22; 128];
@@ -98,7 +98,7 @@ impl Device {
     pub fn flash_calls(&self) -> u32 {
         state(|state| state.flash_calls)
     }
-    /// The next erase or program answers this and does nothing.
+    /// Lets the next erase or program return this status and do nothing.
     pub fn next_flash_call(&self, status: i32) {
         state(|state| state.next_flash_call = status);
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A flash partition of the devicetree as [`NorFlash`].
 //!
-//! Every call returns within `CONFIG_BLEDFU_FLASH_TIMEOUT_MS`, or twice that when an earlier one is stuck: the shim runs
-//! the driver on a thread of its own and copies through a word-aligned buffer there, so that a completion that never
-//! comes leaves nobody waiting and no caller's memory in the driver's hands.
+//! Every call returns within `CONFIG_BLEDFU_FLASH_TIMEOUT_MS`, or twice that while an earlier call hangs. The shim runs
+//! the driver on its own thread and copies through a word-aligned buffer there, so if a completion never comes, nobody
+//! waits and the driver holds no memory of the caller.
 
 use crate::abi::{self, PAGE};
 use crate::ZephyrError;
@@ -12,22 +12,22 @@ use embedded_storage::nor_flash::{
     check_erase, check_read, check_write, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
 
-/// Erase unit in bytes: what every supported part has, and MCUboot must be built with.
+/// Erase unit in bytes: every supported part has it, and MCUboot must be built with it.
 pub const SECTOR_SIZE: u32 = 4096;
-/// Write unit in bytes; parts with smaller units take it as well.
+/// Write unit in bytes; parts with smaller units accept it as well.
 pub const WRITE_SIZE: u32 = 4;
 
 /// The partitions of the update service and of the boot stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Partition {
-    /// The slot the running image is in.
+    /// The slot of the running image.
     Primary = 0,
-    /// The slot updates are received into.
+    /// The slot that receives updates.
     Secondary = 1,
     /// Progress and installed versions.
     Journal = 2,
-    /// The spare area of an install algorithm that has one.
+    /// The spare area, for install algorithms that have one.
     Spare = 3,
     /// Where the boot stage keeps its evidence.
     Trust = 4,
@@ -45,20 +45,20 @@ impl fmt::Display for Partition {
     }
 }
 
-/// Why a partition cannot be used. Each is a mistake in devicetree or Kconfig and does not go away.
+/// Why a partition cannot be used. Each reason is a mistake in devicetree or Kconfig and is permanent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AreaError {
-    /// Its flash driver is not there, or not ready.
+    /// Its flash driver is missing or not ready.
     NotReady(Partition, ZephyrError),
     /// Its erase unit is not 4096 bytes.
     SectorSize(Partition, u32),
     /// Its write unit is larger than 4 bytes or does not divide 4.
     WriteUnit(Partition, u32),
-    /// It does not begin, or does not end, at a sector.
+    /// Its start or end is not at a sector boundary.
     Alignment {
-        /// Which.
+        /// The partition.
         partition: Partition,
-        /// Where it begins on its device, in bytes.
+        /// Its start on the flash device, in bytes.
         start: u32,
         /// Its size in bytes.
         size: u32,
@@ -86,7 +86,7 @@ impl fmt::Display for AreaError {
                 size,
             } => write!(
                 f,
-                "{partition}: {size:#x} bytes at {start:#x} are no whole pages of {SECTOR_SIZE} bytes"
+                "{partition}: {size:#x} bytes at {start:#x} are not whole pages of {SECTOR_SIZE} bytes"
             ),
         }
     }
@@ -97,13 +97,13 @@ impl core::error::Error for AreaError {}
 /// Why a flash call failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum FlashError {
-    /// The caller broke a rule of [`NorFlash`]; the driver was not asked.
+    /// The caller broke a rule of [`NorFlash`]; the driver was not called.
     Rule(NorFlashErrorKind),
-    /// The driver failed, or did not come back in time.
+    /// The driver failed, or did not return in time.
     Driver(ZephyrError),
 }
 
-// By hand: log lines show a flash's error this way, and a derived one is 1 KB of code that a device has no use for.
+// Written by hand: log lines show flash errors this way, and a derived implementation would add 1 KB of unused code.
 impl fmt::Debug for FlashError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -136,10 +136,10 @@ pub struct Area {
 }
 
 impl Area {
-    /// Opens a partition and checks that its geometry can work.
+    /// Opens a partition and checks that its geometry is supported.
     ///
     /// # Errors
-    /// [`AreaError`], to be shown to who built the firmware.
+    /// [`AreaError`], for the developer who built the firmware.
     pub fn open(partition: Partition) -> Result<Self, AreaError> {
         let (mut size, mut start, mut sector, mut unit) = (0, 0, 0, 0);
         // SAFETY: the four pointers are to locals that outlive the call; C writes one u32 to each.
@@ -163,7 +163,7 @@ impl Area {
         Ok(Self { partition, size })
     }
 
-    /// No area, where an install algorithm has no third one: of no size, so that every access is out of bounds.
+    /// No area, for install algorithms without a third one: its size is 0, so every access is out of bounds.
     pub const fn none() -> Self {
         Self {
             partition: Partition::Spare,
@@ -181,9 +181,9 @@ impl Area {
     }
 }
 
-/// Where the processor sees the primary slot.
+/// The processor's address of the primary slot.
 pub fn primary_address() -> u32 {
-    // SAFETY: no arguments, and nothing but an integer comes back.
+    // SAFETY: no arguments, and the result is an integer.
     unsafe { abi::bledfu_shim_primary_address() }
 }
 
@@ -245,7 +245,7 @@ mod tests {
     use crate::fake::{self, Geometry};
 
     #[test]
-    fn what_is_written_reads_back_and_erasing_blanks_it() {
+    fn written_bytes_read_back_and_erasing_clears_them() {
         let _device = fake::device();
         let mut area = Area::open(Partition::Secondary).unwrap();
         area.erase(0, 8192).unwrap();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_does_not_come_back_is_an_error_and_not_a_wait() {
+    fn a_driver_that_does_not_return_is_an_error() {
         let device = fake::device();
         let mut area = Area::open(Partition::Secondary).unwrap();
         device.next_flash_call(abi::TIMED_OUT);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layout_that_cannot_work_is_refused_with_its_reason() {
+    fn an_unusable_layout_is_refused_with_its_reason() {
         let device = fake::device();
         let slot = Geometry {
             size: 0x10000,

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Zephyr, as much of it as the update service needs: flash areas, the Bluetooth peer, the worker, the log.
+//! The parts of Zephyr that the update service needs: flash areas, the Bluetooth peer, the worker, the log.
 //!
 //! ```text
 //!  logic crates (safe, no Zephyr)
 //!        │ NorFlash, bytes, milliseconds
 //!  this crate ── abi.rs ── bledfu_shim_* / bledfu_rs_* ── zephyr/shim/*.c ── Zephyr
 //! ```
-//! All unsafe code of the project is here, and all of it is a call over the ABI of `zephyr/shim/bledfu_shim.h`:
-//! integers, and pointers with lengths. C decides nothing; what it is asked, it does, within a bound, and says how it
-//! went.
+//! All unsafe code of the project is here, and all of it calls the ABI of `zephyr/shim/bledfu_shim.h`: integers, and
+//! pointers with lengths. C decides nothing: it does what it is asked within a time limit and reports the result.
 #![no_std]
 #![cfg_attr(
     not(test),
@@ -37,15 +36,15 @@ pub mod worker;
 /// Why Zephyr did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZephyrError {
-    /// The call was not done within its bound.
+    /// The call timed out.
     TimedOut,
-    /// An earlier call has not come back yet.
+    /// An earlier call has not returned yet.
     Busy,
     /// There is no peer, or it has not turned notifications on.
     NotConnected,
-    /// No buffer now; may be tried again.
+    /// No buffer is free now; the call may be retried.
     NoBuffer,
-    /// Any other errno, positive, as the C library of the build counts.
+    /// Any other errno as a positive number, as the C library of the build numbers it.
     Errno(i32),
 }
 
@@ -66,8 +65,8 @@ impl ZephyrError {
 impl core::fmt::Display for ZephyrError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::TimedOut => f.write_str("it was not done in time"),
-            Self::Busy => f.write_str("an earlier call has not come back yet"),
+            Self::TimedOut => f.write_str("the call timed out"),
+            Self::Busy => f.write_str("an earlier call has not returned yet"),
             Self::NotConnected => f.write_str("no peer is subscribed"),
             Self::NoBuffer => f.write_str("no buffer is free"),
             Self::Errno(errno) => write!(f, "Zephyr error {errno}"),

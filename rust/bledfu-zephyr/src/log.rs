@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The `log` crate's lines, in Zephyr's log. No heap: a line has a fixed room, and what is longer is cut.
+//! Sends the `log` crate's lines to Zephyr's log. No heap: a line has a fixed maximum length and is cut beyond it.
 
 use crate::abi;
 use core::fmt::Write;
 use log::{LevelFilter, Log, Metadata, Record};
 
-/// Longest line in bytes; with the zero byte behind it, it is on the stack while it is written.
+/// Maximum length of a line in bytes; it is on the stack, with a final zero byte, while it is written.
 const LINE: usize = 160;
 
 struct Zephyr;
 
-/// A line that takes what fits, whole characters only, and has room for a zero byte behind.
+/// A line that takes whole characters as long as they fit, and keeps room for a final zero byte.
 struct Line(heapless::Vec<u8, { LINE + 1 }>);
 
 impl Write for Line {
@@ -34,7 +34,7 @@ impl Log for Zephyr {
 
     fn log(&self, record: &Record<'_>) {
         let mut line = Line(heapless::Vec::new());
-        // A line that is too long is shown as far as it fits, and one that holds a zero byte up to there.
+        // A line that is too long is cut, and one with a zero byte ends there.
         let _ = line.write_fmt(*record.args());
         let _ = line.0.push(0);
         // SAFETY: the bytes end with a zero byte, for which `write_str` leaves room; C copies the text.
@@ -44,7 +44,7 @@ impl Log for Zephyr {
     fn flush(&self) {}
 }
 
-/// Sends lines up to `level` to Zephyr's log from now on: 0 none, 1 errors, 2 warnings, 3 information, 4 all, as
+/// From now on, sends lines up to `level` to Zephyr's log: 0 none, 1 errors, 2 warnings, 3 information, 4 all, as
 /// Zephyr counts.
 pub fn init(level: u8) {
     let level = match level {
@@ -55,7 +55,7 @@ pub fn init(level: u8) {
         _ => LevelFilter::Debug,
     };
     log::set_max_level(level);
-    // Only the first call can set it, and that is as good.
+    // Only the first call can set the logger; every later one would set the same.
     let _ = log::set_logger(&Zephyr);
 }
 
@@ -66,7 +66,7 @@ mod tests {
     use std::string::String;
 
     #[test]
-    fn lines_arrive_with_their_level_and_long_ones_are_cut_at_a_character() {
+    fn lines_have_their_level_and_long_ones_are_cut_at_a_character() {
         let device = fake::device();
         init(3);
         log::warn!("{} bytes", 7);

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the worker thread and the Bluetooth thread share, time, the end, and word to the product.
+//! What the worker thread and the Bluetooth thread share; time; panic and reset; events for the product.
 
 use crate::abi;
 use core::cell::UnsafeCell;
 
-/// Something both threads use, one at a time, behind the shim's spin lock: hold it for a copy, not for work.
+/// A value that both threads use, one at a time, behind the shim's spin lock: hold it for a copy, not for work.
 pub struct Shared<T>(UnsafeCell<T>);
 
-// SAFETY: `with` is the only way to the value, and it holds the spin lock, which keeps out threads and interrupts of
-// every core. The value is handed from thread to thread, hence `Send`.
+// SAFETY: `with` is the only access to the value. It holds the spin lock, which keeps out threads and interrupts of
+// every core. The value is passed between threads, hence `Send`.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
-    /// For a `static`.
+    /// A new value, for a `static`.
     pub const fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
@@ -55,7 +55,7 @@ pub fn uptime_ms() -> u64 {
     unsafe { abi::bledfu_shim_uptime_ms() }
 }
 
-/// Does nothing for a while.
+/// Sleeps.
 pub fn sleep_ms(ms: u32) {
     // SAFETY: integers only.
     unsafe { abi::bledfu_shim_sleep_ms(ms) }
@@ -67,7 +67,7 @@ pub fn reset() -> ! {
     unsafe { abi::bledfu_shim_reset() }
 }
 
-/// The last line of a panic, then the end (Zephyr's `k_panic`). For a `#[panic_handler]`.
+/// Logs a panic and ends with Zephyr's `k_panic`. For a `#[panic_handler]`.
 pub fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let (file, line) = info
         .location()
@@ -76,10 +76,10 @@ pub fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     unsafe { abi::bledfu_shim_panic(file.as_ptr(), file.len() as u32, line) }
 }
 
-/// What the product is told (`enum bledfu_event` of `bledfu.h`).
+/// Events for the product (`enum bledfu_event` of `bledfu.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The service takes requests.
+    /// The service accepts requests.
     Ready {
         /// The running image is confirmed.
         confirmed: bool,
@@ -88,7 +88,7 @@ pub enum Event {
     },
     /// The service cannot run with this build; the log says why.
     Failed,
-    /// A package was accepted. May be vetoed.
+    /// A package was accepted. The product may veto it.
     Started {
         /// Of the image, in bytes.
         size: u32,
@@ -114,16 +114,16 @@ pub enum Event {
         /// Op code, result code and extended code (0 if none) of the protocol: `op << 16 | extended << 8 | result`.
         code: u32,
     },
-    /// The device is about to reset. May be vetoed: then the product resets it when it likes.
+    /// The device is about to reset. After a veto the product resets it itself.
     Resetting,
     /// The image was confirmed, or could not be.
     Confirmed {
-        /// It worked.
+        /// Whether it succeeded.
         done: bool,
     },
 }
 
-/// Tells the product; true when it agrees.
+/// Tells the product; false is its veto.
 pub fn tell(event: Event) -> bool {
     let (number, first, second) = match event {
         Event::Ready {
@@ -142,7 +142,7 @@ pub fn tell(event: Event) -> bool {
     unsafe { abi::bledfu_shim_event(number, first, second) == 0 }
 }
 
-/// Which public keys.
+/// The purpose of public keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Keys {
@@ -160,38 +160,38 @@ pub fn keys(kind: Keys) -> &'static [[u8; 64]] {
     if bytes.is_null() || count == 0 {
         return &[];
     }
-    // SAFETY: C gives a constant array of `count` keys of 64 bytes each that lives as long as the program; bytes have
+    // SAFETY: C passes a constant array of `count` keys of 64 bytes each that lives as long as the program; bytes have
     // no alignment.
     unsafe { core::slice::from_raw_parts(bytes.cast(), count as usize) }
 }
 
-/// Why a frame was not taken, as a status of the ABI.
+/// Why a frame was refused, as a status of the ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum NotTaken {
-    /// No room: the peer has sent more than it may before it waits for an answer. A packet that is lost is remembered.
+    /// No room: the peer has sent more than it may before it waits for an answer. The loss of a packet is recorded.
     Full = abi::NO_BUFFER,
-    /// Too long; it never fits.
+    /// The frame is too long and can never fit.
     TooLong = abi::TOO_LONG,
-    /// There is no such channel.
+    /// The channel does not exist.
     NoChannel = abi::NO_CHANNEL,
 }
 
-/// What the firmware does when C calls it.
+/// The firmware's side of the calls from C.
 pub trait Service {
     /// Bluetooth thread: the peer wrote `bytes` to the control point (0), to the packet characteristic (1) or to the SMP
     /// characteristic (2). Copies them and returns; never waits.
     ///
     /// # Errors
-    /// [`NotTaken`]; nothing was kept then.
+    /// [`NotTaken`]; nothing was stored then.
     fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken>;
-    /// Bluetooth thread: a peer subscribed, or the one there was is gone.
+    /// Bluetooth thread: a peer has subscribed, or the current one is gone.
     fn link(up: bool);
-    /// Bluetooth thread: the peer has paired as the product asks, or has not.
+    /// Bluetooth thread: whether the peer has paired as the product requires.
     fn peer(trusted: bool);
-    /// Any thread: somebody at the device wants an update.
+    /// Any thread: a person at the device wants an update.
     fn allow_updates();
-    /// Any thread: the application wants its image confirmed; the worker will do it.
+    /// Any thread: the application wants its image confirmed; the worker does it.
     fn confirm();
     /// The worker thread. Returns only when the service cannot run.
     fn run();
@@ -210,7 +210,7 @@ macro_rules! export_entry_points {
             let bytes = if bytes.is_null() || length == 0 {
                 &[][..]
             } else {
-                // SAFETY: the caller's promise; the slice is not kept.
+                // SAFETY: guaranteed by the caller; the slice is not kept.
                 unsafe { ::core::slice::from_raw_parts(bytes, length as usize) }
             };
             match <$service as $crate::worker::Service>::push(channel, bytes) {
@@ -285,7 +285,7 @@ mod tests {
     crate::export_entry_points!(Echo);
 
     #[test]
-    fn c_calls_arrive_as_slices_and_refusals_as_statuses() {
+    fn c_calls_become_slices_and_refusals_become_statuses() {
         let _device = fake::device();
         let bytes = [1, 2, 3, 4, 5];
         // SAFETY: lengths are within `bytes`, and a null pointer comes with none.
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_what_was_built_in() {
+    fn keys_are_those_built_in() {
         let _device = fake::device();
         assert_eq!(keys(Keys::Package), [[0x11; 64]]);
         assert_eq!(keys(Keys::Image).len(), 2);

@@ -141,7 +141,7 @@ fuzz_target!(|data: &[u8]| {
         let mut calls = 0;
         let mut watch = |_| {
             calls += 1;
-            assert!(calls < MOST_CALLS, "it does not end");
+            assert!(calls < MOST_CALLS, "it does not terminate");
         };
         let report = boot(
             &mut primary,

@@ -64,7 +64,7 @@ pub(super) struct Images {
     pub digests: [[u8; 32]; 4],
 }
 
-/// A device with an old image that runs, and a new one that is requested.
+/// A device with a running old image and a requested new one.
 #[derive(Clone)]
 pub(super) struct Device<const W: usize, const X: usize> {
     pub layout: Layout,
@@ -77,11 +77,11 @@ pub(super) struct Device<const W: usize, const X: usize> {
     pub trust: Plain<W>,
     pub rules: Rules,
     pub images: Rc<Images>,
-    /// A test met a reset before it had confirmed itself, and may be taken back: that is what a test is for.
+    /// An image on trial was reset before it confirmed itself, and may be taken back: that is the purpose of a trial.
     unconfirmed: bool,
 }
 
-/// Why a device is lost, or not where it should be.
+/// Why a device is lost, or in a wrong state.
 pub(super) type Verdict = Result<(), String>;
 
 impl<const W: usize, const X: usize> Device<W, X> {
@@ -157,7 +157,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         Some(device)
     }
 
-    /// Becomes a device like `other`, in a power domain of its own: its operations count from 0.
+    /// Becomes a copy of `other` in its own power domain: its operations count from 0.
     pub(super) fn become_copy(&mut self, other: &Self) {
         self.power = other.power.of_a_copy();
         self.primary.become_copy(&other.primary, &self.power);
@@ -168,7 +168,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         self.unconfirmed = other.unconfirmed;
     }
 
-    /// Image `index` arrives and is requested, as an application does it.
+    /// Image `index` arrives and is requested, as by an application.
     fn request(&mut self, index: usize, permanent: bool) {
         let images = self.images.clone();
         let slot = Slot::new(&self.layout);
@@ -218,7 +218,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         (0..VERSIONS.len()).find(|index| self.runs(*index))
     }
 
-    /// One reset and what the application does then. `Ok(false)`: the power was cut.
+    /// One reset, and what the application does after it. `Ok(false)`: the power was cut.
     pub(super) fn live(&mut self, story: Story) -> Result<bool, String> {
         self.power.power_on();
         self.unconfirmed |= self.revert_is_due();
@@ -272,7 +272,8 @@ impl<const W: usize, const X: usize> Device<W, X> {
         }
     }
 
-    /// With copy, the place that does not take the next update holds the running image. True with all others.
+    /// With copy, the place that the next update does not use holds the running image. Always true for other
+    /// algorithms.
     fn spares_the_copy(&mut self, running: usize) -> bool {
         if self.layout.algorithm() != Algorithm::Copy {
             return true;
@@ -286,14 +287,14 @@ impl<const W: usize, const X: usize> Device<W, X> {
         }
     }
 
-    /// The image in the primary slot is complete, and not confirmed.
+    /// The image in the primary slot is complete but not confirmed.
     fn revert_is_due(&mut self) -> bool {
         Trailer::read(&mut self.primary, &self.layout.primary_trailer()).is_ok_and(|found| {
             found.magic == Magic::Good && found.copy_done != Flag::Unset && found.image_ok == Flag::Unset
         })
     }
 
-    /// After the power is back: the story goes on, one step more than it has, and ends as it should.
+    /// After the power is back: the story continues, with one more step than usual, and must reach its end.
     pub(super) fn finish(&mut self, story: Story) -> Verdict {
         for reset in 0..=story.resets() {
             if !self.live(story)? {
@@ -339,7 +340,7 @@ fn trusting(digests: &[[u8; 32]]) -> ImagePolicy<'_> {
     }
 }
 
-/// One boot on primary, secondary and spare area, for which images count by their digests.
+/// One boot on primary, secondary and spare area; images are trusted by their digests.
 pub(crate) fn boot_trusting<const P: usize, const S: usize, const X: usize>(
     digests: &[[u8; 32]],
     layout: Layout,

@@ -87,7 +87,7 @@ impl Column {
     }
 }
 
-/// What was found out about one story on one device.
+/// Results of one story on one device.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// What was tried.
@@ -102,7 +102,7 @@ pub struct Row {
     pub cuts: u64,
     /// Second and third cuts, while recovering from a first.
     pub second_cuts: u64,
-    /// Devices without a bootable image, without the way back, or with the wrong image in the end.
+    /// Devices without a bootable image, without the image to go back to, or with the wrong image at the end.
     pub lost: u64,
     /// Devices on which a genuine image started that is older than the one that ran.
     pub old: u64,
@@ -361,8 +361,8 @@ fn other_jobs(column: Column, algorithm: Algorithm, full: bool, jobs: &mut Vec<J
         }
     }
 }
-/// Runs the campaign, a thread per core; `done` gets the rows in the order of the jobs, as soon as those before are done, and
-/// says whether the campaign goes on.
+/// Runs the campaign with a thread per core; `done` gets the rows in the order of the jobs, each as soon as all earlier
+/// ones are done, and returns whether the campaign continues.
 pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> bool + Send)) {
     let jobs = jobs(args);
     let bar = ProgressBar::new(jobs.len() as u64).with_style(
@@ -374,7 +374,7 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> boo
     }
     bar.enable_steady_tick(Duration::from_millis(500));
     let next = AtomicUsize::new(0);
-    // Rows that wait for one before them, the index of that one, and who gets them.
+    // Rows that wait for an earlier one, the index of that one, and the receiver of the rows.
     let rows = Mutex::new((BTreeMap::new(), 0, done));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -459,7 +459,7 @@ impl Sum {
 /// `bledfu cut`: the table; fails when a device was lost.
 ///
 /// # Errors
-/// When the output takes no more.
+/// If the output cannot be written.
 pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     let format = Format::of(args.json);
     format.text(format_args!(
@@ -503,7 +503,8 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The second table: installs begun by MCUboot or by this boot stage, for the other one to finish. Returns the number of wrong ones.
+/// The second table: installs begun by MCUboot or by this boot stage and finished by the other one. Returns the number
+/// of failures.
 fn hand_over(args: &CutArgs, format: Format) -> Result<u64, OutputError> {
     let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
     let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();

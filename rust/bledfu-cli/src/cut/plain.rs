@@ -9,13 +9,13 @@ use super::device::{reverts, Device, Verdict, NEW, OLD};
 use super::shapes::Story;
 use super::{Job, Row};
 
-/// Bytes of the largest program that writes fields of a trailer, and no part of an image.
+/// Length in bytes of the longest program operation that writes trailer fields and no part of an image.
 pub(crate) const FIELD: u32 = 64;
 
-/// Operations of a recovery that may be about what was cut.
+/// Operations of a recovery that may concern what was cut.
 const FIRST_OPERATIONS: usize = 3;
 
-/// The ways to cut operation number `number`.
+/// How operation `number` is cut.
 fn tears(kind: OpKind, length: u32, number: u64, thorough: bool) -> Vec<Tear> {
     let inside = |fraction, seed| Tear::Inside {
         fraction,
@@ -33,13 +33,13 @@ fn tears(kind: OpKind, length: u32, number: u64, thorough: bool) -> Vec<Tear> {
             inside(done / f64::from(length), seed)
         }));
     } else {
-        // The first byte alone, with different bits missing.
+        // Only the first byte, with different bits missing.
         found.extend((11..14).map(|seed| inside(0.0, seed)));
     }
     found
 }
 
-/// How far an erase gets, so that its torn bytes begin or end with a field of the trailer or one of its first records.
+/// How far an erase gets, so that its torn bytes begin or end at a trailer field or one of its first records.
 pub(crate) fn edges(trailer: &TrailerLayout, address: u32, length: u32) -> Vec<u32> {
     let records = (0..=3).map(|record| trailer.status_start() + record * trailer.status_unit());
     let fields = [
@@ -64,7 +64,7 @@ impl Job {
         let Self { story, thorough, .. } = *self;
         let start = self.device::<W, X>()?;
         let mut row = self.row();
-        // Two devices in all, not two for each cut: most of a cut's time would go into their memory.
+        // Two devices in total, not two for each cut: otherwise most of the time would go into their memory.
         let [mut device, mut after] = [start.clone(), start.clone()];
         device.become_copy(&start);
         let operations = undisturbed(&mut device, story, &mut row);
@@ -99,7 +99,7 @@ impl Job {
                     }
                     row.second_cuts += 1;
                 };
-                // The recovery may erase again what was complete but for the operation that was cut. Between the parts of a
+                // The recovery may again erase what was complete except for the cut operation. Between the parts of a
                 // long copy it is the same each time.
                 let in_copy = number > 0 && operations[number as usize - 1..][..2].iter().all(is_copy);
                 if thorough && tear == Tear::Before && !in_copy {
@@ -112,7 +112,7 @@ impl Job {
                 if tear == Tear::Before {
                     continue;
                 }
-                // Second cuts in the recovery: every few of its operations on small devices, a few in all on large ones.
+                // Second cuts in the recovery: at every few operations on small devices, at only a few on large ones.
                 let limit = recovery.len() as u64;
                 let every = if thorough {
                     5 + operations.len() as u64 / 40
@@ -131,7 +131,7 @@ impl Job {
     }
 }
 
-/// Runs the story as it should go; returns kind and length of each operation.
+/// Runs the story without a cut; returns kind and length of each operation.
 pub(super) fn undisturbed<const W: usize, const X: usize>(
     device: &mut Device<W, X>,
     story: Story,

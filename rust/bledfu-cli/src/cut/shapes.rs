@@ -4,16 +4,16 @@
 use bledfu_sim::parts::Rewrite;
 use bledfu_slot::Algorithm;
 
-/// What happens after an update was requested, one step per reset.
+/// What follows the request of an update, one step per reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Story {
-    /// A test is installed and runs.
+    /// The update is installed on trial and runs.
     Upgrade,
     /// It confirms itself.
     Confirm,
-    /// It never does, and the image before comes back.
+    /// It never does, and the previous image is restored.
     Revert,
-    /// The update is installed for good.
+    /// The update is installed permanently.
     Permanent,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Shape {
     pub write_size: u32,
     /// Write unit of the external flash.
     pub outside: u32,
-    /// What the internal flash does with a unit that is written twice.
+    /// How the internal flash handles a unit that is written twice.
     pub rewrite: Rewrite,
     pub max_align: u32,
     pub max_sectors: u32,
@@ -82,7 +82,8 @@ const fn aligned(name: &'static str, write_size: u32, max_align: u32, max_sector
     }
 }
 
-/// Internal memories of other makers, beside NOR flash that is written in words and reports pages as large as theirs.
+/// Internal memories of other makers, beside NOR flash that is written in words and whose driver reports equally large
+/// pages.
 const OTHERS: [Shape; 3] = [
     Shape {
         rewrite: Rewrite::Refused,
@@ -104,7 +105,7 @@ const OTHERS: [Shape; 3] = [
     },
 ];
 
-/// [`OTHERS`], with the spare area that the algorithm has.
+/// [`OTHERS`], with the spare area of the algorithm.
 pub(super) fn others(algorithm: Algorithm) -> impl Iterator<Item = Shape> {
     OTHERS.into_iter().map(move |shape| Shape {
         spare: match algorithm {
@@ -122,7 +123,7 @@ const LARGE: Shape = Shape {
     ..shape("nRF52840, 928 KiB slots", 232, 232)
 };
 
-/// The small devices an algorithm is tried on.
+/// The small devices on which an algorithm is tested.
 pub(super) fn shapes(algorithm: Algorithm) -> Vec<Shape> {
     let plain = shape("4 KiB sectors", 8, 8);
     let with = |shape: Shape, sectors, size| Shape {
@@ -189,11 +190,11 @@ pub(super) fn large(algorithm: Algorithm) -> Shape {
     Shape { spare, ..LARGE }
 }
 
-/// Bytes of the old and the new image; `u32::MAX` is the largest there can be.
+/// Sizes of the old and the new image in bytes; `u32::MAX` is the largest possible.
 pub(super) fn sizes(algorithm: Algorithm) -> &'static [[u32; 2]] {
     const MAX: u32 = u32::MAX;
     match algorithm {
-        // Both end in the region that is exchanged first: in its last sector, or one of them a sector below.
+        // Both end in the region that is exchanged first: in its last sector, or one of them in the sector below.
         Algorithm::SwapScratch => &[[5000, 9000], [9000, 2000], [5000, MAX], [MAX, MAX], [MAX, 27_000]],
         _ => &[[5000, 9000], [9000, 2000], [5000, MAX], [MAX, MAX]],
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A whole device: the folder of one of `bledfu serve`, or the dumps of its flashes. What is in its slots, how far an upload got,
-//! and what the next boot does.
+//! A whole device: a folder of `bledfu serve`, or dumps of flashes. Shows its slots, the progress of an upload, and
+//! what the next boot does.
 //!
-//! The last is not guessed: the boot stage of this project runs on a copy of the flashes in memory. Nothing is written to the
-//! files.
+//! The next boot is not predicted but run: this project's boot stage runs on a copy of the flashes in memory. The files
+//! stay unchanged.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ use super::{hex, InspectArgs, Options};
 use crate::args::{find_part, parse_u32};
 use crate::serve::folder::{self, Settings};
 
-/// Where the processor sees the primary slot of a device of `bledfu serve`.
+/// The processor's address of the primary slot of a `bledfu serve` device.
 const PRIMARY_AT: u32 = 0xC000;
 /// Its size.
 const SLOT_SIZE: u32 = 0xE8000;
@@ -39,7 +39,8 @@ const SLOT_SIZE: u32 = 0xE8000;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "A whole device")]
 pub struct MapArgs {
-    /// FILE is the dump of the processor's flash: show its slots, journal and next boot. A folder is always shown so.
+    /// FILE is a dump of the processor's flash: show its slots, journal and next boot. A folder is always shown this
+    /// way.
     #[arg(long)]
     pub map: bool,
     /// Dump of the external flash [default: all areas are in FILE].
@@ -48,17 +49,17 @@ pub struct MapArgs {
     /// External flash part, for its units [default: mx25r6435f].
     #[arg(long, value_name = "PART", requires = "map")]
     part: Option<String>,
-    /// Where the primary slot begins in FILE [default: 0xc000].
+    /// Offset of the primary slot in FILE [default: 0xc000].
     #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
     primary_at: Option<u32>,
-    /// Where the secondary slot begins in the external flash [default: 0], or in FILE [default: behind the primary].
+    /// Offset of the secondary slot in the external flash [default: 0], or in FILE [default: after the primary].
     #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
     secondary_at: Option<u32>,
-    /// Where the journal begins, in the same flash as the secondary slot [default: behind it, if there is an external flash].
+    /// Offset of the journal, in the flash of the secondary slot [default: after it, if there is an external flash].
     #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
     journal_at: Option<u32>,
-    /// Where the spare area begins: scratch in FILE [default: behind the primary], or the second place for images in the flash of
-    /// the secondary slot [default: behind the journal].
+    /// Offset of the spare area: scratch in FILE [default: after the primary], or the second place for images in the
+    /// flash of the secondary slot [default: after the journal].
     #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
     spare_at: Option<u32>,
 }
@@ -77,7 +78,7 @@ struct Region {
     size: u32,
 }
 
-/// A device as its files have it.
+/// A device as its files describe it.
 struct Device {
     internal: Flash,
     external: Option<Flash>,
@@ -87,14 +88,14 @@ struct Device {
     secondary: Region,
     journal: Option<Region>,
     spare: Option<Region>,
-    /// Digests of images that are valid whoever signed them.
+    /// Digests of images that are trusted whoever signed them.
     trusted: Vec<[u8; 32]>,
 }
 
 /// Inspects a folder, or the dumps that `args` name.
 ///
 /// # Errors
-/// One sentence about the file that cannot be read, or the options that do not fit it.
+/// One sentence about a file that cannot be read, or options that do not suit it.
 pub fn inspect(args: &InspectArgs, options: &Options) -> Result<Report> {
     let device = Device::open(args, options)?;
     let mut report = Report {
@@ -256,7 +257,7 @@ impl Device {
             .get(start..start.checked_add(region.size as usize)?)
     }
 
-    /// The bytes of an area; all areas were found to be inside their flashes.
+    /// The bytes of an area; all areas are known to be inside their flashes.
     fn content(&self, region: Region) -> &[u8] {
         self.bytes(region).unwrap_or_default()
     }
@@ -281,7 +282,7 @@ impl Device {
         ImagePolicy {
             keys,
             trusted_digests: &self.trusted,
-            // Without a key, only the digest counts; that the signature was not checked is said.
+            // Without a key, only the digest counts; the report says that the signature was not checked.
             unsigned: keys.is_empty(),
             address: options.slot_address.map(|start| AddressRange {
                 start,
@@ -317,9 +318,9 @@ impl Device {
         self.next_boot(report, options);
     }
 
-    // ---- what is in the slots
+    // ---- content of the slots
 
-    /// Where an image begins in an area, and how long it is.
+    /// Where an image starts in an area, and its length.
     fn image_in(&self, region: Region) -> Option<(u32, u32)> {
         let bytes = self.content(region);
         let starts = [0, self.layout.upload_offset()];
@@ -390,7 +391,7 @@ impl Device {
                     report.field("signature", "good");
                 }
             }
-            // It may be the rest of an upload, or of the image before: what it means, the next boot says.
+            // It may be left over from an upload, or from the previous image: the next boot shows what it means.
             Err(error) => {
                 report.field("image", format!("{size} bytes at {start:#x}, not valid"));
                 report.field("", refusal(error));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu inspect`: explains a package, an init packet, an image, a slot or a whole device, field by field; says what is wrong,
-//! and what could not be checked.
+//! `bledfu inspect`: explains a package, an init packet, an image, a slot or a whole device, field by field; reports
+//! what is wrong, and what could not be checked.
 //!
 //! | Module | What |
 //! |---|---|
@@ -8,8 +8,8 @@
 //! | `package`, `init_packet`, `image`, `trailer` | a kind of file each |
 //! | [`device`], `map` | a whole device: slots, journal, what the next boot does, and a drawing of it |
 //!
-//! Bytes are taken apart by the crates that own the formats; these modules only give the fields names. What a file is says
-//! [`kind`](crate::kind).
+//! The crates that own the formats decode the bytes; these modules only name the fields. [`kind`](crate::kind) decides
+//! what a file is.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ mod trailer;
 
 pub use report::{Report, Verdict};
 
-/// Sector size of a slot, unless told otherwise.
+/// Default sector size of a slot.
 const SECTOR: u32 = 4096;
 
 /// Exit code of `--strict` when nothing is wrong, but something was not checked.
@@ -56,72 +56,72 @@ pub struct InspectArgs {
     /// DFU package or nRF Connect SDK package (.zip), init packet (.dat), image (.bin, .hex), dump of a slot, or the folder of a
     /// device of `bledfu serve`. With --map, the dump of a flash.
     pub file: PathBuf,
-    /// Public or private key (PEM) the package must be signed with.
+    /// Public or private key (PEM) that must have signed the package.
     #[arg(long, value_name = "FILE.pem")]
     pub public_key: Option<PathBuf>,
-    /// Public or private key (PEM) the image must be signed with.
+    /// Public or private key (PEM) that must have signed the image.
     #[arg(long, value_name = "FILE.pem")]
     pub image_key: Option<PathBuf>,
-    /// Fail also when something could not be checked.
+    /// Fail also if something could not be checked.
     #[arg(long)]
     pub strict: bool,
     /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,
-    /// Hardware version of the device: a package for another one is wrong then.
+    /// Hardware version of the device: a package for another one is then wrong.
     #[arg(long, value_name = "N", value_parser = parse_u32)]
     pub hw_version: Option<u32>,
-    /// Firmware version that runs: an older package is wrong then.
+    /// Running firmware version: an older package is then wrong.
     #[arg(long, value_name = "N", value_parser = parse_u32)]
     pub fw_version: Option<u32>,
-    /// The device's SoftDevice policy, as of `bledfu update`: a package it refuses is wrong then.
+    /// The device's SoftDevice policy, as in `bledfu update`: a package that it refuses is then wrong.
     #[arg(long, value_name = "POLICY")]
     pub sd_policy: Option<String>,
-    /// Size of the slot; default: that of the file, if it is a multiple of the erase unit.
+    /// Size of the slot; default: the file's size, if it is a multiple of the erase unit.
     #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
     pub slot_size: Option<u32>,
-    /// Address at which the processor sees the slot that the image is for (0xc000 in the simulator): an image that is linked for
-    /// another slot, or for another processor, is wrong then.
+    /// The processor's address of the image's slot (0xc000 in the simulator): an image linked for another slot or
+    /// processor is then wrong.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_u32)]
     pub slot_address: Option<u32>,
-    /// The processor's flash, for its units; an unknown name lists the known ones [default: nrf52840].
+    /// Flash of the processor, for its units; an unknown name lists the known ones [default: nrf52840].
     #[arg(long, value_name = "PART")]
     pub internal: Option<String>,
-    /// Write unit of the flash that holds the swap records [default: that of --internal].
+    /// Write unit of the flash that holds the swap records [default: from --internal].
     #[arg(long, visible_alias = "write-unit", value_name = "BYTES", value_parser = parse_u32)]
     pub align: Option<u32>,
-    /// Erase unit of the slot [default: that of --internal].
+    /// Erase unit of the slot [default: from --internal].
     #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
     pub erase_size: Option<u32>,
-    /// Spacing of the trailer's fields: 8, 16 or 32 [default: 8, or the write unit if that is more].
+    /// Spacing of the trailer's fields: 8, 16 or 32 [default: 8, or the write unit if it is larger].
     #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
     pub max_align: Option<u32>,
-    /// Sectors the boot stage is built for; default: 256, or as many as the slot has.
+    /// Sectors for which the boot stage is built; default: 256, or as many as the slot has.
     #[arg(long, value_name = "N", value_parser = parse_u32)]
     pub max_sectors: Option<u32>,
-    /// How the boot stage installs [default: swap-offset].
+    /// Install algorithm of the boot stage [default: swap-offset].
     #[arg(long, value_parser = algorithm_parser())]
     pub algorithm: Option<Algorithm>,
     #[command(flatten)]
     map: device::MapArgs,
 }
 
-/// What an inspection needs to know beside the bytes.
+/// What an inspection needs to know in addition to the bytes.
 #[derive(Clone)]
 pub struct Options {
     /// Key of the package.
     pub public_key: Option<Key>,
     /// Key of the image.
     pub image_key: Option<Key>,
-    /// Hardware version of the device, if it is known.
+    /// Hardware version of the device, if known.
     pub hw_version: Option<u32>,
-    /// Firmware version that runs, if it is known.
+    /// Running firmware version, if known.
     pub fw_version: Option<u32>,
-    /// What the device does with a SoftDevice requirement, if that is known.
+    /// The device's SoftDevice policy, if known.
     pub soft_device: Option<SoftDevicePolicy<'static>>,
-    /// Size of the slot, if it is known.
+    /// Size of the slot, if known.
     pub slot_size: Option<u32>,
-    /// Address of the slot the image is for, if it is known.
+    /// Address of the image's slot, if known.
     pub slot_address: Option<u32>,
     /// Write unit.
     pub align: u32,
@@ -129,7 +129,7 @@ pub struct Options {
     pub erase_size: u32,
     /// Spacing of the trailer's fields.
     pub max_align: u32,
-    /// Sectors the boot stage is built for.
+    /// Sectors for which the boot stage is built.
     pub max_sectors: Option<u32>,
     /// Install algorithm.
     pub algorithm: Algorithm,
@@ -183,7 +183,8 @@ impl InspectArgs {
 /// `bledfu inspect`.
 ///
 /// # Errors
-/// One sentence when the file or a key cannot be read. What is wrong *in* the file is part of the output, and the exit code.
+/// One sentence when the file or a key cannot be read. Errors *in* the file are part of the output and of the exit
+/// code.
 pub fn cmd_inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let options = args.options()?;
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());
@@ -207,7 +208,7 @@ pub fn cmd_inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Recognises what `bytes` are and explains them; `name` is the file's name and breaks ties.
+/// Recognises and explains `bytes`; `name` is the file's name and decides in doubtful cases.
 pub fn inspect(name: &str, bytes: &[u8], options: &Options) -> Report {
     let mut report = Report::default();
     let kind = Kind::of(name, bytes);
@@ -247,7 +248,7 @@ pub fn inspect(name: &str, bytes: &[u8], options: &Options) -> Report {
         }
         _ => {
             heading(&mut report, name, "unknown", bytes);
-            report.problem("the file is no DFU package, init packet, MCUboot image or slot");
+            report.problem("the file is not a DFU package, init packet, MCUboot image or slot");
         }
     }
     report

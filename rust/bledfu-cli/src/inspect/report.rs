@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an inspection found, and how it is shown: as text in 80 columns, or as one JSON object.
+//! The result of an inspection, printed as text in 80 columns or as one JSON object.
 
 use std::fmt::{Display, Write as _};
 
@@ -11,19 +11,19 @@ use crate::output::{wrap, wrapping, WIDTH};
 /// Columns of the names of fields, with the two spaces in front and behind.
 const NAME_WIDTH: usize = 25;
 
-/// Where a value is put that does not fit behind its name.
+/// Indent of a value that does not fit on the line of its name.
 const DEEP_INDENT: usize = 6;
 
 /// Hex digits in a line: a SHA-256, or half a signature.
 const HEX_WIDTH: usize = 64;
 
-/// How good a file is.
+/// The verdict on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Everything was checked, and is good.
     Good,
-    /// What was checked is good, but something could not be checked.
+    /// What was checked is good, but not everything could be checked.
     Unchecked,
     /// Something is wrong.
     Wrong,
@@ -32,13 +32,13 @@ pub enum Verdict {
 /// A line of a section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A name and what it says.
+    /// A name and its value.
     Field(String, String),
-    /// What is wrong.
+    /// An error.
     Problem(String),
-    /// What could not be checked, and what that would need.
+    /// What could not be checked, and what the check would need.
     Unchecked(String),
-    /// A line of a drawing, as it is.
+    /// A line of a drawing, unchanged.
     Drawing(String),
 }
 
@@ -47,7 +47,7 @@ pub enum Line {
 pub struct Section {
     /// The heading.
     pub title: String,
-    /// What is under it.
+    /// Its lines.
     pub lines: Vec<Line>,
 }
 
@@ -58,9 +58,9 @@ pub struct Report {
     pub kind: String,
     /// The fields.
     pub sections: Vec<Section>,
-    /// What is wrong, a sentence each, in the order in which it was found.
+    /// The errors, a sentence each, in the order in which they were found.
     pub problems: Vec<String>,
-    /// What could not be checked, in the order in which it was met.
+    /// What could not be checked, in the order in which it was found.
     pub unchecked: Vec<String>,
 }
 
@@ -105,7 +105,7 @@ impl Report {
         }
     }
 
-    /// How good the file is.
+    /// The verdict.
     pub fn state(&self) -> Verdict {
         match (self.problems.is_empty(), self.unchecked.is_empty()) {
             (false, _) => Verdict::Wrong,
@@ -126,7 +126,7 @@ impl Report {
         }
     }
 
-    /// The fields, ready to print.
+    /// The fields as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for section in &self.sections {
@@ -147,7 +147,7 @@ impl Report {
         text
     }
 
-    /// The same for a program.
+    /// The fields as JSON.
     pub fn json(&self, name: &str) -> Value {
         let sections = self.sections.iter().map(|section| {
             let fields = section.lines.iter().filter_map(|line| match line {
@@ -174,7 +174,7 @@ fn field(name: &str, value: &str) -> String {
     let fits = text.len() == NAME_WIDTH && value.split(' ').all(|word| word.len() <= room);
     let (width, indent) = match fits {
         true => (room, NAME_WIDTH),
-        // A digest is not broken: it is there to be compared and copied.
+        // A digest is never wrapped: it is there to be compared and copied.
         false => (WIDTH - DEEP_INDENT, DEEP_INDENT),
     };
     let value = break_hex(value);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_checked_whole_is_good() {
+    fn a_file_is_good_only_if_everything_was_checked() {
         let mut report = Report::default();
         assert_eq!(report.state(), Verdict::Good);
         report.unchecked("the signature: no key");

@@ -485,7 +485,7 @@ fn an_unknown_file_is_called_so() {
     let report = inspect("notes.txt", b"hello", &Options::default());
     assert_eq!(
         report.verdict(),
-        "wrong: the file is no DFU package, init packet, MCUboot image or slot"
+        "wrong: the file is not a DFU package, init packet, MCUboot image or slot"
     );
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The doors: where peers come in. Each has a thread that only moves bytes between its wire and the ring.
+//! The doors: transports for clients. Each has a thread that only moves bytes between its connection and the ring.
 
 use std::fmt::Write as _;
 use std::net::{TcpListener, UdpSocket};
@@ -22,44 +22,44 @@ use bledfu_wire::smp_console;
 use super::link::{Link, Origin, Over, Packet, Remote, Session};
 use super::wire::{Decoder, Framing, Wire};
 
-/// Every wait for bytes ends after this long, to look around.
+/// Every wait for bytes ends after this time, to check for other events.
 const READ_STEP: Duration = Duration::from_secs(1);
-/// How often a terminal that nobody has open is looked at.
+/// How often a terminal that nobody has open is polled.
 const CLOSED_STEP: Duration = Duration::from_millis(20);
 const CHUNK: usize = 4096;
 
-/// Where clients may come in; several at once, at least one.
+/// Transports for clients; several at once, at least one.
 #[derive(Args, Clone, Debug)]
 pub struct DoorArgs {
-    /// Serial door: makes a pseudo-terminal and links it at this path (for `nrfutil dfu serial -p PATH`).
+    /// Serial transport: creates a pseudo-terminal and links it at this path (for `nrfutil dfu serial -p PATH`).
     #[arg(long, value_name = "PATH")]
     pub slip_pty: Option<PathBuf>,
-    /// Serial door over TCP: the same SLIP frames. Port 0 picks a free one.
+    /// Serial transport over TCP: the same SLIP frames. Port 0 selects a free one.
     #[arg(long, value_name = "HOST:PORT")]
     pub slip_tcp: Option<String>,
-    /// Bluetooth door over TCP: frames of u16le n, u8 kind (1 control point write, 2 packet write, 3 SMP write,
+    /// Bluetooth transport over TCP: frames of u16le n, u8 kind (1 control point write, 2 packet write, 3 SMP write,
     /// 0x81 control point notification, 0x83 SMP notification), n bytes.
     #[arg(long, value_name = "HOST:PORT")]
     pub gatt_tcp: Option<String>,
-    /// SMP over UDP, for `smpmgr --ip` and others; most clients know only port 1337. Port 0 picks a free one.
+    /// SMP over UDP, for `smpmgr --ip` and others; most clients know only port 1337. Port 0 selects a free one.
     #[arg(long, value_name = "HOST:PORT")]
     pub smp_udp: Option<String>,
-    /// SMP over a serial port: makes a pseudo-terminal and links it at this path (for `smpmgr --port PATH`).
+    /// SMP over a serial port: creates a pseudo-terminal and links it at this path (for `smpmgr --port PATH`).
     #[arg(long, value_name = "PATH")]
     pub smp_pty: Option<PathBuf>,
-    /// ATT MTU of the Bluetooth door; packets carry up to 3 bytes less.
+    /// ATT MTU of the Bluetooth transport; packets carry MTU - 3 bytes.
     #[arg(long, default_value_t = 247, value_parser = clap::value_parser!(u16).range(23..=515))]
     pub mtu: u16,
-    /// Data bytes in one serial frame; clients are told the MTU 2 × (BYTES + 1) + 1.
+    /// Data bytes in one serial frame; clients are told an MTU of 2 × (BYTES + 1) + 1.
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u16).range(8..=511))]
     pub serial_mtu: u16,
 }
 
 impl DoorArgs {
-    /// Before anything is touched: is there a way in?
+    /// Checks, before anything is touched, that there is a transport.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn check(&self) -> Result<()> {
         let addresses = [&self.slip_tcp, &self.gatt_tcp, &self.smp_udp];
         let terminals = [&self.slip_pty, &self.smp_pty];
@@ -116,7 +116,7 @@ impl DoorArgs {
     }
 }
 
-/// The open doors; dropped, the links to the terminals go.
+/// The open doors; dropping them removes the links to the terminals.
 pub struct Doors {
     /// `slip-pty PATH slip-tcp ADDRESS …`
     pub description: String,
@@ -208,7 +208,7 @@ impl Terminal {
         Ok(terminal)
     }
 
-    /// For the next peer: raw, and without answers the last one did not read.
+    /// Prepares the terminal for the next peer: raw, and without answers that the last one did not read.
     fn clean(&self) -> std::io::Result<()> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let peer = rustix::fs::open(&self.peer_path, flags, Mode::empty())?;
@@ -219,7 +219,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Runs a thread that hands everything that comes in to `take`, and `None` when the peer has closed its side.
+    /// Runs a thread that passes everything received to `take`, and `None` when the peer has closed its side.
     fn spawn(self, mut take: impl FnMut(Option<&[u8]>) + Send + 'static) {
         std::thread::spawn(move || {
             let mut used = false;
@@ -246,8 +246,8 @@ impl Terminal {
     }
 }
 
-/// A peer on a serial port is there from its first byte on until it closes the terminal. When the device ends the session
-/// the next byte begins another one.
+/// A peer on a serial port is present from its first byte until it closes the terminal. When the device ends the
+/// session, the next byte begins another one.
 fn spawn_serial(terminal: Terminal, framing: Framing, link: Arc<Link>) {
     let remote = Remote {
         wire: terminal.wire.clone(),
@@ -265,7 +265,7 @@ fn spawn_serial(terminal: Terminal, framing: Framing, link: Arc<Link>) {
             session = link.admit(&remote);
         }
         match &session {
-            // Ended in the middle, the rest is for nobody.
+            // The session ended within a frame: the rest is dropped.
             Some(session) => drop(feed(bytes, &mut decoder, session)),
             None => log::warn!(
                 "{} bytes on the terminal are lost: the device resets, or another client is on it",
@@ -275,7 +275,7 @@ fn spawn_serial(terminal: Terminal, framing: Framing, link: Arc<Link>) {
     });
 }
 
-/// SMP frames between whatever else is on a console; nobody connects.
+/// SMP frames among other text on a console; nobody connects.
 fn spawn_console(terminal: Terminal, link: Arc<Link>) {
     let wire = terminal.wire.clone();
     let mut decoder = Box::<smp_console::Decoder<DEFAULT_FRAME_SIZE>>::default();
@@ -297,8 +297,8 @@ fn spawn_console(terminal: Terminal, link: Arc<Link>) {
     });
 }
 
-/// One datagram carries whole frames. What is longer than the longest frame loses its end, so the frame that it cuts is
-/// answered as damaged.
+/// One datagram carries whole frames. One longer than the longest frame loses its end, so the cut frame is answered as
+/// damaged.
 fn spawn_udp(socket: UdpSocket, link: Arc<Link>) {
     let socket = Arc::new(socket);
     std::thread::spawn(move || {
@@ -309,7 +309,7 @@ fn spawn_udp(socket: UdpSocket, link: Arc<Link>) {
                     bytes: datagram.get(..length).unwrap_or_default().to_vec(),
                     origin: Origin::Udp(socket.clone(), address),
                 }),
-                // A client that has gone before its answer came shows up here.
+                // A client that is gone before its answer arrives shows up here.
                 Err(error) => {
                     log::info!("a datagram was not received: {error}");
                     std::thread::sleep(CLOSED_STEP);
@@ -319,18 +319,18 @@ fn spawn_udp(socket: UdpSocket, link: Arc<Link>) {
     });
 }
 
-/// The link at the path the user chose; removed when dropped.
+/// The link at the user's path; removed when dropped.
 struct TerminalLink {
     path: PathBuf,
-    /// Locked as long as the terminal is served; the lock goes with the process, however it ends.
+    /// Locked while the terminal is served; the lock ends with the process, however it ends.
     lock: (PathBuf, std::fs::File),
 }
 
 impl TerminalLink {
-    /// A link that a process which is gone left behind is replaced, anything else is left alone.
+    /// A link left behind by a dead process is replaced; anything else is kept.
     fn make(path: &Path, target: &Path) -> Result<Self> {
         if path.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {
-            bail!("{} exists and is no link to a terminal", path.display());
+            bail!("{} exists and is not a link to a terminal", path.display());
         }
         let beside = |ending: String| {
             let mut name = path.as_os_str().to_owned();

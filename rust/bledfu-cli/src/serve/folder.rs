@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The folder a device lives in.
+//! The folder of a device.
 //!
 //! ```text
-//! factory.sha256   digest of the factory image, which stays valid whoever signed it
+//! factory.sha256   digest of the factory image, which stays trusted whoever signed it
 //! internal.bin     the processor's flash, primary slot included
 //! device.json      what the flashes are and how the boot stage installs, for `bledfu inspect`
 //! external.bin     the external flash
 //! ```
-//! A new folder gets them in this order, each whole or not at all. `internal.bin` is what makes a device of it: without
-//! it a start begins anew, and a folder that has it is never programmed over.
+//! A new folder gets them in this order, each whole or not at all. A folder is a device once it has `internal.bin`:
+//! without it a start begins again, and a folder that has it is never overwritten.
 
 use std::path::Path;
 
@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 pub const INTERNAL: &str = "internal.bin";
 /// The external flash.
 pub const EXTERNAL: &str = "external.bin";
-/// How the device was served last.
+/// Parameters of the last `bledfu serve`.
 pub const SETTINGS: &str = "device.json";
 const RECORD: &str = "factory.sha256";
 
-/// What the flashes do not say of themselves.
+/// What cannot be read from the flashes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Name of the processor's flash.
@@ -53,7 +53,7 @@ impl Settings {
     }
 }
 
-/// How the device in `folder` was served last; `None` if that was not written down.
+/// The parameters of the last `bledfu serve` in `folder`; `None` if none are stored.
 ///
 /// # Errors
 /// One sentence about a file that cannot be used.
@@ -67,7 +67,7 @@ pub fn settings(folder: &Path) -> Result<Option<Settings>> {
     Ok(Some(settings))
 }
 
-/// The digest of the factory image of the device in `folder`, if it is there.
+/// The digest of the factory image in `folder`, if there is one.
 ///
 /// # Errors
 /// One sentence about a file that cannot be used.
@@ -103,7 +103,7 @@ pub fn open<I: Units, X: Units>(
         blank.program_factory(factory)?;
         blank
             .boot()
-            .context("the image for the primary slot is of no use")?;
+            .context("the image for the primary slot cannot be used")?;
         let digest = image_digest(factory).unwrap_or_default();
         put(&record, format!("{}\n", to_hex(&digest)).as_bytes())?;
         put(&internal, &blank.internal.contents())?;
@@ -131,7 +131,7 @@ fn exists(path: &Path) -> Result<bool> {
         .with_context(|| format!("cannot look at {}", path.display()))
 }
 
-/// Writes a file that is there whole or not at all.
+/// Writes a file whole or not at all.
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, bytes)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What door threads and worker share, as the Bluetooth thread and the worker do on the device: the inbox, and who is
-//! on the link.
+//! State shared by door threads and worker, as by the Bluetooth thread and the worker on a device: the inbox, and the
+//! peer on the link.
 //!
-//! A door thread copies a frame into the inbox and goes back to its wire. If it finds the ring full, it waits, and does not
-//! read meanwhile: that holds the peer back. One peer at a time owns the device.
+//! A door thread copies a frame into the inbox and returns to its connection. If the ring is full, it waits without
+//! reading, which holds the peer back. One peer at a time owns the device.
 //!
-//! SMP over UDP or a console knows no connections: its packets wait beside the inbox, each with the way back, and whoever is on
-//! the link stays there.
+//! SMP over UDP or a console has no connections: its packets wait beside the inbox, each with its return address, and
+//! the peer on the link stays connected.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
@@ -21,10 +21,10 @@ use bledfu_wire::smp_console;
 
 use super::wire::{Framing, Wire};
 
-/// Every wait for the other side ends after this long, to look again.
+/// Every wait for the other side ends after this time, to check again.
 const STEP: Duration = Duration::from_secs(1);
 
-/// A peer that comes while another one is there is turned away after this long.
+/// A peer that connects while another one is present is turned away after this time.
 const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// The link, for both sides.
@@ -36,39 +36,39 @@ pub struct Link {
 
 struct State {
     inbox: Inbox<Box<[u8]>>,
-    /// Whether those who connect have paired.
+    /// Whether new peers count as paired.
     kind: doors::Peer,
     packets: VecDeque<Packet>,
     peer: Option<Peer>,
-    /// Peers so far.
+    /// Number of peers so far.
     count: u64,
-    /// The device runs; it lets nobody in while it resets.
+    /// The device is running; it accepts no peers while it resets.
     running: bool,
     stopping: bool,
 }
 
-/// SMP frames that came together, without a connection.
+/// SMP frames of one datagram, without a connection.
 pub struct Packet {
-    /// One frame, or several one behind the other.
+    /// One frame, or several in a row.
     pub bytes: Vec<u8>,
-    /// Who sent it.
+    /// The sender.
     pub origin: Origin,
 }
 
-/// Where the answers to a packet go.
+/// Where to send the answers to a packet.
 pub enum Origin {
     /// To this address.
     Udp(Arc<UdpSocket>, SocketAddr),
-    /// To whoever has the terminal open.
+    /// To the client that has the terminal open.
     Console(Arc<Wire>),
 }
 
 impl Origin {
-    /// Sends one answer. Nobody is told when it gets lost: that is for the client to find out.
+    /// Sends one answer. A lost answer is not reported: the client notices it.
     pub fn send(&self, answer: &[u8]) {
         let sent = match self {
             Self::Udp(socket, address) => socket.send_to(answer, address).map(drop),
-            // Else it would wait there for the next client.
+            // Otherwise it would wait there for the next client.
             Self::Console(wire) if wire.is_hung_up() => Ok(()),
             Self::Console(wire) => wire.send(&console_lines(answer)).map_err(Into::into),
         };
@@ -81,7 +81,7 @@ impl Origin {
 fn console_lines(frame: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut line = [0; smp_console::MAX_LINE];
-    // No answer is as long as a packet may be.
+    // No answer is as long as the maximum packet.
     if let Some(mut encoder) = smp_console::Encoder::new(frame) {
         while let Some(line) = encoder.next_line(&mut line) {
             bytes.extend_from_slice(line);
@@ -90,12 +90,12 @@ fn console_lines(frame: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The way to a peer.
+/// The connection to a peer.
 #[derive(Clone)]
 pub struct Remote {
-    /// Its bytes.
+    /// Its byte stream.
     pub wire: Arc<Wire>,
-    /// How frames lie in them.
+    /// Its framing.
     pub framing: Framing,
 }
 
@@ -103,13 +103,13 @@ impl Remote {
     /// Sends an answer.
     ///
     /// # Errors
-    /// The peer is gone, or takes nothing any more.
+    /// The peer is gone, or accepts no more bytes.
     pub fn send(&self, channel: Channel, answer: &[u8]) -> rustix::io::Result<()> {
         self.wire.send(&self.framing.encode(channel, answer))
     }
 }
 
-/// Who is on the link.
+/// The peer on the link.
 #[derive(Clone)]
 struct Peer {
     number: u64,
@@ -121,7 +121,7 @@ impl State {
         self.peer.as_ref().is_some_and(|peer| peer.number == number)
     }
 
-    /// The peer is gone, and with it what it sent and nobody looked at yet.
+    /// The peer is gone; what it sent and was not handled is dropped.
     fn end_peer(&mut self) {
         if let Some(peer) = self.peer.take() {
             peer.remote.wire.close();
@@ -130,12 +130,12 @@ impl State {
     }
 }
 
-/// The session of this peer is over.
+/// The session of this peer has ended.
 #[derive(Debug)]
 pub struct Over;
 
 impl Link {
-    /// Nobody is there, and the device does not run yet. Those who connect are of this kind.
+    /// No peer, and the device is not running yet. `paired` is the trust of new peers.
     pub fn new(inbox: Inbox<Box<[u8]>>, kind: doors::Peer) -> Self {
         Self {
             state: Mutex::new(State {
@@ -153,7 +153,7 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A thread that panicked held the lock for one copy; what it left is whole.
+        // A thread that panicked held the lock only for a copy; the data is intact.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,8 +168,8 @@ impl Link {
         self.clock.elapsed().as_millis() as u64
     }
 
-    /// Door: lets a peer in, or turns it away because another one owns the device. A connection that comes while the
-    /// device resets waits for it; bytes on a terminal are lost then, as on the UART of a device that resets.
+    /// Door: accepts a peer, or turns it away because another one owns the device. A connection during a reset waits
+    /// for it; bytes on a terminal are lost then, as on the UART of a device that resets.
     pub fn admit(self: &Arc<Self>, remote: &Remote) -> Option<Session> {
         let patience = Instant::now() + HAND_OVER;
         let mut state = self.lock();
@@ -180,7 +180,7 @@ impl Link {
                     state.end_peer();
                     self.changed.notify_all();
                 }
-                // The end of a peer that closed its socket just now may be on its way.
+                // The end of a socket that was closed just now may not have arrived yet.
                 Some(_) if Instant::now() < patience => {
                     state = self
                         .changed
@@ -210,7 +210,7 @@ impl Link {
         })
     }
 
-    /// Worker: waits up to `patience` for something to happen.
+    /// Worker: waits up to `patience` for an event.
     pub fn rest(&self, patience: Duration) {
         let waited = self.changed.wait_timeout_while(self.lock(), patience, |state| {
             !state.stopping && state.inbox.is_empty() && state.packets.is_empty()
@@ -227,13 +227,13 @@ impl Link {
         packet
     }
 
-    /// Worker: the process is to end.
+    /// Worker: whether the process is to end.
     pub fn is_stopping(&self) -> bool {
         self.lock().stopping
     }
 
-    /// Door: leaves a packet for the worker; waits while there are as many as the device has buffers for. A packet that comes
-    /// while the device resets is lost, as on the device.
+    /// Door: passes a packet to the worker; waits while all of the device's buffers are in use. A packet that arrives
+    /// during a reset is lost, as on a device.
     pub fn push(&self, packet: Packet) {
         let mut state = self.lock();
         while state.running && state.packets.len() >= DEFAULT_FRAME_COUNT {
@@ -247,13 +247,13 @@ impl Link {
         }
     }
 
-    /// Worker: the device runs.
+    /// Worker: the device is running.
     pub fn up(&self) {
         self.lock().running = true;
         self.changed.notify_all();
     }
 
-    /// Worker: the device resets; the link goes with it.
+    /// Worker: the device resets, which closes the link.
     pub fn down(&self) {
         let mut state = self.lock();
         state.running = false;
@@ -262,7 +262,7 @@ impl Link {
         self.changed.notify_all();
     }
 
-    /// The process is to end; false when it was told so before.
+    /// Tells the process to end; false if it was told before.
     pub fn stop(&self) -> bool {
         let first = !std::mem::replace(&mut self.lock().stopping, true);
         self.changed.notify_all();
@@ -270,7 +270,7 @@ impl Link {
     }
 }
 
-/// A peer that was let in. Dropped when it hangs up.
+/// An accepted peer. Dropped when it disconnects.
 pub struct Session {
     link: Arc<Link>,
     number: u64,
@@ -301,7 +301,7 @@ impl Session {
         Err(Over)
     }
 
-    /// Neither side has ended it.
+    /// Whether neither side has ended it.
     pub fn is_connected(&self) -> bool {
         self.link.lock().is_connected(self.number)
     }
@@ -317,7 +317,7 @@ impl Drop for Session {
     }
 }
 
-/// The worker's side of the link: what comes in, and the peer it is in talks with.
+/// The worker's side of the link: received items, and the current peer.
 pub struct WorkerSide {
     link: Arc<Link>,
     /// As of the last link event that the worker took.
@@ -325,7 +325,7 @@ pub struct WorkerSide {
 }
 
 impl WorkerSide {
-    /// The worker has not heard of any peer.
+    /// The worker does not know of a peer yet.
     pub fn new(link: Arc<Link>) -> Self {
         Self { link, peer: None }
     }
@@ -333,7 +333,7 @@ impl WorkerSide {
     /// Sends an answer to the peer.
     ///
     /// # Errors
-    /// It is gone, or takes nothing any more.
+    /// The peer is gone, or accepts no more bytes.
     pub fn send(&self, channel: Channel, answer: &[u8]) -> rustix::io::Result<()> {
         match &self.peer {
             Some(peer) => peer.remote.send(channel, answer),
@@ -341,7 +341,7 @@ impl WorkerSide {
         }
     }
 
-    /// Disconnects the peer, and not one that came after it.
+    /// Disconnects this peer, but not one that connected after it.
     pub fn disconnect(&self) {
         let mut state = self.link.lock();
         if self

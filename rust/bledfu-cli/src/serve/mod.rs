@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu serve`: the device in real time, with doors for real clients and flashes in files. Killing the process is a
-//! power cut.
+//! `bledfu serve`: the device in real time, with transports for real clients and flashes in files. Killing the process
+//! is a power cut.
 //!
 //! ```text
 //!  client ──► door thread ──► inbox ──► worker: the device's service loop ──► files
@@ -10,8 +10,8 @@
 //! |---|---|
 //! | [`doors`] | where clients come in |
 //! | [`wire`] | their bytes: SLIP, and Bluetooth writes as frames on a socket |
-//! | [`link`] | the inbox, the peer, and packets of nobody in particular, shared by doors and worker |
-//! | [`folder`] | the files a device lives in |
+//! | [`link`] | the inbox, the peer, and connectionless packets, shared by doors and worker |
+//! | [`folder`] | the files of a device |
 
 pub mod doors;
 pub mod folder;
@@ -40,10 +40,10 @@ use crate::output::is_quiet;
 use doors::DoorArgs;
 use link::{Link, Packet, WorkerSide};
 
-/// A worker that has nothing to do looks at the clock once a day.
+/// A worker without work looks at the clock once a day.
 const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whether flash operations take their time.
+/// Duration of flash operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FlashTime {
     /// Typical times of the data sheets.
@@ -55,7 +55,7 @@ pub enum FlashTime {
 /// Options of `bledfu serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Folder of the device: its flashes are kept here. A new device is made in an empty one.
+    /// Folder of the device, with its flashes. An empty folder becomes a new device.
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
     #[command(flatten)]
@@ -65,11 +65,11 @@ pub struct ServeArgs {
     /// Flash operations take the time of the data sheet, or none.
     #[arg(long, value_enum, default_value = "real")]
     flash_time: FlashTime,
-    /// Who connects has not paired: it may begin twelve times, then twice an hour, and neither confirm an image nor reset a device
-    /// on trial. Without this everybody is trusted, as at the end of a wire.
+    /// Peers count as unpaired: they may begin twelve uploads, then two an hour, and can neither confirm an image nor
+    /// reset a device on trial. Without this option all peers are trusted, as on a wire.
     #[arg(long)]
     stranger: bool,
-    /// New images do not confirm themselves: the next reset brings the old one back.
+    /// New images do not confirm themselves: the next reset restores the old one.
     #[arg(long)]
     no_confirm: bool,
 }
@@ -106,7 +106,7 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
     let power = Power::new();
     let mut board = folder::open::<I, X>(setup, factory, &args.state, &power)?;
     if args.device.check_address.is_none() {
-        // The folder may hold a device with another factory image.
+        // The folder may contain a device with another factory image.
         board.setup.check_address = is_linked_for(&board.primary.contents(), board.setup.address());
     }
     power.set_real_time(args.flash_time == FlashTime::Real);
@@ -114,7 +114,7 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
     let link = Arc::new(Link::new(inbox(board.setup.object_size), board.setup.peer));
     let told = link.clone();
     ctrlc::set_handler(move || {
-        // Asked twice, it does not finish the boot it may be in: that is a power cut, and no harm.
+        // At the second signal it does not finish a boot in progress: that is a harmless power cut.
         if !told.stop() {
             std::process::exit(1);
         }
@@ -132,7 +132,7 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
     say(&format!("serving {}", doors.description));
     while let Ended::Reset = worker.run(&mut device) {
         worker.link.down();
-        // A trailer that cannot be read is the boot stage's affair.
+        // A trailer that cannot be read is for the boot stage to handle.
         say(match worker.board.is_pending() {
             Ok(false) => "resetting",
             _ => "resetting to install the update",
@@ -143,17 +143,17 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line for who started us; written at once.
+/// Prints one line at once, for the process that started this one.
 fn say(line: &str) {
     if is_quiet() {
         return;
     }
     let mut out = std::io::stdout().lock();
-    // Nobody reads it any more: the device goes on.
+    // Nobody reads it any more: the device continues.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// After the boot, and once more when a self-test has changed it.
+/// After the boot, and again if a self-test has changed it.
 fn say_running<I: Units, X: Units>(version: Version, device: &DeviceOf<I, X>) {
     let state = if device.is_confirmed() {
         "confirmed"
@@ -177,7 +177,7 @@ struct Worker<I, X> {
 }
 
 impl<I: Units, X: Units> Worker<I, X> {
-    /// Reset: boot stage, application, self-test. `before` is the version that ran, if it is known.
+    /// Reset: boot stage, application, self-test. `before` is the version that ran, if known.
     fn power_up(&mut self, before: Option<Version>) -> Result<DeviceOf<I, X>, StartError> {
         let report = self.board.boot()?;
         if report.action != BootAction::None {
@@ -185,7 +185,7 @@ impl<I: Units, X: Units> Worker<I, X> {
         }
         let mut device = self.board.start(&report.image)?;
         let version = report.image.header.version;
-        // Who reads that it runs may come at once.
+        // A reader of this line may connect at once.
         self.link.up();
         say_running(version, &device);
         if self.confirms && !device.is_confirmed() {
@@ -201,7 +201,7 @@ impl<I: Units, X: Units> Worker<I, X> {
         let BootAction::Installed { swap_type, .. } = report.action else {
             return;
         };
-        // A process that has just begun finds the old image where the boot stage put it.
+        // After a restart of the process, the old image is where the boot stage put it.
         let before = before.or_else(|| Some(self.board.secondary_image()?.header.version));
         let before = before.map_or_else(|| "another version".to_owned(), |before| before.to_string());
         if swap_type == SwapType::Revert {
@@ -223,7 +223,7 @@ impl<I: Units, X: Units> Worker<I, X> {
             let now_ns = self.clock.elapsed().as_nanos() as u64;
             self.board.power.set_now_ns(now_ns);
             if device.is_settled() {
-                // Whatever is left of a packet comes before the next one.
+                // The rest of a datagram comes before the next one.
                 packet = packet
                     .filter(|(packet, at)| *at < packet.bytes.len())
                     .or_else(|| Some((self.link.next_packet()?, 0)));

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One peer's wire: a socket or the device's side of a pseudo-terminal, and how frames lie on it.
+//! A peer's connection: a socket or the device's side of a pseudo-terminal, and its framing.
 //!
 //! ```text
 //! SLIP   escaped bytes … C0                both ways, one request or reply a frame
 //! GATT   u16le n │ u8 kind │ n bytes       kind 01 control point write, 02 packet write, 81 notification of the control point,
 //!                                               03 SMP write, 83 SMP notification: both in fragments of up to MTU − 3 bytes
 //! ```
-//! No call waits without a bound.
+//! Every call has a time limit.
 
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +24,7 @@ const SMP_WRITE: u8 = 0x03;
 const NOTIFICATION: u8 = 0x81;
 const SMP_NOTIFICATION: u8 = 0x83;
 
-/// A peer that takes no byte of an answer for this long is gone.
+/// A peer that accepts no byte of an answer for this long is gone.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The peer has closed its end, even if bytes of it are still to be read.
@@ -33,23 +33,23 @@ const CLOSED: PollFlags = PollFlags::RDHUP;
 #[cfg(not(target_os = "linux"))]
 const CLOSED: PollFlags = PollFlags::empty();
 
-/// How frames lie on the wire.
+/// The framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// Serial frames of at most so many data bytes behind the op code.
+    /// Serial frames with at most this many data bytes after the op code.
     Slip {
         /// 1 to 511.
         payload: u16,
     },
     /// Bluetooth writes and notifications.
     Gatt {
-        /// ATT MTU, 23 to 515: a write carries up to 3 bytes less.
+        /// ATT MTU, 23 to 515: a write carries MTU − 3 bytes.
         mtu: u16,
     },
 }
 
 impl Framing {
-    /// What the device takes the link for.
+    /// The transport as the device sees it.
     pub fn transport(self) -> Transport {
         match self {
             Self::Slip { payload } => Transport::Serial {
@@ -59,7 +59,7 @@ impl Framing {
         }
     }
 
-    /// The bytes of an answer on `channel` on the wire.
+    /// The encoded bytes of an answer on `channel`.
     pub fn encode(self, channel: Channel, answer: &[u8]) -> Vec<u8> {
         match (self, channel) {
             (Self::Slip { .. }, _) => slip::encode(answer).collect(),
@@ -88,19 +88,19 @@ fn notification(kind: u8, value: &[u8]) -> Vec<u8> {
     [&[low, high, kind], value].concat()
 }
 
-/// Why the bytes on the wire are no frame.
+/// Why received bytes are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A serial frame was dropped; the next one is read normally.
     #[error(transparent)]
     Slip(#[from] slip::FrameError),
-    /// The kind byte is none a client may send.
+    /// Clients never send this kind byte.
     #[error("a frame of kind {0:#04x}, which a client does not send")]
     Kind(u8),
-    /// A Bluetooth stack would not have sent it.
+    /// Longer than a Bluetooth stack would send.
     #[error("a write of {length} bytes does not fit the MTU: at most {longest}")]
     TooLong {
-        /// As announced.
+        /// The announced length.
         length: usize,
         /// MTU − 3.
         longest: usize,
@@ -108,13 +108,13 @@ pub enum WireError {
 }
 
 impl WireError {
-    /// Nothing behind it can be understood: the link is to be closed.
+    /// Nothing after it can be decoded: the link must be closed.
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Self::Slip(_))
     }
 }
 
-/// Puts frames together from single bytes.
+/// Assembles frames from single bytes.
 pub enum Decoder {
     /// Of serial frames.
     Slip(Box<slip::Decoder<MAX_FRAME>>),
@@ -123,7 +123,7 @@ pub enum Decoder {
 }
 
 impl Decoder {
-    /// Takes one byte; `Some` when it completes a frame or shows that there is none.
+    /// Takes one byte; `Some` when it completes a frame or reveals an error.
     pub fn push(&mut self, byte: u8) -> Option<Result<Frame<'_>, WireError>> {
         match self {
             Self::Slip(decoder) => {
@@ -142,7 +142,7 @@ impl Decoder {
     }
 }
 
-/// Of Bluetooth writes; after an error it is of no more use.
+/// State for Bluetooth writes; useless after an error.
 pub struct GattDecoder {
     longest: usize,
     /// The frame so far, or the last one.
@@ -182,7 +182,7 @@ impl GattDecoder {
         }))
     }
 
-    /// Bytes up to the end of the frame, as far as known.
+    /// Bytes missing in the frame, as far as known.
     fn missing(&self) -> usize {
         match *self.bytes.as_slice() {
             [low, high, _, ref payload @ ..] => usize::from(u16::from_le_bytes([low, high])) - payload.len(),
@@ -191,7 +191,7 @@ impl GattDecoder {
     }
 }
 
-/// The wire to a peer.
+/// The connection to a peer.
 pub struct Wire {
     fd: OwnedFd,
     is_terminal: bool,
@@ -201,7 +201,7 @@ impl Wire {
     /// A connection.
     ///
     /// # Errors
-    /// When it is broken already.
+    /// If it is already broken.
     pub fn socket(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
@@ -214,7 +214,7 @@ impl Wire {
     /// The device's side of a pseudo-terminal.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn terminal(master: OwnedFd) -> std::io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
         Ok(Self {
@@ -223,12 +223,12 @@ impl Wire {
         })
     }
 
-    /// It outlives its peers, as a UART does.
+    /// It stays open after its peers, like a UART.
     pub fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    /// What came in; nothing when nothing comes within `patience`.
+    /// Received bytes; none if nothing arrives within `patience`.
     ///
     /// # Errors
     /// The peer is gone.
@@ -245,7 +245,7 @@ impl Wire {
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// The peer is gone, or takes nothing any more.
+    /// The peer is gone, or accepts no more bytes.
     pub fn send(&self, bytes: &[u8]) -> rustix::io::Result<()> {
         let mut rest = bytes;
         let deadline = Instant::now() + SEND_PATIENCE;
@@ -265,7 +265,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The peer has closed its end, whoever has noticed.
+    /// The peer has closed its end, whether noticed or not.
     pub fn is_hung_up(&self) -> bool {
         let found = self.poll(CLOSED, Duration::ZERO).unwrap_or(PollFlags::HUP);
         found.intersects(CLOSED | PollFlags::HUP | PollFlags::ERR)
@@ -274,7 +274,7 @@ impl Wire {
     /// Disconnects the peer; a terminal stays open.
     pub fn close(&self) {
         if !self.is_terminal {
-            // It may be closed from the other end already.
+            // The other end may have closed it already.
             let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
         }
     }
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_the_mtu_is_refused_before_it_is_there() {
+    fn a_write_beyond_the_mtu_is_refused_before_it_is_received() {
         let full = [&[20, 0, 2][..], &[9; 20]].concat();
         assert_eq!(decode(23, &full), [Ok((Channel::Packet, vec![9; 20]))]);
         assert_eq!(
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_does_not_notify() {
+    fn a_notification_from_a_client_is_refused() {
         assert_eq!(decode(247, &[1, 0, 0x81]), [Err(WireError::Kind(0x81))]);
     }
 

@@ -4,16 +4,16 @@
 use bledfu_wire::secure_dfu::{op, ResultCode};
 use core::fmt;
 
-/// Why an update has failed.
+/// Why an update failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The link was lost, and the client does not connect again by itself.
+    /// The link was lost, and the client does not reconnect by itself.
     LinkLost,
-    /// The device did not answer that request in time.
+    /// The device did not answer this request in time.
     NoAnswer(u8),
-    /// The device did not send a receipt that was due: it counts fewer packets than were sent.
+    /// A receipt that was due did not arrive: the device counted fewer packets than were sent.
     NoReceipt {
-        /// Bytes of the image that were sent.
+        /// Bytes of the image that were sent so far.
         sent: u32,
     },
     /// The device refused.
@@ -23,16 +23,16 @@ pub enum Error {
         /// Why.
         code: ResultCode,
     },
-    /// The device answered that request with something else.
+    /// The device answered this request with something else.
     Unexpected(u8),
-    /// The device holds other bytes than were sent, for as often as the client tries.
+    /// The device holds other bytes than were sent, after every attempt.
     BytesLost {
-        /// What it reports.
+        /// The offset that it reports.
         offset: u32,
     },
-    /// Bytes got lost in an object that is not full: Android's arithmetic does not hold there (its error 0x100F).
+    /// Bytes were lost in an object that is not full: Android's arithmetic does not cover this case (its error 0x100F).
     ProgressLost {
-        /// What the device reports.
+        /// The offset that the device reports.
         offset: u32,
     },
     /// The device did not close the link after the update.
@@ -75,7 +75,7 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// What the specification calls a request.
+/// The name of a request in the specification.
 pub const fn request_name(opcode: u8) -> &'static str {
     match opcode {
         op::CREATE => "Create",
@@ -84,6 +84,6 @@ pub const fn request_name(opcode: u8) -> &'static str {
         op::EXECUTE => "Execute",
         op::SELECT => "Select",
         op::ABORT => "Abort",
-        _ => "an unexpected request",
+        _ => "an unknown request",
     }
 }

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is sent, and what differs between the libraries.
+//! What to send, and how the libraries differ.
 
 use super::FOR_EVER_MS;
 
 /// An init packet and the image it describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'p> {
-    /// The init packet, as it is in the `.dat` file.
+    /// The init packet: the content of the `.dat` file.
     pub init: &'p [u8],
-    /// The image, as it is in the `.bin` file.
+    /// The image: the content of the `.bin` file.
     pub firmware: &'p [u8],
 }
 
-/// What is to be sent.
+/// What to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Package<'p> {
-    /// A part for SoftDevice or bootloader, which goes first. A device that refuses it may still take the application.
+    /// A part for SoftDevice or bootloader, sent first. A device that refuses it may still take the application.
     pub system: Option<Part<'p>>,
     /// The application.
     pub application: Part<'p>,
 }
 
 impl<'p> Package<'p> {
-    /// A package of an application alone.
+    /// A package with an application only.
     pub const fn of(application: Part<'p>) -> Self {
         Self {
             system: None,
@@ -31,70 +31,71 @@ impl<'p> Package<'p> {
     }
 }
 
-/// When receipts are switched off for the init packet, which goes in one burst.
+/// When receipts are switched off for the init packet, which is sent in one burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitReceipts {
     /// Before Create, as Android does.
     OffBeforeCreate,
     /// After Create, as iOS does.
     OffAfterCreate,
-    /// Not at all, as nrfutil does: its receipts are off by default, and counted while the init packet goes.
+    /// Never, as nrfutil does: its receipts are off by default, and otherwise also apply to the init packet.
     AsSet,
 }
 
-/// What a client makes of a receipt or a checksum that does not fit what it sent.
+/// How a client reacts to a receipt or checksum that does not match what it sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossPolicy {
-    /// Android: a receipt with another CRC stops the sending, and the checksum decides. If bytes are missing, receipts are
-    /// set to 1 and the missing tail is sent without Create; its arithmetic only holds for a full object. If the CRC
-    /// differs, the object is created again.
+    /// Android: a receipt with another CRC stops the sending, and the checksum decides. If bytes are missing, the
+    /// receipt interval is set to 1 and the missing tail is sent without Create; the arithmetic is only right for a
+    /// full object. If the CRC differs, the object is created again.
     SendTail,
-    /// iOS: a receipt with another offset is an error. A checksum is compared at the offset it names, even if that is
-    /// short. If the CRC differs, the object is created again.
+    /// iOS: a receipt with another offset is an error. A checksum is compared at the offset that it reports, even if
+    /// bytes are missing. If the CRC differs, the object is created again.
     FailOnReceipt,
-    /// nrfutil: receipts and checksums must name what was sent, else the object is created again.
+    /// nrfutil: receipts and checksums must match what was sent; otherwise the object is created again.
     CreateAgain,
 }
 
-/// What differs between the libraries.
+/// How the libraries differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Packets carry a multiple of so many bytes, 1 to 20.
+    /// The size of a packet is a multiple of this, 1 to 20 bytes.
     pub packet_alignment: u8,
-    /// A receipt after so many packets; 0: none.
+    /// Packets per receipt; 0: no receipts.
     pub receipts: u16,
-    /// The receipts are set before anything else in a connection.
+    /// Receipts are set before anything else in a connection.
     pub sets_receipts_first: bool,
-    /// Receipts that are off are not switched off once more before the image.
+    /// If receipts are off, they are not switched off again before the image.
     pub omits_receipts_off: bool,
-    /// Receipts of the init packet.
+    /// When receipts are off during the init packet.
     pub init_receipts: InitReceipts,
-    /// What is done about bytes that got lost.
+    /// How lost bytes are handled.
     pub on_loss: LossPolicy,
     /// Pause after the first Create of a data object in a connection, in ms.
     pub first_object_delay_ms: u32,
     /// Pause after every Create of a data object, in ms: the *prepare data object delay* of the applications.
     pub object_delay_ms: u32,
-    /// How long an answer is waited for, in ms.
+    /// How long to wait for an answer, in ms.
     pub answer_timeout_ms: u32,
-    /// *Operation not permitted* as the answer to the Execute that follows a resume is taken for *done already*.
+    /// *Operation not permitted* in answer to the Execute that follows a resume means that the object was executed
+    /// before.
     pub forgives_resume: bool,
     /// The same for every Execute of a data object.
     pub forgives_execute: bool,
-    /// *Invalid object* as the answer to the last Execute: Execute is sent again, and every later answer is ignored.
+    /// *Invalid object* in answer to the last Execute: Execute is sent again, and every later answer is ignored.
     pub repeats_last_execute: bool,
-    /// A link that ends behind the last Execute is a success, answered or not.
+    /// A link that ends after the last Execute is a success, answered or not.
     pub close_is_success: bool,
-    /// Abort is sent when something goes wrong; then the device is to close the link.
+    /// After an error, the client sends Abort and waits until the device closes the link.
     pub sends_abort: bool,
-    /// Times the client connects again by itself after a lost link.
+    /// Number of times the client reconnects by itself after a lost link.
     pub retries: u8,
-    /// How long after a lost link it does, in ms; also between two parts of a package.
+    /// Pause before it reconnects, in ms; also between two parts of a package.
     pub reconnect_ms: u32,
 }
 
 impl Settings {
-    /// Android-DFU-Library and nRF DFU for Android, as they are by default.
+    /// Android-DFU-Library and nRF DFU for Android with their defaults.
     pub const fn android() -> Self {
         Self {
             packet_alignment: 1,
@@ -116,7 +117,7 @@ impl Settings {
         }
     }
 
-    /// IOS-DFU-Library, as it is by default; nRF DFU for iOS has receipts off.
+    /// IOS-DFU-Library with its defaults; nRF DFU for iOS turns receipts off.
     pub const fn ios() -> Self {
         Self {
             packet_alignment: 4,
@@ -149,7 +150,7 @@ impl Settings {
         }
     }
 
-    /// Bytes of a packet on a link that carries `payload` bytes.
+    /// Size of a packet in bytes on a link that carries `payload` bytes.
     pub(super) const fn packet_size(&self, payload: usize) -> usize {
         let alignment = match self.packet_alignment {
             0 => 1,

@@ -5,34 +5,34 @@ use super::MAX_ROUNDS;
 use bledfu_wire::smp_answer::ServerError;
 use core::fmt;
 
-/// Why an update has failed. Requests are called what their user would call them.
+/// Why an update failed. Requests have the names that a user would give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The link was lost, and the client does not connect again by itself.
+    /// The link was lost, and the client does not reconnect by itself.
     LinkLost,
-    /// The device did not answer for as long as this client waits.
+    /// The device did not answer before the client's timeout.
     Silent(&'static str),
     /// The device refused.
     Refused {
-        /// What was asked.
+        /// The request.
         request: &'static str,
-        /// Why.
+        /// The reason.
         error: ServerError,
     },
-    /// The device answered with what this client does not take.
+    /// The client does not accept the device's answer.
     OddAnswer(&'static str),
-    /// The SHA-256 over what the device has received is another.
+    /// The SHA-256 of the received bytes differs from the announced one.
     WrongDigest,
-    /// The device asks for the same byte again and again.
+    /// The device asks for the same offset again and again.
     Stuck {
-        /// Which byte.
+        /// The offset.
         offset: u32,
     },
-    /// A frame as the device takes it has no room for a piece of the image.
+    /// A frame that the device accepts has no room for a piece of the image.
     FrameTooSmall,
     /// The device did not close the link after it had answered a reset.
     LinkStaysOpen,
-    /// The device was reset again and again and still has something to do first.
+    /// The device was reset again and again, and another image is still being installed or on trial.
     NeverSettles,
 }
 
@@ -47,7 +47,10 @@ impl fmt::Display for Error {
             Self::Stuck { offset } => write!(f, "the device does not get beyond byte {offset} of the image"),
             Self::FrameTooSmall => write!(f, "a frame of this device has no room for a piece of the image"),
             Self::LinkStaysOpen => write!(f, "the device did not close the link after the reset"),
-            Self::NeverSettles => write!(f, "the device was reset {MAX_ROUNDS} times and is not ready"),
+            Self::NeverSettles => write!(
+                f,
+                "the device was reset {MAX_ROUNDS} times and is still not ready"
+            ),
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The upload: pieces of the image that are under way, repeated, and answered.
+//! The upload: pieces of the image that are in flight, repeated, and answered.
 
 use super::{Client, Error, Goal, Mode, OnOffset, Outgoing, Phase, MAX_WINDOW};
 use crate::{Progress, Stage};
@@ -8,26 +8,26 @@ use bledfu_wire::smp::{encode_request, Code, Failure, Request, Version};
 use bledfu_wire::smp_answer::Answer;
 use heapless::Vec;
 
-/// Answers in a row that tell the same position before the upload is given up, for each request under way.
+/// Answers in a row with the same offset before the upload is given up, per request in flight.
 const SAME_OFFSETS: u32 = 5;
 
-/// Times an upload may be told to go back before it is given up: a device that restarts each time would never end.
+/// Number of times an upload may be sent back before it is given up: a device that always restarts would never end it.
 const STEPS_BACK: u32 = 1_000;
 
 pub(super) const PIECE: &str = "a piece of the image";
 
 pub(super) const FIRST_PIECE: &str = "the first piece of the image";
 
-/// A piece that is under way.
+/// A piece in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) sequence: u8,
     pub(super) offset: u32,
     pub(super) end: u32,
     pub(super) tries: u8,
-    /// It goes alone, and its answer says where to go on.
+    /// It is sent alone, and its answer says where to continue.
     pub(super) is_alone: bool,
-    /// It is sent again, because an earlier one failed.
+    /// It is sent again, because an earlier attempt failed.
     pub(super) is_repeat: bool,
     /// It was not answered and is to be written again.
     pub(super) sleeps: bool,
@@ -39,18 +39,18 @@ pub(super) struct Piece {
 pub(super) struct Transfer {
     /// The next byte to send; `None`: wait for answers.
     pub(super) next: Option<u32>,
-    /// A piece from here on failed and comes before the next one.
+    /// A failed piece that starts here is sent before the next one.
     pub(super) failed: Option<u32>,
     pub(super) pieces: Vec<Piece, MAX_WINDOW>,
-    /// An answer named another byte: nothing is sent until all are answered.
+    /// An answer named another offset: nothing is sent until all requests are answered.
     pub(super) is_draining: bool,
     /// A first piece was answered.
     pub(super) has_begun: bool,
-    /// An answer in this connection has said where the device is.
+    /// An answer in this connection has reported the device's offset.
     pub(super) is_placed: bool,
-    /// How often which piece failed; the oldest is forgotten first.
+    /// How often each piece failed; the oldest entry is dropped first.
     pub(super) failures: Vec<(u32, u8), MAX_WINDOW>,
-    /// The byte that the last answers named, how often in a row, and how often it was one before.
+    /// The offset in the last answers, how many times in a row it came, and how often an answer named an earlier one.
     pub(super) named: (u32, u32, u32),
 }
 
@@ -67,7 +67,7 @@ impl Client<'_> {
         self.phase = Phase::Upload;
     }
 
-    /// The fields of a piece that begins at `offset`, but for its data.
+    /// The fields of a piece that starts at `offset`, without its data.
     pub(super) fn piece_fields<'s>(&self, offset: u32, sha: &'s [u8; 32]) -> Upload<'s> {
         let is_first = offset == 0;
         let names_sha = self.settings.restarts_with_sha || !self.transfer.has_begun;
@@ -79,7 +79,7 @@ impl Client<'_> {
         }
     }
 
-    /// Where a piece that begins at `offset` ends.
+    /// Where a piece that starts at `offset` ends.
     pub(super) fn piece_end(&self, offset: u32) -> Option<u32> {
         let frame_size = self.frame_size.min(self.buffers.request.len());
         let room = self.piece_fields(offset, &self.image.sha).room(frame_size);
@@ -97,7 +97,7 @@ impl Client<'_> {
         (length > 0).then_some(offset + length as u32)
     }
 
-    /// Begins to write the next piece, if one may go now.
+    /// Starts to write the next piece, if one may be sent now.
     pub(super) fn next_piece(&mut self) {
         let transfer = &self.transfer;
         let window = usize::from(self.settings.window).clamp(1, MAX_WINDOW);
@@ -117,7 +117,7 @@ impl Client<'_> {
         };
         let is_alone = is_repeat || offset == 0;
         if !is_repeat {
-            // The answer to a piece that goes alone says where to go on.
+            // The answer to a piece that is sent alone says where to continue.
             self.transfer.next = (!is_alone && end < self.size()).then_some(end);
         }
         let piece = Piece {
@@ -135,7 +135,7 @@ impl Client<'_> {
         }
     }
 
-    /// Puts the request of a piece into the buffer.
+    /// Encodes the request for a piece into the buffer.
     pub(super) fn write_piece(&mut self, piece: Piece) -> bool {
         let data = self.image.bytes.get(piece.offset as usize..piece.end as usize);
         let sha = self.image.sha;
@@ -164,7 +164,7 @@ impl Client<'_> {
     }
 
     pub(super) fn expire_pieces(&mut self, now_ms: u64) {
-        // No other request is written meanwhile: a repeated one would overwrite it.
+        // No other request is written meanwhile: a repeated one would overwrite this one.
         if self.outgoing.is_some() {
             return;
         }
@@ -236,7 +236,7 @@ impl Client<'_> {
             return if self.settings.is_strict_about_sequence {
                 Err(Error::OddAnswer(PIECE))
             } else {
-                // Late, and sent again meanwhile.
+                // A late answer to a piece that was sent again meanwhile.
                 Ok(())
             };
         };
@@ -249,7 +249,7 @@ impl Client<'_> {
                 self.piece_failed(piece, refused);
                 return Ok(());
             }
-            // Beside an offset, smpclient overlooks every error, and iOS that the device is busy.
+            // If the answer has an offset, smpclient ignores every error, and iOS the error that the device is busy.
             let overlooks = self.settings.is_strict_about_sequence || is_busy;
             if !overlooks || upload.offset.is_none() {
                 return Err(refused);
@@ -291,7 +291,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Gives up on a device that does not get on.
+    /// Gives up on a device that makes no progress.
     pub(super) fn count_offsets(&mut self, piece: Piece, offset: u32) -> Result<(), Error> {
         let (last, times, back) = self.transfer.named;
         let times = match offset == last && offset != piece.end {
@@ -322,7 +322,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Android: all pieces under way have failed, and the upload goes on in the next connection.
+    /// Android: all pieces in flight have failed, and the upload continues in the next connection.
     pub(super) fn upload_interrupted(&mut self, now_ms: u64) {
         let pieces = core::mem::take(&mut self.transfer.pieces);
         for piece in &pieces {

@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What differs between the applications, and what they work on.
+//! How the applications differ, and what they send.
 
-/// What is to be installed.
+/// What to install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Image<'i> {
-    /// The signed image, as imgtool made it.
+    /// The signed image, as imgtool wrote it.
     pub bytes: &'i [u8],
-    /// SHA-256 of `bytes`, by which an upload is known again.
+    /// SHA-256 of `bytes`, which identifies the upload.
     pub sha: [u8; 32],
-    /// The hash in the image's TLVs, by which images are listed.
+    /// The hash in the image's TLVs, which identifies the image in lists.
     pub hash: [u8; 32],
 }
 
-/// Memory of a client. A request is never longer than `request`, whatever the device says; an answer that does not fit
-/// into `answer` is a failure. 4096 and 2508 bytes are what the applications have.
+/// Buffers of a client. A request is never longer than `request`, whatever the device accepts; an answer longer than
+/// `answer` is a failure. The applications use 4096 and 2508 bytes.
 #[derive(Debug)]
 pub struct Buffers<'b> {
-    /// For the request that is being written.
+    /// For the request being written.
     pub request: &'b mut [u8],
-    /// For the answer that is being received.
+    /// For the answer being received.
     pub answer: &'b mut [u8],
 }
 
-/// What the user of the application chose.
+/// The mode that the user of the application chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The image runs once; the client confirms it when it meets it again.
+    /// The image runs once; the client confirms it after it reconnects.
     TestAndConfirm,
-    /// The image runs once; it has to confirm itself.
+    /// The image runs once and must confirm itself.
     TestOnly,
-    /// The image is installed for good, untested.
+    /// The image is installed permanently, without a trial.
     ConfirmOnly,
     /// Upload and reset; the image is not marked.
     UploadOnly,
 }
 
-/// What an application asks about the device. It may refuse all of it.
+/// What an application asks about the device, which may refuse all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// The parameters of the transport, in version 1 and with sequence number 255.
@@ -44,96 +44,96 @@ pub enum Probe {
     Parameters,
     /// Kernel name and version.
     Info,
-    /// A group for diagnostics that hardly a device has.
+    /// A diagnostics group that almost no device has.
     Memfault,
     /// The name of the boot loader.
     Bootloader,
-    /// Which slot runs, of a boot loader that does not swap.
+    /// The active slot, from a boot loader that does not swap.
     ActiveSlot,
     /// How the boot loader installs.
     BootloaderMode,
 }
 
-/// What a client does when an answer names another byte than the next one.
+/// How a client reacts when an answer names another offset than the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnOffset {
-    /// Android: a piece from that byte on is sent again, alone; requests under way go on being answered.
+    /// Android: it sends a piece from that offset again, alone; requests in flight are still answered.
     Resend,
-    /// iOS: it waits for the answers to all requests under way and goes on from the byte that the last one names.
+    /// iOS: it waits for the answers to all requests in flight and continues from the last one's offset.
     Drain,
 }
 
-/// What a client does about an image of somebody else's that runs unconfirmed.
+/// How a client handles another image that runs unconfirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTrial {
-    /// Android: reset, so that the image before it comes back; then all over again.
+    /// Android: reset, so that the previous image comes back; then start over.
     Reset,
-    /// iOS: the image in slot 1 is confirmed, then it uploads.
+    /// iOS: confirm the image in slot 1, then upload.
     ConfirmOther,
-    /// What runs is confirmed.
+    /// Confirm the running image.
     ConfirmRunning,
 }
 
-/// How long answers are waited for, in ms.
+/// How long to wait for answers, in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// Of the first piece, for which servers erase.
+    /// To the first piece, for which servers erase.
     pub first_piece: u32,
-    /// Of the others.
+    /// To the other pieces.
     pub piece: u32,
-    /// Of the last, if the window is larger than 1.
+    /// To the last piece, if the window is larger than 1.
     pub last_piece: u32,
-    /// Of the list of images.
+    /// To the list of images.
     pub list: u32,
-    /// Of everything else.
+    /// To everything else.
     pub other: u32,
 }
 
-/// What differs between the applications.
+/// How the applications differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What is to be done.
+    /// The mode of the update.
     pub mode: Mode,
-    /// Upload requests under way at once, 1 to [`MAX_WINDOW`](super::MAX_WINDOW).
+    /// Upload requests in flight, 1 to [`MAX_WINDOW`](super::MAX_WINDOW).
     pub window: u8,
-    /// A frame stays so many bytes below what the device takes.
+    /// A frame is this many bytes shorter than the device accepts.
     pub frame_margin: u8,
-    /// Pieces of an image are a multiple of this long, but for the last.
+    /// The length of each piece but the last is a multiple of this.
     pub alignment: u8,
-    /// Asked in every connection.
+    /// Probes of every connection.
     pub on_connect: &'static [Probe],
-    /// Asked in the first connection.
+    /// Probes of the first connection.
     pub introduction: &'static [Probe],
-    /// Asked before the list of images.
+    /// Probes before the list of images.
     pub before_install: &'static [Probe],
-    /// How long answers are waited for.
+    /// How long to wait for answers.
     pub patience: Patience,
-    /// Times a request is sent, with the same sequence number, before silence is a failure; at least 1.
+    /// Number of times a request is sent, with the same sequence number, before silence is a failure; at least 1.
     pub tries: u8,
     /// Pause before it is sent again, in ms.
     pub pause_between_tries_ms: u32,
-    /// A piece that fails (silence, refusal, link lost) is sent again at once with another sequence number, up to so many
-    /// times; 0: pieces are requests as all others.
+    /// A piece that fails (silence, refusal, link lost) is sent again at once with another sequence number, up to this
+    /// many times; 0: pieces are treated like all other requests.
     pub piece_failures: u8,
-    /// What is done about an answer that names another byte.
+    /// How to react to an answer that names another offset.
     pub on_offset: OnOffset,
-    /// A lost link in an upload is followed by another one, where the upload goes on without `len` and `sha`.
+    /// After a link lost during an upload, the client reconnects and continues the upload without `len` and `sha`.
     pub continues_upload: bool,
-    /// An upload that the server begins again names its `sha` again.
+    /// An upload that the server restarts names its `sha` again.
     pub restarts_with_sha: bool,
-    /// An answer with a sequence number that is not under way is an error; else it is ignored.
+    /// An answer with an unknown sequence number is an error; otherwise it is ignored.
     pub is_strict_about_sequence: bool,
-    /// A link that ends before the reset was answered is a reset, too.
+    /// A link that ends before the answer to a reset counts as a reset.
     pub tolerates_silent_reset: bool,
     /// The images are listed before one of them is confirmed.
     pub lists_before_confirm: bool,
-    /// What is done about an image of somebody else's on trial.
+    /// How to handle another image on trial.
     pub on_trial: OnTrial,
     /// Pause after the list of images, in ms.
     pub pause_after_list_ms: u32,
-    /// From a lost link to the next one, in ms.
+    /// Pause between a lost link and the next one, in ms.
     pub reconnect_ms: u32,
-    /// From a reset to the next link, in ms: the estimated swap time.
+    /// Pause between a reset and the next link, in ms: the estimated swap time.
     pub swap_ms: u32,
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The other end: what phones and tools do, as far as a device can see it.
+//! The other end: phones and tools, as a device sees them.
 //!
-//! The clients themselves are those of `bledfu-client`; a phone here is a value of their settings. The world runs them in
-//! virtual time; [`secure_dfu::Client`] runs one on any [`DfuLink`].
+//! The clients themselves are in `bledfu-client`; a phone here is a value of their settings. [`world`](crate::world)
+//! runs them in virtual time; [`secure_dfu::Client`] runs one on any [`DfuLink`].
 
 pub mod secure_dfu;
 pub mod smp;
@@ -16,18 +16,18 @@ use bledfu_wire::smp_answer::ServerError;
 /// Times of one session, in ns on the link's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Session {
-    /// Image bytes the device already had.
+    /// Image bytes that the device held already.
     pub resumed_at: u32,
-    /// The session began; with SMP, the upload.
+    /// The session (over SMP: the upload) began.
     pub started_ns: u64,
-    /// The last Execute was sent, or the last piece answered: everything is received.
+    /// Everything was received: the last Execute was sent, or the last piece answered.
     pub received_ns: u64,
-    /// The last Execute was answered, or the image marked: everything is verified.
+    /// Everything was verified: the last Execute was answered, or the image marked.
     pub verified_ns: u64,
 }
 
 impl Session {
-    /// Notes how far a client is, which was at `before` when it was looked at last.
+    /// Records the progress of a client since the last call, when it was at `before`.
     pub(crate) fn note(&mut self, before: Progress, now: Progress, now_ns: u64) {
         if now.stage > Stage::Preparing {
             self.resumed_at = now.resumed_at;
@@ -43,7 +43,7 @@ impl Session {
 
 /// The link as a client's library sees it.
 pub trait DfuLink {
-    /// Bytes one packet may carry.
+    /// Maximum number of bytes in a packet.
     fn payload(&self) -> usize;
 
     /// Writes to the control point.
@@ -52,7 +52,7 @@ pub trait DfuLink {
     /// [`PhoneError::LinkLost`].
     fn control(&mut self, request: &[u8]) -> Result<(), PhoneError>;
 
-    /// Writes a packet of image or init packet; returns when the phone's stack has taken it.
+    /// Writes a packet of image or init packet; returns when the phone's stack has accepted it.
     ///
     /// # Errors
     /// [`PhoneError::LinkLost`].
@@ -80,7 +80,7 @@ pub enum PhoneError {
     /// The link is gone: dropped, or the device lost power.
     #[error("the link was lost")]
     LinkLost,
-    /// The device did not answer for as long as this client waits.
+    /// The device did not answer before the client's timeout.
     #[error("the device did not answer {name} in time", name = request_name(*.0))]
     NoAnswer(u8),
     /// The device refused.
@@ -94,7 +94,7 @@ pub enum PhoneError {
     /// The device answered something else.
     #[error("the device answered {name} with something else", name = request_name(*.0))]
     Unexpected(u8),
-    /// The device reports other bytes than were sent, for as often as this client tries.
+    /// The device reports other bytes than were sent, after every attempt of this client.
     #[error("the device holds other bytes than were sent (offset {offset})")]
     BytesLost {
         /// What the device reported.
@@ -114,13 +114,13 @@ pub enum PhoneError {
     /// Another failure of an SMP client.
     #[error(transparent)]
     Smp(SmpError),
-    /// The file has no MCUboot header or no digest behind it.
+    /// The file has no MCUboot header, or no digest after it.
     #[error("the file is not an image for MCUboot; sign it with imgtool first")]
     NotAnImage,
 }
 
 impl PhoneError {
-    /// Whether the user would just try again.
+    /// Whether the user would simply try again.
     pub(crate) fn is_of_the_link(self) -> bool {
         matches!(self, Self::LinkLost | Self::Smp(SmpError::Silent(_)))
     }

@@ -9,7 +9,7 @@ pub use super::Session;
 use super::{DfuLink, PhoneError};
 use crate::package::Package;
 
-/// Whose client it is.
+/// The client's library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phone {
     /// Android-DFU-Library.
@@ -21,7 +21,7 @@ pub enum Phone {
 }
 
 impl Phone {
-    /// What this client does by default.
+    /// The default settings of this client.
     pub const fn settings(self) -> Settings {
         match self {
             Self::Android => Settings::android(),
@@ -30,7 +30,7 @@ impl Phone {
         }
     }
 
-    /// The same with a receipt after so many packets; 0: none.
+    /// The same with a receipt after this many packets; 0: none.
     pub const fn with_receipts(self, receipts: u16) -> Settings {
         Settings {
             receipts,
@@ -39,7 +39,7 @@ impl Phone {
     }
 }
 
-/// The package as the client takes it.
+/// The package in the client's form.
 pub fn parts(package: &Package) -> secure_dfu::Package<'_> {
     secure_dfu::Package {
         system: package.system.as_ref().map(|(_, system)| part(system)),
@@ -61,7 +61,7 @@ pub struct Client<'l, L> {
 }
 
 impl<'l, L: DfuLink> Client<'l, L> {
-    /// A client on a fresh connection, with a receipt after so many packets; 0: none.
+    /// A client on a fresh connection, with a receipt after this many packets; 0: none.
     pub fn new(link: &'l mut L, phone: Phone, receipts: u16) -> Self {
         Self {
             link,
@@ -69,7 +69,8 @@ impl<'l, L: DfuLink> Client<'l, L> {
         }
     }
 
-    /// Sends the package, from where the device stands. `progress` gets image bytes that the device has executed.
+    /// Sends the package, continuing from the device's position. `progress` is called with the image bytes that the
+    /// device has executed.
     ///
     /// # Errors
     /// [`PhoneError`].
@@ -80,7 +81,7 @@ impl<'l, L: DfuLink> Client<'l, L> {
             started_ns: link.now_ns(),
             ..Session::default()
         };
-        // A link without a clock still lets deadlines pass.
+        // A link without a clock must still let deadlines pass.
         let mut least_ms = 0;
         let mut before = client.progress();
         client.connected(0, link.payload());
@@ -119,7 +120,7 @@ impl<'l, L: DfuLink> Client<'l, L> {
                 }
                 Action::Done => return Ok(session),
                 Action::Failed(error) => return Err(error.into()),
-                // Another connection is not this one's part.
+                // This function handles only one connection.
                 Action::Connect { .. } => return Err(PhoneError::LinkLost),
             };
             match done {

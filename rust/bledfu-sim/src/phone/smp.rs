@@ -6,12 +6,12 @@ use bledfu_client::smp;
 
 pub use bledfu_client::smp::Mode;
 
-/// Longest request that a phone's memory holds; no device takes a longer one.
+/// Longest request in bytes that a phone can hold; no device accepts a longer one.
 pub const REQUEST_SIZE: usize = 8_192;
 /// Android refuses longer answers.
 pub const ANSWER_SIZE: usize = 2_508;
 
-/// Whose client it is.
+/// The client's application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phone {
     /// nRF Connect Device Manager for Android.
@@ -23,7 +23,7 @@ pub enum Phone {
 }
 
 impl Phone {
-    /// What this client does by default.
+    /// The default settings of this client.
     pub const fn settings(self) -> smp::Settings {
         match self {
             Self::Android => smp::Settings::android(),
@@ -38,14 +38,14 @@ impl Phone {
 pub struct Settings {
     /// Whose client it is.
     pub phone: Phone,
-    /// What it is to do.
+    /// The mode of the update.
     pub mode: Mode,
-    /// Upload requests under way at once, 1 to [`smp::MAX_WINDOW`].
+    /// Upload requests in flight, 1 to [`smp::MAX_WINDOW`].
     pub window: usize,
 }
 
 impl Settings {
-    /// Test and confirm, with the window that this client has unless told otherwise.
+    /// Test and confirm, with the default window of this client.
     pub fn of(phone: Phone) -> Self {
         let settings = phone.settings();
         Self {

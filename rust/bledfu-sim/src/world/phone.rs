@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The phone's half of the world: a client of `bledfu-client` on the simulated link, and its user, who presses *Start*
-//! again when the link broke.
+//! The phone's half of the simulation: a client of `bledfu-client` on the simulated link, and its user, who presses
+//! *Start* again when the link breaks.
 
 use bledfu_client::{secure_dfu, smp, Action, Characteristic, Progress, Stage, UpdateClient};
 use bledfu_swap::BootAction;
@@ -16,30 +16,30 @@ use crate::phone::secure_dfu::{parts, Phone};
 use crate::phone::smp::{Settings as SmpSettings, ANSWER_SIZE, REQUEST_SIZE};
 use crate::phone::{DfuLink, PhoneError, Session};
 
-/// Writes the phone's stack holds before it lets its application wait.
+/// Writes that the phone's stack queues before it makes its application wait.
 const PHONE_QUEUE: usize = 32;
-/// Who uses the link directly waits this long for an answer.
+/// A caller that uses the link directly waits this long for an answer.
 const PATIENCE_NS: u64 = 60_000 * MS;
-/// The user sees that it failed and presses *Start* again; the phone scans and connects.
+/// Time in which the user sees the failure and presses *Start* again, and the phone scans and connects.
 const USER_NS: u64 = 1_000 * MS;
-/// The reset comes within this time after the end of the link, if it comes.
+/// Maximum time between the end of the link and the reset, if there is one.
 const RESET_NS: u64 = 1_000 * MS;
 
 /// How a client's run ended.
 enum End {
-    /// It says that the update is done.
+    /// It reports that the update is done.
     Done,
-    /// A boot that came with the power has installed the wanted image; there is nothing left to send.
+    /// A boot after a power cut has installed the wanted image; nothing is left to send.
     Installed(Boot),
 }
 
-/// What is noted while clients run.
+/// What is recorded while clients run.
 struct Notes<'p> {
     session: Session,
     sessions: u32,
     /// When the first session began.
     first_ns: Option<u64>,
-    /// The session's times begin with the connection, not with the upload.
+    /// The session's times start with the connection, not with the upload.
     begins_with_link: bool,
     progress: &'p mut dyn FnMut(u32),
 }
@@ -84,9 +84,8 @@ impl<'p> Notes<'p> {
 }
 
 impl<I: Units, X: Units> WorldOf<I, X> {
-    /// Sends `package` with a client like `phone`'s, with a receipt after so many packets (0: none), as often as the link
-    /// breaks or the power is cut, up to the device's reset and the boot of the new image. It is not confirmed yet.
-    ///
+    /// Sends `package` with a client like `phone`'s, with a receipt every `receipts` packets (0: none), again after
+    /// every lost link or power cut, up to the device's reset and the boot of the new image. It is not confirmed yet.
     /// # Errors
     /// [`WorldError`].
     pub fn update(
@@ -123,11 +122,12 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                     if self.reset_due {
                         self.power_up()?.clone()
                     } else {
-                        // The image ran already, and nothing was installed.
+                        // The image was running already, and nothing was installed.
                         let ran = self.boots.last().cloned();
                         match ran.filter(|boot| Some(boot.report.image.digest) == wanted) {
                             Some(boot) => boot,
-                            // A client may take the end of the link for the end of the update; its user sees the old version.
+                            // A client may take the end of the link for the end of the update; its user then sees the
+                            // old version.
                             None => {
                                 self.pass(USER_NS);
                                 continue;
@@ -150,8 +150,8 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// Updates to `image` over SMP, with a client of these `settings`, as often as the link breaks or the power is cut, up to
-    /// where the client says that it is done.
+    /// Updates to `image` over SMP with a client of these `settings`, again after every lost link or power cut, until
+    /// the client reports that it is done.
     ///
     /// # Errors
     /// [`WorldError`].
@@ -182,7 +182,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                 Err(error) => return Err(error),
             }
         }
-        // The last reset of a client that does not wait for what comes behind it.
+        // The last reset, of a client that does not wait for what follows it.
         self.await_reset();
         if self.device.is_none() || self.reset_due {
             self.power_up()?;
@@ -201,7 +201,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         })
     }
 
-    /// Does what a client says until it has ended. The device is on when it connects.
+    /// Performs a client's actions until it has ended. The device is on when it connects.
     fn drive<C: UpdateClient>(
         &mut self,
         client: &mut C,
@@ -231,7 +231,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                         Characteristic::Packet => Channel::Packet,
                         Characteristic::Smp => Channel::Smp,
                     };
-                    // What is written has been said before it is on its way; a link that breaks meanwhile is seen next.
+                    // The client has already counted the write as sent; a link that breaks meanwhile is noticed next.
                     let bytes = bytes.to_vec();
                     notes.note(&mut before, client.progress(), now_ns);
                     let _ = self.enqueue(channel, &bytes);
@@ -270,7 +270,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// Behind the end of the link comes the reset, unless the image ran already.
+    /// The reset follows the end of the link, unless the image was running already.
     fn await_reset(&mut self) {
         self.run_worker(self.now_ns + RESET_NS);
         if self.reset_due {

@@ -30,7 +30,7 @@ fn no_data_object_without_an_init_packet() {
     peer.data(&image_p()[..244]);
     peer.ask("03", NOTHING);
     peer.ask("04", "60 04 08");
-    // An init packet that was received but not executed is none.
+    // An init packet that was received but not executed does not count.
     peer.ask(&create_command(139), "60 01 01");
     peer.data(&packet_i());
     peer.ask("01 02 00 10 00 00", "60 01 08");
@@ -44,7 +44,7 @@ fn a_data_object_of_no_bytes_is_an_invalid_parameter() {
 
 // secure-dfu case 53
 #[test]
-fn a_data_object_that_is_no_page_multiple_is_an_invalid_parameter() {
+fn a_data_object_not_a_multiple_of_the_page_is_an_invalid_parameter() {
     with_init().ask("01 02 04 10 00 00", "60 01 03");
 }
 
@@ -56,7 +56,7 @@ fn a_data_object_above_the_largest_size_does_not_fit() {
 
 // secure-dfu case 55
 #[test]
-fn the_short_last_object_may_not_be_the_first() {
+fn a_short_object_is_accepted_only_at_the_end() {
     let mut peer = with_init();
     peer.ask("01 02 88 03 00 00", "60 01 03");
     peer.ask("01 02 FF FF FF FF", "60 01 03");
@@ -65,7 +65,7 @@ fn the_short_last_object_may_not_be_the_first() {
 
 // secure-dfu cases 56, 57, 58, 59
 #[test]
-fn the_first_object_from_create_to_execute() {
+fn the_first_object_is_answered_from_create_to_execute() {
     let p = image_p();
     let mut peer = with_init();
     peer.ask("01 02 00 10 00 00", "60 01 01");
@@ -83,7 +83,7 @@ fn the_first_object_from_create_to_execute() {
     peer.ask("04", "60 04 01");
     peer.ask("04", "60 04 01");
     peer.ask("03", FIRST_OBJECT);
-    // No object is open now: a packet has nowhere to go.
+    // No object is open now: the packet is dropped.
     peer.data(&p[OBJECT..OBJECT + 244]);
     peer.ask("03", FIRST_OBJECT);
     peer.assert_held(&p[..OBJECT]);
@@ -106,7 +106,7 @@ fn a_packet_that_crosses_the_end_of_the_object_is_dropped_whole() {
 // secure-dfu case 57
 #[test]
 fn select_and_receipts_in_the_middle_of_an_object_do_not_close_it() {
-    // AND does so when it believes bytes were lost: receipts for every packet, and the rest without Create.
+    // Android does so when it believes that bytes were lost: receipts for every packet, and the rest without Create.
     let p = image_p();
     let mut peer = with_init();
     peer.ask("01 02 00 10 00 00", "60 01 01");
@@ -137,15 +137,15 @@ fn the_last_object_ends_exactly_at_the_end_of_the_image() {
 
 // secure-dfu case 61
 #[test]
-fn the_last_object_of_p_is_complete_and_no_image() {
+fn the_last_object_of_p_is_complete_but_not_an_image() {
     let p = image_p();
     let mut peer = Peer::after_first_object();
     peer.ask("01 02 88 03 00 00", "60 01 01");
     peer.data(&p[OBJECT..]);
     peer.ask("03", WHOLE_IMAGE);
-    // P has no MCUboot header: this target says so here, where the list's would go on to reset.
+    // P has no MCUboot header: this target reports that here, where the list's target would go on to reset.
     listen();
-    // The worker clears a slot nobody needs any more as soon as it idles: look at it before that.
+    // The worker clears an unneeded slot as soon as it idles: check before that.
     peer.idles = false;
     peer.ask("04", "60 04 0B 0C");
     assert_said("the received firmware is not a signed image this device may run");
@@ -228,7 +228,7 @@ fn create_again_of_a_full_object_that_was_not_executed_restarts_it() {
     peer.ask("03", FIRST_OBJECT);
     peer.data(&p[OBJECT..]);
     peer.ask("03", WHOLE_IMAGE);
-    // The worker clears a slot nobody needs any more as soon as it idles: look at it before that.
+    // The worker clears an unneeded slot as soon as it idles: check before that.
     peer.idles = false;
     peer.ask("04", "60 04 0B 0C"); // P is no image
     peer.assert_held(&p);
@@ -242,7 +242,7 @@ fn an_image_that_differs_in_one_bit_is_refused_at_the_end() {
     let mut peer = Peer::new();
     listen();
     assert_eq!(peer.transfer(&init_for(update_image()), &wrong), "60 04 0B 0C");
-    assert_said("the received firmware is not the one the init packet announces");
+    assert_said("the SHA-256 of the received firmware differs");
     peer.assert_pending(false);
     peer.ask("06 02", "60 06 01 00 10 00 00 00 00 00 00 00 00 00 00");
     peer.ask("06 01", "60 06 01 00 02 00 00 00 00 00 00 00 00 00 00");
@@ -252,7 +252,7 @@ fn an_image_that_differs_in_one_bit_is_refused_at_the_end() {
     wrong[4500] ^= 1;
     listen();
     assert_eq!(peer.transfer(&packet_i(), &wrong), "60 04 0B 0C");
-    assert_said("the received firmware is not the one the init packet announces");
+    assert_said("the SHA-256 of the received firmware differs");
     peer.update_and_confirm();
 }
 
@@ -279,14 +279,14 @@ fn a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss() {
     });
     assert_eq!(peer.send_init(&packet_i()), "60 04 01");
     peer.idle();
-    // The sector holds an old image, so its erase cannot be left out; no idle time erases it beforehand.
+    // The sector holds an old image, so it must be erased; no idle time erases it beforehand.
     peer.idles = false;
     let start = peer.board.setup.layout().upload_offset();
     peer.board.secondary.set_contents(start, &[0x42; 4096]).unwrap();
     peer.reconnect();
     peer.ask("06 01", "60 06 01 00 02 00 00 8B 00 00 00 2B F2 BD DA");
 
-    // A fresh start of the application knows of nothing that is erased.
+    // After its start the application does not know which sectors are erased.
     peer.reboot();
     let arrived = peer.board.power.now_ns();
     let frame = |channel, bytes| Frame { channel, bytes };
@@ -351,12 +351,12 @@ fn a_write_that_fails_is_answered_with_failure_and_the_object_can_be_sent_again(
     ] {
         let mut peer = Peer::after_init(&init_for(image));
         peer.ask(&create_data(OBJECT), "60 01 01");
-        // Two in a row: one alone is made good by a second try.
+        // Two in a row: a single failure is corrected by a second attempt.
         let next = peer.board.external.ops();
         peer.board.external.fail_at(next + 3, fault);
         peer.board.external.fail_at(next + 4, fault);
         peer.data(&image[..OBJECT]);
-        // The bytes have arrived; that they are not in flash is said by Execute, never 01.
+        // The bytes have arrived; Execute reports that they are not in flash, never 01.
         peer.ask("03", &checksum(&image[..OBJECT]));
         peer.ask("04", "60 04 0A");
         peer.ask("03", NOTHING);
@@ -368,7 +368,7 @@ fn a_write_that_fails_is_answered_with_failure_and_the_object_can_be_sent_again(
 
 // secure-dfu case 66
 #[test]
-fn a_lost_completion_or_a_single_failure_is_made_good() {
+fn a_missing_completion_or_a_single_failure_is_corrected() {
     let image = update_image();
     for fault in [
         Fault::Fail,
@@ -409,7 +409,7 @@ fn an_erase_that_fails_is_answered_at_create() {
 
 // secure-dfu case 66
 #[test]
-fn a_request_for_the_swap_that_does_not_read_back_is_written_again() {
+fn a_swap_request_that_does_not_read_back_is_rewritten() {
     let image = update_image();
     let ready = || {
         let mut peer = Peer::after_init(&init_for(image));
@@ -433,7 +433,7 @@ fn a_request_for_the_swap_that_does_not_read_back_is_written_again() {
                 .fail_at(peer.board.external.ops() + operation, fault);
             match peer.answer("04").as_str() {
                 "60 04 01" => {}
-                // The last page may have got a bit that only an erase brings back.
+                // The last page may have a bit that only an erase can set.
                 "60 04 0A" if fault == Fault::WrongBit => {
                     assert_eq!(
                         peer.image_from(image, OBJECT),
@@ -471,12 +471,12 @@ fn a_signature_over_the_whole_image_is_verified_when_there_is_one() {
         right[..63].to_vec(),
         vec![],
     ] {
-        // Not 05: Android-DFU-Library would repeat the last Execute, and hear no other answer.
+        // Not 05: Android-DFU-Library would repeat the last Execute and ignore every further answer.
         assert_eq!(peer.transfer(&with(3, bytes), image), "60 04 0B 0C");
         peer.assert_pending(false);
         peer.ask("06 02", "60 06 01 00 10 00 00 00 00 00 00 00 00 00 00");
     }
-    // A kind nobody knows.
+    // An unknown type.
     assert_eq!(peer.transfer(&with(4, vec![]), image), "60 04 0B 0C");
     peer.assert_pending(false);
     for kind in [0, 1, 2] {

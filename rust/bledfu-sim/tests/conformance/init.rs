@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an init packet must be. Each variant is signed again, unless the signature is the matter.
+//! The checks of an init packet. Each variant is signed again, unless the signature is what is tested.
 
 use crate::harness::*;
 use bledfu_sim::device::{Keys, Setup};
@@ -14,7 +14,7 @@ use bledfu_wire::secure_dfu::ResultCode;
 
 const NOTHING_HELD: &str = "60 06 01 00 02 00 00 00 00 00 00 00 00 00 00";
 
-/// Sends a packet that is refused at Execute; then nothing of it is left, the link stays, and I is taken.
+/// Sends a packet that is refused at Execute; then nothing of it is left, the link stays, and I is accepted.
 #[track_caller]
 fn refused(packet: &[u8], answer: &str) {
     let mut peer = Peer::new();
@@ -40,7 +40,7 @@ fn signed(change: impl FnOnce(&mut InitFields)) -> Vec<u8> {
     fields.signed(&package_key())
 }
 
-/// Undecodable bytes stay, as in the reference: they are the peer's to look at.
+/// Undecodable bytes stay, as in the reference, so that the peer can read them back.
 #[track_caller]
 fn malformed(packet: &[u8]) {
     let mut peer = Peer::new();
@@ -133,7 +133,7 @@ fn softdevice_and_bootloader_are_refused_and_the_application_follows_on_the_same
 
 // secure-dfu case 41
 #[test]
-fn only_sha256_will_do() {
+fn only_sha256_is_accepted() {
     let hash = fields().hash.unwrap().1;
     for kind in [0, 1, 2, 4, 9] {
         refused(
@@ -150,7 +150,7 @@ fn only_sha256_will_do() {
 
 // secure-dfu case 42
 #[test]
-fn the_hardware_version_must_be_there_and_be_ours() {
+fn the_hardware_version_must_be_present_and_match() {
     refused(&signed(|init| init.hw_version = Some(51)), "60 04 0B 06");
     refused(&signed(|init| init.hw_version = None), "60 04 0B 04");
 }
@@ -186,7 +186,7 @@ fn an_older_firmware_is_refused_and_the_same_is_not() {
 
 // secure-dfu case 45
 #[test]
-fn an_application_has_a_size() {
+fn an_application_without_a_size_is_refused() {
     refused(&signed(|init| init.app_size = Some(0)), "60 04 0B 04");
     refused(&signed(|init| init.app_size = None), "60 04 0B 04");
 }
@@ -214,7 +214,7 @@ fn a_debug_packet_gets_no_exceptions() {
 
 // secure-dfu case 48
 #[test]
-fn the_signature_is_looked_at_before_the_hardware_version() {
+fn the_signature_is_checked_before_the_hardware_version() {
     let mut packet = signed(|init| init.hw_version = Some(51));
     *packet.last_mut().unwrap() ^= 1;
     refused(&packet, "60 04 05");
@@ -236,7 +236,7 @@ fn the_init_packet_of_the_field_log_is_accepted_with_its_key() {
     assert_eq!(peer.send_init(packet), "60 04 01");
     peer.ask("06 01", "60 06 01 00 02 00 00 D2 00 00 00 29 C8 73 B4");
 
-    // The size it announces is the one that counts: 116 whole objects and one of 248 bytes.
+    // The announced size is the one that counts: 116 whole objects and one of 248 bytes.
     assert_eq!(InitPacket::decode(packet).unwrap().init.app_size, Some(475_384));
     let image: Vec<u8> = (0..475_384_usize).map(|i| (i * i / 7) as u8).collect();
     for (index, object) in image.chunks(OBJECT).enumerate() {
@@ -262,7 +262,7 @@ fn unknown_fields_are_skipped() {
 
 #[test]
 fn a_signature_that_cannot_be_checked_now_is_not_called_wrong() {
-    /// Its accelerator does not answer.
+    /// The crypto accelerator does not respond.
     struct Busy;
 
     impl Crypto for Busy {

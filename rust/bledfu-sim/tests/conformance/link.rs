@@ -18,7 +18,7 @@ fn select_data_works_before_the_init_packet() {
 
 // secure-dfu cases 5, 6, 7
 #[test]
-fn op_codes_that_do_not_exist_are_not_supported() {
+fn unknown_op_codes_are_not_supported() {
     let mut peer = Peer::new();
     peer.ask("05", "60 05 02");
     peer.ask("FF", "60 FF 02");
@@ -104,7 +104,7 @@ fn an_empty_write_has_no_answer_and_changes_nothing() {
     peer.ask("03", "60 03 01 F4 00 00 00 B4 F1 28 D7");
 }
 
-/// Both objects of P up to the last Execute, which says that P is no image; then the same with a real one.
+/// Both objects of P up to the last Execute, which refuses P as not an image; then the same with a real one.
 fn transfer_with_packets_of(payload: usize) {
     let mut peer = Peer::new();
     peer.payload = payload;
@@ -114,7 +114,7 @@ fn transfer_with_packets_of(payload: usize) {
     peer.ask("04", "60 04 01");
     peer.object(&p, OBJECT, P_SIZE);
     peer.ask("03", "60 03 01 88 13 00 00 D4 04 BD 1A");
-    // The worker clears a slot nobody needs any more as soon as it idles: look at it before that.
+    // The worker clears an unneeded slot as soon as it idles: check before that.
     peer.idles = false;
     peer.ask("04", "60 04 0B 0C");
     peer.assert_held(&p);
@@ -128,7 +128,7 @@ fn transfer_with_packets_of(payload: usize) {
 
 // secure-dfu case 15
 #[test]
-fn packets_of_every_usual_mtu_are_taken() {
+fn packets_of_every_usual_mtu_are_accepted() {
     // MTU 23, the reference's 185, our preferred 247, and 498; 182 is what AND sends at MTU 185.
     for payload in [20, 180, 182, 244, 495, 512] {
         transfer_with_packets_of(payload);
@@ -137,6 +137,6 @@ fn packets_of_every_usual_mtu_are_taken() {
 
 // secure-dfu case 16
 #[test]
-fn packets_of_one_byte_are_taken() {
+fn packets_of_one_byte_are_accepted() {
     transfer_with_packets_of(1);
 }

@@ -2,9 +2,9 @@
 //! The numbered cases of `doc/conformance/secure-dfu.md`, on a whole device: ring, front end, upload, slot writer, journal,
 //! flash.
 //!
-//! What is sent and what comes back is compared byte for byte with the page. The page's image P is no MCUboot image, so
-//! this device refuses it at the very last Execute (`60 04 0B 0C`); everything before that is shown with P, and the
-//! success of the last Execute with a real signed image of the same 5000 bytes.
+//! Requests and answers are compared byte for byte with the page. The page's image P is not an MCUboot image, so this
+//! device refuses it at the very last Execute (`60 04 0B 0C`). Everything before that is shown with P, and the success
+//! of the last Execute with a real signed image of the same 5000 bytes.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -18,7 +18,7 @@ mod resume;
 mod serial;
 
 #[test]
-fn the_vectors_of_the_page_are_what_it_says() {
+fn the_vectors_have_the_sizes_and_crcs_of_the_page() {
     use bledfu_sim::phone::secure_dfu::crc32;
     use harness::*;
 

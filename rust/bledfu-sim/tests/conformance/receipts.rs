@@ -75,14 +75,14 @@ fn receipts_are_for_the_init_packet_too_and_count_dropped_packets() {
     peer.ask(&create_command(139), "60 01 01");
     let receipts = peer.packets(&packet_i(), 20);
     assert_eq!(receipts, [60, 120].map(|n| checksum(&packet_i()[..n])));
-    // Two more to the receipt. Both are too many for the object and dropped; the offset is the true one.
+    // Two more until the receipt. Both exceed the object and are dropped; the offset is the true one.
     assert_eq!(peer.packets(&[1; 20], 20), [""; 0]);
     assert_eq!(peer.packets(&[2; 20], 20), ["60 03 01 8B 00 00 00 2B F2 BD DA"]);
 }
 
 // secure-dfu case 73
 #[test]
-fn no_receipts_unless_they_are_asked_for() {
+fn receipts_are_sent_only_on_request() {
     let p = image_p();
     let mut peer = with_receipts("00 00");
     assert_eq!(peer.packets(&p[..OBJECT], 20), [""; 0]);

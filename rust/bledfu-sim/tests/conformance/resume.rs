@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Broken links, power cuts, aborts.
 //!
-//! This target rolls back to the last executed object when the link is gone, and keeps the init packet, also a
-//! part of it.
+//! This target rolls back to the last executed object when the link is lost, and keeps the init packet, even a partial
+//! one.
 
 use crate::harness::*;
 use bledfu_sim::device::{image_digest, Board};
@@ -20,14 +20,14 @@ const INIT_HELD: &str = "60 06 01 00 02 00 00 8B 00 00 00 2B F2 BD DA";
 const FIRST_OBJECT: &str = "60 06 01 00 10 00 00 00 10 00 00 95 19 4E 5E";
 const NO_OBJECT: &str = "60 06 01 00 10 00 00 00 00 00 00 00 00 00 00";
 
-/// How clients go on after a broken link; what each sends is said at the variants.
+/// How clients continue after a broken link; each variant says what it sends.
 #[derive(Clone, Copy, Debug)]
 enum Resume {
     /// AND, IOS, NU, JS: Execute the init packet again; Execute again at an object boundary; Create the next object.
     ExecuteThenCreate,
     /// WEB: an equal init packet is not executed again; Create at the offset, rounded down.
     CreateOnly,
-    /// Seen in the field: Execute the init packet again, then straight to Create.
+    /// Seen in the field: it executes the init packet again, then goes straight to Create.
     ExecuteInitThenCreate,
 }
 
@@ -37,8 +37,8 @@ const RESUMES: [Resume; 3] = [
     Resume::ExecuteInitThenCreate,
 ];
 
-/// A fresh connection of such a client; the device holds `init` and all executed objects, `held` bytes. Returns
-/// the answer to the last Execute.
+/// A fresh connection of such a client; the device holds `init` and all executed objects, `held` bytes. Returns the
+/// answer to the last Execute.
 #[track_caller]
 fn finish(peer: &mut Peer, resume: Resume, init: &[u8], image: &[u8], held: usize) -> String {
     peer.ask("06 01", &selected(512, init));
@@ -178,7 +178,7 @@ fn a_part_of_the_init_packet_is_kept_and_may_be_continued_or_sent_anew() {
     peer.ask("03", "60 03 01 8B 00 00 00 2B F2 BD DA");
     peer.ask("04", "60 04 01");
     assert_eq!(broken().send_init(&init), "60 04 01");
-    // A reset is another matter: nothing was executed, so nothing is in the journal.
+    // After a reset it is gone: nothing was executed, so nothing is in the journal.
     let mut peer = broken();
     peer.reboot();
     peer.ask("06 01", "60 06 01 00 02 00 00 00 00 00 00 00 00 00 00");
@@ -199,8 +199,8 @@ fn a_client_that_does_not_execute_the_init_packet_again_may_create() {
     peer.ask(&create_data(OBJECT), "60 01 01");
 }
 
-/// Sends the real image up to the answer to the last Execute, or until the power is gone. Returns how many bytes
-/// the device has said to be executed.
+/// Sends the real image up to the answer to the last Execute, or until the power fails. Returns how many bytes the
+/// device has reported as executed.
 fn send_until_cut(peer: &mut Peer) -> usize {
     let image = update_image();
     let mut executed = 0;
@@ -214,7 +214,7 @@ fn send_until_cut(peer: &mut Peer) -> usize {
     executed
 }
 
-/// A device whose slot holds an old image, so that every erase is really needed.
+/// A device whose slot holds an old image, so that every erase is needed.
 fn worn_device() -> Peer {
     let board = Board::new(setup(), &Power::new()).unwrap();
     board.program_factory(factory_image()).unwrap();
@@ -226,7 +226,7 @@ fn worn_device() -> Peer {
 
 // secure-dfu case 81
 #[test]
-fn a_power_cut_in_any_flash_operation_leaves_a_state_that_holds_and_can_be_finished() {
+fn a_power_cut_in_any_flash_operation_leaves_a_valid_state_and_the_update_can_be_finished() {
     let image = update_image();
     let wanted = image_digest(image).unwrap();
     let whole = {
@@ -252,7 +252,8 @@ fn a_power_cut_in_any_flash_operation_leaves_a_state_that_holds_and_can_be_finis
 
             let report = peer.reboot();
             if report.image.digest == wanted {
-                // Cut after the mark. It runs unconfirmed; nothing that happens now may cost the way back.
+                // The cut came after the mark. The image runs unconfirmed; nothing that happens now may destroy the
+                // image to go back to.
                 assert!(executed >= OBJECT, "{place}");
                 peer.idle();
                 peer.drop_link();
@@ -266,7 +267,7 @@ fn a_power_cut_in_any_flash_operation_leaves_a_state_that_holds_and_can_be_finis
                     panic!("{place}: {select:?}");
                 };
                 let offset = offset as usize;
-                // What was executed is held; an object whose answer was cut off may be.
+                // Executed bytes are kept; an object whose answer was cut off may be.
                 let next = (executed + OBJECT).min(image.len());
                 assert!(
                     offset == executed || offset == next,
@@ -317,7 +318,7 @@ fn another_init_packet_after_a_reset_starts_a_new_one() {
 
 // secure-dfu case 83
 #[test]
-fn abort_has_no_answer_and_asks_for_the_end_of_the_link_in_every_state() {
+fn abort_has_no_answer_and_closes_the_link_in_every_state() {
     let image = update_image();
     let init = init_for(image);
     type Step<'s> = (&'s str, Box<dyn Fn(&mut Peer) + 's>);
@@ -383,7 +384,7 @@ fn abort_closes_the_link_within_a_second() {
 }
 
 #[test]
-fn a_reset_keeps_what_was_executed_and_no_byte_more() {
+fn a_reset_keeps_exactly_what_was_executed() {
     let p = image_p();
     let mut peer = Peer::after_first_object();
     peer.ask(&create_data(904), "60 01 01");
@@ -397,12 +398,12 @@ fn a_reset_keeps_what_was_executed_and_no_byte_more() {
 }
 
 #[test]
-fn progress_is_not_believed_when_the_slot_does_not_hold_it() {
+fn progress_is_rejected_when_the_slot_does_not_hold_it() {
     let image = update_image();
     let mut peer = after_first_object_of(image);
     let start = peer.board.setup.layout().upload_offset();
     peer.board.secondary.set_contents(start + 700, &[0x00]).unwrap();
-    // Somebody else staged something meanwhile: its trailer goes before the first byte is written.
+    // Meanwhile another image was staged: its trailer is erased before the first byte is written.
     let trailer = peer.board.setup.layout().secondary_trailer();
     peer.board
         .secondary
@@ -425,12 +426,12 @@ fn progress_is_not_believed_when_the_slot_does_not_hold_it() {
 
 // secure-dfu case 97
 #[test]
-fn an_unconfirmed_image_keeps_the_way_back_whatever_the_peer_and_the_journal_say() {
+fn the_image_to_go_back_to_survives_whatever_peer_and_journal_say() {
     let image = update_image();
     let mut peer = Peer::new();
     assert_eq!(peer.transfer(&init_for(image), image), "60 04 01");
     let before_close = {
-        // The same up to the mark, then cut: the session is still in the journal. The last operation closes it.
+        // The same up to the mark, then a cut: the session is still in the journal. The last operation closes it.
         let mut other = Peer::new();
         let total = peer.board.power.ops();
         other.board.power.cut_at(total - 1, Tear::Before);
@@ -445,7 +446,7 @@ fn an_unconfirmed_image_keeps_the_way_back_whatever_the_peer_and_the_journal_say
         assert!(!peer.device().is_confirmed());
         let kept = peer.board.secondary.contents();
         peer.idle();
-        // An init packet is looked at, as it may be that of the running image; any other is refused.
+        // An init packet is checked, because it may be the running image's; any other is refused.
         let other = init_for(factory_image());
         assert_eq!(peer.send_init(&other), "60 04 08");
         peer.control(&hex("06 01"));
@@ -466,12 +467,12 @@ fn an_unconfirmed_image_keeps_the_way_back_whatever_the_peer_and_the_journal_say
     }
 }
 
-/// A device whose journal says that `held` of the update was executed.
+/// A device whose journal says that `held` bytes of the update were executed.
 fn journaled(held: &[u8]) -> Peer {
     journaled_of(update_image(), held)
 }
 
-/// A device whose journal says that `held` of this image was executed.
+/// A device whose journal says that `held` bytes of this image were executed.
 fn journaled_of(image: &[u8], held: &[u8]) -> Peer {
     let mut peer = Peer::new();
     let init = init_for(image);
@@ -488,7 +489,7 @@ fn journaled_of(image: &[u8], held: &[u8]) -> Peer {
     peer
 }
 
-/// The update with another byte in its first object.
+/// The update with a different byte in its first object.
 fn wrong_update() -> Vec<u8> {
     let mut image = update_image().to_vec();
     image[700] ^= 1;
@@ -496,7 +497,7 @@ fn wrong_update() -> Vec<u8> {
 }
 
 #[test]
-fn a_complete_session_of_another_file_is_over() {
+fn a_complete_session_of_another_file_is_closed() {
     let mut peer = journaled(&wrong_update());
     peer.ask("06 01", &selected(512, &[]));
     peer.ask("06 02", NO_OBJECT);
@@ -511,7 +512,7 @@ fn a_complete_session_of_another_file_is_over() {
 }
 
 #[test]
-fn a_session_whose_peer_goes_back_by_an_object_is_over() {
+fn a_session_whose_peer_goes_back_by_an_object_is_closed() {
     for phone in [Phone::Android, Phone::Nrfutil] {
         let mut peer = journaled(&wrong_update()[..OBJECT]);
         listen();
@@ -519,7 +520,7 @@ fn a_session_whose_peer_goes_back_by_an_object_is_over() {
         assert_said("send it again");
         peer.update_and_confirm();
     }
-    // One that has agreed to what is there may make a mistake.
+    // A peer that has accepted the stored bytes may make a mistake.
     let image = update_image();
     let mut peer = journaled(&image[..OBJECT]);
     peer.object(image, OBJECT, image.len());
@@ -528,8 +529,8 @@ fn a_session_whose_peer_goes_back_by_an_object_is_over() {
 }
 
 #[test]
-fn a_session_of_other_bytes_is_over_when_its_next_object_is_begun_twice() {
-    // Long enough that the object to go back to looks like the one to come.
+fn a_session_of_other_bytes_is_closed_when_its_next_object_is_begun_twice() {
+    // Long enough that the object to go back to looks like the next one.
     let image = ImageSpec::demo(version(2), 5 * OBJECT, &image_key())
         .expect("room for TLVs")
         .build();
@@ -550,13 +551,13 @@ fn a_session_of_other_bytes_is_over_when_its_next_object_is_begun_twice() {
 }
 
 #[test]
-fn a_session_beside_somebody_elses_trailer_erases_it_before_the_next_byte() {
+fn a_foreign_trailer_is_erased_before_the_next_byte_of_a_session() {
     let image = update_image();
     let mut peer = journaled(&image[..OBJECT]);
     let layout = peer.board.setup.layout();
     let trailer = layout.secondary_trailer();
     let magic = bledfu_slot::trailer::magic_bytes(8);
-    // With a flag that is none: no boot stage takes it for a request.
+    // With an invalid flag: no boot stage takes it for a request.
     peer.board
         .secondary
         .set_contents(trailer.magic(), &magic[..8])
@@ -578,7 +579,7 @@ fn a_session_beside_somebody_elses_trailer_erases_it_before_the_next_byte() {
 }
 
 #[test]
-fn a_session_that_nobody_can_go_on_with_is_closed() {
+fn a_session_that_nobody_can_continue_is_closed() {
     let mut stored = [0; bledfu_slot::journal::MAX_SESSION];
     for session in [&[0xFE, 1, 2][..], &[0, 1, 2]] {
         let mut peer = Peer::new();

@@ -7,7 +7,7 @@ use bledfu_sim::parts::Times;
 use bledfu_transfer::ring::{Channel, MAX_FRAME};
 use bledfu_wire::slip;
 
-/// Frames of 64 bytes and their op code, escaped: what the reference's UART reports.
+/// Length of an encoded frame with 64 bytes and their op code: what the reference's UART reports.
 const MTU: u16 = slip::mtu_for_payload(64);
 
 /// A device behind a serial line: bytes in, bytes out.
@@ -24,7 +24,7 @@ impl Line {
         }
     }
 
-    /// Puts bytes on the line; returns what comes back, byte for byte.
+    /// Puts bytes on the line; returns the device's bytes.
     fn put(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut back = Vec::new();
         for &byte in bytes {
@@ -48,7 +48,7 @@ impl Line {
         );
     }
 
-    /// Sends one request as a frame; compares the content of the one frame that answers.
+    /// Sends one request as a frame; compares the content of the single answer frame.
     #[track_caller]
     fn request(&mut self, content: &str, answer: &str) {
         let frame: Vec<u8> = slip::encode(&hex(content)).collect();
@@ -60,7 +60,7 @@ impl Line {
         );
     }
 
-    /// Sends data in chunks; returns everything that comes back.
+    /// Sends data in chunks; returns all bytes that the device sends.
     fn data(&mut self, bytes: &[u8], chunk: usize) -> Vec<u8> {
         let mut back = Vec::new();
         for chunk in bytes.chunks(chunk) {
@@ -94,7 +94,7 @@ fn the_protocol_version_is_1() {
 
 // secure-dfu case 92
 #[test]
-fn hardware_and_firmware_version_are_told() {
+fn hardware_and_firmware_version_are_reported() {
     let mut line = Line::new();
     line.ask(
         "0A C0",
@@ -128,16 +128,16 @@ fn a_bad_escape_costs_its_frame_only() {
     line.ask("DB 00 C0", "");
     line.ask("09 DB 00 05 C0", "");
     line.ask("09 05 C0", "60 09 01 05 C0");
-    // Stray ends are no frames.
+    // Stray ENDs are not frames.
     line.ask("C0 C0 09 06 C0 C0", "60 09 01 06 C0");
-    // A frame longer than any is dropped, not cut.
+    // A frame longer than the maximum is dropped, not cut.
     let mut long = vec![0x08; 2 * MAX_FRAME];
     long.push(0xC0);
     assert!(line.put(&long).is_empty());
     line.ask("09 07 C0", "60 09 01 07 C0");
 }
 
-/// As nrfutil does: receipts, MTU, init packet, objects in chunks. `image` may be any; returns the last answer.
+/// As nrfutil does it: receipts, MTU, init packet, objects in chunks. `image` may be anything; returns the last answer.
 fn whole_transfer(line: &mut Line, every: usize, init: &[u8], image: &[u8]) -> String {
     line.request("09 01", "60 09 01 01");
     line.request(&format!("02 {:02X} 00", every), "60 02 01");
@@ -180,7 +180,7 @@ fn a_whole_transfer_in_chunks_of_64_bytes_with_every_answer_within_a_second() {
             // P gets as far as it can, ...
             let last = whole_transfer(&mut line, every, &packet_i(), &image_p());
             assert_eq!(last, "60 04 0B 0C C0");
-            // ... the real image all the way. The peer reconnects, and the slot is not blank any more.
+            // ... the real image to its end. The peer reconnects, and the slot is no longer blank.
             line.peer.reconnect();
             let last = whole_transfer(&mut line, every, &init_for(image), image);
             assert_eq!(last, "60 04 01 C0");
@@ -196,7 +196,7 @@ fn a_whole_transfer_in_chunks_of_64_bytes_with_every_answer_within_a_second() {
 
 // secure-dfu case 95
 #[test]
-fn a_slot_full_of_an_old_image_costs_no_answer_its_second() {
+fn every_answer_comes_within_a_second_over_a_full_slot() {
     let image = update_image();
     for (idles, times) in [
         (true, Times::Typical),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Commands of the operating system, and the state of images.
+//! Commands of the OS group, and the state of images.
 
 use crate::smp_client::{raw, Value};
 use bledfu_sim::make::{Damage, Entry, ImageSpec};
@@ -20,7 +20,7 @@ fn text(value: Option<&Value>) -> Option<&str> {
 
 // smp cases 31, 32
 #[test]
-fn echoes_of_any_text_that_fits() {
+fn any_text_that_fits_is_echoed() {
     let mut manager = Manager::default();
     for sent in ["", "x", "grüße, 世界", &"z".repeat(490)] {
         let answer = manager.os(os_group::Request::Echo(sent));
@@ -32,7 +32,7 @@ fn echoes_of_any_text_that_fits() {
 
 // smp case 33
 #[test]
-fn the_parameters_are_true() {
+fn the_reported_parameters_are_true() {
     let mut manager = Manager::default();
     let answer = manager.os(os_group::Request::Parameters);
     assert_eq!(answer.map.keys(), ["buf_size", "buf_count"]);
@@ -43,7 +43,7 @@ fn the_parameters_are_true() {
 
 // smp cases 34, 35, 37
 #[test]
-fn what_the_system_is_and_how_it_boots_and_that_it_has_no_clock() {
+fn the_system_and_its_boot_loader_are_described_and_the_clock_is_refused() {
     let mut manager = Manager::default();
     for format in ["", "s", "sv", "a", "ss", "vs"] {
         let answer = manager.os(os_group::Request::Info { format });
@@ -81,7 +81,7 @@ fn what_the_system_is_and_how_it_boots_and_that_it_has_no_clock() {
 
 // smp case 36
 #[test]
-fn a_reset_is_answered_first_whatever_comes_with_it() {
+fn a_reset_with_any_payload_is_answered_first() {
     for payload in [
         "a0",
         "",
@@ -118,7 +118,7 @@ fn a_blank_slot_is_not_listed() {
 
 // smp case 39
 #[test]
-fn both_slots_in_order_and_the_build_number_only_if_there_is_one() {
+fn both_slots_are_listed_in_order_with_the_build_number_only_if_not_zero() {
     for (build, shown) in [(0, "2.3.4"), (77, "2.3.4.77")] {
         let version = ImageVersion {
             major: 2,
@@ -168,7 +168,7 @@ fn a_slot_without_an_image_is_skipped() {
     }
 }
 
-/// A device with the update in slot 1, in the state that `next` says.
+/// A device with the update in slot 1, in the state `next`.
 fn in_state(next: SwapType) -> Manager {
     let mut manager = Manager::default();
     let update = hash_of(update_image());
@@ -205,12 +205,12 @@ fn flags(manager: &mut Manager) -> String {
     images.iter().map(show).collect::<Vec<_>>().join(" ")
 }
 
-/// The hash that is sent, test or confirm, and what must come of it.
+/// The hash that is sent, test or confirm, and the expected result.
 type Row = (Option<Vec<u8>>, bool, Result<&'static str, Error>);
 
 // smp cases 41, 42, 44
 #[test]
-fn every_row_of_the_table_of_states() {
+fn every_row_of_the_state_table_holds() {
     use Error::{HashNotFound, ImageAlreadyPending, InvalidHash, SettingTestToActiveDenied};
     let (old, new) = (hash_of(factory_image()), hash_of(update_image()));
     let states = [
@@ -219,7 +219,7 @@ fn every_row_of_the_table_of_states() {
         (SwapType::Permanent, "ac pP"),
         (SwapType::Revert, "a c"),
     ];
-    // The state; the image that runs and the other one; test or confirm; the refusal, or the flags afterwards.
+    // The state; the running image and the other one; test or confirm; the refusal, or the flags afterwards.
     for (state, before) in states {
         let (active, other) = if state == SwapType::Revert {
             (new, old)
@@ -238,7 +238,7 @@ fn every_row_of_the_table_of_states() {
             SwapType::None => (Ok("ac p"), Ok("ac pP"), Ok("ac ")),
             SwapType::Test => (Ok("ac p"), Err(ImageAlreadyPending), Err(ImageAlreadyPending)),
             SwapType::Permanent => (Err(ImageAlreadyPending), Ok("ac pP"), Err(ImageAlreadyPending)),
-            // Swap using offset: behind the confirmation the image before is none that could be asked for (Zephyr
+            // Swap using offset: after the confirmation the previous image can no longer be requested (Zephyr
             // `boot_get_image_start_offset`).
             _ => (Err(ImageAlreadyPending), Ok("a c"), Ok("ac")),
         };
@@ -248,7 +248,7 @@ fn every_row_of_the_table_of_states() {
         rows.push((None, true, confirm_active));
         for (hash, confirm, expected) in rows {
             let mut manager = in_state(state);
-            // Or a slot that nobody needs any more is cleared before it is looked at.
+            // Or a slot that is no longer needed is cleared before it is listed.
             manager.peer.idles = false;
             assert_eq!(flags(&mut manager), before);
             let contents = manager.peer.board.external.contents();
@@ -258,7 +258,7 @@ fn every_row_of_the_table_of_states() {
             };
             match expected {
                 Ok(after) => {
-                    // And once more: the same answer.
+                    // Once more: the same answer.
                     for _ in 0..2 {
                         let answer = manager.image(request);
                         assert_eq!(answer.failure, None, "{state}, {hash:02x?}, {confirm}");
@@ -285,7 +285,7 @@ fn every_row_of_the_table_of_states() {
 
 // smp case 41
 #[test]
-fn what_is_marked_is_what_boots() {
+fn the_marked_image_boots() {
     for (confirm, swap_type) in [(false, SwapType::Test), (true, SwapType::Permanent)] {
         let mut manager = in_state(SwapType::None);
         manager.choose(Some(&hash_of(update_image())), confirm);
@@ -338,7 +338,7 @@ fn an_image_damaged_in_its_slot_is_refused_and_erased_and_can_be_sent_again() {
 }
 
 #[test]
-fn a_flash_that_cannot_be_read_says_nothing_about_the_image_and_erases_nothing() {
+fn an_unreadable_flash_is_no_verdict_on_the_image_and_erases_nothing() {
     let image = update_image();
     let mut manager = Manager::default();
     manager.upload(image, 1000);
@@ -352,7 +352,7 @@ fn a_flash_that_cannot_be_read_says_nothing_about_the_image_and_erases_nothing()
 }
 
 #[test]
-fn the_image_before_can_be_sent_again_once_it_is_no_way_back() {
+fn the_previous_image_can_be_sent_again_after_the_confirmation() {
     let old = factory_image();
     let mut manager = Manager::of_any_version();
     manager.try_out(update_image());
@@ -362,14 +362,14 @@ fn the_image_before_can_be_sent_again_once_it_is_no_way_back() {
 }
 
 #[test]
-fn a_request_beside_a_flag_of_another_time_is_written_anew() {
+fn a_request_beside_a_stale_flag_is_rewritten() {
     let image = update_image();
     let mut manager = Manager::default();
     manager.upload(image, 1000);
     let (area, layout) = manager.peer.board.receiving().unwrap();
     let trailer = layout.secondary_trailer();
     area.set_contents(trailer.copy_done(), &[1]).unwrap();
-    // And an image in front of it, as swap using move would leave it.
+    // And an old image in front of it, as swap using move leaves it.
     area.set_contents(0, &image[..1000]).unwrap();
     assert_eq!(manager.choose(Some(&hash_of(image)), false).failure, None);
     assert_eq!(flags(&mut manager), "ac p");
@@ -451,7 +451,7 @@ fn erase_ends_the_upload() {
 
 // smp case 70
 #[test]
-fn slot_info_tells_the_sizes() {
+fn slot_info_reports_the_sizes() {
     let mut manager = Manager::default();
     let answer = manager.image(Request::SlotInfo);
     let Some(Value::Array(images)) = answer.map.get("images") else {

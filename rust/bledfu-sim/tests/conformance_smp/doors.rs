@@ -21,7 +21,7 @@ use crate::harness::{
 use crate::{hash_of, Manager, RESET};
 
 const DAY_MS: u64 = 24 * 3_600_000;
-/// What a stranger can have erased in a day: what the buckets hold, and what flows in.
+/// Erases that a stranger can cause in a day: a full bucket, and its refill.
 const MOST_ERASES: u32 = BEGINNINGS as u32 + REPEATS as u32 + 2 * (DAY_MS / REFILL_MS) as u32;
 
 const BUSY: Option<Failure> = Some(Failure::Smp(Code::Busy));
@@ -53,7 +53,7 @@ fn on_trial(setup: Setup) -> Manager {
     manager
 }
 
-/// Time passes, and nobody says anything.
+/// Lets time pass without any frame.
 fn pass(peer: &Peer, ms: u64) {
     peer.board.power.advance_ns(ms * 1_000_000);
 }
@@ -69,12 +69,12 @@ fn a_stranger_neither_confirms_a_trial_nor_ends_it_by_a_reset() {
         assert_eq!(manager.os(RESET).failure, BUSY);
         assert_eq!(manager.choose(None, true).failure, DENIED);
         assert_eq!(manager.choose(Some(&new), true).failure, DENIED);
-        // The image to go back to stays what it is.
+        // The image to go back to is unchanged.
         assert_eq!(manager.choose(Some(&old), true).failure, None);
         assert!(!manager.peer.device().is_confirmed());
         pass(&manager.peer, DAY_MS);
     }
-    // The product's word counts, and changes what a stranger is told.
+    // The product's own confirmation counts, and changes the answer to strangers.
     manager.peer.device().confirm().unwrap();
     assert_eq!(manager.choose(None, true).failure, None);
     assert_eq!(manager.choose(Some(&new), true).failure, None);
@@ -83,7 +83,7 @@ fn a_stranger_neither_confirms_a_trial_nor_ends_it_by_a_reset() {
 
 // boot-trust case 58
 #[test]
-fn a_paired_peer_confirms_resets_and_installs_for_good() {
+fn a_paired_peer_confirms_resets_and_installs_permanently() {
     let mut manager = on_trial(stranger());
     manager.peer.device().meet(Kind::Trusted);
     assert_eq!(manager.choose(None, true).failure, None);
@@ -99,7 +99,7 @@ fn a_paired_peer_confirms_resets_and_installs_for_good() {
 
 // boot-trust case 58
 #[test]
-fn who_may_confirm_and_who_may_install_for_good_is_the_products_choice() {
+fn the_product_chooses_who_may_confirm_and_install_permanently() {
     let hash = hash_of(update_image());
     let mut manager = Manager::on(Peer::with(stranger()));
     manager.upload(update_image(), 1000);
@@ -123,7 +123,7 @@ fn who_may_confirm_and_who_may_install_for_good_is_the_products_choice() {
     let mut manager = on_trial(stranger_with(lets_all));
     assert_eq!(manager.choose(None, true).failure, None);
     assert!(manager.peer.device().is_confirmed());
-    // Nobody but the product: not even a paired peer.
+    // Only the product: not even a paired peer.
     let lets_none = Doors {
         confirm: ConfirmBy::Nobody,
         ..Doors::default()
@@ -191,7 +191,7 @@ fn device_manager_tests_on_an_open_link_and_tests_and_confirms_with_a_bond() {
     }
 }
 
-/// Does `attack` for a day. It says whether it was refused; then time passes.
+/// Runs `attack` for a day. It returns whether it was refused; then time passes.
 fn for_a_day(manager: &mut Manager, mut attack: impl FnMut(&mut Manager) -> bool) -> (u32, u32) {
     let (before, wear) = (manager.peer.now_ms(), manager.peer.board.external.worst_wear());
     let mut refusals = 0;
@@ -226,7 +226,7 @@ fn a_day_of_smp_pieces_and_erases_wears_no_sector_out() {
 
 // boot-trust case 57
 #[test]
-fn a_day_of_the_same_with_resets_does_not_fill_the_bucket() {
+fn a_day_of_pieces_and_erases_with_resets_does_not_fill_the_bucket() {
     let mut manager = Manager::on(Peer::with(stranger()));
     let image = update_image();
     let mut resets = 0;
@@ -254,7 +254,7 @@ fn a_day_of_repeated_objects_and_new_init_packets_wears_no_sector_out() {
             manager.peer.data(&image[..1000]);
             return false;
         }
-        // Refused; or there is no init packet, because its Execute was.
+        // Refused; or without an init packet, because its Execute was refused.
         assert!(answer == "60 01 0A" || answer == "60 01 08", "{answer}");
         // The next init packet, until that is refused as well.
         let answer = manager.peer.send_init(&init);
@@ -270,7 +270,7 @@ fn a_day_of_repeated_objects_and_new_init_packets_wears_no_sector_out() {
 
 // boot-trust case 57
 #[test]
-fn an_honest_stranger_repeats_two_dozen_objects_and_comes_through() {
+fn an_honest_stranger_repeats_two_dozen_objects_and_completes() {
     let image = update_image();
     let mut peer = Peer::with(stranger());
     assert_eq!(peer.send_init(&init_for(image)), "60 04 01");
@@ -292,7 +292,7 @@ fn an_honest_stranger_repeats_two_dozen_objects_and_comes_through() {
 }
 
 #[test]
-fn what_is_refused_is_said_with_the_time_and_a_button_or_a_paired_peer_ends_it() {
+fn a_refusal_names_the_time_and_a_button_or_a_paired_peer_ends_it() {
     let ends: [fn(&mut Manager); 3] = [
         |manager| manager.peer.device().allow_updates(),
         |manager| manager.peer.device().meet(Kind::Trusted),
@@ -367,7 +367,7 @@ fn an_image_below_the_floor_is_refused_before_anything_is_written() {
         Some(Failure::Image(Error::CurrentVersionIsNewer))
     );
     assert_eq!(manager.peer.board.power.ops(), before, "nothing is written");
-    // One that is in the slot already, from before the floor was raised.
+    // An image that was in the slot before the floor was raised.
     let mut peer = Peer::with(setup());
     assert_eq!(peer.send_init(&init_for(update_image())), "60 04 01");
     let mut manager = Manager::on(Peer::with(setup()));
@@ -404,7 +404,7 @@ fn a_package_below_the_floor_is_refused_after_its_first_object() {
     peer.object(image, 0, OBJECT.min(image.len()));
     peer.ask("04", "60 04 0B 05");
     peer.assert_pending(false);
-    // At the floor it is taken.
+    // At the floor it is accepted.
     let mut peer = Peer::with(floor_3());
     assert_eq!(peer.transfer(&init_for(next_image()), next_image()), "60 04 01");
     peer.install_and_confirm(next_image());
@@ -429,7 +429,7 @@ fn an_image_below_the_counter_is_refused_at_its_end() {
 }
 
 #[test]
-fn what_runs_is_not_installed_again_where_the_product_says_so() {
+fn the_running_image_is_not_installed_again_where_the_product_forbids_it() {
     let above = Setup {
         floor: Floor {
             version: Some(Version {
@@ -451,13 +451,13 @@ fn what_runs_is_not_installed_again_where_the_product_says_so() {
 
 // boot-trust case 55
 #[test]
-fn an_erased_journal_does_not_make_an_old_package_new() {
+fn an_erased_journal_does_not_let_an_old_package_in() {
     let package = update_package();
     let mut peer = Peer::new();
     peer.update_and_confirm();
     let running = peer.device().upload().running().fw_version;
     let old = package.application.init.clone();
-    // The image that runs has its version built in, as each image has.
+    // The running image has its version built in, like every image.
     peer.board.setup.fw_version = running + 5;
     let size = peer.board.journal.size() as usize;
     peer.board.journal.set_contents(0, &vec![0xFF; size]).unwrap();
@@ -467,7 +467,7 @@ fn an_erased_journal_does_not_make_an_old_package_new() {
 
 // boot-trust case 54
 #[test]
-fn an_update_whose_version_cannot_be_kept_is_refused_before_the_request_is_written() {
+fn an_update_whose_version_cannot_be_recorded_is_refused_before_the_request_is_written() {
     for must_keep_version in [true, false] {
         let mut peer = Peer::with(Setup {
             must_keep_version,
@@ -481,7 +481,7 @@ fn an_update_whose_version_cannot_be_kept_is_refused_before_the_request_is_writt
             assert_eq!(peer.answer("04"), "60 04 01");
         }
         peer.object(image, last, image.len());
-        // The journal takes every command, and keeps nothing.
+        // The journal accepts every command, but stores nothing.
         let journal = peer.board.journal.clone();
         journal
             .chip()

@@ -73,7 +73,7 @@ fn less_than_a_header_is_dropped_and_the_next_frame_works() {
 
 // smp cases 7, 18
 #[test]
-fn half_a_frame_waits_until_the_link_or_the_patience_ends() {
+fn half_a_frame_waits_until_a_disconnect_or_the_timeout() {
     with_every_fragment(|manager| {
         let mut long = hex(E1);
         long[3] = 200;
@@ -129,7 +129,7 @@ fn the_longest_frame_is_taken_and_a_longer_one_dropped_and_a_long_answer_refused
 
 // smp cases 12, 13, 14, 15, 16
 #[test]
-fn what_the_device_does_not_have_is_not_supported() {
+fn unknown_groups_commands_and_operations_are_not_supported() {
     let mut manager = Manager::default();
     for operation in [1, 3, 4, 5, 6, 7] {
         let frame = raw(Version::V2, 1, operation, 0, 0, &[0xA0]);
@@ -170,7 +170,7 @@ fn what_the_device_does_not_have_is_not_supported() {
 
 // smp cases 19, 20
 #[test]
-fn no_parameters_are_an_empty_map_in_any_form_or_nothing_at_all() {
+fn missing_parameters_are_an_empty_map_in_any_form_or_no_payload() {
     let mut manager = Manager::default();
     for (operation, group, command) in [(op::READ, 0, 6), (op::READ, 1, 0)] {
         let [map, open, nothing] = [&[0xA0][..], &[0xBF, 0xFF], &[]].map(|payload| {
@@ -236,8 +236,8 @@ fn bad_cbor_is_invalid_and_leaves_the_upload_alone() {
 
 // smp cases 22, 28, 29
 #[test]
-fn what_a_reader_may_skip_is_skipped() {
-    // At the expected offset without data: nothing changes, and the offset comes back.
+fn skippable_items_are_skipped() {
+    // At the expected offset without data: nothing changes, and the offset is returned.
     for payload in [
         "a2 61 78 a1 80 c1 fb 40 09 21 fb 54 44 2d 18 63 6f 66 66 19 03 e8",
         "a2 61 78 7f 61 61 61 62 ff 63 6f 66 66 19 03 e8",
@@ -251,7 +251,7 @@ fn what_a_reader_may_skip_is_skipped() {
 
 // smp case 25
 #[test]
-fn offsets_far_beyond_the_image_are_answered_with_the_one_wanted() {
+fn offsets_far_beyond_the_image_are_answered_with_the_expected_one() {
     in_an_upload("a1 63 6f 66 66 1b 00 00 00 01 00 00 00 00", Ok(1000));
     in_an_upload("a1 63 6f 66 66 1b ff ff ff ff ff ff ff ff", Ok(1000));
 }
@@ -288,7 +288,7 @@ fn three_frames_at_once_are_answered_in_order() {
 
 // smp case 75
 #[test]
-fn ten_thousand_random_frames_get_one_answer_at_most_and_the_device_lives() {
+fn each_of_ten_thousand_random_frames_gets_at_most_one_answer() {
     let mut manager = Manager::default();
     let mut random = Random::new(75);
     let image = update_image();
@@ -300,7 +300,7 @@ fn ten_thousand_random_frames_get_one_answer_at_most_and_the_device_lives() {
             let length = random.bits() as usize % 80;
             let payload: Vec<u8> = (0..length).map(|_| random.byte()).collect();
             let command = random.byte() % 9;
-            // Not a reset: that is another test.
+            // No reset: another test covers it.
             let command = if command == 5 { 1 } else { command };
             raw(
                 Version::V2,
@@ -315,7 +315,7 @@ fn ten_thousand_random_frames_get_one_answer_at_most_and_the_device_lives() {
             let at = random.bits() as usize % frame.len();
             frame[at] ^= 1 << (random.byte() % 8);
         }
-        // What a flipped length leaves unfinished ends with the link.
+        // A frame left unfinished by a flipped length ends with the link.
         if random.byte().is_multiple_of(8) {
             manager.peer.reconnect();
         }

@@ -2,7 +2,7 @@
 //! The numbered cases of `doc/conformance/smp.md`, on a whole device: ring, reassembly, front end, upload, slot writer,
 //! journal, trailers, flash.
 //!
-//! Answers are read by a parser that is as strict as the strictest client. Cases about bytes alone are in `bledfu-wire` as
+//! Answers are read by a parser as strict as the strictest client. Cases about bytes alone are in `bledfu-wire` as
 //! well, those with real clients in `tests/clients`.
 
 #[path = "../harness/mod.rs"]
@@ -29,11 +29,11 @@ use harness::{hex, setup, sha256, Peer};
 /// Longest frame of the device.
 pub const BUF_SIZE: usize = 2475;
 
-/// A client right at the device's ring.
+/// A client directly at the device's ring.
 pub struct Manager {
     /// The device, and the link to it.
     pub peer: Peer,
-    /// Of the next requests.
+    /// Version of the next requests.
     pub version: Version,
     /// Bytes of a fragment.
     pub payload: usize,
@@ -47,7 +47,7 @@ impl Default for Manager {
 }
 
 impl Manager {
-    /// Of a device whose boot stage installs older images as well.
+    /// A device whose boot stage also installs older images.
     pub fn of_any_version() -> Self {
         Self::on(Peer::with(Setup {
             downgrade: Downgrade::Allowed,
@@ -64,7 +64,7 @@ impl Manager {
         }
     }
 
-    /// Sends bytes in fragments; what comes back.
+    /// Sends bytes in fragments; returns the notifications.
     pub fn send(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         for bytes in frame.chunks(self.payload) {
             // A frame that does not fit the ring is dropped there.
@@ -107,7 +107,7 @@ impl Manager {
         answer
     }
 
-    /// The failure that a frame is answered with.
+    /// The error in the answer to a frame.
     #[track_caller]
     pub fn failure(&mut self, frame: &[u8]) -> Option<Failure> {
         self.raw(frame).failure
@@ -200,7 +200,7 @@ impl Manager {
         answer
     }
 
-    /// Uploads and marks for a test, resets.
+    /// Uploads, marks for a test, and resets.
     #[track_caller]
     pub fn try_out(&mut self, image: &[u8]) -> BootReport {
         self.upload(image, 1000);
@@ -234,7 +234,7 @@ pub fn first<'a>(image: &'a [u8], sha: Option<&'a [u8]>, length: usize) -> image
     })
 }
 
-/// The digest by which an image is known.
+/// The digest that identifies an image.
 pub fn hash_of(image: &[u8]) -> [u8; 32] {
     bledfu_sim::device::image_digest(image).expect("an image")
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The client's side of SMP: requests as bytes, answers as values, as strict as the strictest client.
 //!
-//! Written apart from `bledfu-wire`, so that a mistake there does not hide itself.
+//! Written independently of `bledfu-wire`, so that a mistake there cannot hide.
 
 use bledfu_wire::image_group::{self, Upload};
 use bledfu_wire::os_group;
@@ -12,13 +12,13 @@ use minicbor::{Decoder, Encoder};
 
 /// Longest request in bytes that [`encode`] makes.
 const MAX_REQUEST: usize = 64 * 1024;
-/// Answers nest maps and arrays no deeper.
+/// Maximum nesting of maps and arrays in answers.
 const MAX_DEPTH: u8 = 8;
 
 /// A whole request frame.
 ///
 /// # Panics
-/// When it gets longer than a frame can say: sizes are chosen by phones and tests.
+/// If it is longer than its length field can express: sizes are chosen by phones and tests.
 pub fn encode(version: Version, sequence: u8, request: &Request<'_>) -> Vec<u8> {
     let mut buffer = vec![0; MAX_REQUEST];
     let mut map = Map::new(&mut buffer);
@@ -38,7 +38,7 @@ pub fn encode(version: Version, sequence: u8, request: &Request<'_>) -> Vec<u8> 
 /// A frame with any content.
 ///
 /// # Panics
-/// When `payload` is longer than a frame can say.
+/// If `payload` is longer than the length field can express.
 pub fn raw(
     version: Version,
     sequence: u8,
@@ -134,7 +134,7 @@ fn encode_upload(piece: &Upload<'_>, map: &mut Map<'_>) {
     }
 }
 
-/// Writes entries, and in the end the map around them.
+/// Writes entries, and finally the map around them.
 struct Map<'b> {
     entries: Encoder<Cursor<&'b mut [u8]>>,
     count: u64,
@@ -182,7 +182,7 @@ impl<'b> Map<'b> {
 
 const ROOM: &str = "a request of at most 65,535 bytes";
 
-/// What an answer may hold.
+/// A value in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Value {
@@ -191,7 +191,7 @@ pub enum Value {
     Text(String),
     Bytes(Vec<u8>),
     Array(Vec<Value>),
-    /// Keys in the order in which they came.
+    /// Keys in the order of the answer.
     Map(Vec<(String, Value)>),
 }
 
@@ -248,19 +248,19 @@ impl Value {
     }
 }
 
-/// Why the bytes are no answer that a strict client takes.
+/// Why a strict client refuses the bytes as an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
-    /// Fewer bytes than a header has, or more or fewer than it says.
+    /// The answer is shorter than a header, or its length differs from the header's.
     #[error("the answer has another length than its header says")]
     Length,
-    /// Flags or reserved bits are set, or it is no answer.
+    /// Flags or reserved bits are set, or it is not an answer.
     #[error("the answer's header is not that of an answer")]
     Header,
-    /// Not one map in CBOR, with text for keys.
+    /// It is not one CBOR map with text keys.
     #[error("the answer is not one map in CBOR")]
     Cbor,
-    /// An error outside the numbers that clients know, or together with results.
+    /// An unknown error number, or an error together with results.
     #[error("the answer holds an error that clients do not know")]
     Failure,
 }
@@ -282,9 +282,9 @@ pub struct Image {
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// As it came.
+    /// The header, as received.
     pub header: Header,
-    /// The map behind it.
+    /// Its map.
     pub map: Value,
     /// The error in it.
     pub failure: Option<Failure>,
@@ -313,12 +313,12 @@ impl Answer {
         Ok(Self { header, map, failure })
     }
 
-    /// The next byte that the device wants of an upload.
+    /// The next byte of an upload that the device expects.
     pub fn offset(&self) -> Option<u64> {
         self.map.get("off")?.as_uint()
     }
 
-    /// The images, if that is what the answer lists, each with all its keys.
+    /// The images, if the answer lists any, each with all its keys.
     pub fn images(&self) -> Option<Vec<Image>> {
         let Some(Value::Array(images)) = self.map.get("images") else {
             return None;
@@ -401,7 +401,7 @@ fn read(decoder: &mut Decoder<'_>, depth: u8) -> Option<Value> {
         | Type::I32
         | Type::I64
         | Type::Int => decoder.int().ok().map(|number| Value::Int(number.into())),
-        // Answers hold nothing else; strings and maps of no definite length are refused by some clients.
+        // Answers contain nothing else; some clients refuse strings and maps of indefinite length.
         _ => None,
     }
 }
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_have_the_bytes_of_the_worked_examples() {
+    fn requests_encode_to_the_bytes_of_the_worked_examples() {
         let echo = Request::Os(os_group::Request::Echo("hi"));
         assert_eq!(
             encode(Version::V2, 0x42, &echo),

@@ -81,7 +81,7 @@ fn pieces_of_every_size_are_taken_whole() {
 
 // smp case 47
 #[test]
-fn first_pieces_that_lack_something_are_refused_by_name_and_the_slot_stays() {
+fn incomplete_first_pieces_have_their_own_errors_and_leave_the_slot() {
     let mut manager = Manager::default();
     let image = update_image();
     let good = Upload {
@@ -169,7 +169,7 @@ fn first_pieces_that_lack_something_are_refused_by_name_and_the_slot_stays() {
 
 // smp case 48
 #[test]
-fn the_same_first_piece_goes_on_and_another_one_begins_anew() {
+fn the_same_first_piece_resumes_and_another_one_restarts() {
     let mut manager = Manager::default();
     let image = update_image();
     let sha = sha256(image);
@@ -205,7 +205,7 @@ fn the_same_first_piece_goes_on_and_another_one_begins_anew() {
 
 // smp cases 49, 50, 52, 54
 #[test]
-fn pieces_at_another_offset_are_answered_with_the_one_wanted() {
+fn pieces_at_another_offset_are_answered_with_the_expected_one() {
     let mut manager = Manager::default();
     let image = update_image();
     assert_eq!(
@@ -231,7 +231,7 @@ fn pieces_at_another_offset_are_answered_with_the_one_wanted() {
 
 // smp case 51
 #[test]
-fn more_than_was_announced_ends_the_upload() {
+fn more_data_than_announced_ends_the_upload() {
     let mut manager = Manager::default();
     let image = update_image();
     manager.begin(image, Some(&sha256(image)), 1000);
@@ -281,7 +281,7 @@ fn a_finished_upload_stays_finished() {
 
 // smp cases 57, 58, 59
 #[test]
-fn match_is_told_only_of_a_whole_sha_and_is_true() {
+fn match_is_sent_only_for_a_whole_sha_and_is_true() {
     let image = update_image();
     for (sha, expected) in [
         (None, None),
@@ -311,7 +311,7 @@ fn match_is_told_only_of_a_whole_sha_and_is_true() {
 
 // smp case 58
 #[test]
-fn an_upload_whose_digest_was_wrong_is_over_and_the_next_begins_anew() {
+fn an_upload_with_a_wrong_digest_ends_and_the_next_restarts() {
     let image = update_image();
     let wrong = [1; 32];
     let mut manager = Manager::default();
@@ -434,7 +434,7 @@ fn an_upload_survives_a_power_cut_up_to_its_last_whole_sector() {
 
 // smp case 62
 #[test]
-fn an_upload_that_a_reset_ends_before_its_first_whole_sector_begins_anew() {
+fn an_upload_reset_before_its_first_whole_sector_restarts() {
     let image = large_image();
     let sha = sha256(&image);
     for sent in [32, 1000, 4095] {
@@ -477,9 +477,9 @@ fn nothing_is_uploaded_over_an_image_that_is_needed() {
 
 // smp case 65
 #[test]
-fn flash_that_fails_is_told_by_name_and_ends_the_upload() {
+fn flash_failures_have_their_own_errors_and_end_the_upload() {
     let image = large_image();
-    // Tried twice, so it has to fail twice; the slot is used, so that there is something to erase.
+    // A program operation is tried twice, so it must fail twice; the slot is used, so that there is something to erase.
     let fails = |what: &str| {
         let mut manager = Manager::default();
         manager.peer.idles = false;
@@ -569,9 +569,9 @@ fn a_used_slot_and_maximum_flash_times_keep_the_first_piece_within_2_seconds_and
 }
 
 #[test]
-fn both_protocols_install_one_after_the_other_and_neither_takes_the_slot_from_a_busy_one() {
+fn both_protocols_install_in_turn_and_neither_takes_the_slot_from_a_busy_one() {
     let mut manager = Manager::of_any_version();
-    // Secure DFU in the middle of an object: SMP has to wait.
+    // During an object of Secure DFU, SMP has to wait.
     let init = crate::harness::init_for(update_image());
     assert_eq!(manager.peer.send_init(&init), "60 04 01");
     manager.peer.ask(&crate::harness::create_data(4096), "60 01 01");
@@ -585,7 +585,7 @@ fn both_protocols_install_one_after_the_other_and_neither_takes_the_slot_from_a_
     let rest = manager.peer.image_from(update_image(), 4096);
     assert_eq!(rest, "60 04 01");
     manager.peer.install_and_confirm(update_image());
-    // SMP next, and Secure DFU's Execute is refused meanwhile.
+    // SMP next: meanwhile Execute over Secure DFU is refused.
     manager.begin(&image, Some(&sha256(&image)), 1000);
     let refused = manager.peer.answer(&crate::harness::create_command(init.len()));
     assert_eq!(refused, "60 01 08", "the slot belongs to the upload");
@@ -599,12 +599,12 @@ fn both_protocols_install_one_after_the_other_and_neither_takes_the_slot_from_a_
     assert_eq!(manager.reset().image.header.version, version(3));
     assert_eq!(manager.choose(None, true).failure, None);
     manager.peer.reboot();
-    // And Secure DFU again; an image that came over SMP has the firmware version of the one before.
+    // And Secure DFU again: an image that arrived over SMP has the previous image's firmware version.
     manager.peer.update_and_confirm();
 }
 
 #[test]
-fn fragments_of_an_upload_may_come_while_secure_dfu_is_asked_for_something() {
+fn fragments_of_an_upload_and_secure_dfu_requests_may_interleave() {
     let mut manager = Manager::default();
     let image = update_image();
     let sha = sha256(image);
@@ -641,16 +641,16 @@ fn linked(reset_vector: u32, major: u8) -> ImageSpec {
 
 // smp case 77
 #[test]
-fn an_image_of_a_kind_that_cannot_run_here_is_refused_at_the_first_piece_and_nothing_is_erased() {
+fn an_image_that_cannot_run_here_is_refused_at_the_first_piece_and_nothing_is_erased() {
     let spec = ImageSpec::new(version(2), demo_payload(version(2), 5_300, 0), &image_key());
     for damage in [Damage::Encrypted, Damage::Compressed, Damage::NotBootable] {
         let image = spec.damaged(damage);
         let mut manager = Manager::default();
-        // An unused slot is cleared when nothing else happens.
+        // An unused slot is cleared in idle time.
         manager.peer.idles = false;
         manager.peer.dirty_slot();
         let kept = manager.peer.board.secondary.contents();
-        // Its first 32 bytes say it.
+        // Its first 32 bytes show it.
         manager.refused(first(&image, None, 32), Error::InvalidImageHeader);
         assert!(manager.peer.board.secondary.contents() == kept, "{damage:?}");
     }
@@ -665,7 +665,7 @@ fn an_image_linked_for_another_slot_is_refused_by_the_piece_that_shows_it() {
         ..setup()
     };
     let device = || Manager::on(Peer::with_factory(addressed, &factory));
-    // The vector table is behind a header of 0x200 bytes: in the first piece,
+    // The vector table follows a header of 0x200 bytes: in the first piece,
     let mut manager = device();
     manager.refused(first(&network_core, None, 1000), Error::InvalidImageVectorTable);
     // or in a later one, which ends the upload.
@@ -684,7 +684,7 @@ fn an_image_linked_for_another_slot_is_refused_by_the_piece_that_shows_it() {
     assert_eq!(manager.reset().image.header.version, version(2));
 }
 
-/// The journal says that an upload of `held` was received to the end, and that `image` was announced.
+/// The journal says that all `held` bytes of an upload were received, and that `image` was announced.
 fn journal_upload(manager: &Manager, image: &[u8], held: &[u8]) {
     let (area, layout) = manager.peer.board.receiving().unwrap();
     area.set_contents(layout.upload_offset(), held).unwrap();
@@ -700,7 +700,7 @@ fn journal_upload(manager: &Manager, image: &[u8], held: &[u8]) {
 }
 
 #[test]
-fn an_upload_whose_digest_was_wrong_is_over_also_behind_a_reset() {
+fn an_upload_with_a_wrong_digest_stays_ended_after_a_reset() {
     let image = update_image();
     let mut wrong = image.to_vec();
     wrong[3000] ^= 1;
@@ -712,12 +712,12 @@ fn an_upload_whose_digest_was_wrong_is_over_also_behind_a_reset() {
 }
 
 #[test]
-fn an_upload_of_the_journal_does_not_touch_what_the_next_boot_installs() {
+fn a_resumed_upload_does_not_touch_what_the_next_boot_installs() {
     let image = update_image();
     let mut manager = Manager::default();
     manager.upload(image, 1000);
     assert_eq!(manager.choose(Some(&hash_of(image)), false).failure, None);
-    // The application starts again, but no boot stage was there.
+    // The application restarts without a boot stage.
     journal_upload(&manager, factory_image(), &image[..4096]);
     let (area, layout) = manager.peer.board.receiving().unwrap();
     area.set_contents(layout.upload_offset(), image).unwrap();
@@ -729,7 +729,7 @@ fn an_upload_of_the_journal_does_not_touch_what_the_next_boot_installs() {
 }
 
 #[test]
-fn an_upload_of_the_journal_is_dropped_when_nothing_can_be_installed() {
+fn a_resumed_upload_is_dropped_when_nothing_can_be_installed() {
     let setup = setup();
     let limit = setup.layout().max_image_size() as usize;
     let large = ImageSpec::demo(version(1), limit + 16, &image_key())
@@ -740,7 +740,7 @@ fn an_upload_of_the_journal_is_dropped_when_nothing_can_be_installed() {
     journal_upload(&manager, image, image);
     manager.peer.reboot();
     manager.refused(first(image, Some(&sha256(image)), 1000), Error::NoFreeSlot);
-    // What is in the slot is not marked either.
+    // The slot's image is not marked either.
     let hash = hash_of(image);
     let test = Request::WriteState {
         hash: Some(&hash),
@@ -772,7 +772,7 @@ fn an_image_on_trial_without_a_way_back_stays_when_the_next_upload_begins() {
 }
 
 #[test]
-fn an_image_too_large_to_be_swapped_away_is_said_before_an_upload_and_erase_works() {
+fn an_upload_is_refused_if_the_running_image_is_too_large_to_swap_and_erase_works() {
     let setup = setup();
     let limit = setup.layout().max_image_size() as usize;
     let large = ImageSpec::demo(version(1), limit + 16, &image_key())

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A peer right at the device's ring: requests in, answers out, byte for byte, no link in between.
+//! A peer directly at the device's ring: requests in, answers out, byte for byte, with no link in between.
 //!
-//! The device is the one the conformance list of Secure DFU is written for: hardware version 52, firmware version
-//! 1, objects of 512 and 4096 bytes, signature required, no SoftDevice. Its package key is the list's.
+//! The device is that of the Secure DFU conformance list: hardware version 52, firmware version 1, objects of 512 and
+//! 4096 bytes, signature required, no SoftDevice. Its package key is the list's.
 #![allow(dead_code)] // every test binary uses another part of this
 
 use std::cell::RefCell;
@@ -25,11 +25,11 @@ use bledfu_transfer::secure_dfu::{Then, Transport};
 use bledfu_transfer::service::Step;
 use sha2::{Digest, Sha256};
 
-/// Bytes of P, and of the real images that stand in for it where it must be one.
+/// Size of P, and of the real images that replace it where a test needs an image.
 pub const P_SIZE: usize = 5000;
 /// Bytes of a data object.
 pub const OBJECT: usize = 4096;
-/// Bytes a packet carries at MTU 247.
+/// Size of a packet at MTU 247.
 pub const PACKET: usize = 244;
 
 /// I, the list's signed init packet for P.
@@ -38,7 +38,7 @@ pub const PACKET_I: &str = "\
     D9F77B29858B3934480052040801120010001A402220E65C6CD48F7D339CEA0999A2253DC8D3126A65F9981FABF78617CD7EA4408CF21D\
     78BB61D21D7EE018C724F0E067B1D5F1511AB9B22FE5E30FC123F2E395";
 
-/// The bytes of a hexadecimal text; blanks do not count.
+/// The bytes of a hexadecimal text; blanks are ignored.
 pub fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
     assert!(digits.len().is_multiple_of(2), "half a byte in {text:?}");
@@ -49,23 +49,23 @@ pub fn hex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Bytes as the list writes them: `60 06 01`.
+/// Bytes in the list's notation: `60 06 01`.
 pub fn show(bytes: &[u8]) -> String {
     let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
     pairs.join(" ")
 }
 
-/// A number as it goes over the air: `00 10 00 00`.
+/// A number as it is sent over the air: `00 10 00 00`.
 pub fn le(number: usize) -> String {
     show(&(number as u32).to_le_bytes())
 }
 
-/// The answer to Checksum, and the receipt, of a peer that holds exactly these bytes.
+/// The answer to Checksum, and the receipt, for a device that holds exactly these bytes.
 pub fn checksum(held: &[u8]) -> String {
     format!("60 03 01 {} {}", le(held.len()), le(crc32(held) as usize))
 }
 
-/// The answer to Select of a peer that holds exactly these bytes and takes objects of `max` bytes.
+/// The answer to Select of a device that holds exactly these bytes and accepts objects of `max` bytes.
 pub fn selected(max: usize, held: &[u8]) -> String {
     format!(
         "60 06 01 {} {} {}",
@@ -85,7 +85,7 @@ pub fn create_data(size: usize) -> String {
     format!("01 02 {}", le(size))
 }
 
-/// P, the image of the list: byte i is 7·i + 3. It is no MCUboot image.
+/// P, the image of the list: byte i is 7·i + 3. It is not an MCUboot image.
 pub fn image_p() -> Vec<u8> {
     (0..P_SIZE as u32).map(|i| (7 * i + 3) as u8).collect()
 }
@@ -107,12 +107,12 @@ pub fn package_key() -> SigningKey {
     SigningKey::from_scalar(&scalar).expect("a number below the order")
 }
 
-/// What images are signed with; another key than that of packages, so that no test can mix them up.
+/// Signs images; not the key of packages, so that no test can confuse them.
 pub fn image_key() -> SigningKey {
     SigningKey::from_scalar(&[0x33; 32]).expect("a number below the order")
 }
 
-/// A key nobody told the device of.
+/// A key that the device does not know.
 pub fn strange_key() -> SigningKey {
     SigningKey::from_scalar(&[0x44; 32]).expect("a number below the order")
 }
@@ -126,7 +126,7 @@ pub const fn version(major: u8) -> Version {
     }
 }
 
-/// The image that runs at first: version 1.0.0.
+/// The image that runs first: version 1.0.0.
 pub fn factory_image() -> &'static [u8] {
     static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
     IMAGE.get_or_init(|| {
@@ -147,7 +147,7 @@ pub fn update_image() -> &'static [u8] {
     IMAGE.get_or_init(|| update_spec().build())
 }
 
-/// What comes after [`update_image`]: version 3.0.0.
+/// The update after [`update_image`]: version 3.0.0.
 pub fn next_image() -> &'static [u8] {
     static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
     IMAGE.get_or_init(|| {
@@ -161,12 +161,12 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The fields of a right init packet for `image`: firmware version 2, hardware version 52.
+/// The fields of a correct init packet for `image`: firmware version 2, hardware version 52.
 pub fn fields_for(image: &[u8]) -> InitFields {
     InitFields::application(2, 52, &[0], image.len() as u32, &sha256(image))
 }
 
-/// A right init packet for `image`.
+/// A correct init packet for `image`.
 pub fn init_for(image: &[u8]) -> Vec<u8> {
     fields_for(image).signed(&package_key())
 }
@@ -203,11 +203,11 @@ pub fn setup() -> Setup {
     }
 }
 
-/// A device and who talks to it. A request is answered before the next one is sent, unless a test says `burst`.
+/// A device and its peer. A request is answered before the next one is sent, unless a test uses `burst`.
 pub struct Peer {
     /// Survives resets.
     pub board: Board,
-    /// What the last answer asks of the caller: nothing, to close the link, to reset.
+    /// What the last answer asks of the caller: nothing, closing the link, or a reset.
     pub then: Then,
     /// Bytes per packet.
     pub payload: usize,
@@ -330,18 +330,18 @@ impl Peer {
         report
     }
 
-    /// Idle work until there is none.
+    /// Idle work until there is none left.
     pub fn idle(&mut self) {
         self.settle();
         while !self.board.power.is_off() && self.device().step().is_none() {}
     }
 
-    /// Handles what is in the inbox, without work in the background.
+    /// Handles the content of the inbox, without background work.
     fn settle(&mut self) {
         while self.work_once() {}
     }
 
-    /// What the device does `ms` later, when nobody has said anything meanwhile.
+    /// Actions of the device `ms` later, without any frame meanwhile.
     pub fn wait(&mut self, ms: u64) -> Then {
         self.idle();
         self.board.power.advance_ns(ms * 1_000_000);
@@ -354,7 +354,7 @@ impl Peer {
 
     // ---- requests and packets ----
 
-    /// Puts a frame into the ring. When there is no room the link holds it back while the worker goes on.
+    /// Puts a frame into the ring. If there is no room, the link holds it back while the worker continues.
     pub fn burst(&mut self, channel: Channel, bytes: &[u8]) {
         loop {
             match self.device().offer(Frame { channel, bytes }) {
@@ -367,7 +367,7 @@ impl Peer {
         }
     }
 
-    /// One step of the device. False when there is nothing to work on.
+    /// One step of the device. False when there is nothing to do.
     fn work_once(&mut self) -> bool {
         let began = self.board.power.now_ns();
         let device = self.device.as_mut().expect("the device is on");
@@ -401,12 +401,12 @@ impl Peer {
         }
     }
 
-    /// Answers that nobody has looked at yet.
+    /// Answers that were not read yet.
     pub fn answers(&mut self) -> Vec<String> {
         self.inbox.drain(..).map(|bytes| show(&bytes)).collect()
     }
 
-    /// Everything that comes back for one control point write (or serial frame).
+    /// All notifications after one control point write (or serial frame).
     pub fn control(&mut self, request: &[u8]) -> Vec<String> {
         self.send(Channel::Control, request);
         self.answers()
@@ -454,7 +454,7 @@ impl Peer {
         self.answers()
     }
 
-    /// Sends bytes in packets of MTU 247 and sees that nothing comes back.
+    /// Sends bytes in packets of MTU 247 and checks that nothing is sent back.
     #[track_caller]
     pub fn data(&mut self, bytes: &[u8]) {
         let payload = self.payload;
@@ -474,7 +474,7 @@ impl Peer {
         self.answer("04")
     }
 
-    /// Creates and fills the data object `begin..end` of `image`; not executed yet.
+    /// Creates and fills the data object `begin..end` of `image`, without Execute.
     #[track_caller]
     pub fn object(&mut self, image: &[u8], begin: usize, end: usize) {
         self.ask(&create_data(end - begin), "60 01 01");
@@ -508,15 +508,15 @@ impl Peer {
     /// One session of a real client's program.
     ///
     /// # Errors
-    /// As the client's: refused, link lost.
+    /// The client's: refused, link lost.
     pub fn client(&mut self, phone: Phone, receipts: u16, package: &Package) -> Result<(), PhoneError> {
         Client::new(self, phone, receipts)
             .update(package, &mut |_| ())
             .map(drop)
     }
 
-    /// Updates to [`update_image`], or to [`next_image`] if that one runs already, resets, confirms: the proof that a device
-    /// is in order.
+    /// Updates to [`update_image`], or to [`next_image`] if that one is running already, resets, confirms: proves that
+    /// a device works.
     #[track_caller]
     pub fn update_and_confirm(&mut self) {
         let runs = bledfu_sim::device::image_digest(update_image());
@@ -530,7 +530,7 @@ impl Peer {
         self.install_and_confirm(image);
     }
 
-    /// The image that was sent ran already: the peer is told that it is done, and nothing happens.
+    /// The image that was sent is running already: the peer is told that it is done, and nothing happens.
     #[track_caller]
     pub fn assert_ran_already(&mut self, image: &[u8]) {
         assert_eq!(
@@ -559,7 +559,7 @@ impl Peer {
         assert_eq!(self.reboot().image.digest, digest, "it stays");
     }
 
-    // ---- what the board holds ----
+    // ---- content of the board ----
 
     #[track_caller]
     pub fn assert_pending(&self, pending: bool) {
@@ -570,7 +570,7 @@ impl Peer {
         );
     }
 
-    /// The secondary slot holds these bytes from where an update starts.
+    /// Checks that the secondary slot holds these bytes from where an update starts.
     #[track_caller]
     pub fn assert_held(&self, bytes: &[u8]) {
         assert!(
@@ -579,7 +579,7 @@ impl Peer {
         );
     }
 
-    /// Fills the secondary slot, its trailer included, as an old image and its swap leave it.
+    /// Fills the secondary slot, including its trailer, as an old image and its swap leave it.
     pub fn dirty_slot(&self) {
         let size = self.board.secondary.size() as usize;
         let old: Vec<u8> = (0..size).map(|i| (i / 64 + 5 * i) as u8 & 0x5B).collect();
@@ -636,7 +636,7 @@ impl Peer {
     }
 }
 
-// ---- what the device says in its log ----
+// ---- the device's log ----
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -658,7 +658,7 @@ impl log::Log for Recorder {
     fn flush(&self) {}
 }
 
-/// Records from now on what the devices of this thread say; forgets what they said before.
+/// Records from now on the log lines of this thread's devices; drops earlier ones.
 pub fn listen() {
     // Another test of this binary may have installed it already.
     let _ = log::set_logger(&Recorder);
@@ -666,7 +666,7 @@ pub fn listen() {
     LINES.with_borrow_mut(Vec::clear);
 }
 
-/// One line of the log contains this sentence.
+/// Checks that one line of the log contains this sentence.
 #[track_caller]
 pub fn assert_said(sentence: &str) {
     let lines = LINES.with_borrow_mut(std::mem::take);

@@ -12,24 +12,24 @@ pub struct Image<H: Sha256> {
 }
 
 impl<H: Sha256> Image<H> {
-    /// A payload that knows nothing of what is in the slot.
+    /// A payload that does not know the slot's content yet.
     pub fn new(layout: Layout, digest: H) -> Self {
         Self {
             writer: SlotWriter::new(layout, digest),
         }
     }
 
-    /// Bytes received, of the file that the peer sends.
+    /// Received bytes of the file that the peer sends.
     pub fn received(&self) -> u32 {
         self.writer.position()
     }
 
-    /// Received bytes that are in flash, were read back, and will not be taken back.
+    /// Received bytes that are in flash, were read back, and will not be rolled back.
     pub fn committed(&self) -> u32 {
         self.writer.committed()
     }
 
-    /// Bytes of the image that are in the slot: all of them when the payload is complete.
+    /// Bytes of the image in the slot: all of them when the payload is complete.
     pub fn image_bytes(&self) -> u32 {
         self.writer.committed()
     }
@@ -39,12 +39,12 @@ impl<H: Sha256> Image<H> {
         self.writer.digest()
     }
 
-    /// What writes, for everything that is the same for both counts.
+    /// The writer, for everything that is the same for both counts.
     pub(crate) fn writer(&mut self) -> &mut SlotWriter<H> {
         &mut self.writer
     }
 
-    /// Received bytes from here on that can be taken without an erase; see [`SlotWriter::erased_ahead`].
+    /// Received bytes from here on that can be written without an erase; see [`SlotWriter::erased_ahead`].
     pub fn erased_ahead(&self) -> u32 {
         self.writer.erased_ahead()
     }
@@ -52,7 +52,7 @@ impl<H: Sha256> Image<H> {
     /// Starts a file of `size` bytes.
     ///
     /// # Errors
-    /// As [`SlotWriter::begin`].
+    /// As for [`SlotWriter::begin`].
     pub fn begin<E>(&mut self, size: u32, digest: H) -> Result<(), WriteError<E>> {
         self.writer.begin(size, digest)
     }
@@ -60,7 +60,7 @@ impl<H: Sha256> Image<H> {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// As [`SlotWriter::accept`].
+    /// As for [`SlotWriter::accept`].
     pub fn accept<F: NorFlash>(&mut self, slot: &mut F, bytes: &[u8]) -> Result<(), WriteError<F::Error>> {
         self.writer.accept(slot, bytes)
     }

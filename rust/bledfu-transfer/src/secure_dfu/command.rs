@@ -13,10 +13,10 @@ use bledfu_wire::init_packet::MAX_INIT_PACKET;
 use bledfu_wire::secure_dfu::{op, ObjectType, Reply, ResultCode};
 use heapless::Vec;
 
-/// The command object: the init packet while it arrives and, executed, while its image is received.
+/// The command object: the init packet while it is received and, once executed, while its image is received.
 pub(super) struct Command {
     pub(super) bytes: Vec<u8, MAX_INIT_PACKET>,
-    /// Announced size; 0 when none was created.
+    /// Announced size; 0 when the object was not created.
     pub(super) size: usize,
     pub(super) crc: Crc32,
     pub(super) executed: Option<Accepted>,
@@ -32,7 +32,8 @@ impl Command {
         }
     }
 
-    /// Becomes an empty object of `size` bytes; 0: none. In place, for a command is half a kilobyte of stack.
+    /// Becomes an empty object of `size` bytes; 0: none. In place, because a command would take half a kilobyte of
+    /// stack.
     pub(super) fn create(&mut self, size: usize) {
         self.bytes.clear();
         self.size = size;
@@ -40,7 +41,7 @@ impl Command {
         self.executed = None;
     }
 
-    /// Takes all of `bytes` or, when they are too many, none.
+    /// Accepts `bytes` whole, or nothing when they are too many.
     pub(super) fn write(&mut self, bytes: &[u8]) {
         if self.bytes.len() + bytes.len() <= self.size && self.bytes.extend_from_slice(bytes).is_ok() {
             self.crc.update(bytes);
@@ -73,7 +74,7 @@ impl SecureDfu<'_> {
             note::warn(format_args!("{}", Obstacle::OtherTransfer));
             return refused(ResultCode::OperationNotPermitted);
         }
-        // Every other obstacle is for Execute to tell: the init packet may be that of the image that is staged, or runs.
+        // Execute reports every other obstacle: the init packet may be that of the staged or the running image.
         self.command.create(size as usize);
         self.object = None;
         self.present = None;
@@ -126,7 +127,7 @@ impl SecureDfu<'_> {
         }
     }
 
-    /// An init packet that is good but for its version, which is the running one: still, its image may be the one that runs.
+    /// The init packet is good except for its version, which equals the running one: its image may be the running one.
     #[inline(never)]
     pub(super) fn check_repeated<A: Areas, C: Crypto>(
         &mut self,
@@ -156,7 +157,7 @@ impl SecureDfu<'_> {
         let present = upload.find(accepted.size, &accepted.sha256)?;
         let place = if present.is_staged { "is staged" } else { "runs" };
         note::info(format_args!(
-            "this very firmware {place} already: nothing needs to be sent"
+            "this firmware {place} already: nothing needs to be sent"
         ));
         self.present = Some(present);
         self.command.executed = Some(accepted);

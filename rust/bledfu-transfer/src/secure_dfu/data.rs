@@ -26,7 +26,7 @@ impl SecureDfu<'_> {
         if upload.is_staged() || self.present.is_some() {
             return refused(ResultCode::OperationNotPermitted);
         }
-        // `committed` and `size` are bounded by the slot and the wire: no sum of them can be believed unchecked.
+        // `committed` and `size` are bounded by the slot and the wire, but their sum must be checked.
         let end = upload.committed().checked_add(size);
         if size == 0 {
             return refused(ResultCode::InvalidParameter);
@@ -34,12 +34,12 @@ impl SecureDfu<'_> {
         let is_too_long = end.is_none_or(|end| end > accepted.size);
         let is_part = size.is_multiple_of(upload.sector_size()) || end == Some(accepted.size);
         if self.is_unproven && size <= self.config.object_size && (is_too_long || !is_part) {
-            // It goes back by an object, for the CRC is not that of its file.
+            // The peer goes back by an object because the CRC does not match its file.
             self.drop_wrong(upload);
         }
         let received = upload.progress().offset - upload.committed();
         if self.is_unproven && self.object == Some(received) {
-            // All of the object came, and it begins it again: the CRC differs from that of its file up to here.
+            // The whole object arrived, and the peer begins it again: the CRC up to here does not match its file.
             self.drop_wrong(upload);
             return refused(ResultCode::OperationNotPermitted);
         }
@@ -69,7 +69,7 @@ impl SecureDfu<'_> {
         upload.rewind();
     }
 
-    /// A packet that does not fit the open object is dropped whole; the checksum tells the peer.
+    /// A packet that does not fit the open object is dropped whole; the checksum shows it to the peer.
     pub(super) fn write_data<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, bytes: &[u8]) {
         let Some(size) = self.object else {
             return;
@@ -82,7 +82,7 @@ impl SecureDfu<'_> {
             ));
             return;
         }
-        // A failure of the flash is answered at Execute, which is the first message that has room for it.
+        // A flash failure is answered at Execute, the first message that has room for it.
         let _ = upload.write(bytes);
     }
 
@@ -123,8 +123,8 @@ impl SecureDfu<'_> {
                 }));
             }
         }
-        // At an object boundary Execute may come again and changes nothing. At the end of the image it verifies,
-        // also when the device was reset between the last object and the verdict.
+        // At an object boundary Execute may be repeated and changes nothing. At the end of the image it verifies, also
+        // if the device was reset between the last object and the verdict.
         if upload.committed() != accepted.size {
             return Answer::reply(Reply::Executed);
         }
@@ -159,7 +159,7 @@ impl SecureDfu<'_> {
     }
 }
 
-/// What the final Execute answers.
+/// The answer to the final Execute.
 const fn final_code(error: TransferError) -> ResultCode {
     match error {
         TransferError::WrongHash | TransferError::NotAnImage | TransferError::WrongFileSignature => {

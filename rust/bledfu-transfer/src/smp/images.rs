@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The image group: what is in the slots, and what runs after the next reset.
+//! The image group: the images in the slots, and what runs after the next reset.
 
 use super::{refuse_for, HASH_SIZE, VERSION_SIZE};
 use crate::doors::ConfirmBy;
@@ -14,7 +14,7 @@ use bledfu_wire::smp::{Code, Failure};
 use core::fmt::Write as _;
 use heapless::{String, Vec};
 
-/// What is in the slots, and what the next boot makes of it.
+/// The images in the slots, and what the next boot does with them.
 pub(super) struct Images {
     pub(super) primary: Option<ImageInfo>,
     pub(super) secondary: Option<ImageInfo>,
@@ -56,14 +56,14 @@ pub(super) fn list<'v>(
         if build != 0 && written.is_ok() {
             let _ = write!(version, ".{build}");
         }
-        // There are two places for two slots.
+        // There are two entries for two slots.
         let _ = images.push(ImageState {
             slot,
             version,
             hash: info.digest,
             bootable: true,
             pending: !is_running && is_pending,
-            // A new image on trial has not confirmed itself; then the other one is the one to go back to.
+            // A new image on trial has not confirmed itself; the other one is then the image to go back to.
             confirmed: is_running != reverts,
             active: is_running,
             permanent: !is_running && found.next == SwapType::Permanent,
@@ -71,7 +71,7 @@ pub(super) fn list<'v>(
     }
 }
 
-/// Whether the peer whose frame is handled may confirm the running image.
+/// Whether the peer whose frame is being handled may confirm the running image.
 fn may_confirm<A: Areas, C: Crypto>(upload: &Upload<'_, A, C>) -> bool {
     match upload.doors().confirm {
         ConfirmBy::Anybody => true,
@@ -80,7 +80,8 @@ fn may_confirm<A: Areas, C: Crypto>(upload: &Upload<'_, A, C>) -> bool {
     }
 }
 
-/// Chooses what runs after the next reset; the table of smp.md §4.2, which is Zephyr's `img_mgmt_set_next_boot_slot`.
+/// Chooses what runs after the next reset, by the table of smp.md §4.2, which is Zephyr's
+/// `img_mgmt_set_next_boot_slot`.
 #[inline(never)]
 pub(super) fn write_state<A: Areas, C: Crypto>(
     upload: &mut Upload<'_, A, C>,
@@ -90,7 +91,7 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
     let refused = |error| Err(Failure::Image(error));
     let found = Images::read(upload);
     let is = |image: &Option<ImageInfo>, hash: &[u8]| image.is_some_and(|image| image.digest == *hash);
-    // An empty hash names no image, as none does: `mcumgr image confirm ""`.
+    // An empty hash counts as none: `mcumgr image confirm ""`.
     let is_running = match hash.filter(|hash| !hash.is_empty()) {
         None if confirm => true,
         None => return refused(Error::InvalidHash),
@@ -102,7 +103,7 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
     match (is_running, confirm, found.next) {
         (true, false, _) => refused(Error::SettingTestToActiveDenied),
         (true, true, SwapType::Test | SwapType::Permanent) => refused(Error::ImageAlreadyPending),
-        // Nothing changes, so nobody need be asked; and a stranger writes nothing.
+        // Nothing changes, so no permission is needed; and a stranger causes no write.
         (true, true, _) if upload.running().confirmed && upload.is_for_stranger() => Ok(()),
         (true, true, _) if !upload.running().confirmed && !may_confirm(upload) => {
             note::warn(format_args!(
@@ -111,7 +112,7 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
             Err(Failure::Smp(Code::AccessDenied))
         }
         (true, true, next) => match upload.confirm() {
-            // Also where no revert is due: another boot stage may ask for the flag.
+            // Written also where no revert is due: another boot stage may look for the flag.
             Ok(()) => {
                 note::info(format_args!("the running image is confirmed"));
                 Ok(())
@@ -130,7 +131,7 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
             refused(Error::ConfirmationDenied)
         }
         (false, confirm, _) => {
-            // The next boot would only take the request down.
+            // The next boot would only remove the request.
             refuse_for(upload.lasting_obstacle())?;
             let swap_type = if confirm {
                 SwapType::Permanent
@@ -140,7 +141,7 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
             let info = match upload.request(swap_type) {
                 Ok(info) => info,
                 Err(TransferError::NotAnImage) => {
-                    // As long as it is listed, clients ask for it and do not send it again.
+                    // While the image is listed, clients request it and do not send it again.
                     if upload.is_free_for(Protocol::Smp, now_ms) && upload.erase(now_ms).is_ok() {
                         note::warn(format_args!(
                             "the image in the secondary slot is erased: send it again"

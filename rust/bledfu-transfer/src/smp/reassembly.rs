@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Frames out of the fragments that Bluetooth makes of them.
+//! Assembles frames from Bluetooth fragments.
 
 use bledfu_wire::smp::{self, Header};
 use heapless::Vec;
 
-/// A frame whose next fragment does not come for so long is dropped. Clients wait 2.5 s for an answer to it, then send another.
+/// A frame is dropped if its next fragment does not arrive in this time. Clients wait 2.5 s for an answer, then send
+/// another frame.
 pub const FRAGMENT_MS: u64 = 2_000;
 
-/// Where in a frame the fragments of one connection are. Nothing but the length in a frame's header says where it ends.
+/// The position of a connection's fragments in a frame. Only the length in a frame's header tells where it ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FragmentRun {
-    /// Bytes that are to come of the frame whose fragments come now.
+    /// Bytes of the current frame that are still missing.
     left: usize,
     /// Length of its first fragment.
     first: usize,
@@ -21,9 +22,9 @@ impl FragmentRun {
         Self { left: 0, first: 0 }
     }
 
-    /// Takes the next fragment; true if it is the first one of a frame. It is when nothing is to come any more, and when a whole
-    /// request comes in place of a fragment of another length: the client gave up. Clients cut all fragments of a frame but
-    /// the last to one length, so bytes of an image that look like a request are not taken for one.
+    /// Takes the next fragment; true if it starts a frame. It does when no bytes are missing, and when a whole request
+    /// of another length arrives in place of a fragment: the client has given up. Clients cut all fragments of a frame
+    /// but the last to one length, so image bytes that look like a request are not taken for one.
     pub fn begins(&mut self, fragment: &[u8]) -> bool {
         let length = fragment.len();
         let head = Header::decode(fragment);
@@ -40,12 +41,12 @@ impl FragmentRun {
     }
 }
 
-/// Puts the fragments of one connection together. RAM: `N` bytes, which is the longest frame.
+/// Assembles the fragments of one connection. RAM: `N` bytes, the longest frame.
 #[derive(Debug)]
 pub struct Reassembly<const N: usize> {
     bytes: Vec<u8, N>,
     run: FragmentRun,
-    /// The frame is no good: the rest of it is dropped.
+    /// The frame is invalid: the rest of it is dropped.
     skips: bool,
     last_ms: u64,
 }
@@ -57,7 +58,7 @@ impl<const N: usize> Default for Reassembly<N> {
 }
 
 impl<const N: usize> Reassembly<N> {
-    /// Nothing collected.
+    /// An empty buffer.
     pub const fn new() -> Self {
         Self {
             bytes: Vec::new(),
@@ -67,15 +68,15 @@ impl<const N: usize> Reassembly<N> {
         }
     }
 
-    /// The peer has gone, or wants no notifications any more.
+    /// The peer has disconnected, or turned notifications off.
     pub fn reset(&mut self) {
         self.bytes.clear();
         self.run = FragmentRun::new();
         self.skips = false;
     }
 
-    /// Takes one fragment; the frame, when it is the last one. What fits no frame is dropped without a word, as Zephyr does
-    /// (`smp_reassembly.c`): the client sends its request again.
+    /// Takes one fragment; returns the frame when this is the last one. A fragment that fits no frame is dropped
+    /// silently, as in Zephyr (`smp_reassembly.c`): the client sends its request again.
     pub fn push(&mut self, fragment: &[u8], now_ms: u64) -> Option<&[u8]> {
         if now_ms.saturating_sub(self.last_ms) > FRAGMENT_MS {
             self.reset();
@@ -94,7 +95,7 @@ impl<const N: usize> Reassembly<N> {
         (!self.skips && self.bytes.len() == length).then_some(self.bytes.as_slice())
     }
 
-    /// The frame that [`Reassembly::push`] gave last, until the next fragment.
+    /// The frame that [`Reassembly::push`] returned last, until the next fragment.
     pub(crate) fn frame(&self) -> &[u8] {
         &self.bytes
     }
@@ -105,7 +106,7 @@ mod tests {
     extern crate std;
     use super::*;
 
-    /// An echo request with `text` behind its header.
+    /// An echo request with `text` after its header.
     fn frame(text: &[u8]) -> std::vec::Vec<u8> {
         let [high, low] = (text.len() as u16).to_be_bytes();
         let mut bytes = std::vec![0x0A, 0, high, low, 0, 0, 0x42, 0];
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_of_every_length_become_the_frame_they_were_cut_from() {
+    fn fragments_of_every_length_are_assembled() {
         let whole = frame(&[0x5A; 500]);
         for payload in [8, 20, 182, 244, 495, 508] {
             let mut collected = Reassembly::<600>::new();
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_exactly_the_largest_size_is_taken_and_one_byte_more_is_dropped_with_all_its_fragments() {
+    fn a_frame_of_the_maximum_size_is_accepted_and_a_longer_one_is_dropped_whole() {
         let mut collected = Reassembly::<108>::new();
         let largest = frame(&[1; 100]);
         assert_eq!(collected.push(&largest, 0), Some(largest.as_slice()));
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_beyond_the_end_drops_the_frame_and_a_short_one_is_no_header() {
+    fn a_fragment_beyond_the_end_drops_the_frame_and_a_short_one_is_ignored() {
         let mut collected = Reassembly::<108>::new();
         let mut bad = frame(&[1; 30]);
         bad[3] = 10;
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_whose_end_does_not_come_is_dropped_after_two_seconds_and_at_a_disconnect() {
+    fn an_unfinished_frame_is_dropped_after_two_seconds_and_at_a_disconnect() {
         let mut collected = Reassembly::<600>::new();
         let whole = frame(&[7; 300]);
         assert_eq!(collected.push(&whole[..200], 0), None);

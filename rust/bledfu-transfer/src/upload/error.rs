@@ -11,15 +11,15 @@ pub enum TransferError {
     NotReceiving,
     /// The bytes could not be written to the slot.
     Write,
-    /// The slot could not be erased for them.
+    /// The slot could not be erased for the bytes.
     Erase,
-    /// What is in the slot has another SHA-256 than was announced.
+    /// The slot's SHA-256 differs from the announced one.
     WrongHash,
-    /// The signature over the file is of none of the package keys, or of a kind this device does not know.
+    /// The signature over the file matches none of the package keys, or its type is not supported.
     WrongFileSignature,
-    /// It is no image this device may run: MCUboot header, TLVs, digest, or signature.
+    /// This device may not run the image: MCUboot header, TLVs, digest, or signature.
     NotAnImage,
-    /// It is older than the boot stage takes ([`Floor`](super::Floor)).
+    /// The image is older than the boot stage accepts ([`Floor`](super::Floor)).
     Older,
     /// The trailer could not be written.
     NotMarked,
@@ -31,12 +31,10 @@ impl fmt::Display for TransferError {
             Self::NotReceiving => "no transfer is open",
             Self::Write => "the object could not be written to the secondary slot; send it again",
             Self::Erase => "the secondary slot could not be erased for the next bytes; try again",
-            Self::WrongHash => {
-                "the received firmware is not the one the init packet announces (SHA-256 differs)"
-            }
+            Self::WrongHash => "the SHA-256 of the received firmware differs from the one in the init packet",
             Self::WrongFileSignature => "the firmware's boot validation signature is wrong",
             Self::NotAnImage => "the received firmware is not a signed image this device may run",
-            Self::Older => "the received firmware is older than the oldest one that this device still starts",
+            Self::Older => "the received firmware is older than the oldest one this device accepts",
             Self::NotMarked => "the update could not be marked for installation",
         })
     }
@@ -47,18 +45,18 @@ impl core::error::Error for TransferError {}
 /// Why no new image can be received now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// The next boot installs what is in the slot.
+    /// The next boot installs the slot's image.
     Staged,
-    /// The running image is on trial: the slot holds the one to go back to.
+    /// The running image is on trial: the slot holds the image to go back to.
     OnTrial,
     /// The other protocol is receiving one.
     OtherTransfer,
-    /// A stranger has begun too often, or images were taken back; it may begin again after so many ms.
+    /// A stranger began too often, or images were taken back; it may begin again after this time.
     TooSoon {
         /// In ms.
         wait_ms: u64,
     },
-    /// No image can be installed over the one that runs.
+    /// No image can be installed over the running one.
     Never(decide::Obstacle),
 }
 
@@ -71,7 +69,7 @@ impl fmt::Display for Obstacle {
                  confirm it, or reset to go back"
             }
             Self::OtherTransfer => {
-                "no new transfer: the other protocol is receiving an image; it may be taken over 10 s after its last bytes"
+                "no new transfer: the other protocol is receiving an image; try again 10 s after its last bytes"
             }
             Self::TooSoon { wait_ms } => {
                 let minutes = wait_ms.div_ceil(60_000);

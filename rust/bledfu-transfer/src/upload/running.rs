@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The image that runs.
+//! The running image.
 
 use bledfu_slot::layout::Layout;
 use bledfu_slot::trailer::Trailer;
 use bledfu_slot::verify::read_info;
 use embedded_storage::nor_flash::ReadNorFlash;
 
-/// The image that runs, as the application found it at its start.
+/// The running image, as the application found it at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
-    /// First 8 bytes of its digest: by these the journal knows its version number.
+    /// First 8 bytes of its digest, by which the journal finds its version number.
     pub digest: [u8; 8],
-    /// Its version number as it is built in: the least that it counts for, whatever the journal says.
+    /// The version number built into it: the minimum, whatever the journal says.
     pub fw_version: u32,
-    /// It confirmed itself. While it has not, the secondary slot holds the image to go back to, and no update is
-    /// taken.
+    /// It is confirmed. While it is not, the secondary slot holds the image to go back to, and updates are refused.
     pub confirmed: bool,
 }
 
 impl Running {
-    /// Reads what runs from the primary slot. `fw_version` is what this firmware was built with; it counts only if there is an
-    /// image, for without one no boot stage has started this. The boot stage has verified the image, so its header and TLVs are
-    /// believed.
+    /// Reads the running image from the primary slot. `fw_version` is the built-in version; it counts only if there is
+    /// an image, because without one no boot stage has started this. The boot stage has verified the image, so its
+    /// header and TLVs are trusted.
     ///
     /// # Errors
     /// When the trailer cannot be read.
@@ -44,7 +43,7 @@ impl Running {
     }
 }
 
-/// The first bytes of a digest, by which an image is recognised.
+/// The first bytes of a digest, which identify an image.
 pub fn digest_prefix(digest: &[u8; 32]) -> [u8; 8] {
     let [a, b, c, d, e, f, g, h, ..] = *digest;
     [a, b, c, d, e, f, g, h]

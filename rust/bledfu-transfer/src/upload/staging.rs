@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The end of a transfer: the image is checked, requested, or dropped.
+//! The end of a transfer: the image is checked, then requested or dropped.
 
 use super::{digest_prefix, Expected, SecondaryError, State, TransferError, Upload};
 use crate::event::Event;
@@ -12,10 +12,10 @@ use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{Crypto, ImageInfo, SignatureCheck, Slot, Verified, VerifyError};
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
-    /// The image is complete: checks it and marks it for the boot stage (test swap).
+    /// Checks the complete image and marks it for the boot stage (test swap).
     ///
     /// # Errors
-    /// Why it is refused. The session is over then, also in the journal, and the slot is not marked.
+    /// Why it is refused. The session is then over, also in the journal, and the slot is not marked.
     pub fn finish(&mut self, expected: &Expected<'_>) -> Result<ImageInfo, TransferError> {
         let size = self.receiving().map_or(0, |transfer| transfer.size);
         let outcome = self.verify_and_mark(expected);
@@ -27,8 +27,8 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         outcome
     }
 
-    /// Checks the image in the slot and marks it for the boot stage: `swap_type` is test or permanent. For an image that was
-    /// received completely, now or before the last reset; the transfer is over then.
+    /// Checks the image in the slot and marks it for the boot stage; `swap_type` is test or permanent. The image was
+    /// received completely, now or before the last reset; the transfer is then over.
     ///
     /// # Errors
     /// Why it is refused. Nothing has changed then.
@@ -52,7 +52,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             None => slot.verify(flash, policy, crypto),
         }
         .map_err(refused)?;
-        // Only an init packet has a firmware version: the count stays where it is.
+        // Only an init packet has a firmware version: without one, the recorded version stays.
         let fw_version = self.running_version();
         self.stage(&slot, fw_version, swap_type)?;
         self.staged(size, 0);
@@ -60,11 +60,11 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         Ok(*slot.info())
     }
 
-    /// Drops the transfer and empties the slot, for the eye at once: trailer and head are erased, the rest follows while
-    /// nothing else happens ([`Upload::idle`]). The caller has made sure that nobody needs what is in it.
+    /// Drops the transfer and empties the slot. Trailer and header are erased at once, the rest in idle time
+    /// ([`Upload::idle`]). The caller has made sure that nobody needs the slot's content.
     ///
     /// # Errors
-    /// [`TransferError::Erase`]; the transfer is dropped all the same.
+    /// [`TransferError::Erase`]; the transfer is dropped in any case.
     #[inline(never)]
     pub fn erase(&mut self, now_ms: u64) -> Result<(), TransferError> {
         self.guard.begin(now_ms);
@@ -84,8 +84,8 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         })
     }
 
-    /// A running image on trial whose way back is gone stays, as the next boot would find. With the trial left open that boot would
-    /// take what is received now for the image before.
+    /// A running image on trial without an image to go back to stays, as the next boot would decide. If the trial
+    /// stayed open, that boot would take the next received image for the previous one.
     pub(super) fn end_trial(&mut self) {
         if !self.setup.running.confirmed && matches!(self.outlook(), Outlook::Impossible(_)) {
             note::warn(format_args!(
@@ -95,7 +95,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         }
     }
 
-    /// Forgets the transfer also in the journal.
+    /// Forgets the transfer, also in the journal.
     pub fn close_session(&mut self) {
         self.drop_progress();
         self.close();
@@ -169,7 +169,8 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             ));
             return Err(TransferError::NotMarked);
         }
-        // What is there of another session, or was not received by this device, may have an older image in front of it.
+        // A slot with bytes of another session, or not received by this device, may have an older image in front of the
+        // new one.
         let (mut flash, writer) = self.slot_and_writer();
         writer.clear_head(&mut flash).map_err(|error| {
             note::error(format_args!("{error}"));
@@ -182,9 +183,9 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         })
     }
 
-    /// Requests the swap. A write whose completion was lost may have been done all the same, one that was cut
-    /// leaves a magic that is neither there nor absent, and one that succeeded may have left a wrong bit: what
-    /// counts is what reads back. If it is not the request, start over once on an erased trailer.
+    /// Requests the swap. A write without a completion may have succeeded, one that was cut leaves an undefined magic,
+    /// and a successful one may have left a wrong bit: only what reads back counts. If that is not the request, the
+    /// trailer is erased and written once more.
     #[inline(never)]
     pub(super) fn mark(
         &mut self,
@@ -198,7 +199,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             return Ok(());
         }
         if let Err(error) = asked {
-            note::warn(format_args!("the request is written again: {error}"));
+            note::warn(format_args!("writing the swap request again: {error}"));
         }
         trailer::erase_trailer(flash, &layout)?;
         trailer::request(flash, slot, swap_type)?;
@@ -227,7 +228,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 }
 
-/// Why an image is not requested. A flash or a cryptography that failed says nothing about the image.
+/// Why an image is not requested. A flash or crypto failure says nothing about the image.
 fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
     note::error(format_args!("the image is refused: {error}"));
     if error.is_about_image() {
@@ -237,14 +238,14 @@ fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
     }
 }
 
-/// Whether the trailer asks for just this.
+/// Whether the trailer holds exactly this request.
 fn requests(trailer: &Trailer, swap_type: SwapType) -> bool {
     let image_ok = if swap_type == SwapType::Permanent {
         Flag::Set
     } else {
         Flag::Unset
     };
-    // Swap using offset takes the other flag for a request to go back.
+    // Swap using offset uses the other flag for a request to go back.
     trailer.magic == Magic::Good
         && trailer.swap_type() == swap_type
         && trailer.image_ok == image_ok

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One message as bytes.
+//! One encoded message.
 
 use super::MAX_REPLY;
 
@@ -16,7 +16,7 @@ impl Encoded {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    // Longest message and buffer are the same constant, so nothing is ever cut here.
+    // The longest message and the buffer have the same length, so nothing is ever cut here.
     pub(super) fn push(&mut self, byte: u8) {
         if let Some(slot) = self.bytes.get_mut(self.len) {
             *slot = byte;

@@ -10,19 +10,19 @@ use core::fmt;
 pub enum ResultCode {
     /// 02: the op code is unknown, or not offered on this transport.
     OpCodeNotSupported,
-    /// 03: a size, a length or a position that cannot be.
+    /// 03: a size, length or position is impossible.
     InvalidParameter,
-    /// 04: the object or the image does not fit.
+    /// 04: the object or the image is too large.
     InsufficientResources,
-    /// 05: the object type is unknown, or the object is damaged or wrongly signed.
+    /// 05: the object type is unknown, or the object is damaged or has a wrong signature.
     InvalidObject,
-    /// 07: the type cannot be created; in the reference's tables, never sent by it or by us.
+    /// 07: this type cannot be created; listed by the reference, but never sent by it or by us.
     UnsupportedType,
-    /// 08: not now: no init packet yet, object incomplete, image already complete.
+    /// 08: not now: no init packet yet, object incomplete, or image already complete.
     OperationNotPermitted,
-    /// 0A: the device could not do it (flash, signature of the wrong length).
+    /// 0A: the device failed (flash, or a signature of the wrong length).
     OperationFailed,
-    /// 0B and one byte more.
+    /// 0B, followed by an extended code.
     Extended(ExtendedCode),
 }
 
@@ -71,8 +71,8 @@ impl fmt::Display for ResultCode {
     }
 }
 
-/// The byte behind result 0B. Only codes both phone libraries can read are here (the iOS library fails on 01 and
-/// on anything above 0D). The reference never sends 02, 03 and 0A, nor do we; a client must know them.
+/// The byte after result 0B. These are the codes that both phone libraries can read (the iOS library fails on 01 and on
+/// anything above 0D). Neither the reference nor we send 02, 03 and 0A, but a client must know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExtendedCode {
@@ -80,25 +80,25 @@ pub enum ExtendedCode {
     WrongCommandFormat = 0x02,
     /// 03: the command is unknown.
     UnknownCommand = 0x03,
-    /// 04: a required field of the init packet is missing or makes no sense.
+    /// 04: a required field of the init packet is missing or invalid.
     InitCommandInvalid = 0x04,
-    /// 05: the firmware is older than what runs.
+    /// 05: the firmware is older than the running one.
     FirmwareVersion = 0x05,
-    /// 06: made for other hardware.
+    /// 06: the firmware is for other hardware.
     HardwareVersion = 0x06,
-    /// 07: wants a SoftDevice that is not here.
+    /// 07: the firmware needs a SoftDevice that is not installed.
     SoftDeviceVersion = 0x07,
-    /// 08: a signature is required and absent.
+    /// 08: a signature is required and missing.
     SignatureMissing = 0x08,
-    /// 09: the hash is not SHA-256, or absent.
+    /// 09: the hash is missing or not SHA-256.
     WrongHashType = 0x09,
     /// 0A: the hash could not be computed.
     HashFailed = 0x0A,
     /// 0B: the signature is not ECDSA P-256.
     WrongSignatureType = 0x0B,
-    /// 0C: the received image is not the announced one, or is no image this device may run.
+    /// 0C: the received image differs from the announced one, or this device may not run it.
     VerificationFailed = 0x0C,
-    /// 0D: no room.
+    /// 0D: the firmware does not fit.
     InsufficientSpace = 0x0D,
 }
 
@@ -141,36 +141,36 @@ impl fmt::Display for ExtendedCode {
     }
 }
 
-/// What an installed image is, in the answer to *Firmware version*.
+/// The type of an installed image, in the answer to *Firmware version*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FirmwareType {
-    /// A SoftDevice; no device of ours has one.
+    /// A SoftDevice; our devices have none.
     SoftDevice = 0x00,
     /// The application.
     Application = 0x01,
     /// The boot stage.
     Bootloader = 0x02,
-    /// There is no image of that number.
+    /// No image has this number.
     Unknown = 0xFF,
 }
 
-/// A reply, or a packet receipt (which is a [`Reply::Checksum`] nobody asked for).
+/// A reply, or a packet receipt (an unsolicited [`Reply::Checksum`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Reply {
-    /// The protocol version, which is 1.
+    /// The protocol version: 1.
     ProtocolVersion(u8),
     /// The object is open and its flash is erased.
     Created,
-    /// Receipts are set.
+    /// The receipt interval is set.
     ReceiptsSet,
-    /// Bytes of the selected object that the device holds, from byte 0 of the init packet or of the whole image,
-    /// and their CRC-32.
+    /// The bytes of the selected object that the device holds, counted from byte 0 of the init packet or of the whole
+    /// image, and their CRC-32.
     Checksum { offset: u32, crc: u32 },
     /// The object is durable.
     Executed,
-    /// As [`Reply::Checksum`], with the largest size an object may have.
+    /// Like [`Reply::Checksum`], with the maximum size of an object.
     Selected { max_size: u32, offset: u32, crc: u32 },
     /// Longest encoded serial frame in bytes.
     Mtu(u16),
@@ -191,7 +191,7 @@ pub enum Reply {
         address: u32,
         length: u32,
     },
-    /// The request was not done.
+    /// The request was refused.
     Refused { opcode: u8, code: ResultCode },
 }
 
@@ -271,11 +271,11 @@ impl Reply {
         out
     }
 
-    /// Reads a reply as a client does: fields by their place, whatever comes behind them. A client that wants exact
-    /// lengths, as pc-nrf-dfu-js does, compares the bytes with [`Reply::encode`].
+    /// Reads a reply as a client does: by field offset, ignoring further bytes. A client that requires exact lengths,
+    /// like pc-nrf-dfu-js, compares the bytes with [`Reply::encode`].
     ///
     /// # Errors
-    /// [`ReplyError`] names what is wrong.
+    /// [`ReplyError`] says what is wrong.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReplyError> {
         let &[RESPONSE, opcode, result, ref data @ ..] = bytes else {
             return Err(ReplyError::NotAReply);
@@ -292,7 +292,7 @@ impl Reply {
         Self::decode_success(opcode, data).ok_or(ReplyError::Malformed(opcode))
     }
 
-    /// `None` if the data are too few, or say what has no meaning, or the op code is none that is replied to.
+    /// `None` if the data is too short or invalid, or if the op code has no reply.
     fn decode_success(opcode: u8, data: &[u8]) -> Option<Self> {
         let byte = data.first().copied();
         let word = |index: usize| u32_at(data, index * 4);
@@ -341,15 +341,15 @@ impl Reply {
 pub enum ReplyError {
     /// Fewer than three bytes, or the first is not [`RESPONSE`].
     NotAReply,
-    /// The op code is none that is replied to, or what belongs to it is cut or has no meaning.
+    /// The op code has no reply, or its data is cut or invalid.
     Malformed(u8),
-    /// The result is none the protocol knows; 0B without a known extended code is one, too.
+    /// The result is unknown, or 0B comes without a known extended code.
     UnknownResult {
         /// The op code.
         opcode: u8,
         /// The result byte.
         result: u8,
-        /// The byte behind it, if there is one.
+        /// The byte after it, if there is one.
         extended: Option<u8>,
     },
 }
@@ -357,7 +357,7 @@ pub enum ReplyError {
 impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NotAReply => write!(f, "the bytes are no reply of Secure DFU"),
+            Self::NotAReply => write!(f, "the bytes are not a Secure DFU reply"),
             Self::Malformed(opcode) => write!(f, "the reply to request {opcode:02X} is malformed"),
             Self::UnknownResult {
                 opcode,

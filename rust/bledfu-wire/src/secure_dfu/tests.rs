@@ -28,7 +28,7 @@ fn unknown_opcodes_are_answered_with_not_supported() {
 
 // secure-dfu case 7
 #[test]
-fn the_response_opcode_is_no_request() {
+fn the_response_opcode_is_not_a_request() {
     assert_eq!(refusal(&[0x60]).as_bytes(), [0x60, 0x60, 0x02]);
 }
 
@@ -152,7 +152,7 @@ fn an_extended_refusal_has_exactly_one_byte_more() {
 }
 
 #[test]
-fn results_no_client_knows_are_errors_that_name_the_byte() {
+fn unknown_results_are_errors_that_name_the_byte() {
     for result in [0x00, 0x06, 0x09, 0x0C, 0xFF] {
         let error = ReplyError::UnknownResult {
             opcode: op::CREATE,
