@@ -3,13 +3,13 @@
 //! from a running MCUboot: the traces in `tests/vectors/mcuboot`.
 //!
 //! * MCUboot is stopped after each of its operations, and this boot stage continues: it must start the image that
-//! MCUboot starts, and leave the bytes that MCUboot leaves.
+//!   MCUboot starts, and leave the bytes that MCUboot leaves.
 //! * MCUboot is stopped inside an erase, torn just before a field or record of a trailer: this boot stage must still
-//! start that image and leave the same images. The erase may be a repeated one, because MCUboot was stopped before it
-//! had written everything that follows it.
+//!   start that image and leave the same images. The erase may be a repeated one, because MCUboot was stopped before it
+//!   had written everything that follows it.
 //! * This boot stage is stopped before each of its operations: the flashes must then be in a state that MCUboot passes
-//! through as well, so that MCUboot can continue. This requirement explains most of the order inside a step: this boot
-//! stage alone could often recover from other states too.
+//!   through as well, so that MCUboot can continue. This requirement explains most of the order inside a step: this boot
+//!   stage alone could often recover from other states too.
 
 use std::fmt;
 

@@ -6,10 +6,10 @@
 //! part:
 //!
 //! * A torn program leaves every byte weak that it was changing; a torn erase every byte of its sector that was not
-//! erased.
+//!   erased.
 //!   Before 30 %, an erase has changed nothing yet; after 90 %, at most one byte in 16 still reads its old value.
 //! * A weak byte has two values, the ones before and after the operation. [`Choice`] decides for each boot or for each
-//! read which one is read.
+//!   read which one is read.
 //! * It is stable again after a complete erase, or after a complete program of its later value.
 //!
 //! [`Misreads`] are errors of the bus, not of the cells: a read returns wrong bytes, and may return the right ones when

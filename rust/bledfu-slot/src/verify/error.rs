@@ -20,7 +20,7 @@ pub enum VerifyError<E> {
     Tlv(TlvError),
     /// An unprotected TLV of a type that no tool puts there.
     UnexpectedTlv(u16),
-    /// More than [`MAX_SIGNATURES`] signatures of known keys, more than [`crate::tlv::MAX_ENTRIES`] TLVs, or an unprotected area
+    /// More than [`super::MAX_SIGNATURES`] signatures of known keys, more than [`crate::tlv::MAX_ENTRIES`] TLVs, or an unprotected area
     /// of more than [`crate::tlv::MAX_UNPROTECTED_SIZE`] bytes.
     TooManyTlvs,
     /// The whole image is larger than the install algorithm can handle.
