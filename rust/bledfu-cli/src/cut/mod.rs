@@ -58,6 +58,9 @@ pub struct CutArgs {
     /// Instead of power cuts: reads of the external flash go wrong during one boot.
     #[arg(long)]
     pub misread: bool,
+    /// The power cuts hit devices with a trust area and the version policy, not devices as they are in the field.
+    #[arg(long)]
+    pub trust: bool,
     /// JSON instead of the tables: one object in each line.
     #[arg(long)]
     pub json: bool,
@@ -296,7 +299,7 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
         for algorithm in Algorithm::ALL {
             if args.algorithm.is_none_or(|only| only == algorithm) {
                 match column {
-                    Column::Plain => plain_jobs(algorithm, args.full, &mut jobs),
+                    Column::Plain => plain_jobs(algorithm, args.full, args.trust, &mut jobs),
                     _ => other_jobs(column, algorithm, args.full, &mut jobs),
                 }
             }
@@ -305,20 +308,16 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
     jobs
 }
 
-fn plain_jobs(algorithm: Algorithm, full: bool, jobs: &mut Vec<Job>) {
+fn plain_jobs(algorithm: Algorithm, full: bool, trust: bool, jobs: &mut Vec<Job>) {
     for story in Story::ALL {
-        let job = |number: usize, shape, sizes, thorough| Job {
+        let job = |shape, sizes, thorough| Job {
             column: Column::Plain,
             algorithm,
             shape,
             sizes,
             story,
             // Devices in the field have no trust area, and take any image.
-            rules: if number % 10 == 9 {
-                Rules::LOOSE
-            } else {
-                Rules::STRICT
-            },
+            rules: if trust { Rules::STRICT } else { Rules::LOOSE },
             thorough,
         };
         let small = shapes(algorithm)
@@ -331,7 +330,7 @@ fn plain_jobs(algorithm: Algorithm, full: bool, jobs: &mut Vec<Job>) {
             .into_iter()
             .filter(|_| full);
         for (shape, sizes, thorough) in small.chain(others).chain(large) {
-            jobs.push(job(jobs.len(), shape, sizes, thorough));
+            jobs.push(job(shape, sizes, thorough));
         }
     }
 }
