@@ -1064,6 +1064,9 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 return skipped(SkipReason::WayBackInvalid);
             }
             reject::<A, P, S, X, T>(slots, swap_type, committed.is_some(), reason).map_err(failed)?;
+            if swap_type == SwapType::Revert {
+                trust::give_up_way_back(slots);
+            }
             return Ok(BootAction::Rejected { swap_type, reason });
         }
     };

@@ -191,6 +191,22 @@ pub fn way_back_is_invalid<P: Flash, S: Flash, X: Flash, T: Transform>(
     invalid_way_back > WAY_BACK_TRIES || note(slots, noted).is_err()
 }
 
+/// Notes that there is no way back from the image in the primary slot: it stays. Nobody confirmed it, so the floor does not rise.
+pub fn give_up_way_back<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) {
+    if let (Some(evidence), Some(running)) = (slots.rules.evidence, slots.verified) {
+        let stays = Evidence {
+            begun: None,
+            invalid_way_back: 0,
+            size: 0,
+            done: Done::Unknown,
+            to: running.digest,
+            ..evidence
+        };
+        // Without the note the next boot asks for the way back once more, and finds none.
+        let _ = note(slots, stays);
+    }
+}
+
 /// Notes what is about to be installed, before anything is erased.
 ///
 /// # Errors
@@ -229,19 +245,23 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
 
 /// Whether the primary slot says that the image in it is there for good, so that the evidence may say so, too.
 fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, image: &ImageInfo) -> bool {
-    let confirmed = primary.magic == Magic::Good && primary.image_ok == Flag::Set;
+    let confirmed = |primary: &Trailer| primary.magic == Magic::Good && primary.image_ok == Flag::Set;
+    let settled = primary.settled(&layout.primary_trailer());
     match &rules.evidence {
-        // What was begun must be over, to the letter.
+        // What was begun has come: a flag torn for good counts as set.
         Some(Evidence {
             begun: Some(_), to, ..
-        }) => {
-            (confirmed && primary.copy_done == Flag::Set)
-                // A magic that came off again: the image cannot be taken back any more, nor confirm itself.
-                || (reverts && *to == image.digest && primary.magic != Magic::Good)
-                // Overwrite only has no flags; its magic comes last.
-                || (!reverts && *to == image.digest && primary.magic == Magic::Good)
+        }) if *to == image.digest => {
+            (confirmed(&settled) && settled.copy_done == Flag::Set)
+                // A magic that came off again: the image cannot be taken back any more, nor confirm itself. Overwrite only has
+                // no flags; its magic comes last.
+                || reverts == (primary.magic != Magic::Good)
         }
-        _ => primary.magic != Magic::Good || (confirmed && !primary.holds_job(layout)),
+        // It has not: what looks like the end of another job may be what the erase of the trailer left.
+        Some(Evidence {
+            begun: Some(begun), ..
+        }) => *begun != SwapType::Revert && confirmed(primary) && primary.copy_done == Flag::Set,
+        _ => primary.magic != Magic::Good || (confirmed(&settled) && !settled.holds_job(layout)),
     }
 }
 
@@ -255,7 +275,6 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     let (Some(image), Ok(primary)) = (slots.verified, Trailer::read(slots.primary, &layout)) else {
         return;
     };
-    let primary = primary.settled(&layout);
     if !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
         || below_floor(&slots.rules, &image).is_some()
     {
@@ -273,4 +292,66 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     evidence.floor = evidence.floor.raised(Floor::of(&image));
     evidence.to = image.digest;
     let _ = note(slots, evidence);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bledfu_slot::tlv::SliceFlash;
+    use bledfu_slot::{Algorithm, Geometry};
+    use bledfu_testkit::{Image, Key};
+
+    extern crate std;
+
+    /// An image as the boot stage has verified it.
+    fn image(seed: u64) -> ImageInfo {
+        let bytes = Image::bare(0x200, 1000, seed).sign(Key(1)).bytes();
+        read_info(&mut SliceFlash(&bytes), 0, bytes.len() as u32)
+            .unwrap()
+            .unwrap()
+    }
+
+    /// What is said of a device with wide write units on which `begun` is under way from image 2 to image 1.
+    fn over(begun: SwapType, primary: Trailer, image: &ImageInfo) -> bool {
+        let geometry = Geometry {
+            slot_size: 0x10000,
+            sector_size: 4096,
+            write_size: 16,
+        };
+        let layout = Layout::new(Algorithm::SwapMove, geometry, geometry, 16, 32).unwrap();
+        let rules = Rules {
+            downgrade: Downgrade::ByVersion,
+            is_kept: true,
+            evidence: Some(Evidence {
+                begun: Some(begun),
+                from: self::image(2).digest,
+                to: self::image(1).digest,
+                ..Evidence::NONE
+            }),
+        };
+        is_over(&layout, &rules, true, &primary, image)
+    }
+
+    #[test]
+    fn a_torn_trailer_of_the_image_that_goes_does_not_end_what_was_begun() {
+        let torn = Trailer {
+            magic: Magic::Good,
+            image_ok: Flag::Bad,
+            copy_done: Flag::Bad,
+            ..Trailer::ERASED
+        };
+        let done = Trailer {
+            image_ok: Flag::Set,
+            copy_done: Flag::Set,
+            ..torn
+        };
+        for begun in [SwapType::Test, SwapType::Permanent, SwapType::Revert] {
+            assert!(!over(begun, torn, &image(2)), "{begun}");
+            // Where a flag cannot be written twice, a torn one counts for the image that has come.
+            assert!(over(begun, torn, &image(1)), "{begun}");
+            assert!(over(begun, done, &image(1)), "{begun}");
+        }
+        // Torn bytes that look like both flags by chance do not end a revert either.
+        assert!(!over(SwapType::Revert, done, &image(2)));
+    }
 }
