@@ -140,7 +140,8 @@ impl Installer for SwapMove {
             return job::untouched::<Self, _, _, _, _>(slots, job, primary, secondary, image_ok);
         }
         let torn = primary.copy_done == Flag::Bad;
-        if secondary.magic == Magic::Good
+        if done > units(count)
+            || secondary.magic == Magic::Good
             || (torn
                 && (done != units(count) || !is_torn(slots.primary, &layout).map_err(SwapError::Primary)?))
             || !headers_in_place(slots, count, done)?

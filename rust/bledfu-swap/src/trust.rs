@@ -133,11 +133,13 @@ pub fn is_way_back(rules: &Rules, image: &ImageInfo) -> bool {
         .is_some_and(|evidence| evidence.begun == Some(SwapType::Revert) && evidence.to == image.digest)
 }
 
-/// The digest of what is in the primary slot as its TLV says, with nothing checked.
+/// The digest of what is in the primary slot as its TLV says, with nothing checked. `None` also if there is no record: nothing is
+/// compared with it then.
 #[inline(never)]
 fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Option<Digest> {
+    slots.rules.evidence.as_ref()?;
     let size = slots.layout.primary().slot_size;
     let info = read_info(slots.primary, 0, size).ok().flatten()?;
     Some(info.digest)
@@ -183,7 +185,7 @@ pub fn way_back_is_invalid<P: Flash, S: Flash, X: Flash, T: Transform>(
     let Some(evidence) = slots.rules.evidence else {
         return true;
     };
-    let invalid_way_back = evidence.invalid_way_back + 1;
+    let invalid_way_back = evidence.invalid_way_back.saturating_add(1);
     let noted = Evidence {
         invalid_way_back,
         ..evidence
