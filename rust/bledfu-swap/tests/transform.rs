@@ -12,11 +12,12 @@ use bledfu_slot::{
     AddressRange, Algorithm, Direction, HeaderError, ImagePolicy, Layout, SoftCrypto, SwapType, Transform,
     VerifyError,
 };
+use bledfu_swap::algorithm::Installer;
 use bledfu_swap::overwrite::Overwrite;
 use bledfu_swap::swap_move::SwapMove;
 use bledfu_swap::swap_offset::SwapOffset;
 use bledfu_swap::swap_scratch::SwapScratch;
-use bledfu_swap::{boot_through, copy, BootAction, NoEvidence};
+use bledfu_swap::{boot_through, copy, BootAction, BootConfig, NoEvidence};
 use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
 use common::{config, geometry, trusted, BootResult};
 
@@ -52,6 +53,13 @@ struct Device {
     digests: Vec<[u8; 32]>,
     old: Vec<u8>,
     new: Vec<u8>,
+}
+
+fn boot_by<A: Installer>(
+    areas: (&mut Nor<4>, &mut Nor<4>, &mut Nor<4>),
+    config: &BootConfig<'_>,
+) -> BootResult {
+    boot_through::<A, _, _, _, _, _>(areas, &Stream, config, &SoftCrypto, &mut NoEvidence, &mut |_| {})
 }
 
 impl Device {
@@ -107,41 +115,13 @@ impl Device {
     fn boot(&mut self) -> BootResult {
         let config = config(self.layout, trusted(&self.digests));
         let [primary, secondary, spare] = &mut self.areas;
-        let (areas, watch) = ((primary, secondary, spare), &mut |_| {});
+        let areas = (primary, secondary, spare);
         match self.layout.algorithm() {
-            Algorithm::SwapOffset => boot_through::<SwapOffset, _, _, _, _, _>(
-                areas,
-                &Stream,
-                &config,
-                &SoftCrypto,
-                &mut NoEvidence,
-                watch,
-            ),
-            Algorithm::SwapMove => boot_through::<SwapMove, _, _, _, _, _>(
-                areas,
-                &Stream,
-                &config,
-                &SoftCrypto,
-                &mut NoEvidence,
-                watch,
-            ),
-            Algorithm::SwapScratch => boot_through::<SwapScratch, _, _, _, _, _>(
-                areas,
-                &Stream,
-                &config,
-                &SoftCrypto,
-                &mut NoEvidence,
-                watch,
-            ),
-            Algorithm::Overwrite => boot_through::<Overwrite, _, _, _, _, _>(
-                areas,
-                &Stream,
-                &config,
-                &SoftCrypto,
-                &mut NoEvidence,
-                watch,
-            ),
-            _ => copy::boot_through(areas, &Stream, &config, &SoftCrypto, &mut NoEvidence, watch),
+            Algorithm::SwapOffset => boot_by::<SwapOffset>(areas, &config),
+            Algorithm::SwapMove => boot_by::<SwapMove>(areas, &config),
+            Algorithm::SwapScratch => boot_by::<SwapScratch>(areas, &config),
+            Algorithm::Overwrite => boot_by::<Overwrite>(areas, &config),
+            _ => copy::boot_through(areas, &Stream, &config, &SoftCrypto, &mut NoEvidence, &mut |_| {}),
         }
     }
 

@@ -17,23 +17,32 @@ fn requested(algorithm: Algorithm, policy: Downgrade, claim: Claim) -> Device {
     device
 }
 
+/// The old image is put into every place outside, with each of these claims.
+#[track_caller]
+fn never_starts_the_old_image(cut: &Device, claims: [Claim; 3], what: &str) {
+    for place in cut.places() {
+        for claim in claims {
+            let mut device = cut.fork();
+            let old = device.images.old.clone();
+            device.rewrite(place, &old, claim);
+            for runs in device.resets(3) {
+                assert!(
+                    ["A", "B", "nothing"].contains(&runs),
+                    "{what} {place:#x} {claim:?}: {runs}"
+                );
+            }
+        }
+    }
+}
+
 // boot-trust case 6
 #[test]
 fn an_old_image_put_outside_during_an_install_never_starts() {
     for policy in POLICIES {
         for algorithm in Algorithm::ALL {
             for (operation, cut) in requested(algorithm, policy, Claim::Test).each_cut() {
-                for place in cut.places() {
-                    for claim in [Claim::None, Claim::Test, Claim::Permanent] {
-                        let mut device = cut.fork();
-                        let old = device.images.old.clone();
-                        device.rewrite(place, &old, claim);
-                        let what = format!("{policy:?} {algorithm:?} {operation} {place:#x} {claim:?}");
-                        for runs in device.resets(3) {
-                            assert!(["A", "B", "nothing"].contains(&runs), "{what}: {runs}");
-                        }
-                    }
-                }
+                let what = format!("{policy:?} {algorithm:?} {operation}");
+                never_starts_the_old_image(&cut, [Claim::None, Claim::Test, Claim::Permanent], &what);
             }
         }
     }
@@ -70,17 +79,8 @@ fn an_old_image_put_outside_during_a_revert_never_starts() {
     for policy in POLICIES {
         for algorithm in REVERTING {
             for (operation, cut) in Device::on_trial(algorithm, policy).each_cut() {
-                for place in cut.places() {
-                    for claim in [Claim::None, Claim::Permanent, Claim::Revert] {
-                        let mut device = cut.fork();
-                        let old = device.images.old.clone();
-                        device.rewrite(place, &old, claim);
-                        let what = format!("{policy:?} {algorithm:?} {operation} {place:#x} {claim:?}");
-                        for runs in device.resets(3) {
-                            assert!(["A", "B", "nothing"].contains(&runs), "{what}: {runs}");
-                        }
-                    }
-                }
+                let what = format!("{policy:?} {algorithm:?} {operation}");
+                never_starts_the_old_image(&cut, [Claim::None, Claim::Permanent, Claim::Revert], &what);
             }
         }
     }

@@ -4,6 +4,7 @@
 #[path = "common/trust.rs"]
 mod trust;
 
+use bledfu_slot::evidence::{Done, Evidence, Log, Store};
 use bledfu_slot::trailer::{self, magic_bytes};
 use bledfu_slot::Algorithm;
 use bledfu_swap::{BootAction, Downgrade, SkipReason};
@@ -147,4 +148,54 @@ fn with_any_image_allowed_the_slots_hold_the_same_bytes_as_without_a_trust_area(
             }
         }
     }
+}
+
+#[test]
+fn a_record_with_the_largest_numbers_does_not_stop_a_boot() {
+    for policy in POLICIES {
+        for algorithm in REVERTING {
+            let mut device = Device::on_trial(algorithm, policy);
+            note(&mut device, |evidence| Evidence {
+                invalid_way_back: u8::MAX,
+                taken_back: u8::MAX,
+                ..evidence
+            });
+            // There is nothing to go back to.
+            device.secondary.bytes.fill(0xFF);
+            device.spare.bytes.fill(0xFF);
+            assert_eq!(device.boots(), "B", "{algorithm:?}");
+        }
+    }
+}
+
+#[test]
+fn a_record_of_more_units_than_a_job_has_is_not_the_end_of_that_job() {
+    for algorithm in Algorithm::ALL {
+        let mut device = Device::new(algorithm, POLICIES[0]);
+        device.upload_b(Claim::Test);
+        let cuts: Vec<_> = device.each_cut().collect();
+        for (operation, mut device) in cuts {
+            if device.evidence().is_none_or(|evidence| evidence.begun.is_none()) {
+                continue;
+            }
+            note(&mut device, |evidence| Evidence {
+                done: Done::Passed(u32::MAX >> 2),
+                ..evidence
+            });
+            let runs = device.boots();
+            assert!(
+                ["A", "B", "nothing"].contains(&runs),
+                "{algorithm:?} {operation}: {runs}"
+            );
+        }
+    }
+}
+
+/// Appends a record made of the last one.
+fn note(device: &mut Device, change: impl FnOnce(Evidence) -> Evidence) {
+    let evidence = device.evidence().expect("a record");
+    let changed = change(evidence);
+    Log::new(&mut device.trust)
+        .append(&changed)
+        .expect("a trust area that works");
 }

@@ -162,7 +162,7 @@ impl Device {
         device
     }
 
-    /// B is on trial and nobody has touched anything since: the way back was begun once this boots.
+    /// B was confirmed, and a boot has noted it.
     pub fn confirmed(algorithm: Algorithm, downgrade: Downgrade) -> Self {
         let mut device = Self::on_trial(algorithm, downgrade);
         device.confirm();
