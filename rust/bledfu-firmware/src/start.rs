@@ -15,7 +15,7 @@ use bledfu_transfer::note;
 use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
-use bledfu_transfer::upload::{digest_prefix, Floor, Running, Setup, Upload};
+use bledfu_transfer::upload::{digest_prefix, OldestAccepted, Running, Setup, Upload};
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
@@ -238,8 +238,8 @@ fn rules() -> Rules {
 }
 
 /// The running image is not to be sent again, if the product says so.
-fn floor(running: Option<Version>) -> Floor {
-    Floor {
+fn floor(running: Option<Version>) -> OldestAccepted {
+    OldestAccepted {
         version: running.filter(|_| !options::SAME_VERSION_ALLOWED),
         is_above_version: !options::SAME_VERSION_ALLOWED,
         counter: None,

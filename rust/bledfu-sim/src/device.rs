@@ -29,7 +29,7 @@ use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError,
 use bledfu_transfer::secure_dfu::{self, Chip as ChipInfo, Transport};
 use bledfu_transfer::service::{Config, Service, Step};
 use bledfu_transfer::smp::{self, System, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
-use bledfu_transfer::upload::{self, digest_prefix, Floor, Running, Upload};
+use bledfu_transfer::upload::{self, digest_prefix, OldestAccepted, Running, Upload};
 
 use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
 use crate::keys::{public_key_from_pem, KeyError};
@@ -145,7 +145,7 @@ pub struct Setup {
     /// What strangers may do.
     pub doors: Doors,
     /// The oldest image that the application accepts, in addition to the boot stage's rules.
-    pub floor: Floor,
+    pub floor: OldestAccepted,
     /// A package is staged only if its version can be recorded in the journal.
     pub must_keep_version: bool,
     /// Flashes have their real size; small devices for campaigns get only what their slots need.
@@ -174,7 +174,7 @@ impl Setup {
             check_address: false,
             peer: Peer::Trusted,
             doors: Doors::default(),
-            floor: Floor::default(),
+            floor: OldestAccepted::default(),
             must_keep_version: true,
             full_chips: true,
         }

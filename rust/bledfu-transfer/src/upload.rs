@@ -97,7 +97,7 @@ struct Transfer {
 /// The oldest image that is accepted; [`Upload::new`] raises it to the boot stage's minimum ([`Setup::rules`]). An
 /// older image is refused here with a code that the peer understands, not only by the boot stage after a reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Floor {
+pub struct OldestAccepted {
     /// Minimum version; the build number does not count.
     pub version: Option<Version>,
     /// The minimum version itself is too old as well: the running image is not to be installed again.
@@ -106,7 +106,7 @@ pub struct Floor {
     pub counter: Option<u32>,
 }
 
-impl Floor {
+impl OldestAccepted {
     /// The stricter of this and the boot stage's.
     fn raised(self, rules: &Rules) -> Self {
         let Some(evidence) = rules.evidence else {
@@ -154,7 +154,7 @@ impl Floor {
 pub enum Unfit {
     /// Its header shows it.
     Header(HeaderError),
-    /// Its version is below the [`Floor`].
+    /// Its version is below the [`OldestAccepted`].
     Older(Version),
 }
 
@@ -183,7 +183,7 @@ pub struct Setup<'k> {
     /// What strangers may do.
     pub doors: Doors,
     /// The oldest image that may be installed, where the product is stricter than the boot stage.
-    pub floor: Floor,
+    pub floor: OldestAccepted,
     /// Nothing is staged if its firmware version cannot be recorded in the journal. For products that build the same
     /// [`Running::fw_version`] into every image: there the journal alone tells which packages are older.
     pub must_keep_version: bool,

@@ -11,7 +11,7 @@ use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
 use bledfu_transfer::secure_dfu::{self, Chip, Transport};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
-use bledfu_transfer::upload::{Floor, Running, Setup, Upload};
+use bledfu_transfer::upload::{OldestAccepted, Running, Setup, Upload};
 use core::hint::black_box;
 
 static KEYS: [Key; 1] = [Key::new([7; 64])];
@@ -33,7 +33,7 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
         }),
         admit: |incoming| black_box(incoming).size > 0,
         doors: black_box(Doors::default()),
-        floor: black_box(Floor::default()),
+        floor: black_box(OldestAccepted::default()),
         must_keep_version: black_box(true),
     };
     let areas = Partitions {

@@ -9,7 +9,7 @@ use bledfu_slot::trailer::SwapType;
 use bledfu_slot::Version;
 use bledfu_swap::BootAction;
 use bledfu_transfer::doors::{ConfirmBy, Doors, Peer as Kind, BEGINNINGS, REFILL_MS, REPEATS, RESET_MS};
-use bledfu_transfer::upload::Floor;
+use bledfu_transfer::upload::OldestAccepted;
 use bledfu_wire::image_group::{Error, Request};
 use bledfu_wire::os_group;
 use bledfu_wire::smp::{Code, Failure};
@@ -345,12 +345,12 @@ fn a_stranger_resets_a_quiet_device_once_a_minute_and_one_with_an_update_at_once
 /// A floor above the update, 2.0.0, and at the one after it, 3.0.0.
 fn floor_3() -> Setup {
     Setup {
-        floor: Floor {
+        floor: OldestAccepted {
             version: Some(Version {
                 major: 3,
                 ..Version::default()
             }),
-            ..Floor::default()
+            ..OldestAccepted::default()
         },
         ..setup()
     }
@@ -413,9 +413,9 @@ fn a_package_below_the_floor_is_refused_after_its_first_object() {
 #[test]
 fn an_image_below_the_counter_is_refused_at_its_end() {
     let with_counter = Setup {
-        floor: Floor {
+        floor: OldestAccepted {
             counter: Some(1),
-            ..Floor::default()
+            ..OldestAccepted::default()
         },
         ..setup()
     };
@@ -431,7 +431,7 @@ fn an_image_below_the_counter_is_refused_at_its_end() {
 #[test]
 fn the_running_image_is_not_installed_again_where_the_product_forbids_it() {
     let above = Setup {
-        floor: Floor {
+        floor: OldestAccepted {
             version: Some(Version {
                 major: 2,
                 ..Version::default()

@@ -19,7 +19,7 @@ pub enum TransferError {
     WrongFileSignature,
     /// This device may not run the image: MCUboot header, TLVs, digest, or signature.
     NotAnImage,
-    /// The image is older than the boot stage accepts ([`Floor`](super::Floor)).
+    /// The image is older than the boot stage accepts ([`OldestAccepted`](super::OldestAccepted)).
     Older,
     /// The trailer could not be written.
     NotMarked,
