@@ -190,7 +190,7 @@ def client_killed_and_started_again(context, kind):
 def flash_times_of_the_datasheet(context, kind):
     """Every answer comes within the second nrfutil waits for it, with an old image to be erased."""
     server = context.server(SERIAL.get(kind, "gatt"), flash_time="real", primary="medium-2.3.4.signed.bin",
-                            options=["--part", "gd25wb256e"])
+                            options=["--part", "gd25wb256e", "--prevent-downgrade", "none"])
     server.start()
     for version in ("2.0.0", "3.0.0"):
         name = "small-" + version

@@ -15,6 +15,10 @@ DOORS = ("udp", "pty")
 ACTIVE, CONFIRMED, PENDING = "active", "confirmed", "pending"
 
 
+# A device that installs older images as well.
+ANY_VERSION = ["--prevent-downgrade", "none"]
+
+
 class Smp:
     """The clients, on one of the two doors for SMP of a device that does not confirm its images itself."""
 
@@ -22,7 +26,8 @@ class Smp:
         self.context = context
         self.door = door
         confirms = options.pop("confirms", False)
-        self.server = context.server("smp-" + door, options=[] if confirms else ["--no-confirm"], **options)
+        words = options.pop("options", []) + ([] if confirms else ["--no-confirm"])
+        self.server = context.server("smp-" + door, options=words, **options)
         expect(self.server.start() == ("1.0.0", "confirmed"), "the factory image does not run, confirmed")
 
     @property
@@ -160,7 +165,7 @@ def smpclient_power_cut_and_resume(context, door):
 @scenario()
 def smpmgr_image_of_the_case(context):
     """475,384 bytes with real flash times into a slot that another image has left: no answer takes smpmgr's two seconds."""
-    smp = Smp(context, "udp", flash_time="real", confirms=True)
+    smp = Smp(context, "udp", flash_time="real", confirms=True, options=ANY_VERSION)
     path = os.path.join(context.folder, "case.bin")
     with open(path, "wb") as file:
         file.write(load(package("demo-2.0.0"))[1])
@@ -250,7 +255,7 @@ def mcumgr_smp_update(context):
 @scenario()
 def both_protocols_on_one_device(context):
     """Secure DFU, SMP, Secure DFU again; and while a phone is in the middle of its transfer SMP waits for its turn."""
-    server = context.server("gatt", "smp-udp")
+    server = context.server("gatt", "smp-udp", options=ANY_VERSION)
     server.start()
     smp = Smp.__new__(Smp)
     smp.context, smp.door, smp.server = context, "udp", server

@@ -8,10 +8,12 @@ use bledfu_sim::demo;
 use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
 use bledfu_sim::keys::open_public_key;
 use bledfu_sim::parts::{self, Part};
+use bledfu_slot::decide::Downgrade;
 use bledfu_slot::layout::Algorithm;
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 /// A number in the tools' notation: decimal, or hexadecimal after 0x.
 ///
@@ -35,6 +37,39 @@ pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
             .find(|algorithm| algorithm.as_str() == name);
         found.unwrap_or(Algorithm::SwapOffset) // // the parser accepts no other name
     })
+}
+
+/// Downgrade prevention on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prevent {
+    /// Everything may be installed.
+    #[default]
+    None,
+    /// No lower version.
+    Version,
+    /// No lower security counter.
+    SecurityCounter,
+}
+
+impl From<Prevent> for Downgrade {
+    fn from(prevent: Prevent) -> Self {
+        match prevent {
+            Prevent::None => Self::Allowed,
+            Prevent::Version => Self::ByVersion,
+            Prevent::SecurityCounter => Self::BySecurityCounter,
+        }
+    }
+}
+
+impl From<Downgrade> for Prevent {
+    fn from(downgrade: Downgrade) -> Self {
+        match downgrade {
+            Downgrade::Allowed => Self::None,
+            Downgrade::ByVersion => Self::Version,
+            Downgrade::BySecurityCounter => Self::SecurityCounter,
+        }
+    }
 }
 
 /// Device options shared by `update` and `serve`.
@@ -68,6 +103,9 @@ pub struct DeviceArgs {
     /// Install algorithm of the boot stage.
     #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
     pub install: Algorithm,
+    /// Which images may not replace the running one.
+    #[arg(long, value_enum, default_value = "version")]
+    pub prevent_downgrade: Prevent,
     /// Image in the primary slot of a new device [default: the demo image 1.0.0].
     #[arg(long, value_name = "FILE.bin")]
     pub primary: Option<PathBuf>,
@@ -108,6 +146,7 @@ impl DeviceArgs {
             fw_version: self.fw_version,
             soft_device: parse_sd_policy(&self.sd_policy)?,
             algorithm: self.install,
+            downgrade: self.prevent_downgrade.into(),
             ..Setup::demo().on(internal, self.write_unit.unwrap_or(internal.write_size))
         };
         setup.check_units().context("the option --write-unit")?;

@@ -11,10 +11,10 @@ use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{Power, Tear};
 use bledfu_slot::trailer::{confirm, request_permanent, request_test};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, ImagePolicy, Key, Layout, Slot, SoftCrypto};
-use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence};
+use bledfu_swap::{boot, BootConfig, BootError, BootReport, NoEvidence};
 use clap::{Args, ValueEnum};
 
-use crate::args::{algorithm_parser, parse_u32};
+use crate::args::{algorithm_parser, parse_u32, Prevent};
 use crate::outln;
 
 /// `bledfu install`.
@@ -83,27 +83,6 @@ pub enum Pending {
     Test,
     /// Permanently.
     Permanent,
-}
-
-/// Downgrade prevention on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Prevent {
-    /// Everything may be installed.
-    None,
-    /// No lower version.
-    Version,
-    /// No lower security counter.
-    SecurityCounter,
-}
-
-impl From<Prevent> for Downgrade {
-    fn from(prevent: Prevent) -> Self {
-        match prevent {
-            Prevent::None => Self::Allowed,
-            Prevent::Version => Self::ByVersion,
-            Prevent::SecurityCounter => Self::BySecurityCounter,
-        }
-    }
 }
 
 /// Exit code when the power was cut as requested.

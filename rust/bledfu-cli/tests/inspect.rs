@@ -291,29 +291,20 @@ fn update_and_package_take_the_same_kinds_or_refuse_them_in_the_same_words() {
     let key = vector("keys/package.pem");
     let packed = folder.path().join("out.zip");
     let (key, out) = (key.to_str().expect("a path"), packed.to_str().expect("a path"));
+    #[rustfmt::skip]
+    let package = |file| [
+        "package", "--trial", "--image", file, "--key", key, "--hw-version", "52", "--fw-version", "2", "--output", out,
+    ];
     let mut packages = Vec::new();
     for file in [&bin, &hex, &sdk] {
         let file = file.to_str().expect("a path");
         let (taken, said) = run(&["update", "--protocol", "smp", file]);
         assert!(taken, "{file}: {said}");
-        let (taken, said) = run(&[
-            "package",
-            "--trial",
-            "--image",
-            file,
-            "--key",
-            key,
-            "--hw-version",
-            "52",
-            "--fw-version",
-            "2",
-            "--output",
-            out,
-        ]);
+        let (taken, said) = run(&package(file));
         assert!(taken, "{file}: {said}");
-        let package = std::fs::read(&packed).expect("a package");
+        let bytes = std::fs::read(&packed).expect("a package");
         packages.push(
-            bledfu_sim::package::Package::read(&package)
+            bledfu_sim::package::Package::read(&bytes)
                 .expect("a package")
                 .application
                 .firmware,
@@ -332,23 +323,7 @@ fn update_and_package_take_the_same_kinds_or_refuse_them_in_the_same_words() {
         let (_, text) = inspect(file, &[]);
         assert!(verdict(&text).contains(sentence), "{text}");
         let file = file.to_str().expect("a path");
-        for words in [
-            vec!["update", "--protocol", "smp", file],
-            vec![
-                "package",
-                "--trial",
-                "--image",
-                file,
-                "--key",
-                key,
-                "--hw-version",
-                "52",
-                "--fw-version",
-                "2",
-                "--output",
-                out,
-            ],
-        ] {
+        for words in [vec!["update", "--protocol", "smp", file], package(file).to_vec()] {
             let (taken, said) = run(&words);
             assert!(!taken && said.contains(sentence), "{words:?}: {said}");
         }

@@ -45,6 +45,9 @@ class Inspection:
 class Device:
     """What both have in common. `lives` counts how often the device's Bluetooth host came to its controller."""
 
+    # The boot stage installs no older image than the running one, and the device says so.
+    refuses_older = False
+
     def __init__(self, tools, folder, central):
         self.tools, self.folder, self.central = tools, folder, central
         self.lives = 0
@@ -344,6 +347,7 @@ class BridgeDevice(Device):
     """`bledfu serve`, and the bridge in a process of its own on the HCI door."""
 
     name = "bledfu serve and bridge.py"
+    refuses_older = True
     is_a_host = False
     calls_itself = "bledfu"
 

@@ -13,13 +13,15 @@ use bledfu_sim::parts::{self, Part};
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::Power;
 use bledfu_slot::copy_roles::{self, Place};
+use bledfu_slot::decide::{outlook_by, Downgrade, Rules};
+use bledfu_slot::evidence::{self, Log};
 use bledfu_slot::journal::{Journal, JournalError, MAX_SESSION};
 use bledfu_slot::tlv::SliceFlash;
 use bledfu_slot::{
-    outlook, verify_image, AddressRange, Algorithm, Geometry, ImagePolicy, Layout, Outlook, SoftCrypto,
-    SwapType, Trailer, VerifyError,
+    verify_image, AddressRange, Algorithm, Geometry, ImagePolicy, Layout, Outlook, SoftCrypto, SwapType,
+    Trailer, VerifyError,
 };
-use bledfu_swap::{boot, BootAction, BootConfig, Downgrade, NoEvidence};
+use bledfu_swap::{boot, BootAction, BootConfig};
 use bledfu_wire::init_packet::InitPacket;
 use clap::Args;
 
@@ -88,6 +90,10 @@ struct Device {
     secondary: Region,
     journal: Option<Region>,
     spare: Option<Region>,
+    /// What the boot stage knows from inside: with `bledfu serve` on the last two pages of the processor's flash.
+    trust: Option<Region>,
+    /// What may replace the running image.
+    downgrade: Downgrade,
     /// Digests of images that are trusted whoever signed them.
     trusted: Vec<[u8; 32]>,
 }
@@ -214,8 +220,16 @@ impl Device {
                 region(has_external, at, area.slot_size)
             }
         });
+        let internal = flash(&inside)?;
+        let prevent = settings.and_then(|found| found.prevent_downgrade);
+        let trust_size = 2 * sector;
         let device = Self {
-            internal: flash(&inside)?,
+            trust: prevent.map(|_| {
+                let end = u32::try_from(internal.bytes.len()).unwrap_or(u32::MAX);
+                region(false, end.saturating_sub(trust_size), trust_size)
+            }),
+            downgrade: prevent.unwrap_or_default().into(),
+            internal,
             external: outside.as_deref().map(flash).transpose()?,
             part,
             layout,
@@ -452,7 +466,8 @@ impl Device {
             };
             report.field("next update goes to", name);
         }
-        let asked = outlook(
+        let asked = outlook_by(
+            &self.rules(),
             &self.layout.with_incoming(incoming),
             &mut SliceFlash(primary),
             &mut SliceFlash(waiting),
@@ -476,6 +491,23 @@ impl Device {
         }
     }
 
+    /// A copy of the trust area; an empty flash, which is none, if the device has none.
+    fn trust_area<const P: usize>(&self, power: &Power) -> Plain<P> {
+        let bytes = self
+            .trust
+            .map_or(Vec::new(), |region| self.content(region).to_vec());
+        Plain::new("trust", bytes, self.layout.primary().sector_size, power)
+    }
+
+    /// What the boot stage considers beside the trailers.
+    fn rules(&self) -> Rules {
+        Rules {
+            downgrade: self.downgrade,
+            is_kept: self.trust.is_some(),
+            evidence: evidence::last(&mut self.trust_area::<1>(&Power::new())),
+        }
+    }
+
     /// Runs the boot stage on a copy.
     fn try_boot<const P: usize, const S: usize>(&self, report: &mut Report, options: &Options) {
         let power = Power::new();
@@ -492,16 +524,17 @@ impl Device {
         let config = BootConfig {
             layout: self.layout,
             policy: self.policy(options, &keys),
-            downgrade: Downgrade::Allowed,
+            downgrade: self.downgrade,
             verify_primary: true,
         };
+        let mut trust = self.trust_area::<P>(&power);
         let outcome = boot(
             &mut primary,
             &mut secondary,
             &mut spare,
             &config,
             &SoftCrypto,
-            &mut NoEvidence,
+            &mut Log::new(&mut trust),
             &mut |_| {},
         );
         match outcome {

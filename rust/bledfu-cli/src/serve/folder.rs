@@ -18,6 +18,8 @@ use bledfu_sim::nor::Units;
 use bledfu_sim::power::Power;
 use serde::{Deserialize, Serialize};
 
+use crate::args::Prevent;
+
 /// The processor's flash.
 pub const INTERNAL: &str = "internal.bin";
 /// The external flash.
@@ -39,6 +41,8 @@ pub struct Settings {
     pub install: String,
     /// Size of each slot in bytes.
     pub slot_size: u32,
+    /// Which images may not replace the running one; a folder without this has no trust area either.
+    pub prevent_downgrade: Option<Prevent>,
 }
 
 impl Settings {
@@ -49,6 +53,7 @@ impl Settings {
             part: setup.part.name.to_owned(),
             install: setup.algorithm.as_str().to_owned(),
             slot_size: setup.slot_size,
+            prevent_downgrade: setup.has_trust_area.then(|| setup.downgrade.into()),
         }
     }
 }
