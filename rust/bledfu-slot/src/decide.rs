@@ -174,13 +174,29 @@ impl Rules {
     }
 
     /// Whether a request is for the image that runs, so that there is nothing to install. Not if an install of it was begun: the
-    /// marks that end it may be missing.
-    pub fn already_runs(&self, running: Option<&Digest>, update: Option<&Digest>) -> bool {
+    /// marks that end it may be missing. With [`Algorithm::Copy`] they are there as soon as `copy_done` is, and one more install
+    /// would overwrite the image before.
+    pub fn already_runs(
+        &self,
+        algorithm: Algorithm,
+        primary: &Trailer,
+        running: Option<&Digest>,
+        update: Option<&Digest>,
+    ) -> bool {
+        let is_done =
+            algorithm == Algorithm::Copy && primary.magic == Magic::Good && primary.copy_done == Flag::Set;
         let begun = self
             .evidence
             .as_ref()
             .is_some_and(|evidence| evidence.begun.is_some() && update == Some(&evidence.to));
-        self.is_kept && update.is_some() && running == update && !begun
+        self.is_kept && update.is_some() && running == update && (!begun || is_done)
+    }
+
+    /// Whether what was begun last is to bring this image.
+    pub fn is_for(&self, image: &Digest) -> bool {
+        self.evidence
+            .as_ref()
+            .is_some_and(|evidence| evidence.to == *image)
     }
 
     /// The primary trailer with what the evidence knows better: an `image_ok` that was once read as set does not come off.
@@ -201,15 +217,22 @@ impl Rules {
         running: Option<&Digest>,
     ) -> Option<SwapType> {
         let primary = self.primary(*primary, running);
-        match (next_boot(algorithm, &primary, secondary), self.begun_revert()) {
+        let begun = self.evidence.as_ref().and_then(|evidence| {
+            let begun = evidence.begun?;
+            // Only a swap takes its request down before the end.
+            let goes_on = match algorithm {
+                Algorithm::Overwrite => false,
+                Algorithm::Copy => begun == SwapType::Revert,
+                _ => true,
+            };
             // It goes on while the image it is to replace still runs.
-            (SwapType::None, Some(begun))
-                if algorithm != Algorithm::Overwrite && running == Some(&begun.from) =>
-            {
-                Some(SwapType::Revert)
-            }
-            (SwapType::Revert, None)
+            (goes_on && running == Some(&evidence.from)).then_some(begun)
+        });
+        match (next_boot(algorithm, &primary, secondary), begun) {
+            (SwapType::None, Some(begun)) => Some(begun),
+            (SwapType::Revert, _)
                 if self.are_strict()
+                    && self.begun_revert().is_none()
                     && next_boot(algorithm, &primary, &Trailer::ERASED) != SwapType::Revert =>
             {
                 None
@@ -365,9 +388,21 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
             {
                 return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
             }
+            // Nothing but the evidence asks, and that for another image.
+            SwapType::Test | SwapType::Permanent
+                if next_boot(layout.algorithm(), &settled, &request) != swap_type
+                    && !update.is_some_and(|update| rules.is_for(&update.digest)) =>
+            {
+                return Ok(Outlook::Nothing);
+            }
             SwapType::Test | SwapType::Permanent
                 if is_sound(&settled)
-                    && rules.already_runs(digest.as_ref(), update.as_ref().map(|update| &update.digest)) =>
+                    && rules.already_runs(
+                        layout.algorithm(),
+                        &settled,
+                        digest.as_ref(),
+                        update.as_ref().map(|update| &update.digest),
+                    ) =>
             {
                 return Ok(Outlook::Impossible(Obstacle::AlreadyRuns));
             }
