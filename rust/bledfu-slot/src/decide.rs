@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Trailer contents to swap type, on a fresh boot (MCUboot `bootutil_public.c`, `boot_swap_tables`). The boot stage acts on it;
-//! the application tells it to who asks for the state of the images.
+//! From the contents of the trailers to the swap type, when no install is under way (MCUboot `bootutil_public.c`,
+//! `boot_swap_tables`). The boot stage acts on it; the application reports it to a client that asks for the state of
+//! the images.
 //!
-//! The order matters: a request in the secondary slot is looked at before a revert that is due in the primary, so an
-//! update received by a test image replaces it. The stored swap type plays no part, and a flag that is neither set nor
-//! erased matches no row that asks for either.
+//! The order matters: a request in the secondary slot takes precedence over a revert that is due in the primary slot,
+//! so an update received by a test image replaces that image. The stored swap type plays no part. A flag that is
+//! neither set nor erased matches no row that requires one of the two.
 
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
@@ -15,7 +16,7 @@ use crate::layout::{round_up, Algorithm, Layout};
 use crate::trailer::{stored_job, Flag, Magic, SwapType, Trailer};
 use crate::verify::{image_size, read_info, Digest, ImageInfo, VerifyError};
 
-/// One row: what the fields must be (`None` = anything), and what follows.
+/// One row: what the fields must be (`None` = anything), and the swap type that results.
 struct Row {
     primary_magic: Option<Magic>,
     secondary_magic: Option<Magic>,
@@ -25,9 +26,9 @@ struct Row {
     result: SwapType,
 }
 
-/// The first matching row wins; none matching means nothing to do.
+/// The first matching row wins; if none matches, there is nothing to do.
 const TABLE: [Row; 3] = [
-    // A new image that has not been asked to stay.
+    // A new image, to be tried.
     Row {
         primary_magic: None,
         secondary_magic: Some(Magic::Good),
@@ -36,7 +37,7 @@ const TABLE: [Row; 3] = [
         primary_copy_done: None,
         result: SwapType::Test,
     },
-    // A new image that is to stay.
+    // A new image, to be installed for good.
     Row {
         primary_magic: None,
         secondary_magic: Some(Magic::Good),
@@ -46,7 +47,7 @@ const TABLE: [Row; 3] = [
         result: SwapType::Permanent,
     },
     // A swapped-in image that has not confirmed itself. The secondary magic does not matter (MCUboot since v2.2): a
-    // magic torn while the revert was prepared must not keep the revert from happening.
+    // magic torn while the revert was prepared must not prevent the revert.
     Row {
         primary_magic: Some(Magic::Good),
         secondary_magic: None,
@@ -61,7 +62,7 @@ fn fits<T: PartialEq>(wanted: &Option<T>, found: &T) -> bool {
     wanted.as_ref().is_none_or(|wanted| wanted == found)
 }
 
-/// What the two trailers ask for; an unreadable secondary is passed as [`Trailer::ERASED`].
+/// What the two trailers ask for. For a secondary trailer that cannot be read, pass [`Trailer::ERASED`].
 pub fn decide(primary: &Trailer, secondary: &Trailer) -> SwapType {
     TABLE
         .iter()
@@ -75,7 +76,7 @@ pub fn decide(primary: &Trailer, secondary: &Trailer) -> SwapType {
         .map_or(SwapType::None, |row| row.result)
 }
 
-/// [`decide`] for swap using offset, whose table has one row more, the first.
+/// [`decide`] for swap using offset, whose table has one more row at the top: [`asks_for_revert`].
 pub fn decide_by_offset(primary: &Trailer, secondary: &Trailer) -> SwapType {
     if asks_for_revert(secondary) {
         return SwapType::Revert;
@@ -83,7 +84,7 @@ pub fn decide_by_offset(primary: &Trailer, secondary: &Trailer) -> SwapType {
     decide(primary, secondary)
 }
 
-/// What the next boot makes of the two trailers, with the table of `algorithm`.
+/// What the next boot will do by the two trailers, with the table of `algorithm`.
 pub fn next_boot(algorithm: Algorithm, primary: &Trailer, secondary: &Trailer) -> SwapType {
     match (algorithm, decide(primary, secondary)) {
         (Algorithm::SwapOffset, _) => decide_by_offset(primary, secondary),
@@ -93,21 +94,22 @@ pub fn next_boot(algorithm: Algorithm, primary: &Trailer, secondary: &Trailer) -
     }
 }
 
-/// What may replace a running image (MCUboot `MCUBOOT_DOWNGRADE_PREVENTION`). The image that ran before always may, by a revert;
-/// with a trust area that one only, and nothing below the floor.
+/// Which images may replace the running one (MCUboot `MCUBOOT_DOWNGRADE_PREVENTION`). A revert may always bring back
+/// the image that ran before. With a trust area, a revert may bring back only that image, and no image below the floor
+/// is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Downgrade {
     /// Anything.
     #[default]
     Allowed,
-    /// The same version or a later one; build numbers do not count.
+    /// The same version or a higher one; build numbers do not count.
     ByVersion,
     /// The same security counter or a higher one; anything if the running image has none.
     BySecurityCounter,
 }
 
 impl Downgrade {
-    /// Whether an image is older than it must at least be.
+    /// Whether an image is below `least`.
     pub fn refuses(self, image: &ImageInfo, least: &Floor) -> bool {
         let image = Floor::of(image);
         match self {
@@ -119,19 +121,20 @@ impl Downgrade {
     }
 }
 
-/// What the boot stage goes by beside the trailers.
+/// What the boot stage considers besides the trailers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// What may replace the running image.
     pub downgrade: Downgrade,
-    /// There is a trust area.
+    /// Whether there is a trust area.
     pub is_kept: bool,
-    /// The last record in it.
+    /// The last record in the trust area.
     pub evidence: Option<Evidence>,
 }
 
 impl Rules {
-    /// Whether the boot stage distrusts the trailers outside: there is a trust area, and not every image may come.
+    /// Whether the boot stage distrusts the trailers in external flash: there is a trust area, and not every image is
+    /// allowed.
     pub fn are_strict(&self) -> bool {
         self.is_kept && self.downgrade != Downgrade::Allowed
     }
@@ -143,38 +146,38 @@ impl Rules {
             .filter(|evidence| evidence.begun == Some(SwapType::Revert))
     }
 
-    /// Whether the image with this digest in the primary slot runs for good, whatever its trailer says.
+    /// Whether the image in the primary slot, which has this digest, runs for good, whatever its trailer says.
     pub fn is_settled(&self, running: Option<&Digest>) -> bool {
         self.evidence
             .as_ref()
             .is_some_and(|evidence| evidence.begun.is_none() && running == Some(&evidence.to))
     }
 
-    /// The digest of the only image that a revert may bring back; `None` = any may, or there is no record to say.
+    /// The digest of the only image that a revert may bring back; `None` if any image may, or if there is no record.
     pub fn image_before(&self) -> Option<&Digest> {
         let evidence = self.evidence.as_ref().filter(|_| self.are_strict())?;
         Some(match evidence.begun {
             Some(SwapType::Revert) => &evidence.to,
             Some(_) => &evidence.from,
-            // On trial is an image of which nobody told: MCUboot installed it.
+            // The image on trial is not in the record: MCUboot installed it.
             None => &evidence.to,
         })
     }
 
-    /// Whether a revert may bring this image back; `running` is what is in the primary slot, if that is valid.
+    /// Whether a revert may bring this image back; `running` is the image in the primary slot, if it is valid.
     pub fn may_come_back(&self, running: Option<&ImageInfo>, image: &ImageInfo) -> bool {
         match (self.image_before(), &self.evidence, running) {
             (Some(before), Some(evidence), _) => {
                 *before == image.digest && !self.downgrade.refuses(image, &evidence.floor)
             }
-            // The trial began before there was a trust area.
+            // The trial began when there was no trust area yet.
             (_, _, Some(running)) if self.are_strict() => !self.downgrade.refuses(image, &Floor::of(running)),
             _ => true,
         }
     }
 
-    /// Whether a request is for the image that runs, so that there is nothing to install. Not if an install of it was begun: the
-    /// marks that end it may be missing.
+    /// Whether a request is for the image that already runs, so that there is nothing to install. False if an install
+    /// of this image was begun: the flags that complete it may be missing.
     pub fn already_runs(&self, running: Option<&Digest>, update: Option<&Digest>) -> bool {
         let begun = self
             .evidence
@@ -183,7 +186,8 @@ impl Rules {
         self.is_kept && update.is_some() && running == update && !begun
     }
 
-    /// The primary trailer with what the evidence knows better: an `image_ok` that was once read as set does not come off.
+    /// The primary trailer, corrected by the evidence: an `image_ok` that was once noted as set stays set, even if it
+    /// now reads as something else.
     pub fn primary(&self, mut primary: Trailer, running: Option<&Digest>) -> Trailer {
         if primary.image_ok != Flag::Set && self.is_settled(running) {
             primary.image_ok = Flag::Set;
@@ -191,8 +195,8 @@ impl Rules {
         primary
     }
 
-    /// What the two trailers ask for, `running` being the digest of what is in the primary slot. `None`: the trailer outside asks
-    /// for a revert, and nothing inside does.
+    /// What the two trailers ask for; `running` is the digest of the image in the primary slot. `None` if the trailer
+    /// in external flash asks for a revert and nothing in internal flash does.
     pub fn decide(
         &self,
         algorithm: Algorithm,
@@ -202,7 +206,7 @@ impl Rules {
     ) -> Option<SwapType> {
         let primary = self.primary(*primary, running);
         match (next_boot(algorithm, &primary, secondary), self.begun_revert()) {
-            // It goes on while the image it is to replace still runs.
+            // The revert continues as long as the image that it replaces still runs.
             (SwapType::None, Some(begun))
                 if algorithm != Algorithm::Overwrite && running == Some(&begun.from) =>
             {
@@ -219,21 +223,21 @@ impl Rules {
     }
 }
 
-/// Why the boot stage will take a request down instead of installing something.
+/// Why the boot stage will remove a request instead of installing something.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// The image in the primary slot is larger than the install algorithm can keep.
     PrimaryTooLarge,
-    /// There is no image under the request, or one whose header or sizes are wrong.
+    /// There is no image with the request, or its header or sizes are wrong.
     NoImage,
-    /// The image under the request is larger than can be installed.
+    /// The requested image is larger than can be installed.
     TooLarge,
     /// The request has its magic, but a flag that is neither set nor erased.
     DamagedRequest,
-    /// The image under the request is the one that runs.
+    /// The requested image is the one that already runs.
     AlreadyRuns,
-    /// The image to go back to is not the one that ran before, or nothing inside the processor asks to go back.
+    /// The image to go back to is not the one that ran before, or nothing in internal flash asks for a revert.
     NotTheImageBefore,
 }
 
@@ -241,10 +245,10 @@ impl core::fmt::Display for Obstacle {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::PrimaryTooLarge => "the image in the primary slot is too large to be kept",
-            Self::NoImage => "there is no image under the request",
-            Self::TooLarge => "the image under the request is too large to be installed",
+            Self::NoImage => "the request has no image",
+            Self::TooLarge => "the requested image is too large to be installed",
             Self::DamagedRequest => "the request is damaged",
-            Self::AlreadyRuns => "the image under the request is the one that runs",
+            Self::AlreadyRuns => "the requested image is the one that already runs",
             Self::NotTheImageBefore => "the image to go back to is not the one that ran before",
         })
     }
@@ -257,24 +261,24 @@ impl core::error::Error for Obstacle {}
 pub enum Outlook {
     /// Nothing: the running image stays, and the secondary slot is free for an update.
     Nothing,
-    /// It installs the image in the secondary slot, or finishes doing so: [`SwapType::Test`] or [`SwapType::Permanent`].
-    /// An image that turns out not to be valid is erased instead.
+    /// It installs the image in the secondary slot, or finishes an install of it: [`SwapType::Test`] or
+    /// [`SwapType::Permanent`]. An image that turns out to be invalid is erased instead.
     Install(SwapType),
-    /// It takes the running image back.
+    /// It reverts to the image before.
     Revert,
-    /// It takes down a request that it cannot carry out. The running image stays, and the secondary slot is free.
+    /// It removes a request that it cannot carry out. The running image stays, and the secondary slot is free.
     Impossible(Obstacle),
-    /// The flash of a slot could not be read, so nothing is known. The boot stage leaves everything as it is then.
+    /// The flash of a slot could not be read, so nothing is known. In this case the boot stage changes nothing.
     Unknown(NorFlashErrorKind),
 }
 
 impl Outlook {
-    /// Whether the secondary slot has something that the next boot needs. Only then may an erase or an upload be refused.
+    /// Whether the next boot needs the contents of the secondary slot. Only then may an erase or an upload be refused.
     pub const fn needs_secondary(self) -> bool {
         matches!(self, Self::Install(_) | Self::Revert)
     }
 
-    /// What is asked for and can be carried out, in the words of a trailer.
+    /// What is asked for and can be carried out, as a swap type.
     pub const fn swap_type(self) -> SwapType {
         match self {
             Self::Install(swap_type) => swap_type,
@@ -284,7 +288,7 @@ impl Outlook {
     }
 }
 
-/// [`outlook_by`] for a boot stage that has only the trailers to go by.
+/// [`outlook_by`] for a boot stage that has only the trailers to decide from.
 pub fn outlook<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     layout: &Layout,
     primary: &mut P,
@@ -294,11 +298,11 @@ pub fn outlook<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     outlook_by(&Rules::default(), layout, primary, secondary, spare)
 }
 
-/// What the next boot will do with the slots as they are. Reads both trailers and the headers and TLV sizes of both images;
-/// hashes nothing.
+/// What the next boot will do with the slots as they are now. Reads both trailers, and the headers and TLV sizes of
+/// both images; hashes nothing.
 ///
-/// `layout` is that of the slots as they are used: for [`Algorithm::Copy`] the one [with roles](Layout::with_incoming).
-/// `spare` is looked at for [`Algorithm::SwapScratch`] only, whose scratch area may hold an interrupted job; pass
+/// `layout` is the layout in use; for [`Algorithm::Copy`] that is the one [with roles](Layout::with_incoming). `spare`
+/// is read only for [`Algorithm::SwapScratch`], whose scratch area may hold an interrupted job; pass
 /// [`NoFlash`](crate::areas::NoFlash) if there is none.
 #[inline(never)]
 pub fn outlook_by<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
@@ -335,7 +339,7 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     };
     let start = match swap_type {
         SwapType::Revert if layout.algorithm() == Algorithm::Copy => {
-            // The image before is back already, as the mark beside the record says; only a flag is missing.
+            // The mark next to the record says that the image before is back already; only a flag is missing.
             let limit = layout.max_image_size();
             let record = Record::read(primary, &of_primary).map_err(kind)?;
             let is_back = record.is_some_and(|record| (1..=limit).contains(&record.size))
@@ -374,7 +378,7 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
             _ => {}
         }
     }
-    // Going back with copy keeps nothing of the primary.
+    // With copy, a revert keeps nothing of the primary slot.
     let keeps = swap_type != SwapType::Revert || layout.algorithm() != Algorithm::Copy;
     if let (true, Some(obstacle)) = (keeps, obstacle(layout, primary).map_err(kind)?) {
         return Ok(Outlook::Impossible(obstacle));
@@ -385,20 +389,20 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     })
 }
 
-/// Why no update at all can be installed over what is in the primary slot; `None` if there is no such reason. To be asked
-/// before a transfer begins.
+/// Why no update at all can be installed over the contents of the primary slot; `None` if there is no such reason. To
+/// be checked before a transfer begins.
 ///
 /// # Errors
 /// The flash's error.
 pub fn obstacle<P: ReadNorFlash>(layout: &Layout, primary: &mut P) -> Result<Option<Obstacle>, P::Error> {
-    // It is not kept.
+    // The image in the primary slot is not kept.
     if layout.algorithm() == Algorithm::Overwrite {
         return Ok(None);
     }
     let size = match image_size(primary, 0, layout.primary().slot_size) {
         Ok(size) => size,
         Err(VerifyError::Flash(error)) => return Err(error),
-        // What is no image need not be kept.
+        // If it is not an image, it need not be kept.
         Err(_) => 0,
     };
     Ok((size > layout.max_image_size()).then_some(Obstacle::PrimaryTooLarge))
@@ -417,13 +421,13 @@ fn size_of<F: ReadNorFlash>(
     }
 }
 
-/// Whether the flags of a trailer are as they were written or erased: beside others an image cannot confirm itself, and only an
-/// install makes them anew.
+/// Whether both flags of a trailer are either set or erased. With a damaged flag an image cannot confirm itself, and
+/// only an install writes the flags anew.
 pub fn is_sound(primary: &Trailer) -> bool {
     primary.image_ok != Flag::Bad && primary.copy_done != Flag::Bad
 }
 
-/// What the image at `start` says of itself; `None` if there is none. Nothing is hashed.
+/// What the image at `start` says about itself; `None` if there is none. Nothing is hashed.
 fn info_of<F: ReadNorFlash>(
     flash: &mut F,
     start: u32,
@@ -440,11 +444,11 @@ fn kind<E: NorFlashError>(error: E) -> NorFlashErrorKind {
     error.kind()
 }
 
-/// What the job is for that an earlier boot has written down, in the primary trailer or in the scratch area;
-/// [`SwapType::None`] if there is none. It is not said that the boot stage will take it up.
+/// The swap type of a job that an earlier boot wrote down in the primary trailer or in the scratch area;
+/// [`SwapType::None`] if there is none. This does not mean that the boot stage will resume it.
 ///
 /// # Errors
-/// Of the flash.
+/// The flash's error.
 pub fn interrupted<P: ReadNorFlash, X: ReadNorFlash>(
     layout: &Layout,
     primary: &mut P,
@@ -462,7 +466,7 @@ pub fn interrupted<P: ReadNorFlash, X: ReadNorFlash>(
     let scratch = Trailer::read(spare, &area).map_err(kind)?;
     let mut record = [0xFF];
     read_bytes(spare, area.status_start(), &mut record).map_err(kind)?;
-    // Only where images reach into the first trailer sector is a job kept in scratch.
+    // A job is kept in scratch only if the images reach into the first trailer sector.
     let sector = layout.primary().sector_size.max(layout.secondary().sector_size);
     let begun = scratch.holds_job(layout)
         && record != [0xFF]
@@ -474,7 +478,7 @@ pub fn interrupted<P: ReadNorFlash, X: ReadNorFlash>(
     })
 }
 
-/// Swap using offset: a request in the secondary that is marked with `copy_done` is one to go back.
+/// For swap using offset: whether the request in the secondary slot asks for a revert, which `copy_done` marks.
 pub fn asks_for_revert(secondary: &Trailer) -> bool {
     (secondary.magic, secondary.image_ok, secondary.copy_done) == (Magic::Good, Flag::Unset, Flag::Set)
 }
