@@ -37,7 +37,8 @@ use crate::swap_scratch::SwapScratch;
 use crate::trust;
 
 use check::{
-    check_primary, check_update, is_proven, known, primary_is_valid, silent, startable, verify_secondary,
+    are_whole, check_primary, check_update, is_proven, known, primary_is_valid, silent, startable,
+    verify_secondary,
 };
 use kept_copy::keep_copy;
 use repair::{end_repair, repair};
@@ -235,7 +236,10 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         let (image, action) = match checked {
             Ok(image) => {
                 note_settled::<A, P, S, X, T, C>(slots, config, crypto);
-                (image, drop_impossible::<A, P, S, X, T>(slots, action, found.ok()))
+                (
+                    image,
+                    drop_impossible::<A, P, S, X, T>(slots, action, &primary, found.ok()),
+                )
             }
             Err(reason) => {
                 if let Err((_, error)) = outcome {
@@ -305,6 +309,18 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 ) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
     let found = A::find(slots, primary, secondary).map_err(|error| (stored, error))?;
+    let found = match found {
+        // With a single record it may be the one that was cut, in a trailer that a later boot was about to erase.
+        Status::Underway(job) | Status::Claimed(job)
+            if job.done == 1
+                && trust::is_fresh(&slots.rules, &job)
+                && are_whole::<A, P, S, X, T, C>(slots, config, crypto, &job)
+                    .map_err(|error| (stored, error))? =>
+        {
+            Status::Committed(job)
+        }
+        found => found,
+    };
     let doubtful = match found {
         Status::Doubtful(job) => {
             let source = A::source(&slots.layout, job.swap_type);
@@ -358,11 +374,12 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     if !A::BOOTSTRAPS && !has_header(slots.primary, 0).map_err(|kind| failed(SwapError::Primary(kind)))? {
         return skipped(SkipReason::PrimaryEmpty);
     }
-    let checked = check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, committed.is_some());
-    let checked = checked.map_err(failed)?;
     // Only the evidence asks: that is for one image, and says nothing about another one that is there by now.
     let by_evidence =
         committed.is_none() && swap_type != SwapType::Revert && A::decide(primary, secondary) != swap_type;
+    let was_begun = committed.is_some() || by_evidence;
+    let checked =
+        check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, was_begun).map_err(failed)?;
     if by_evidence && !matches!(&checked, Ok(update) if slots.rules.is_for(&update.digest)) {
         if primary_is_valid(slots, config, crypto).map_err(failed)? {
             trust::give_up(slots);

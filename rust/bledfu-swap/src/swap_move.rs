@@ -167,11 +167,9 @@ impl Installer for SwapMove {
             }
             commit(slots, job).map_err(SwapError::Primary)?;
         }
-        if job.done == 0 {
-            (slots.watch)(Progress::Erase);
-            erase_trailer(slots.secondary, &slots.layout.secondary_trailer())
-                .map_err(SwapError::Secondary)?;
-        }
+        // Also for a job that goes on: a torn magic there may read as a request only at a later boot.
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.secondary, &slots.layout.secondary_trailer()).map_err(SwapError::Secondary)?;
         for unit in job.done..units(count) {
             let state = do_unit(slots, unit, count)?;
             job::record(slots, record_of(unit, count, &layout), state);

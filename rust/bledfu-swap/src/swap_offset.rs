@@ -176,7 +176,7 @@ impl Installer for SwapOffset {
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError> {
-        let Some(job) = stored(slots)? else {
+        let Some(job) = stored(slots, primary)? else {
             return Ok(Status::Idle);
         };
         let layout = slots.layout.primary_trailer();
@@ -220,10 +220,9 @@ impl Installer for SwapOffset {
                 .and_then(|()| write_job(slots.primary, &layout, job, tlvs))
                 .map_err(SwapError::Primary)?;
         }
-        if job.done == 0 {
-            (slots.watch)(Progress::Erase);
-            erase_trailer(slots.secondary, &secondary).map_err(SwapError::Secondary)?;
-        }
+        // Also for a job that goes on: a torn magic there may read as a request only at a later boot.
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.secondary, &secondary).map_err(SwapError::Secondary)?;
         let used = used_sectors(slots, job)?;
         for unit in job.done..units(job.size.div_ceil(layout.sector_size())) {
             let state = do_unit(slots, unit, job, used)?;
@@ -244,9 +243,14 @@ impl Installer for SwapOffset {
 /// The job that the primary trailer holds, whichever of the two trailers that is: from then on it is the one of `slots`.
 fn stored<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
+    primary: &Trailer,
 ) -> Result<Option<Job>, SwapError> {
     for layout in [slots.layout.with_tlv_sizes(), slots.layout.without_tlv_sizes()] {
-        let trailer = Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
+        // One read for the whole boot: a torn flag may read differently each time.
+        let trailer = match layout == slots.layout {
+            true => *primary,
+            false => Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?,
+        };
         if let Some(job) = job::stored(&trailer, &layout) {
             slots.layout = layout;
             return Ok(Some(job));

@@ -66,6 +66,11 @@ pub fn is_noted(rules: &Rules, job: &Job) -> bool {
     of_job(rules, job).is_some_and(|evidence| evidence.done != Done::Unknown)
 }
 
+/// Whether this job was begun, and no boot has resumed it yet.
+pub fn is_fresh(rules: &Rules, job: &Job) -> bool {
+    of_job(rules, job).is_some_and(|evidence| evidence.done == Done::Unknown)
+}
+
 /// Whether the evidence is of this job.
 pub fn is_known(rules: &Rules, job: &Job) -> bool {
     of_job(rules, job).is_some()

@@ -21,6 +21,7 @@ use crate::job;
 pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     action: BootAction,
+    primary: &Trailer,
     secondary: Option<Trailer>,
 ) -> BootAction {
     let layout = slots.layout;
@@ -31,6 +32,8 @@ pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Tra
     // As it is now: the job of what was refused is closed already. What cannot be read is not known to be stale.
     let job = job_left::<A, P, S, X, T>(slots).unwrap_or(SwapType::None);
     let stale = job != SwapType::None;
+    // A torn `copy_done` that was read as set at first.
+    let was_done = A::NAME != Algorithm::SwapScratch && primary.copy_done == Flag::Set;
     let (swap_type, reason) = match action {
         BootAction::Skipped {
             swap_type,
@@ -40,6 +43,7 @@ pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Tra
                 | SkipReason::AlreadyRuns
                 | SkipReason::NotDue),
         } => (swap_type, reason),
+        BootAction::None if stale && was_done => return action,
         BootAction::None if stale => (job, SkipReason::StaleJob),
         BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
         BootAction::Rejected { .. } | BootAction::TrailerCleared if stale => {
