@@ -44,6 +44,9 @@ const CHECKED: usize = 44;
 const RECORD_SIZE: usize = CHECKED + 4;
 /// Offset of the mark in the region: the largest write unit before its end.
 const MARK: u32 = 64;
+/// How often a request is looked for before it is believed to be none.
+const LOOKS: u32 = 3;
+
 const _: () = assert!(RECORD_SIZE.next_multiple_of(32) <= MARK as usize && MARK + 32 <= ROLE_REGION);
 
 /// One of the two external places for images, as the layout of the device names them.
@@ -189,14 +192,20 @@ pub fn write_reverted<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Res
 /// # Errors
 /// The flash's error.
 pub fn take_request_down<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
-    if Trailer::read(flash, layout)?.magic != Magic::Good {
+    // Its image runs: left standing because of one wrong read, the request would have the image before overwritten.
+    let asks = |flash: &mut F| {
+        for _ in 0..LOOKS {
+            if Trailer::read(flash, layout)?.magic == Magic::Good {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    if !asks(flash)? {
         return Ok(());
     }
     let zeros = Aligned([0u8; 16]);
-    if can_repair(layout)
-        && flash.write(layout.magic(), &zeros.0).is_ok()
-        && Trailer::read(flash, layout)?.magic != Magic::Good
-    {
+    if can_repair(layout) && flash.write(layout.magic(), &zeros.0).is_ok() && !asks(flash)? {
         return Ok(());
     }
     erase_trailer(flash, layout)

@@ -177,13 +177,29 @@ impl Rules {
     }
 
     /// Whether a request is for the image that already runs, so that there is nothing to install. False if an install
-    /// of this image was begun: the flags that complete it may be missing.
-    pub fn already_runs(&self, running: Option<&Digest>, update: Option<&Digest>) -> bool {
+    /// of this image was begun: the flags that complete it may be missing. With [`Algorithm::Copy`] `copy_done` is the
+    /// last of them, and a second install would overwrite the image before.
+    pub fn already_runs(
+        &self,
+        algorithm: Algorithm,
+        primary: &Trailer,
+        running: Option<&Digest>,
+        update: Option<&Digest>,
+    ) -> bool {
+        let is_done =
+            algorithm == Algorithm::Copy && primary.magic == Magic::Good && primary.copy_done == Flag::Set;
         let begun = self
             .evidence
             .as_ref()
             .is_some_and(|evidence| evidence.begun.is_some() && update == Some(&evidence.to));
-        self.is_kept && update.is_some() && running == update && !begun
+        self.is_kept && update.is_some() && running == update && (!begun || is_done)
+    }
+
+    /// Whether what was begun last is to bring this image.
+    pub fn is_for(&self, image: &Digest) -> bool {
+        self.evidence
+            .as_ref()
+            .is_some_and(|evidence| evidence.to == *image)
     }
 
     /// The primary trailer, corrected by the evidence: an `image_ok` that was once noted as set stays set, even if it
@@ -205,15 +221,22 @@ impl Rules {
         running: Option<&Digest>,
     ) -> Option<SwapType> {
         let primary = self.primary(*primary, running);
-        match (next_boot(algorithm, &primary, secondary), self.begun_revert()) {
-            // The revert continues as long as the image that it replaces still runs.
-            (SwapType::None, Some(begun))
-                if algorithm != Algorithm::Overwrite && running == Some(&begun.from) =>
-            {
-                Some(SwapType::Revert)
-            }
-            (SwapType::Revert, None)
+        let begun = self.evidence.as_ref().and_then(|evidence| {
+            let begun = evidence.begun?;
+            // Only a swap takes its request down before the end.
+            let goes_on = match algorithm {
+                Algorithm::Overwrite => false,
+                Algorithm::Copy => begun == SwapType::Revert,
+                _ => true,
+            };
+            // It goes on while the image it is to replace still runs.
+            (goes_on && running == Some(&evidence.from)).then_some(begun)
+        });
+        match (next_boot(algorithm, &primary, secondary), begun) {
+            (SwapType::None, Some(begun)) => Some(begun),
+            (SwapType::Revert, _)
                 if self.are_strict()
+                    && self.begun_revert().is_none()
                     && next_boot(algorithm, &primary, &Trailer::ERASED) != SwapType::Revert =>
             {
                 None
@@ -369,9 +392,21 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
             {
                 return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
             }
+            // Nothing but the evidence asks, and that for another image.
+            SwapType::Test | SwapType::Permanent
+                if next_boot(layout.algorithm(), &settled, &request) != swap_type
+                    && !update.is_some_and(|update| rules.is_for(&update.digest)) =>
+            {
+                return Ok(Outlook::Nothing);
+            }
             SwapType::Test | SwapType::Permanent
                 if is_sound(&settled)
-                    && rules.already_runs(digest.as_ref(), update.as_ref().map(|update| &update.digest)) =>
+                    && rules.already_runs(
+                        layout.algorithm(),
+                        &settled,
+                        digest.as_ref(),
+                        update.as_ref().map(|update| &update.digest),
+                    ) =>
             {
                 return Ok(Outlook::Impossible(Obstacle::AlreadyRuns));
             }

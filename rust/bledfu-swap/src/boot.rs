@@ -365,7 +365,17 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         return skipped(SkipReason::PrimaryEmpty);
     }
     let checked = check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, committed.is_some());
-    let update = match checked.map_err(failed)? {
+    let checked = checked.map_err(failed)?;
+    // Only the evidence asks: that is for one image, and says nothing about another one that is there by now.
+    let by_evidence =
+        committed.is_none() && swap_type != SwapType::Revert && A::decide(primary, secondary) != swap_type;
+    if by_evidence && !matches!(&checked, Ok(update) if slots.rules.is_for(&update.digest)) {
+        if primary_is_valid(slots, config, crypto).map_err(failed)? {
+            trust::give_up(slots);
+        }
+        return Ok(BootAction::None);
+    }
+    let update = match checked {
         Ok(update) => update,
         Err(reason) => {
             if !primary_is_valid(slots, config, crypto).map_err(failed)? {
@@ -376,7 +386,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
             }
             reject::<A, P, S, X, T>(slots, swap_type, committed.is_some(), reason).map_err(failed)?;
             if swap_type == SwapType::Revert {
-                trust::give_up_way_back(slots);
+                trust::give_up(slots);
             }
             return Ok(BootAction::Rejected { swap_type, reason });
         }
@@ -394,7 +404,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 return skipped(SkipReason::NotTheImageBefore);
             }
             (SwapType::Test | SwapType::Permanent, None)
-                if is_sound && trust::already_runs(slots, &update) =>
+                if is_sound && trust::already_runs::<A, _, _, _, _>(slots, primary, &update) =>
             {
                 return skipped(SkipReason::AlreadyRuns);
             }
@@ -402,8 +412,10 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
     }
     let job = match committed {
-        Some(job) => job,
-        None => {
+        // A trailer that was torn may read as something else at the next boot. Both images are whole, and the evidence asks for
+        // this one until the trailer is written anew.
+        Some(job) if !trust::is_known(&slots.rules, &job) => job,
+        _ => {
             let kept = job::size_of(slots.primary, 0, slots.layout.primary().slot_size)
                 .map_err(|kind| failed(SwapError::Primary(kind)))?;
             let size = A::install_size(kept, update.total_size);

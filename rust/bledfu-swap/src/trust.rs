@@ -164,12 +164,15 @@ pub fn decide<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// Whether `update` is the verified image in the primary slot; see [`Rules::already_runs`].
-pub fn already_runs<P: Flash, S: Flash, X: Flash, T: Transform>(
+pub fn already_runs<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &Slots<'_, P, S, X, T>,
+    primary: &Trailer,
     update: &ImageInfo,
 ) -> bool {
     let running = slots.verified.as_ref().map(|running| &running.digest);
-    slots.rules.already_runs(running, Some(&update.digest))
+    slots
+        .rules
+        .already_runs(A::NAME, primary, running, Some(&update.digest))
 }
 
 /// Whether this image in external flash may be brought back; see [`Rules::may_come_back`].
@@ -195,9 +198,9 @@ pub fn way_back_is_invalid<P: Flash, S: Flash, X: Flash, T: Transform>(
     invalid_way_back > WAY_BACK_TRIES || note(slots, noted).is_err()
 }
 
-/// Notes that the image in the primary slot stays, as there is no image to go back to. It was not confirmed, so the
-/// floor does not rise.
-pub fn give_up_way_back<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) {
+/// Notes that what was begun cannot be done: the image in the primary slot stays. It was not confirmed, so the floor
+/// does not rise.
+pub fn give_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) {
     if let (Some(evidence), Some(running)) = (slots.rules.evidence, slots.verified) {
         let stays = Evidence {
             begun: None,
@@ -207,7 +210,7 @@ pub fn give_up_way_back<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut 
             to: running.digest,
             ..evidence
         };
-        // Without the note, the next boot tries the revert once more and finds no image.
+        // Without the note, the next boot tries once more, with the same result.
         let _ = note(slots, stays);
     }
 }
@@ -225,8 +228,6 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     if !slots.rules.is_kept {
         return Ok(());
     }
-    let in_doubt =
-        job.committed && of_job(&slots.rules, job).is_some_and(|evidence| evidence.to == image.digest);
     let is_way_back = is_way_back(&slots.rules, image);
     let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
     // A revert that continues keeps its `from`, as the image that it replaces may be in pieces by now.
@@ -239,13 +240,9 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
     evidence.invalid_way_back = 0;
     evidence.size = job.size;
-    evidence.done = if in_doubt { Done::InDoubt(0) } else { Done::Unknown };
+    evidence.done = Done::Unknown;
     evidence.to = image.digest;
-    note(slots, evidence)?;
-    if in_doubt {
-        slots.in_doubt = Some(0);
-    }
-    Ok(())
+    note(slots, evidence)
 }
 
 /// Whether the primary slot shows that its image stays for good, so that the evidence may record it.
