@@ -44,7 +44,7 @@ const CHECKED: usize = 44;
 const RECORD_SIZE: usize = CHECKED + 4;
 /// Offset of the mark in the region: the largest write unit before its end.
 const MARK: u32 = 64;
-/// How often a request is looked for before it is believed to be none.
+/// How many reads must find no request before it counts as absent.
 const LOOKS: u32 = 3;
 
 const _: () = assert!(RECORD_SIZE.next_multiple_of(32) <= MARK as usize && MARK + 32 <= ROLE_REGION);
@@ -192,7 +192,7 @@ pub fn write_reverted<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Res
 /// # Errors
 /// The flash's error.
 pub fn take_request_down<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
-    // Its image runs: left standing because of one wrong read, the request would have the image before overwritten.
+    // Its image runs. If one wrong read let the request stay, it would cause the image before to be overwritten.
     let asks = |flash: &mut F| {
         for _ in 0..LOOKS {
             if Trailer::read(flash, layout)?.magic == Magic::Good {
