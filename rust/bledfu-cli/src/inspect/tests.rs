@@ -335,7 +335,7 @@ fn padding_behind_an_image_is_fine_and_other_bytes_are_not() {
     image.extend_from_slice(b"more");
     assert_eq!(
         inspect("app.bin", &image, &with_image_key()).verdict(),
-        "wrong: there are bytes behind the image that do not belong to it"
+        "wrong: there are bytes after the image that do not belong to it"
     );
 }
 
