@@ -94,7 +94,7 @@ fn updates_in_a_row_go_to_one_place_and_the_other_in_turn() {
 }
 
 #[test]
-fn an_update_that_is_not_confirmed_is_taken_back_and_the_next_one_arrives() {
+fn an_update_that_is_not_confirmed_is_reverted_and_the_next_one_arrives() {
     let mut world = world();
     for _ in 0..2 {
         install(&mut world, &package());

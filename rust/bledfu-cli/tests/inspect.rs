@@ -388,7 +388,7 @@ fn a_device_is_shown_with_its_next_boot_and_stays_unchanged() {
 }
 
 #[test]
-fn a_device_that_does_not_boot_is_wrong_and_a_dump_of_one_flash_is_a_device_too() {
+fn a_device_that_does_not_boot_is_wrong_and_a_dump_of_one_flash_is_shown_as_a_device() {
     let folder = TempDir::new().expect("a folder");
     device(folder.path(), Algorithm::SwapMove);
     let read = |name: &str| std::fs::read(folder.path().join(name)).expect(name);

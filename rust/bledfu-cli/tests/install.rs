@@ -67,7 +67,7 @@ impl Device {
 const ALGORITHMS: [&str; 5] = ["swap-offset", "swap-move", "swap-scratch", "overwrite", "copy"];
 
 #[test]
-fn an_update_on_trial_is_installed_and_taken_back_unless_it_is_confirmed() {
+fn an_update_on_trial_is_installed_and_reverted_unless_it_is_confirmed() {
     for algorithm in ALGORITHMS {
         for confirm in [false, true] {
             let device = Device::new(algorithm);

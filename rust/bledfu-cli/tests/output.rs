@@ -40,7 +40,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn a_reader_that_has_gone_ends_the_program_silently() {
+fn a_closed_pipe_ends_the_program_silently() {
     for words in [
         &["update", small().to_str().expect("a path")][..],
         &["bench", "--install"],

@@ -431,7 +431,7 @@ fn one_client_at_a_time_owns_the_device() {
 }
 
 #[test]
-fn an_image_that_does_not_confirm_itself_is_taken_back_by_the_next_reset() {
+fn an_image_that_does_not_confirm_itself_is_reverted_by_the_next_reset() {
     let mut server = Server::new(&["--no-confirm"]);
     server.gatt().update("small-2.0.0").unwrap();
     assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.0.0, not confirmed");
@@ -443,7 +443,7 @@ fn an_image_that_does_not_confirm_itself_is_taken_back_by_the_next_reset() {
 }
 
 #[test]
-fn copy_takes_updates_in_a_row_and_takes_one_back() {
+fn copy_installs_updates_in_a_row_and_reverts_one() {
     let mut server = Server::new(&["--install", "copy"]);
     server.gatt().update("small-2.0.0").unwrap();
     assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.0.0, confirmed");
@@ -614,7 +614,7 @@ fn datagram(socket: &UdpSocket, patience: Duration) -> Option<Vec<u8>> {
 
 // smp cases 6-9
 #[test]
-fn a_datagram_of_several_smp_frames_gets_an_answer_each_and_an_error_of_the_protocol_ends_it() {
+fn each_smp_frame_of_a_datagram_is_answered_and_a_protocol_error_ends_the_datagram() {
     let (_server, socket) = udp();
     let ask = |bytes: &[u8], answers: &[&[u8]]| {
         socket.send(bytes).unwrap();
@@ -654,7 +654,7 @@ fn a_datagram_of_several_smp_frames_gets_an_answer_each_and_an_error_of_the_prot
 }
 
 #[test]
-fn smp_over_udp_asks_for_a_reset_and_is_there_again_after_it() {
+fn smp_over_udp_requests_a_reset_and_is_available_again_after_it() {
     let (mut server, socket) = udp();
     socket.send(b"\x0a\x00\x00\x01\x00\x00\x09\x05\xa0").unwrap();
     let answer = datagram(&socket, PATIENCE).unwrap();
@@ -690,7 +690,7 @@ fn first_piece(socket: &UdpSocket, image: &[u8]) -> Option<Failure> {
 }
 
 #[test]
-fn a_device_whose_image_has_an_address_takes_no_image_for_another_one_also_after_a_restart() {
+fn a_device_whose_image_has_an_address_refuses_images_for_other_addresses_even_after_a_restart() {
     let file = |name| vector(&format!("vectored/{name}.signed.bin"));
     let image = |name| std::fs::read(file(name)).unwrap();
     let mut options = vec![
@@ -796,7 +796,7 @@ fn smp_is_fragmented_over_the_bluetooth_door() {
 }
 
 #[test]
-fn a_port_in_use_and_one_path_for_two_terminals_get_one_sentence() {
+fn a_port_in_use_or_one_path_for_two_terminals_is_refused_with_one_sentence() {
     let (server, _) = udp();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");

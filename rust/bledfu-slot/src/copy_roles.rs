@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_with_any_wrong_bit_is_none() {
+    fn a_role_record_with_any_wrong_bit_is_ignored() {
         let (mut flash, layout) = (flash::<4>(), layout::<4>(8).primary_trailer());
         RECORD.write(&mut flash, &layout).unwrap();
         let at = layout.status_start() as usize;
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_later_format_or_with_other_values_is_none() {
+    fn a_role_record_of_a_later_format_or_with_other_values_is_ignored() {
         for (at, value) in [(4, 2), (5, 2), (6, 4), (6, 0xFF)] {
             let mut checked = RECORD.encode();
             checked[at] = value;
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_taken_down_is_none_and_its_torn_erase_brings_none_back() {
+    fn a_removed_request_does_not_come_back_when_its_erase_is_torn() {
         let (mut flash, layout) = (flash::<4>(), layout::<4>(8).secondary_trailer());
         take_request_down(&mut flash, &layout).unwrap();
         assert_eq!(flash.power.ops(), 0);

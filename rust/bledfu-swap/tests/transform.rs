@@ -167,7 +167,7 @@ impl Device {
 }
 
 #[test]
-fn an_image_stored_in_another_form_installs_plain_and_the_old_one_goes_out_in_that_form() {
+fn an_image_stored_in_another_form_is_installed_plain_and_the_old_one_is_stored_in_that_form() {
     for algorithm in Algorithm::ALL {
         let mut device = Device::pending(algorithm);
         let report = device.boot().unwrap();
@@ -198,7 +198,7 @@ fn an_image_stored_in_another_form_installs_plain_and_the_old_one_goes_out_in_th
 }
 
 #[test]
-fn a_cut_copy_goes_on_where_it_was() {
+fn a_cut_copy_continues_where_it_was() {
     for algorithm in Algorithm::ALL {
         let mut whole = Device::pending(algorithm);
         for _ in 0..2 {
@@ -257,7 +257,7 @@ fn pages_that_are_equal_in_the_other_form_are_not_written_again() {
 }
 
 #[test]
-fn the_reset_vector_is_looked_at_in_its_plain_form() {
+fn the_reset_vector_is_checked_in_its_plain_form() {
     let mut image = Image::bare(HEADER as u16, PAYLOAD, 1);
     image.body[0x204..0x208].copy_from_slice(&0xC101u32.to_le_bytes());
     let image = image.sign(KEY);

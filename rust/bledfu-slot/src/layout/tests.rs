@@ -134,7 +134,7 @@ fn a_scratch_area_holds_the_records_of_one_sector() {
 }
 
 #[test]
-fn a_third_area_is_given_exactly_to_those_that_need_one() {
+fn a_spare_area_is_required_exactly_where_the_algorithm_needs_one() {
     let g = geometry(0x10000, 4);
     for algorithm in Algorithm::ALL {
         let with = |spare| Layout::with_spare(algorithm, g, g, spare, 8, 128).map(|_| ());

@@ -238,7 +238,7 @@ fn the_hash_must_be_there_whole_and_right() {
 }
 
 #[test]
-fn only_a_signature_behind_the_hash_of_a_known_key_counts() {
+fn only_a_signature_after_the_hash_of_a_known_key_counts() {
     assert_eq!(refused(&image().sign(STRANGER).bytes()), VerifyError::NotSigned); // mcuboot case 32
     let mut bytes = good();
     let key_hash = AREA + 4 + 36;
@@ -416,7 +416,7 @@ fn a_trusted_digest_needs_no_signature() {
 }
 
 #[test]
-fn a_digest_computed_on_the_way_is_as_good_as_one_read_back() {
+fn a_digest_computed_while_bytes_arrive_is_as_good_as_one_read_back() {
     let bytes = good();
     let keys = [super::Key::new(KEY.public())];
     let policy = ImagePolicy {
@@ -662,7 +662,7 @@ fn an_image_cannot_make_its_check_long() {
 
 // mcuboot case 119, boot-trust case 56: entries that the digest covers are counted as well.
 #[test]
-fn protected_entries_count_among_all() {
+fn protected_entries_count_as_well() {
     let with = |count: usize| {
         let entries: Vec<(u16, &[u8])> = core::iter::repeat_n((0xA0, &[][..]), count).collect();
         cost_of(&Image::bare(0x200, 10, 1).protect(&entries).sign(KEY))

@@ -71,7 +71,7 @@ fn packets_of_any_size_become_whole_pages_and_one_program_each() {
 }
 
 #[test]
-fn an_odd_end_is_filled_up_with_ff_to_the_write_size() {
+fn an_odd_end_is_padded_with_ff_to_the_write_size() {
     let (mut flash, mut writer) = (flash(), writer());
     let image = image(301);
     writer.begin::<()>(301, SoftCrypto.sha256()).unwrap();

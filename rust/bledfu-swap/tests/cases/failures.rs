@@ -23,7 +23,7 @@ fn a_record_that_cannot_be_written_does_not_stop_a_swap() {
 }
 
 #[test]
-fn a_dead_secondary_does_not_keep_the_primary_from_starting() {
+fn a_dead_secondary_does_not_prevent_the_primary_from_starting() {
     for algorithm in [Algorithm::SwapMove, Algorithm::Overwrite] {
         let mut device = Device::pending(algorithm);
         device.secondary.broken = true;
@@ -53,7 +53,7 @@ fn a_dead_secondary_does_not_keep_the_primary_from_starting() {
 }
 
 #[test]
-fn a_swap_that_loses_the_secondary_half_way_goes_on_when_it_is_back() {
+fn a_swap_that_loses_the_secondary_half_way_continues_when_it_is_back() {
     let mut device = Device::pending(Algorithm::SwapMove);
     device.power.cut_at(24, Tear::Before);
     assert!(device.boot().is_err());
@@ -89,7 +89,7 @@ fn a_secondary_that_cannot_be_written_leaves_the_primary_running() {
 }
 
 #[test]
-fn a_dead_scratch_area_does_not_keep_the_primary_from_starting() {
+fn a_dead_scratch_area_does_not_prevent_the_primary_from_starting() {
     let mut device = Device::pending(Algorithm::SwapScratch);
     device.spare.broken = true;
     assert!(matches!(

@@ -28,7 +28,7 @@ fn overwrite_installs_between_flashes_of_different_sectors() {
 
 // mcuboot case 113
 #[test]
-fn overwrite_touches_no_sector_behind_the_image() {
+fn overwrite_changes_no_sector_after_the_image() {
     // The image ends with its sector, and what stood in both slots before does not.
     let mut device = Device::new(Algorithm::Overwrite);
     let image = Image::of_total(2 * SECTOR as u32, 5, KEY).bytes();

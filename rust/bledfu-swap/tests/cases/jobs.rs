@@ -9,7 +9,7 @@ use bledfu_testkit::{Image, Tear, SECTOR};
 use crate::device::{installed, Device, KEY, SLOT, SWAPS};
 
 #[test]
-fn records_beside_a_request_are_not_those_of_its_swap() {
+fn records_found_with_a_request_do_not_belong_to_its_swap() {
     for algorithm in SWAPS {
         for records in 2..=9 {
             let mut device = Device::pending(algorithm);
@@ -39,7 +39,7 @@ fn records_of_a_swap_whose_images_are_not_there_are_not_believed() {
 }
 
 #[test]
-fn a_job_on_its_way_from_scratch_to_the_primary_is_not_taken_up_without_either() {
+fn a_job_kept_in_scratch_is_not_resumed_if_scratch_does_not_hold_it() {
     for records in 0..3 {
         let mut device = Device::new(Algorithm::SwapScratch);
         device.secondary.load(0, &device.new.clone());
@@ -61,7 +61,7 @@ fn a_job_on_its_way_from_scratch_to_the_primary_is_not_taken_up_without_either()
 }
 
 #[test]
-fn a_job_of_other_images_is_closed_behind_a_refused_request() {
+fn a_job_of_other_images_is_closed_after_a_refused_request() {
     for algorithm in SWAPS {
         // No image at all, and one that is damaged.
         for damaged in [false, true] {
@@ -87,7 +87,7 @@ fn a_job_of_other_images_is_closed_behind_a_refused_request() {
 }
 
 #[test]
-fn a_job_that_only_scratch_speaks_of_is_forgotten_where_nothing_is_done() {
+fn a_job_that_only_scratch_claims_is_removed_when_there_is_nothing_to_do() {
     let mut device = Device::new(Algorithm::SwapScratch);
     device.spare.load(SECTOR - 16, &magic_bytes(8));
     device.spare.load(SECTOR - 40, &[2]);
@@ -218,7 +218,7 @@ fn phantom_swaps_using_scratch_are_not_run() {
 }
 
 #[test]
-fn a_job_in_scratch_is_taken_up_for_the_image_whose_number_it_names() {
+fn a_job_in_scratch_is_resumed_for_the_image_whose_number_it_names() {
     for (number, resumed) in [(0, true), (1, false)] {
         // Cut with the job in scratch alone: the images reach into the trailer sector.
         let mut device = Device::new(Algorithm::SwapScratch);

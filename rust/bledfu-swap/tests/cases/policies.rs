@@ -136,7 +136,7 @@ fn an_unverified_primary_starts_by_its_header_once_it_is_known_to_be_settled() {
 }
 
 #[test]
-fn what_an_install_put_there_is_looked_at_in_full() {
+fn an_installed_image_is_checked_in_full() {
     let mut device = Device::pending(Algorithm::SwapOffset);
     device.verify_primary = false;
     let mut trust = Nor::<4>::new('t', 2, &device.power);

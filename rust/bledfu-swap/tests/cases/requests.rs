@@ -182,7 +182,7 @@ fn a_request_with_a_damaged_magic_is_left_alone() {
 }
 
 #[test]
-fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
+fn a_request_with_a_damaged_flag_is_removed_and_its_image_kept() {
     for algorithm in [
         Algorithm::SwapOffset,
         Algorithm::SwapMove,
@@ -208,7 +208,7 @@ fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
 }
 
 #[test]
-fn a_damaged_trailer_over_no_image_is_cleared() {
+fn a_damaged_trailer_without_an_image_is_cleared() {
     let mut device = Device::new(Algorithm::SwapMove);
     device.secondary.load(SLOT - 16, &[0x76, 0x12]);
     assert_eq!(device.boot().unwrap().action, BootAction::TrailerCleared);

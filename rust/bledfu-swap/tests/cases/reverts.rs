@@ -23,7 +23,7 @@ fn a_test_update_that_is_not_confirmed_is_reverted_for_good() {
 }
 
 #[test]
-fn an_update_received_by_a_test_image_goes_before_its_revert() {
+fn an_update_received_by_a_test_image_takes_precedence_over_its_revert() {
     let mut device = Device::under_test();
     let third = Image::bare(0x200, 3000, 5).sign(KEY).bytes();
     device.upload(&third);

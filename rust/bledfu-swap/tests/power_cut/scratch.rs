@@ -76,7 +76,7 @@ fn scratch_survives_repeated_cuts_with_every_geometry() {
 }
 
 #[test]
-fn scratch_does_not_believe_a_record_that_a_torn_erase_left_over_nothing() {
+fn scratch_does_not_believe_a_record_that_a_torn_erase_left_without_its_data() {
     for layout in scratch_layouts() {
         let area = layout.spare().unwrap();
         for (old, new) in scratch_sizes(&layout) {
@@ -144,7 +144,7 @@ fn cut_before_the_third_record() -> Vec<(Device, usize, Ends<Device>, Story)> {
 }
 
 #[test]
-fn scratch_goes_on_from_scratch_when_the_erase_of_a_primary_with_the_job_was_torn() {
+fn scratch_continues_from_its_area_when_the_erase_of_a_primary_with_the_job_was_torn() {
     let mut torn = 0;
     for (device, third, ends, story) in cut_before_the_third_record() {
         let sector = third / SECTOR * SECTOR;
@@ -177,7 +177,7 @@ fn scratch_goes_on_from_scratch_when_the_erase_of_a_primary_with_the_job_was_tor
 
 /// MCUboot erases the primary even when the third record stands, a trailer of two sectors from the upper one down.
 #[test]
-fn scratch_goes_on_from_scratch_when_mcuboot_has_torn_the_upper_sector_of_the_trailer() {
+fn scratch_continues_from_its_area_when_mcuboot_has_torn_the_upper_sector_of_the_trailer() {
     let mut torn = 0;
     for (mut device, third, ends, story) in cut_before_the_third_record() {
         let upper = (third / SECTOR + 1) * SECTOR;
@@ -213,7 +213,7 @@ fn scratch_does_not_finish_the_update_before_when_its_trailer_was_torn_in_the_ne
 }
 
 #[test]
-fn scratch_is_not_taken_up_again_when_mcuboot_has_copied_a_torn_record_from_it() {
+fn scratch_is_not_resumed_when_mcuboot_has_copied_a_torn_record_from_it() {
     for (device, third, ends, story) in cut_before_the_third_record() {
         let (primary, spare) = (
             device.layout.primary_trailer(),
@@ -267,7 +267,7 @@ fn scratch_with_its_first_record_alone_is_older_than_a_primary_with_the_third() 
 
 /// The request or the revert stands, so the area is erased, and everything begins again.
 #[test]
-fn scratch_does_not_believe_two_records_that_a_torn_erase_left_over_nothing() {
+fn scratch_does_not_believe_two_records_that_a_torn_erase_left_without_their_data() {
     for layout in scratch_layouts() {
         let spare = layout.spare_trailer().unwrap();
         let records = spare.status_start() as usize;
@@ -293,7 +293,7 @@ fn scratch_does_not_believe_two_records_that_a_torn_erase_left_over_nothing() {
 
 /// A revert is asked for until the primary trailer is erased; by then nothing but the data tells these records from garbage.
 #[test]
-fn scratch_goes_on_after_both_its_records_were_torn() {
+fn scratch_continues_after_both_its_records_were_torn() {
     for layout in scratch_layouts() {
         let spare = layout.spare_trailer().unwrap();
         let records = [spare.status_start(), spare.status_start() + spare.status_unit()];

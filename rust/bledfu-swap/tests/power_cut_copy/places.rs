@@ -105,7 +105,7 @@ fn the_copy_of_the_running_image_is_made_once() {
 }
 
 #[test]
-fn a_copy_that_has_rotted_is_made_anew_before_anything_else() {
+fn a_damaged_copy_is_made_anew_before_anything_else() {
     let mut device = Device::new(plain(), &SIZES);
     device.update(1, Story::Confirm);
     device.request(2, Story::Revert);
@@ -205,7 +205,7 @@ fn a_broken_primary_is_repaired_with_the_copy_of_it() {
 }
 
 #[test]
-fn an_update_that_turns_out_broken_when_it_is_installed_is_taken_back_at_once() {
+fn an_update_that_turns_out_to_be_broken_after_its_install_is_reverted_at_once() {
     for story in [Story::Revert, Story::Permanent] {
         let mut device = Device::new(plain(), &SIZES);
         device.update(1, Story::Confirm);
@@ -227,7 +227,7 @@ fn an_update_that_turns_out_broken_when_it_is_installed_is_taken_back_at_once() 
 }
 
 #[test]
-fn a_revert_image_that_has_rotted_leaves_the_new_one_running() {
+fn a_damaged_revert_image_leaves_the_new_one_running() {
     let mut device = Device::new(plain(), &SIZES);
     device.request(1, Story::Revert);
     device.boot().unwrap();
