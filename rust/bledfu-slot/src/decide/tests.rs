@@ -308,7 +308,8 @@ fn a_primary_too_large_to_be_kept_is_known_before_a_transfer() {
     for algorithm in Algorithm::ALL {
         let mut slots = Slots::new(algorithm).request();
         assert_eq!(obstacle(&slots.layout, &mut slots.primary), Ok(None));
-        // As large as the header check allows, and its TLV area; the largest of them is too large for any.
+        // An image as large as the header check allows, with its TLV area; the largest one is too large for every
+        // algorithm.
         let room = slots.of_primary().swap_info();
         let large = Image::of_total(room, 9, Key(1)).bytes();
         slots.primary.load(0, &large);
@@ -320,7 +321,7 @@ fn a_primary_too_large_to_be_kept_is_known_before_a_transfer() {
         );
         let expected = too_large.map_or(Outlook::Install(SwapType::Test), Outlook::Impossible);
         assert_eq!(slots.outlook(), expected, "{algorithm:?}");
-        // To the byte.
+        // The limit is exact to the byte.
         let limit = slots.layout.max_image_size();
         for (size, found) in [(limit, None), (limit + 1, too_large)] {
             slots.primary.bytes.fill(0xFF);

@@ -191,8 +191,8 @@ fn a_factory_image_with_a_magic_is_confirmed_and_can_be_confirmed_for_others() {
     assert_eq!(trailer.copy_done, Flag::Unset);
 }
 
-/// Every primary trailer and write unit: confirmed is what the next boot does not take back, and a confirmed image stays
-/// confirmed.
+/// For every primary trailer and write unit: an image is confirmed exactly if the next boot does not revert it, and it
+/// stays confirmed.
 fn confirmed_is_what_the_next_boot_says<const W: usize>(max_align: u32) {
     for algorithm in Algorithm::ALL {
         let geometry = Geometry {
@@ -258,7 +258,7 @@ fn a_torn_confirmation_is_completed() {
     flash.load(0xFFE8, &[0x5B]);
     confirm(&mut flash, &layout).unwrap();
     assert_eq!(flash.bytes[0xFFE8], 1);
-    flash.load(0xFFE8, &[0x02]); // not what a torn write leaves
+    flash.load(0xFFE8, &[0x02]); // a torn write does not leave this
     assert_eq!(confirm(&mut flash, &layout), Err(TrailerError::BadFlag));
     flash.load(0xFFF0, &[0]);
     assert_eq!(confirm(&mut flash, &layout), Err(TrailerError::BadMagic));

@@ -77,7 +77,7 @@ fn a_corrupt_test_image_is_reverted() {
 #[test]
 fn a_test_image_that_arrives_damaged_is_reverted_in_the_same_boot() {
     let mut device = Device::pending(Algorithm::SwapMove);
-    // Cut after the first exchanged sector, then damage what is still to come.
+    // Cut after the first exchanged sector, then damage a sector that is still to be copied.
     device.power.cut_at(24, Tear::Before);
     assert!(device.boot().is_err());
     device.power.on();
