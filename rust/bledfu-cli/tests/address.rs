@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Images that this device can never start, and what the command says of them: over both protocols, and as soon as the first
-//! bytes show it.
+//! Images that this device can never start are refused over both protocols, as soon as the first bytes show it, and the
+//! command says why.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

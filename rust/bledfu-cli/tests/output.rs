@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Habits of a command line: closed pipes and full disks, JSON, quiet, colours, completions, manual pages, mishaps that did not
-//! happen.
+//! Habits of a command line: closed pipes and full disks, JSON, quiet, colours, completions, manual pages, and
+//! requested mishaps that never happen.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -74,7 +74,7 @@ impl Device {
         let power = Power::new();
         let old = Image::bare(HEADER as u16, PAYLOAD, 1).sign(KEY);
         let mut new = Image::bare(HEADER as u16, 9000, 2);
-        // One sector that is all 0xFF in the plain form only, and one in the transformed form only.
+        // One range that is all 0xFF in the plain form only, and one in the transformed form only.
         let blank = HEADER as usize + 100..HEADER as usize + 1500;
         new.body[blank].fill(0xFF);
         let inverse = 2000..3500;
@@ -153,7 +153,7 @@ impl Device {
             );
         }
         let pieces: std::collections::HashSet<&[u8]> = pieces.into_iter().collect();
-        // Stored the other way round on purpose.
+        // These bytes are there on purpose, as the transformed form of others.
         let expected: std::collections::HashSet<Vec<u8>> = [&self.old, &self.new]
             .into_iter()
             .flat_map(|image| outside(image).windows(16).map(<[u8]>::to_vec).collect::<Vec<_>>())
