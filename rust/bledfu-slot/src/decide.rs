@@ -195,7 +195,7 @@ impl Rules {
         self.is_kept && update.is_some() && running == update && (!begun || is_done)
     }
 
-    /// Whether what was begun last is to bring this image.
+    /// Whether the last install that was begun is one of this image.
     pub fn is_for(&self, image: &Digest) -> bool {
         self.evidence
             .as_ref()

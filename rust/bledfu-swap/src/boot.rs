@@ -366,7 +366,8 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     }
     let checked = check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, committed.is_some());
     let checked = checked.map_err(failed)?;
-    // Only the evidence asks: that is for one image, and says nothing about another one that is there by now.
+    // Only the evidence asks for this install. It is about one image and says nothing about another one that may be
+    // there by now.
     let by_evidence =
         committed.is_none() && swap_type != SwapType::Revert && A::decide(primary, secondary) != swap_type;
     if by_evidence && !matches!(&checked, Ok(update) if slots.rules.is_for(&update.digest)) {
@@ -412,8 +413,8 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
     }
     let job = match committed {
-        // A trailer that was torn may read as something else at the next boot. Both images are whole, and the evidence asks for
-        // this one until the trailer is written anew.
+        // A torn trailer may read differently at the next boot. Both images are complete, and the evidence asks for
+        // this install until the trailer is written anew.
         Some(job) if !trust::is_known(&slots.rules, &job) => job,
         _ => {
             let kept = job::size_of(slots.primary, 0, slots.layout.primary().slot_size)

@@ -30,7 +30,7 @@ pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
     })
 }
 
-/// Whether `job`, of which no unit is recorded, is to be resumed. Both images are still complete, so the job must fit
+/// Whether `job`, which has no recorded unit, is to be resumed. Both images are still complete, so the job must fit
 /// them. Its flags must be as they were written; `image_ok` says whether that flag must be set.
 ///
 /// # Errors

@@ -375,7 +375,7 @@ impl Installer for SwapScratch {
                 }
             }
         }
-        // A revert that was interrupted in step 2. A job that was refused before is told by both flags in the primary.
+        // A revert that was interrupted in step 2. If the job was refused before, both flags are set in the primary.
         if let Some((job, plan)) = in_scratch {
             if !asked
                 && job.swap_type == SwapType::Revert
