@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Images that this device can never start, and what the command says of them: over both protocols, and as soon as the first
-//! bytes show it.
+//! Images that this device can never start are refused over both protocols, as soon as the first bytes show it, and the
+//! command says why.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,7 +50,7 @@ fn run(old: &Path, new: &Path, protocol: &str, options: &[&str]) -> (bool, Strin
 const PROTOCOLS: [&str; 2] = ["secure-dfu", "smp"];
 
 #[test]
-fn an_image_for_another_slot_or_processor_is_refused_by_name_where_the_running_one_has_an_address() {
+fn an_image_for_another_slot_or_processor_is_refused_by_name_if_the_running_one_has_an_address() {
     let old = "vectored/application-1.0.0";
     let bad = [
         (
@@ -89,7 +89,7 @@ fn an_image_for_another_slot_or_processor_is_refused_by_name_where_the_running_o
 }
 
 #[test]
-fn addresses_do_not_matter_where_the_running_image_has_none_unless_asked_for() {
+fn addresses_are_checked_only_on_request_if_the_running_image_has_none() {
     let (old, new) = ("images/small-1.0.0", "vectored/network-core-2.0.0");
     for protocol in PROTOCOLS {
         let (success, said) = update(old, new, protocol, &[]);

@@ -38,7 +38,7 @@ fn bad_packages_fail_with_one_sentence() {
         }
         let (success, said) = run_update(file);
         assert!(!success, "{file} succeeds");
-        // The device's own log may say more; the tool says one sentence.
+        // The device's own log may have more lines; the tool prints one sentence.
         let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "{file}: {said}");
         assert_eq!(said.lines().last(), errors.first().copied(), "{file}: {said}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu inspect` as a gate: what the exit code says of every file of `tests/vectors` and of files made here.
+//! `bledfu inspect` as a gate: the exit code for every file of `tests/vectors` and for files made here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,7 +70,7 @@ fn verdict(text: &str) -> String {
 fn exactly_the_packages_that_a_device_accepts_are_good() {
     let list = std::fs::read(vector("packages.json")).expect("a list");
     let list: Value = serde_json::from_slice(&list).expect("a list");
-    // The device that the list speaks of.
+    // The device for which the list is.
     let device = [
         "--hw-version",
         "52",
@@ -186,7 +186,7 @@ fn images_of_other_kinds_are_named_and_refused() {
 #[test]
 fn a_padded_image_is_named_and_wrong_in_a_package_only() {
     let folder = TempDir::new().expect("a folder");
-    // What imgtool --pad makes of it.
+    // The image as imgtool --pad writes it.
     let mut padded = image();
     padded.resize(SLOT_SIZE - 16, 0xFF);
     padded.extend(bledfu_slot::trailer::magic_bytes(8));
@@ -210,7 +210,7 @@ fn a_padded_image_is_named_and_wrong_in_a_package_only() {
         (WRONG, format!("wrong: {sentence}")),
         "{text}"
     );
-    // Whoever sends it is told the same.
+    // Sending it fails with the same message.
     let update = Command::new(env!("CARGO_BIN_EXE_bledfu"))
         .arg("update")
         .arg(&path)
@@ -220,7 +220,7 @@ fn a_padded_image_is_named_and_wrong_in_a_package_only() {
     assert!(!update.status.success() && said.contains(sentence), "{said}");
 }
 
-/// The image as a hex file that is loaded to 0xC000.
+/// The image as a hex file with load address 0xC000.
 fn hex_file() -> String {
     let mut records = vec![ihex::Record::ExtendedLinearAddress(0)];
     for (line, value) in image().chunks(16).enumerate() {
@@ -388,12 +388,12 @@ fn a_device_is_shown_with_its_next_boot_and_stays_unchanged() {
 }
 
 #[test]
-fn a_device_that_does_not_boot_is_wrong_and_a_dump_of_one_flash_is_a_device_too() {
+fn a_device_that_does_not_boot_is_wrong_and_a_dump_of_one_flash_is_shown_as_a_device() {
     let folder = TempDir::new().expect("a folder");
     device(folder.path(), Algorithm::SwapMove);
     let read = |name: &str| std::fs::read(folder.path().join(name)).expect(name);
     let (mut internal, external) = (read("internal.bin"), read("external.bin"));
-    // One flash with both slots: the primary at 0x1000, the secondary behind it.
+    // One flash with both slots: the primary at 0x1000, the secondary after it.
     let mut both = vec![0xFF; 0x1000];
     both.extend_from_slice(&internal[0xC000..0xC000 + SLOT_SIZE]);
     both.extend_from_slice(&external[..SLOT_SIZE]);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu install` on slot files: what it boots, what it leaves, and that a cut boot is finished with the same bytes.
+//! `bledfu install` on slot files: what it boots and leaves in the files, and that a cut boot is finished with the same
+//! bytes.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -67,7 +68,7 @@ impl Device {
 const ALGORITHMS: [&str; 5] = ["swap-offset", "swap-move", "swap-scratch", "overwrite", "copy"];
 
 #[test]
-fn an_update_on_trial_is_installed_and_taken_back_unless_it_is_confirmed() {
+fn an_update_on_trial_is_installed_and_reverted_unless_it_is_confirmed() {
     for algorithm in ALGORITHMS {
         for confirm in [false, true] {
             let device = Device::new(algorithm);
@@ -129,7 +130,7 @@ fn an_image_for_another_slot_is_not_installed_where_the_address_of_the_slot_is_k
             let start = if algorithm == "swap-offset" { SECTOR } else { 0 };
             device.write("primary", 0, &old, SLOT);
             device.write("secondary", start, &image(new), SLOT);
-            // An application that does not look at addresses asks for it.
+            // As if an application that does not check addresses had requested it.
             let (code, line) = device.install(&["--pending", "permanent", "--stop-after", "0"]);
             assert_eq!(code, 3, "{algorithm}: {line}");
             let (code, line) = device.install(&["--slot-address", "0xc000"]);

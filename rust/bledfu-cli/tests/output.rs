@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Habits of a command line: closed pipes and full disks, JSON, quiet, colours, completions, manual pages, mishaps that did not
-//! happen.
+//! Habits of a command line: closed pipes and full disks, JSON, quiet, colours, completions, manual pages, and
+//! requested mishaps that never happen.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -40,7 +40,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn a_reader_that_has_gone_ends_the_program_silently() {
+fn a_closed_pipe_ends_the_program_silently() {
     for words in [
         &["update", small().to_str().expect("a path")][..],
         &["bench", "--install"],

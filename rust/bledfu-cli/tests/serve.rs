@@ -32,13 +32,13 @@ fn package(name: &str) -> Package {
     Package::read(&std::fs::read(vector(&format!("packages/{name}.zip"))).unwrap()).unwrap()
 }
 
-/// A folder with a device in it, and the process that is its power.
+/// A folder with a device in it, and the process that serves it. Killing the process is a power cut.
 struct Server {
     folder: TempDir,
     options: Vec<String>,
     process: Child,
     lines: Receiver<String>,
-    /// The line with the doors.
+    /// The output line that lists the doors.
     serving: String,
 }
 
@@ -86,7 +86,7 @@ impl Server {
         self.process.wait().unwrap();
     }
 
-    /// The next line that begins so.
+    /// The next line that begins with `begin`.
     fn line(&mut self, begin: &str) -> String {
         loop {
             let line = self
@@ -137,7 +137,7 @@ impl Drop for Server {
 fn command(folder: &Path, options: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bledfu"));
     command.arg("serve").arg("--state").arg(folder);
-    // The last one counts: tests that want real times say so.
+    // The last option counts: a test that needs real times sets it.
     command.args([
         "--flash-time",
         if options.iter().any(|option| option == "real") {
@@ -168,7 +168,7 @@ fn start(folder: &Path, options: &[String]) -> (Child, Receiver<String>) {
     (process, lines)
 }
 
-/// Runs it where it must not start.
+/// Runs it where it must not start; returns the error.
 fn refused(folder: &Path, options: &[&str]) -> String {
     let options: Vec<String> = options.iter().map(ToString::to_string).collect();
     let Output { status, stderr, .. } = command(folder, &options).output().unwrap();
@@ -224,7 +224,7 @@ impl Port {
         }
     }
 
-    /// The next frame, if it is whole.
+    /// The next frame, if it is complete.
     fn take(&mut self) -> Option<Vec<u8>> {
         let end = match (self.framing, self.received.as_slice()) {
             (Framing::Gatt, [low, high, 0x81, ..]) => 3 + usize::from(u16::from_le_bytes([*low, *high])),
@@ -271,7 +271,7 @@ impl Port {
         self.notification().unwrap()
     }
 
-    /// The device closes the link and says nothing before.
+    /// Whether the device closes the link without sending anything before.
     fn is_closed(&mut self) -> bool {
         self.notification() == Err(PhoneError::LinkLost)
     }
@@ -338,7 +338,7 @@ fn the_link_is_closed_a_tenth_of_a_second_after_the_last_answer() {
     let answered = Instant::now();
     assert!(phone.is_closed());
     let kept = answered.elapsed();
-    // The answer may have been on its way for a while when the client saw it.
+    // The answer may have been in flight for a while when the client saw it.
     assert!(
         kept > Duration::from_millis(60) && kept < Duration::from_secs(5),
         "{kept:?}"
@@ -359,14 +359,14 @@ fn an_update_over_the_serial_door_is_installed_and_confirmed() {
 fn the_terminal_survives_its_clients_and_the_reset_and_is_removed_at_the_end() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("port");
-    // What a killed process leaves.
+    // As a killed process leaves it.
     std::os::unix::fs::symlink("/dev/pts/no-such-terminal", &path).unwrap();
     let mut server = Server::new(&["--slip-pty", path.to_str().unwrap()]);
     assert_eq!(server.address("slip-pty"), path.to_str().unwrap());
 
     let mut first = Server::terminal(&path);
     assert_eq!(first.ask(&[op::PING, 1]), [0x60, op::PING, 1, 1]);
-    // It goes without reading its answer, in the middle of its next frame.
+    // The client leaves in the middle of its next frame, without reading its answer.
     first.send(&[op::PING, 2, 0xC0, op::WRITE, 7, 7]).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     drop(first);
@@ -407,7 +407,7 @@ fn a_swap_resumes_after_a_power_cut() {
     let mut server = Server::new(&["real"]);
     server.gatt().update("small-2.0.0").unwrap();
     server.line("resetting");
-    // It takes more than a second: this is somewhere in its first half.
+    // The swap takes more than a second: this is somewhere in its first half.
     std::thread::sleep(Duration::from_millis(400));
     assert_eq!(server.restart(), "running 2.0.0 (test)");
     assert_eq!(server.restart(), "running 2.0.0 (confirmed)");
@@ -421,7 +421,7 @@ fn one_client_at_a_time_owns_the_device() {
     assert!(server.gatt().is_closed());
     assert!(server.slip().is_closed());
     assert_eq!(first.ask(&[op::SELECT, 1])[..3], [0x60, op::SELECT, 1]);
-    // No pause: who has closed its end does not stand in the way, even if it leaves half a frame.
+    // No pause: a client that has closed its end does not block the next one, even if it leaves half a frame.
     for _ in 0..50 {
         first.send(&[200, 0, 2, 9]).unwrap();
         drop(first);
@@ -431,7 +431,7 @@ fn one_client_at_a_time_owns_the_device() {
 }
 
 #[test]
-fn an_image_that_does_not_confirm_itself_is_taken_back_by_the_next_reset() {
+fn an_image_that_does_not_confirm_itself_is_reverted_by_the_next_reset() {
     let mut server = Server::new(&["--no-confirm"]);
     server.gatt().update("small-2.0.0").unwrap();
     assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.0.0, not confirmed");
@@ -443,7 +443,7 @@ fn an_image_that_does_not_confirm_itself_is_taken_back_by_the_next_reset() {
 }
 
 #[test]
-fn copy_takes_updates_in_a_row_and_takes_one_back() {
+fn copy_installs_updates_in_a_row_and_reverts_one() {
     let mut server = Server::new(&["--install", "copy"]);
     server.gatt().update("small-2.0.0").unwrap();
     assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.0.0, confirmed");
@@ -475,7 +475,7 @@ fn serve_uses_the_keys_of_the_command_line() {
     };
     let key = |name: &str| vector(&format!("keys/{name}.pem")).display().to_string();
 
-    // The package key, private; and the factory image stays valid under another image key, public.
+    // A private package key, and another public image key: the factory image stays valid.
     let mut server = Server::new(&[
         "--public-key",
         &key("other-package"),
@@ -529,7 +529,7 @@ fn a_folder_whose_first_start_was_cut_becomes_a_new_device() {
     let mut server = Server::in_folder(folder, options.to_vec());
     server.gatt().update("small-2.0.0").unwrap();
     server.line("updated");
-    // From now on it is a device; the factory image is not programmed again, and another one changes nothing.
+    // From now on it is a device: the factory image is not programmed again, and another --primary changes nothing.
     server.options = ["--gatt-tcp", "127.0.0.1:0"].map(str::to_owned).to_vec();
     assert_eq!(server.restart(), "running 2.0.0 (confirmed)");
 }
@@ -580,7 +580,7 @@ fn an_unusable_device_or_door_is_refused_with_one_sentence() {
         said.contains("the image for the primary slot cannot be used"),
         "{said}"
     );
-    // Nothing was kept of it.
+    // Nothing of it was kept.
     assert!(!fresh.join("internal.bin").exists());
 }
 
@@ -614,7 +614,7 @@ fn datagram(socket: &UdpSocket, patience: Duration) -> Option<Vec<u8>> {
 
 // smp cases 6-9
 #[test]
-fn a_datagram_of_several_smp_frames_gets_an_answer_each_and_an_error_of_the_protocol_ends_it() {
+fn each_smp_frame_of_a_datagram_is_answered_and_a_protocol_error_ends_the_datagram() {
     let (_server, socket) = udp();
     let ask = |bytes: &[u8], answers: &[&[u8]]| {
         socket.send(bytes).unwrap();
@@ -637,11 +637,11 @@ fn a_datagram_of_several_smp_frames_gets_an_answer_each_and_an_error_of_the_prot
     let (one, two) = (with_sequence(ECHO, 1), with_sequence(ECHO, 2));
     let answers = [with_sequence(ECHOED, 1), with_sequence(ECHOED, 2)];
     ask(&[one.clone(), two.clone()].concat(), &[&answers[0], &answers[1]]);
-    // A group that does not exist: the second frame is not looked at.
+    // A group that does not exist: the second frame is ignored.
     let unknown = b"\x08\x00\x00\x01\x00\x09\x07\x00\xa0";
     let refused: &[u8] = b"\x09\x00\x00\x05\x00\x09\x07\x00\xa1brc\x08";
     ask(&[unknown, two.as_slice()].concat(), &[refused]);
-    // Fewer bytes than a header, alone and behind a frame.
+    // Fewer bytes than a header, alone and after a frame.
     for length in 0..8 {
         ask(&ECHO[..length], &[]);
     }
@@ -654,7 +654,7 @@ fn a_datagram_of_several_smp_frames_gets_an_answer_each_and_an_error_of_the_prot
 }
 
 #[test]
-fn smp_over_udp_asks_for_a_reset_and_is_there_again_after_it() {
+fn smp_over_udp_requests_a_reset_and_is_available_again_after_it() {
     let (mut server, socket) = udp();
     socket.send(b"\x0a\x00\x00\x01\x00\x00\x09\x05\xa0").unwrap();
     let answer = datagram(&socket, PATIENCE).unwrap();
@@ -672,7 +672,7 @@ fn smp_over_udp_asks_for_a_reset_and_is_there_again_after_it() {
     assert_eq!(datagram(&socket, PATIENCE).as_deref(), Some(ECHOED));
 }
 
-/// What the first piece of an upload of `image` is refused with.
+/// The error with which the first piece of an upload of `image` is refused.
 fn first_piece(socket: &UdpSocket, image: &[u8]) -> Option<Failure> {
     let piece = image_group::Upload {
         offset: Some(0),
@@ -690,7 +690,7 @@ fn first_piece(socket: &UdpSocket, image: &[u8]) -> Option<Failure> {
 }
 
 #[test]
-fn a_device_whose_image_has_an_address_takes_no_image_for_another_one_also_after_a_restart() {
+fn a_device_whose_image_has_an_address_refuses_images_for_other_addresses_even_after_a_restart() {
     let file = |name| vector(&format!("vectored/{name}.signed.bin"));
     let image = |name| std::fs::read(file(name)).unwrap();
     let mut options = vec![
@@ -703,7 +703,7 @@ fn a_device_whose_image_has_an_address_takes_no_image_for_another_one_also_after
     let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
     for is_restarted in [false, true] {
         if is_restarted {
-            // The image of the folder counts, not the one that a new folder would get.
+            // The image in the folder counts, not the one that a new folder would get.
             options.truncate(2);
             server.options = options.clone();
             server.restart();
@@ -720,7 +720,7 @@ fn a_device_whose_image_has_an_address_takes_no_image_for_another_one_also_after
     }
 }
 
-/// Whether something can be read within so many seconds.
+/// Whether something can be read within this many seconds.
 fn has_input(fd: &rustix::fd::OwnedFd, seconds: i64) -> bool {
     let mut wait = [rustix::event::PollFd::new(fd, rustix::event::PollFlags::IN)];
     let patience = rustix::event::Timespec {
@@ -738,7 +738,7 @@ fn an_smp_console_answers_between_other_text_and_survives_its_clients() {
     for _ in 0..2 {
         let port = Server::terminal(&path);
         let mut answer = Vec::new();
-        // Bytes may be lost while a terminal changes hands: clients of SMP ask again.
+        // Bytes may be lost between two clients of a terminal, so SMP clients send again.
         for _ in 0..5 {
             port.send(b"some text\n\x06\x09ABAKAAAGAABCAKFhZGJoaZsK\nmore text\n")
                 .unwrap();
@@ -755,7 +755,7 @@ fn an_smp_console_answers_between_other_text_and_survives_its_clients() {
     }
 }
 
-/// An SMP frame over the Bluetooth door, in fragments of 20 bytes; its answer.
+/// Sends an SMP frame over the Bluetooth door in fragments of 20 bytes; returns the answer.
 fn over_bluetooth(port: &mut Port, frame: &[u8]) -> Vec<u8> {
     for fragment in frame.chunks(20) {
         port.write(3, fragment).unwrap();
@@ -791,12 +791,12 @@ fn smp_is_fragmented_over_the_bluetooth_door() {
     assert_eq!(over_bluetooth(&mut port, ECHO), ECHOED);
     let state = over_bluetooth(&mut port, b"\x08\x00\x00\x01\x00\x01\x07\x00\xa0");
     assert!(state.len() > 100, "a list of images in many notifications");
-    // Secure DFU on the same link goes on as ever.
+    // Secure DFU on the same link still works.
     assert_eq!(port.ask(&[op::SELECT, 1])[..3], [0x60, op::SELECT, 1]);
 }
 
 #[test]
-fn a_port_in_use_and_one_path_for_two_terminals_get_one_sentence() {
+fn a_port_in_use_or_one_path_for_two_terminals_is_refused_with_one_sentence() {
     let (server, _) = udp();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
@@ -823,7 +823,7 @@ fn a_second_device_does_not_take_the_terminal_of_a_live_one() {
     let said = refused(&folder.path().join("other"), &["--slip-pty", port]);
     assert!(said.contains("another device serves"), "{said}");
     assert_eq!(std::fs::read_link(&path).unwrap(), target, "the link stays");
-    // Killed, it leaves the link and its lock behind, and they are in nobody's way.
+    // When killed, it leaves the link and its lock behind, which block nobody.
     server.cut();
     server.restart();
     assert!(path.exists());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A device on a bench, and a client right at its ring: no radio in between, no time but that of the device.
+//! A device on a bench with a client that writes directly into its ring: there is no radio, and no other time than that
+//! of the device.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -21,11 +22,11 @@ use bledfu_wire::smp_answer::Answer;
 use sha2::{Digest, Sha256};
 
 pub const SECTOR: usize = 4096;
-/// Bytes a write carries at MTU 247.
+/// Number of bytes in a write at MTU 247.
 const PAYLOAD: usize = 244;
-/// A client that has polled so often gets nowhere.
+/// A client that has polled this often makes no progress.
 const MAX_POLLS: u32 = 20_000;
-/// Version of every package: more than that of any image that runs.
+/// Version of every package: higher than that of any running image.
 const FW_VERSION: u32 = 1000;
 
 /// An image, and the init packet that goes with it.
@@ -68,7 +69,7 @@ pub fn package_key() -> SigningKey {
     SigningKey::from_scalar(&[0x55; 32]).expect("a number below the order")
 }
 
-/// What devices run and get. The first [`SMALL`] are of 5 to 6 KB.
+/// The images that devices run and get. The first [`SMALL`] have 5 to 6 KB.
 pub fn updates() -> &'static [Update] {
     static UPDATES: OnceLock<Vec<Update>> = OnceLock::new();
     UPDATES.get_or_init(|| {
@@ -87,7 +88,7 @@ pub fn updates() -> &'static [Update] {
     })
 }
 
-/// What devices get that refuse older images: newer than all that may run. Of 5 to 6 KB.
+/// The updates for devices that refuse older images: newer than all images that may run. They have 5 to 6 KB.
 pub fn newest() -> &'static [Update] {
     static NEWEST: OnceLock<Vec<Update>> = OnceLock::new();
     NEWEST.get_or_init(|| {
@@ -97,7 +98,7 @@ pub fn newest() -> &'static [Update] {
     })
 }
 
-/// Number of images that are sent and installed; those behind them are only there to begin with.
+/// Number of images that are sent and installed; the ones after them are only in devices from the start.
 pub const SMALL: usize = 3;
 
 fn keys() -> Keys {
@@ -105,7 +106,8 @@ fn keys() -> Keys {
     *KEYS.get_or_init(|| {
         let known = updates().iter().chain(newest());
         let digests = known.map(|update| update.digest).collect();
-        // Images are known by their digests: checks of signatures would take most of the time, and are not what this is about.
+        // Images are accepted by their digests: signature checks would take most of the time and are not the subject
+        // here.
         Keys {
             image: &[],
             ..Keys::new(package_key().public(), package_key().public(), digests)
@@ -127,7 +129,7 @@ pub fn setup(algorithm: Algorithm) -> Setup {
 /// What the device did in one step.
 enum Did {
     Something,
-    /// There is nothing to do until something comes.
+    /// There is nothing to do until something arrives.
     Nothing,
     Said(Vec<u8>),
     Closed,
@@ -136,7 +138,7 @@ enum Did {
     Off,
 }
 
-/// Why a client did not get to its end.
+/// Why a client did not finish.
 #[derive(Debug)]
 pub enum Stopped {
     /// It was refused, or gave up.
@@ -145,7 +147,7 @@ pub enum Stopped {
     Stuck,
     /// The power was cut.
     Off,
-    /// Behind a reset nothing starts.
+    /// After a reset nothing starts.
     NoStart(String),
 }
 
@@ -153,9 +155,9 @@ impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Failed(reason) => write!(f, "{reason}"),
-            Self::Stuck => write!(f, "the client gets nowhere and never ends"),
+            Self::Stuck => write!(f, "the client makes no progress and never ends"),
             Self::Off => write!(f, "the power is off"),
-            Self::NoStart(reason) => write!(f, "nothing starts behind a reset: {reason}"),
+            Self::NoStart(reason) => write!(f, "nothing starts after a reset: {reason}"),
         }
     }
 }
@@ -204,7 +206,7 @@ impl Bench {
         Ok(report)
     }
 
-    /// Shows what the trailers say, when one device alone is made.
+    /// Prints the trailers, if only one device is made.
     pub fn show(&self) {
         if !is_traced() {
             return;
@@ -289,12 +291,12 @@ impl Bench {
         self.is_linked = true;
     }
 
-    /// Work in the background until there is none.
+    /// Does background work until there is none left.
     pub fn idle(&mut self) {
         while !matches!(self.step(), Did::Nothing | Did::Off) {}
     }
 
-    /// The steps behind the last answer: to the reset, if there is one.
+    /// The steps after the last answer: up to the reset, if there is one.
     fn end(&mut self) -> Result<(), Stopped> {
         self.hang_up();
         loop {
@@ -315,7 +317,7 @@ impl Bench {
         }
     }
 
-    /// Does what `client` says until it has ended, and what the device does behind that.
+    /// Does what `client` says until it ends, and then what the device still does.
     pub fn run<C: UpdateClient>(&mut self, client: &mut C) -> Result<(), Stopped>
     where
         C::Error: std::fmt::Display,
@@ -367,7 +369,7 @@ impl Bench {
         Err(Stopped::Stuck)
     }
 
-    /// One step of the device, of which the client is told; false if there is nothing to do.
+    /// One step of the device, which the client is told about; false if there is nothing to do.
     fn tell<C: UpdateClient>(&mut self, client: &mut C) -> Result<bool, Stopped> {
         let was_linked = self.is_linked;
         let did = self.step();
@@ -388,7 +390,7 @@ impl Bench {
         Ok(true)
     }
 
-    /// Sends one SMP request on the open link, or on a new one, and looks at the answer with `read`.
+    /// Sends one SMP request on the open link, or on a new one, and reads the answer with `read`.
     pub fn ask<T>(
         &mut self,
         request: &Request<'_>,
@@ -440,7 +442,7 @@ impl Bench {
     }
 }
 
-/// Shows what goes over the link when one device alone is made.
+/// Whether to print what goes over the link: if only one device is made.
 fn is_traced() -> bool {
     static IS_ON: OnceLock<bool> = OnceLock::new();
     *IS_ON.get_or_init(|| std::env::var_os("WAY_OUT_DEVICE").is_some())
@@ -456,7 +458,7 @@ fn trace(what: &str, bytes: &[u8]) {
     }
 }
 
-// ---- what the device says in its log ----
+// ---- the device's log ----
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -479,7 +481,7 @@ impl log::Log for Recorder {
     fn flush(&self) {}
 }
 
-/// Records what the devices of this thread say.
+/// Records what the devices of this thread log.
 pub fn listen() {
     // Another test of this binary may have installed it already.
     let _ = log::set_logger(&Recorder);
@@ -487,7 +489,7 @@ pub fn listen() {
     LINES.with_borrow_mut(Vec::clear);
 }
 
-/// What they said since the last call.
+/// What they have logged since the last call.
 pub fn said() -> Vec<String> {
     let mut lines = LINES.with_borrow_mut(std::mem::take);
     lines.dedup();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What may be in the flashes of a device: by chance, of MCUboot, of the factory, of an update that was cut.
+//! What may be in the flashes of a device: random bytes, or what MCUboot, the factory or a cut update has left.
 
 use bledfu_sim::device::Board;
 use bledfu_sim::nor::Area;
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::bench::{spare, updates, Bench, Update, SECTOR, SMALL};
 use crate::{attempt, Way};
 
-/// Choices, all from one seed.
+/// Random choices, all from one seed.
 pub struct Dice(Random);
 
 impl Dice {
@@ -26,7 +26,7 @@ impl Dice {
         (((self.0.bits() >> 32) * count as u64) >> 32) as usize
     }
 
-    /// Once in `count` times.
+    /// True once in `count` times.
     pub fn once_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
@@ -52,7 +52,7 @@ impl Dice {
         self.0.bits() as u32
     }
 
-    /// What a write of `wanted` to erased cells leaves when it is cut, or its erase.
+    /// What a cut write of `wanted` to erased cells leaves, or a cut erase of it.
     fn torn(&mut self, wanted: &[u8]) -> Vec<u8> {
         let cells = wanted.iter().map(|wanted| wanted | self.0.byte()).collect();
         cells
@@ -69,7 +69,7 @@ fn fill(area: &Area, byte: u8) {
     put(area, 0, &vec![byte; area.size() as usize]);
 }
 
-/// Any trailer: by chance, of fields that make sense one by one, or torn.
+/// Any trailer: random, with fields that make sense one by one, or torn.
 pub fn scribble(area: &Area, layout: &TrailerLayout, dice: &mut Dice) {
     let start = layout.status_start() as usize;
     let end = layout.slot_size() as usize;
@@ -129,7 +129,7 @@ fn damage_flags(area: &Area, layout: &TrailerLayout, dice: &mut Dice) {
     }
 }
 
-/// One thing in one of the areas is damaged.
+/// Damages one thing in one of the areas.
 pub fn damage(board: &Board, dice: &mut Dice) {
     let layout = board.setup.layout();
     let areas = [
@@ -161,7 +161,7 @@ pub fn damage(board: &Board, dice: &mut Dice) {
             put(area, at, &bytes);
         }
         _ => {
-            // A bit, where there is something.
+            // One bit, where there is something.
             let cells = area.contents();
             let at = dice.below(size);
             let at = (at..size).find(|&at| cells[at] != 0xFF).unwrap_or(at);
@@ -170,7 +170,7 @@ pub fn damage(board: &Board, dice: &mut Dice) {
     }
 }
 
-/// Bytes that may stand where an image is expected.
+/// Bytes that may be where an image is expected.
 fn any_image(dice: &mut Dice) -> Vec<u8> {
     let image = dice.pick(updates()).bytes.clone();
     altered(image, dice)
@@ -198,7 +198,7 @@ fn altered(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
     image
 }
 
-/// A primary slot with an image that starts, mostly; as the factory programs it.
+/// A primary slot as the factory programs it, mostly with an image that starts.
 fn any_primary(board: &Board, dice: &mut Dice) {
     let image = match dice.below(16) {
         0 => any_image(dice),
@@ -226,7 +226,7 @@ pub fn any_bytes(board: &Board, dice: &mut Dice) {
     }
 }
 
-/// Any trailers over images, whole or not.
+/// Any trailers and images, complete or not.
 pub fn any_trailers(board: &Board, dice: &mut Dice) {
     let layout = board.setup.layout();
     any_primary(board, dice);
@@ -288,8 +288,8 @@ fn any_roles(board: &Board, layout: &Layout, dice: &mut Dice) {
     }
 }
 
-/// As a programmer in the factory leaves it: images with `--pad`, with `--pad --confirm`, without, of any size that the header
-/// check takes; and as overwrite only leaves it.
+/// As a programmer in the factory leaves it: images with `--pad`, with `--pad --confirm` or without, of any size that
+/// the header check allows; and as overwrite only leaves it.
 pub fn of_the_factory(board: &Board, dice: &mut Dice) {
     let layout = board.setup.layout();
     let image = &dice.pick(updates()).bytes;
@@ -327,8 +327,8 @@ pub fn of_the_factory_alone(board: &Board, dice: &mut Dice) {
     put(&board.primary, 0, image);
 }
 
-/// Any trust area: records that were true of another image, as behind a debugger's work; torn ones; pages of anything, and pages
-/// in which hardly a place is left.
+/// Any trust area: records that are about another image, as after a debugger was used; torn records; pages of random
+/// bytes; and pages with hardly a free place.
 pub fn any_evidence(board: &Board, dice: &mut Dice) {
     let area = &board.trust;
     let size = area.size() as usize;
@@ -347,7 +347,7 @@ pub fn any_evidence(board: &Board, dice: &mut Dice) {
         }
     }
     match dice.below(4) {
-        // A record that was torn, or any bytes, where one may be.
+        // A torn record or random bytes where a record may be.
         0 => {
             let at = dice.below(size / 128) * 128;
             let held = area.contents()[at..at + 128].to_vec();
@@ -385,7 +385,7 @@ fn some_evidence(dice: &mut Dice) -> Evidence {
         taken_back: dice.below(5) as u8,
         size: *dice.pick(&[0, 5_000, 5_100, 6_000, u32::MAX]),
         done: *dice.pick(&[Done::Unknown, Done::InDoubt(unit), Done::Passed(unit)]),
-        // Not above what is sent.
+        // Not above the version that is sent.
         floor: Floor {
             version: (dice.below(4) as u8, dice.below(2) as u8, 0),
             security_counter: None,
@@ -395,7 +395,7 @@ fn some_evidence(dice: &mut Dice) -> Evidence {
     }
 }
 
-/// A session of SMP as the journal keeps it.
+/// An SMP session as the journal keeps it.
 fn smp_session(length: u32, sha: &[u8]) -> Vec<u8> {
     let mut session = vec![0];
     session.extend_from_slice(&length.to_le_bytes());
@@ -403,7 +403,7 @@ fn smp_session(length: u32, sha: &[u8]) -> Vec<u8> {
     session
 }
 
-/// A journal with a session of any kind, beside a slot that may hold its bytes.
+/// A journal with a session of any kind, and a slot that may hold its bytes.
 pub fn any_journal(board: &Board, dice: &mut Dice) {
     let layout = board.setup.layout();
     let update = &updates()[dice.below(SMALL)];
@@ -427,7 +427,7 @@ pub fn any_journal(board: &Board, dice: &mut Dice) {
             session
         }
     };
-    // The bytes that it says are there, and some more.
+    // The bytes that it says are in the slot, and some more.
     let start = layout.upload_offset() as usize;
     let offset = *dice.pick(&[
         0,
@@ -471,7 +471,7 @@ pub fn any_journal(board: &Board, dice: &mut Dice) {
             base: installed(),
             staged: installed(),
         };
-        // The area may be full of anything; then so it stays.
+        // The area may be full of random bytes; then it stays so.
         let _ = journal.set_versions(versions);
     }
     let of = if dice.once_in(8) {
@@ -505,7 +505,7 @@ fn damaged_init(update: &Update, dice: &mut Dice) -> Vec<u8> {
     init
 }
 
-/// As MCUboot leaves it, stopped after any operation, or at the end of a boot.
+/// As MCUboot leaves it when it is stopped after any operation, or at the end of a boot.
 pub fn of_mcuboot(board: &Board, state: &[Vec<u8>; 3], dice: &mut Dice) {
     let [primary, secondary, scratch] = state;
     put(&board.primary, 0, primary);
@@ -520,7 +520,7 @@ pub fn of_mcuboot(board: &Board, state: &[Vec<u8>; 3], dice: &mut Dice) {
     }
 }
 
-/// A journal of another time: the slot is left as it is.
+/// A journal from another time: the slot is left as it is.
 fn any_journal_only(board: &Board, dice: &mut Dice) {
     let secondary = board.secondary.contents();
     any_journal(board, dice);
@@ -543,7 +543,7 @@ pub fn of_a_cut_update(bench: &mut Bench, dice: &mut Dice) {
         plan_cut(&power, dice);
         if bench.boot().is_ok() {
             let running = bench.running();
-            // The same again, mostly: its user does not give up.
+            // Mostly the same again: the user does not give up.
             let which = last.filter(|_| !dice.once_in(3)).unwrap_or(dice.below(SMALL));
             last = Some(which);
             let update = &updates()[which];

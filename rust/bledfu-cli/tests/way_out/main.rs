@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! No state without a way out.
 //!
-//! A device whose primary slot, secondary slot, spare area, journal and trust area hold anything gets one boot. If an application starts,
-//! and something can be installed over it at all ([`can_take`]), then a client that erases and uploads, or just uploads, over
-//! SMP, or sends a package over Secure DFU, succeeds: the image is installed, runs and is confirmed. It may be refused only
-//! while the next boot has something to do, the refusal names what ends it, and after at most two boots it succeeds.
+//! Primary slot, secondary slot, spare area, journal and trust area of a device hold anything, and the device boots
+//! once. If an application starts, and anything can be installed over it at all ([`can_take`]), then a client succeeds
+//! that uploads over SMP, with or without an erase, or that sends a package over Secure DFU: the image is installed,
+//! runs and is confirmed. The client may be refused only while the next boot has something to do. The refusal names
+//! what ends it, and after at most two boots the client succeeds.
 //!
 //! Left alone, a device that can never take an update has nothing to do after two boots.
 //!
-//! Each device is made from one number. A failure prints it; `WAY_OUT_DEVICE=<number> cargo test -p bledfu-cli --test way_out
-//! <test>` makes that one alone.
+//! Each device is made from one number. A failure prints it; `WAY_OUT_DEVICE=<number> cargo test -p bledfu-cli --test
+//! way_out <test>` makes only that device.
 
 mod bench;
 mod contents;
@@ -32,7 +33,7 @@ use contents::Dice;
 /// How an image gets into the device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
-    /// Erase, upload, test, reset, confirm: one request after the other.
+    /// SMP: erase, upload, test, reset, confirm; one request after the other.
     EraseAndUpload,
     /// The same without erase.
     Upload,
@@ -66,8 +67,8 @@ impl Way {
     }
 }
 
-/// Sends `update` and resets, up to where it runs and is confirmed, if all goes well. With `wrong`, the byte there is another
-/// one than was announced.
+/// Sends `update` and resets, until it runs and is confirmed if all goes well. With `wrong`, the byte at that offset
+/// differs from the announced image.
 pub fn attempt(bench: &mut Bench, update: &Update, way: Way, wrong: Option<usize>) -> Result<(), Stopped> {
     let mut bytes = update.bytes.clone();
     if let Some(byte) = wrong.and_then(|at| bytes.get_mut(at)) {
@@ -113,7 +114,7 @@ pub fn attempt(bench: &mut Bench, update: &Update, way: Way, wrong: Option<usize
     }
 }
 
-/// The product confirms what runs.
+/// The product confirms the running image.
 fn confirm(bench: &mut Bench) -> Result<(), Stopped> {
     let confirmed = bench.device().confirm();
     confirmed.map_err(|error| Stopped::Failed(error.to_string()))
@@ -121,7 +122,7 @@ fn confirm(bench: &mut Bench) -> Result<(), Stopped> {
 
 fn upload(bench: &mut Bench, bytes: &[u8], sha: &[u8; 32]) -> Result<(), Stopped> {
     let mut at = 0;
-    // Each piece once more than it takes.
+    // Each piece may be sent once more than needed.
     for _ in 0..2 * bytes.len().div_ceil(1500) {
         let end = (at + 1500).min(bytes.len());
         let is_first = at == 0;
@@ -139,7 +140,7 @@ fn upload(bench: &mut Bench, bytes: &[u8], sha: &[u8; 32]) -> Result<(), Stopped
             Some(Ok(offset)) if offset <= bytes.len() => offset,
             _ => {
                 return Err(Stopped::Failed(format!(
-                    "an upload answer without sense: {answer:?}"
+                    "an upload answer that makes no sense: {answer:?}"
                 )))
             }
         };
@@ -166,14 +167,14 @@ enum Fate {
 
 /// What a refusal may say: a reset ends it.
 const RESETS: [&str; 2] = ["a reset installs it", "confirm it, or reset to go back"];
-/// The same once more ends it.
+/// Doing the same once more ends it.
 const AGAIN: &str = "send it again";
 /// Only a programmer ends it.
 const NEVER: &str = "program a smaller one";
 
 /// The property. `bench` is a device that is off.
 fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
-    // In a job that was damaged nothing is certain.
+    // With a damaged job nothing is certain.
     let had_image = bench.board.primary_image().is_some() && !mentions_job(bench) && !is_below_floor(bench);
     bench.show();
     let first = match bench.boot() {
@@ -197,7 +198,7 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
     let mut was_sent = None;
     loop {
         if confirms {
-            // Beside a damaged magic it cannot, and need not: nothing will take the image back.
+            // With a damaged magic it cannot, and need not: nothing will revert the image.
             let _ = confirm(bench);
         }
         let running = bench.running();
@@ -233,7 +234,7 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
                 .map_err(|error| format!("{told}; {error}"));
         }
         if says(AGAIN) && !was_again {
-            // What the device held was another file than its session said. Nobody could know that before the end.
+            // The device held another file than its session said. Nobody could know that before the end.
             was_again = true;
             was_sent = Some((which, way));
             continue;
@@ -271,7 +272,7 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
                     ..
                 }
         ) {
-            return Err(format!("{told}: it was refused for nothing"));
+            return Err(format!("{told}: it was refused without a reason"));
         }
     }
 }
@@ -286,7 +287,7 @@ fn is_below_floor(bench: &Bench) -> bool {
     board.setup.downgrade == Downgrade::ByVersion && Floor::of(&image).version < evidence.floor.version
 }
 
-/// Whether a trailer speaks of an install that was begun.
+/// Whether a trailer holds an install that was begun.
 fn mentions_job(bench: &Bench) -> bool {
     let layout = bench.board.setup.layout();
     let spare = bench::spare(&bench.board);
@@ -309,7 +310,7 @@ fn can_take(bench: &Bench) -> bool {
 fn check_updated(bench: &mut Bench, update: &Update) -> Result<(), String> {
     let running = bench.running();
     if running != update.digest {
-        return Err("is done, but another image runs".into());
+        return Err("reports success, but another image runs".into());
     }
     let report = bench.boot().map_err(|error| error.to_string())?;
     if report.image.digest != update.digest || report.action != BootAction::None {
@@ -341,7 +342,7 @@ fn check_settles(bench: &mut Bench) -> Result<(), String> {
     }
 }
 
-/// Counts of fates.
+/// How many devices had each fate.
 #[derive(Default)]
 struct Fates {
     devices: usize,
@@ -350,11 +351,11 @@ struct Fates {
     never: usize,
 }
 
-/// Makes `count` devices with `make`, and looks for the way out of each.
+/// Makes `count` devices with `make` and checks that each has a way out.
 #[track_caller]
 fn each_has_a_way_out(test: &str, count: usize, make: impl Fn(usize, &mut Dice) -> Bench) {
     listen();
-    // Another sequence in each test.
+    // Each test has its own sequence.
     let digest = Sha256::digest(test);
     let base = u64::from_le_bytes(std::array::from_fn(|i| digest[i]));
     let only = std::env::var("WAY_OUT_DEVICE").ok();
@@ -389,7 +390,7 @@ fn each_has_a_way_out(test: &str, count: usize, make: impl Fn(usize, &mut Dice) 
     );
     if only.is_none() {
         assert_eq!(fates.devices, count);
-        // Most devices are such that there is something to see.
+        // Most devices must be ones that can be updated.
         assert!(
             fates.updated.iter().sum::<usize>() > count / 2,
             "most are updated"
@@ -452,7 +453,7 @@ fn a_device_that_mcuboot_left_has_a_way_out() {
     assert!(traces.len() >= 7, "{} traces fit", traces.len());
     each_has_a_way_out("MCUboot", 15_000, |number, dice| {
         let (of, stops) = &traces[number % traces.len()];
-        // Another boot stage than the one before, now and then.
+        // Now and then, the boot stage differs from the one before.
         let now = if dice.once_in(8) {
             algorithm(dice.below(5))
         } else {
