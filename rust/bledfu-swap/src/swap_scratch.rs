@@ -310,6 +310,8 @@ impl Installer for SwapScratch {
         };
         let in_primary = job_in(primary);
         let mut unless_in_scratch = None;
+        // The job in the primary is not the one that was begun last: a mark at its end is torn and reads as erased again.
+        let is_past = in_primary.is_some_and(|(job, _)| trust::is_past(&slots.rules, &job));
         if let Some((job, plan)) = in_primary {
             let is_moved = trust::settle(&slots.rules, job, 0).done >= STATES;
             let recorded = recorded_in_primary(slots.primary, &plan, is_moved).map_err(SwapError::Primary)?;
@@ -324,7 +326,7 @@ impl Installer for SwapScratch {
             if done > 0 && (!torn || mendable) && plausible(slots, &plan, done, secondary)? {
                 let status = Status::Underway(Job { done, ..job });
                 let just_moved = done == STATES && !torn && first_records_whole(slots, &plan)?;
-                if !plan.kept_in_scratch() || just_moved {
+                if (!plan.kept_in_scratch() || just_moved) && !is_past {
                     return Ok(status);
                 }
                 // At this point scratch no longer holds a job, unless the trailer in the primary is the remains of a
@@ -346,7 +348,11 @@ impl Installer for SwapScratch {
                 done => (done, trust::is_noted(&slots.rules, &job)),
             };
             // Both records are in scratch before the job moves to the primary.
-            let least = if unless_in_scratch.is_some() { 2 } else { 1 };
+            let least = if unless_in_scratch.is_some() && !is_past {
+                2
+            } else {
+                1
+            };
             if done >= least && plausible(slots, &plan, done, secondary)? {
                 let job = Job { done, ..job };
                 let doubtful = match done {

@@ -70,6 +70,15 @@ pub fn is_noted(rules: &Rules, job: &Job) -> bool {
     of_job(rules, job).is_some_and(|evidence| !matches!(evidence.done, Done::Unknown | Done::InDoubt(0)))
 }
 
+/// Whether another job was begun after this one.
+pub fn is_past(rules: &Rules, job: &Job) -> bool {
+    let has_begun = rules
+        .evidence
+        .as_ref()
+        .is_some_and(|evidence| evidence.begun.is_some());
+    has_begun && !is_known(rules, job)
+}
+
 /// Whether the evidence is about this job.
 pub fn is_known(rules: &Rules, job: &Job) -> bool {
     of_job(rules, job).is_some()
