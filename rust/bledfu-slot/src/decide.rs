@@ -10,7 +10,7 @@
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::copy_roles::{is_reverted, Record};
-use crate::evidence::{Evidence, Floor};
+use crate::evidence::{Done, Evidence, Floor};
 use crate::flash::read_bytes;
 use crate::layout::{round_up, Algorithm, Layout};
 use crate::trailer::{stored_job, Flag, Magic, SwapType, Trailer};
@@ -202,6 +202,17 @@ impl Rules {
             .is_some_and(|evidence| evidence.to == *image)
     }
 
+    /// Whether a swap was begun again, and its first unit is not known to be done: the primary trailer is about to be
+    /// erased then, and what a torn erase leaves of it says nothing. Both images are whole.
+    pub fn is_begun_again(&self, algorithm: Algorithm, running: Option<&Digest>) -> bool {
+        !matches!(algorithm, Algorithm::Overwrite | Algorithm::Copy)
+            && self.evidence.as_ref().is_some_and(|evidence| {
+                evidence.begun.is_some()
+                    && evidence.done == Done::InDoubt(0)
+                    && running == Some(&evidence.from)
+            })
+    }
+
     /// The primary trailer, corrected by the evidence: an `image_ok` that was once noted as set stays set, even if it
     /// now reads as something else.
     pub fn primary(&self, mut primary: Trailer, running: Option<&Digest>) -> Trailer {
@@ -220,7 +231,10 @@ impl Rules {
         secondary: &Trailer,
         running: Option<&Digest>,
     ) -> Option<SwapType> {
-        let primary = self.primary(*primary, running);
+        let primary = match self.is_begun_again(algorithm, running) {
+            true => Trailer::ERASED,
+            false => self.primary(*primary, running),
+        };
         let begun = self.evidence.as_ref().and_then(|evidence| {
             let begun = evidence.begun?;
             // Only a swap removes its request before the end.
@@ -348,14 +362,18 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     let of_primary = layout.primary_trailer();
     let running = Trailer::read(primary, &of_primary).map_err(kind)?;
     let request = Trailer::read(secondary, &layout.secondary_trailer()).map_err(kind)?;
+    let image = info_of(primary, 0, layout.primary().slot_size)?;
+    let digest = image.map(|image| image.digest);
     // A job that an earlier boot began, and could not finish because a flash failed.
-    match interrupted(layout, primary, spare)? {
+    let job = match rules.is_begun_again(layout.algorithm(), digest.as_ref()) {
+        true => SwapType::None,
+        false => interrupted(layout, primary, spare)?,
+    };
+    match job {
         SwapType::None => {}
         SwapType::Revert => return Ok(Outlook::Revert),
         swap_type => return Ok(Outlook::Install(swap_type)),
     }
-    let image = info_of(primary, 0, layout.primary().slot_size)?;
-    let digest = image.map(|image| image.digest);
     let settled = running.settled(&of_primary);
     let Some(swap_type) = rules.decide(layout.algorithm(), &settled, &request, digest.as_ref()) else {
         return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));

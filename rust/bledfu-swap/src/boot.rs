@@ -313,7 +313,10 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     secondary: &Trailer,
 ) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
-    let found = A::find(slots, primary, secondary).map_err(|error| (stored, error))?;
+    let found = match trust::is_begun_again::<A, _, _, _, _>(slots) {
+        true => Status::Idle,
+        false => A::find(slots, primary, secondary).map_err(|error| (stored, error))?,
+    };
     let doubtful = match found {
         Status::Doubtful(job) => {
             let source = A::source(&slots.layout, job.swap_type);

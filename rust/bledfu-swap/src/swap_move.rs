@@ -176,7 +176,7 @@ impl Installer for SwapMove {
         for unit in job.done..units(count) {
             let state = do_unit(slots, unit, count)?;
             job::record(slots, record_of(unit, count, &layout), state);
-            trust::unit_done(slots, unit);
+            trust::unit_done(slots, unit)?;
         }
         job::finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
     }

@@ -228,7 +228,7 @@ impl Installer for SwapOffset {
         for unit in job.done..units(job.size.div_ceil(layout.sector_size())) {
             let state = do_unit(slots, unit, job, used)?;
             job::record(slots, unit, state);
-            trust::unit_done(slots, unit);
+            trust::unit_done(slots, unit)?;
         }
         if job.swap_type == SwapType::Revert {
             let sector = secondary.sector_size();

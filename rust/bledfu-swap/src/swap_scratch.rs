@@ -454,7 +454,7 @@ impl Installer for SwapScratch {
             }
             if unit < plan.units() {
                 do_unit(slots, unit, &plan, job)?;
-                trust::unit_done(slots, unit);
+                trust::unit_done(slots, unit)?;
             }
         }
         job::finish(slots.primary, &plan.primary, job.swap_type).map_err(SwapError::Primary)

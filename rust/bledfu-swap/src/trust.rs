@@ -25,7 +25,7 @@ use bledfu_slot::verify::{read_info, Digest};
 use bledfu_slot::{Flag, ImageInfo, Layout, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
-use crate::algorithm::{Flash, Installer, Job, Slots};
+use crate::algorithm::{Flash, Installer, Job, Slots, SwapError};
 
 /// After this many reverts an image is not tried again.
 const TAKE_BACKS: u8 = 3;
@@ -93,14 +93,26 @@ pub fn take_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_,
 }
 
 /// To be called when a unit is done and recorded.
-pub fn unit_done<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>, unit: u32) {
+///
+/// # Errors
+/// The trust area does not take the note behind the first unit. Up to there both images are whole; behind it nothing would
+/// tell that a job was begun only once.
+pub fn unit_done<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    unit: u32,
+) -> Result<(), SwapError> {
     if slots.in_doubt != Some(unit) {
-        return;
+        return Ok(());
     }
     slots.in_doubt = None;
-    if !note_done(slots, Done::Passed(unit.saturating_add(1))) {
-        slots.failed_records = slots.failed_records.saturating_add(1);
+    if note_done(slots, Done::Passed(unit.saturating_add(1))) {
+        return Ok(());
     }
+    if unit == 0 {
+        return Err(SwapError::Primary(NorFlashErrorKind::Other));
+    }
+    slots.failed_records = slots.failed_records.saturating_add(1);
+    Ok(())
 }
 
 /// Notes how far the job has come; returns true if that was possible.
@@ -163,6 +175,14 @@ fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
 pub fn is_settled<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) -> bool {
     let running = claimed_digest(slots);
     slots.rules.is_settled(running.as_ref())
+}
+
+/// Whether the primary trailer says nothing; see [`Rules::is_begun_again`].
+pub fn is_begun_again<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> bool {
+    let running = claimed_digest(slots);
+    slots.rules.is_begun_again(A::NAME, running.as_ref())
 }
 
 /// What the trailers ask for; see [`Rules::decide`].
