@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The flash areas of a device: primary and secondary slot, spare area and journal.
 //!
-//! Each is a flash of its own with its own erase and write unit, addressed from 0. The units are constants of the type, so a
-//! pair that cannot work fails the build: see [`Geometry::of`] and [`Areas::CHECK`].
+//! Each is a flash of its own with its own erase and write unit, addressed from 0. The units are constants of the type,
+//! so units that cannot work fail the build: see [`Geometry::of`] and [`Areas::CHECK`].
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 
 use crate::flash::MAX_WRITE_SIZE;
 use crate::layout::{Algorithm, Geometry, Layout, LayoutError};
 
-/// Who can get at an area.
+/// Who has access to an area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// Inside the processor: only code on it reads and writes here.
+    /// Inside the processor: only its own code reads and writes here.
     Inside,
-    /// Outside: who has a probe on the board reads and writes here, too.
+    /// In external flash: anyone with a probe on the board can read and write here, too.
     Outside,
 }
 
@@ -38,8 +38,8 @@ pub trait Areas {
     /// Where the journal is.
     const JOURNAL: Location = Location::Outside;
 
-    /// Fails the build if an area has units that nothing here can work with: write units are 1, 2, 4, 8, 16 or 32 bytes, and an
-    /// erase unit is a whole number of write units.
+    /// Fails the build if an area has units that are not supported: a write unit must be 1, 2, 4, 8, 16 or 32 bytes,
+    /// and an erase unit a whole number of write units.
     const CHECK: () = {
         assert!(units_are_usable::<Self::Primary>());
         assert!(units_are_usable::<Self::Secondary>());
@@ -50,7 +50,7 @@ pub trait Areas {
     /// All areas at once.
     fn all(&mut self) -> AreasMut<'_, Self>;
 
-    /// The layout of the areas as large as they are, with their own units; see [`Layout::with_spare`].
+    /// The layout of these areas, with their full size and their own units; see [`Layout::with_spare`].
     ///
     /// # Errors
     /// A [`LayoutError`] naming the rule that is broken.
@@ -77,7 +77,7 @@ pub trait Areas {
     }
 }
 
-/// [`Areas`], borrowed at once.
+/// All of [`Areas`], borrowed at once.
 pub struct AreasMut<'a, A: Areas + ?Sized> {
     /// The slot the image runs from.
     pub primary: &'a mut A::Primary,
@@ -89,7 +89,7 @@ pub struct AreasMut<'a, A: Areas + ?Sized> {
     pub journal: &'a mut A::Journal,
 }
 
-/// Four flashes side by side.
+/// Four flashes as areas.
 #[derive(Clone, Debug)]
 pub struct Partitions<P, S, X, J> {
     /// The slot the image runs from.
@@ -140,12 +140,12 @@ impl Geometry {
     }
 }
 
-/// A whole flash as an area. One of 4 GiB or more is no slot of any layout.
+/// A whole flash as an area. A flash of 4 GiB or more fits no layout.
 fn geometry<F: NorFlash>(flash: &F) -> Geometry {
     Geometry::of::<F>(u32::try_from(flash.capacity()).unwrap_or(u32::MAX))
 }
 
-/// No area, for algorithms that have no third one.
+/// No area, for algorithms that have no spare area.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoFlash;
 
@@ -185,7 +185,7 @@ mod tests {
 
     const SIZE: u32 = 8 * SECTOR as u32;
 
-    /// What a device has that is built for one pair of parts: it would not build with another pair.
+    /// The areas of a device that is built for one pair of parts; with another pair it would not build.
     const LAYOUT: Layout = match Layout::new(
         Algorithm::SwapMove,
         Geometry::of::<Nor<8>>(SIZE),

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Copy with a kept revert image: which of the two external places takes the next update, and which holds the copy of the
-//! running image. Boot stage and application ask the same function, [`incoming`].
+//! Copy with a kept revert image: which of the two external places takes the next update, and which one holds the copy
+//! of the running image. The boot stage and the application call the same function, [`incoming`].
 //!
 //! ```text
 //! role record, at status_start of the primary trailer          role region: 96 bytes below swap_size
 //!  0  62 6c 66 72      "blfr"
 //!  4  01               version of this format
 //!  5  00 | 01          the place the image was taken from: 0 = secondary slot, 1 = revert copy, as the layout names them
-//!  6  02 | 03          what for: test, permanent
+//!  6  02 | 03          swap type: test, permanent
 //!  7  ff
 //!  8  nn nn nn nn      size of the image, u32 little-endian
 //! 12  32 bytes         SHA-256 of the image, as in its TLV
 //! 44  nn nn nn nn      CRC-32 of bytes 0 to 43
-//! 48  ff ..            to a whole number of write units
+//! 48  ff ..            up to a whole number of write units
 //! 64  01 | ff, ff ..   mark: the image before is back; anything but ff counts
 //! ```
-//! The record is written before the magic that begins an install and stays until the next one. The other fields of the
-//! trailer keep the meaning MCUboot gives them, so MCUboot can start what is in the primary slot.
+//! An install begins with the magic; the record is written before it and stays until the next install. The other fields
+//! of the trailer have the meaning that MCUboot gives them, so MCUboot can start the image in the primary slot.
 //!
 //! | Request in | Record | `copy_done` | Mark | Next update goes to | Copy of the running image in |
 //! |---|---|---|---|---|---|
@@ -26,8 +26,9 @@
 //! | both or none | place p | set | none | the other place | p |
 //! | both or none | place p | set | written | p | the other place |
 //!
-//! The first row goes first because a torn erase of the primary trailer can leave any part of an old record, while a request
-//! is written only behind a verified image and [taken down](take_request_down) only behind a complete install.
+//! A request takes precedence over the record: a torn erase of the primary trailer can leave any part of an old record,
+//! while a request is written only after an image was verified and [removed](take_request_down) only after its install
+//! is complete.
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
@@ -41,8 +42,11 @@ const RECORD_VERSION: u8 = 1;
 /// Bytes before the CRC.
 const CHECKED: usize = 44;
 const RECORD_SIZE: usize = CHECKED + 4;
-/// The mark, from the start of the region; the largest write unit before the end of it.
+/// Offset of the mark in the region: the largest write unit before its end.
 const MARK: u32 = 64;
+/// How often a request is looked for before it is believed to be none.
+const LOOKS: u32 = 3;
+
 const _: () = assert!(RECORD_SIZE.next_multiple_of(32) <= MARK as usize && MARK + 32 <= ROLE_REGION);
 
 /// One of the two external places for images, as the layout of the device names them.
@@ -127,8 +131,8 @@ impl Record {
         })
     }
 
-    /// Reads the record in the trailer of the primary slot that `flash` is; `None` if there is none that is whole. Its size
-    /// is checked by nobody yet.
+    /// Reads the record in the trailer of the primary slot `flash`; `None` if there is none, or if it is damaged. The
+    /// size in it is not checked yet.
     ///
     /// # Errors
     /// The flash's error.
@@ -159,7 +163,7 @@ impl Record {
     }
 }
 
-/// True if the image before is back in the primary slot that `flash` is.
+/// True if the image before is back in the primary slot `flash`.
 ///
 /// # Errors
 /// The flash's error.
@@ -169,7 +173,7 @@ pub fn is_reverted<F: ReadNorFlash>(flash: &mut F, layout: &TrailerLayout) -> Re
     Ok(Flag::parse(byte[0]) != Flag::Unset)
 }
 
-/// Notes that the image before is back in the primary slot that `flash` is. The mark must be erased.
+/// Notes that the image before is back in the primary slot `flash`. The mark must still be erased.
 ///
 /// # Errors
 /// The flash's error.
@@ -177,34 +181,42 @@ pub fn write_reverted<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Res
     program_padded(flash, layout.status_start() + MARK, &[1], layout.status_unit())
 }
 
-/// Takes down the request in a place whose image was installed, if there is one, and leaves the image: the magic is
-/// programmed to zeros, one operation.
+/// Removes the request, if there is one, from a place whose image was installed. The image stays: one operation
+/// programs the magic to zeros.
 ///
-/// Not by a flag beside it: the next upload erases the trailer, and if that is cut the flag may go before the magic. Zeros
-/// on their way to erased are a magic at no moment. Parts with write units above four bytes usually keep an error code per
-/// unit that does not survive a second write: there the trailer is erased, as it is where a driver takes none.
+/// A flag next to the magic would not do: the next upload erases the trailer, and if that erase is cut, the flag may be
+/// erased before the magic. Zeros that are being erased never look like a magic. Flash with write units above four
+/// bytes usually keeps an error-correction code per unit, which a second write would break: there the trailer is
+/// erased. It is also erased if the driver refuses the second write.
 ///
 /// # Errors
 /// The flash's error.
 pub fn take_request_down<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
-    if Trailer::read(flash, layout)?.magic != Magic::Good {
+    // Its image runs: left standing because of one wrong read, the request would have the image before overwritten.
+    let asks = |flash: &mut F| {
+        for _ in 0..LOOKS {
+            if Trailer::read(flash, layout)?.magic == Magic::Good {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    if !asks(flash)? {
         return Ok(());
     }
     let zeros = Aligned([0u8; 16]);
-    if can_repair(layout)
-        && flash.write(layout.magic(), &zeros.0).is_ok()
-        && Trailer::read(flash, layout)?.magic != Magic::Good
-    {
+    if can_repair(layout) && flash.write(layout.magic(), &zeros.0).is_ok() && !asks(flash)? {
         return Ok(());
     }
     erase_trailer(flash, layout)
 }
 
-/// The place that takes the next update, or has one that waits; the other one is for the copy of the running image. The
-/// table is at the head of this module. A place that cannot be read asks for nothing.
+/// The place that takes the next update, or that holds one waiting to be installed; the other place is for the copy of
+/// the running image. The table is at the top of this module. A place that cannot be read counts as one without a
+/// request.
 ///
-/// `layout` is that of the device, not one [with other roles](Layout::with_incoming). With any other algorithm than copy it
-/// is always the first place.
+/// `layout` is the layout of the device, not one [with other roles](Layout::with_incoming). With any algorithm but
+/// copy, the result is always the first place.
 ///
 /// # Errors
 /// The error of the primary slot's flash.
@@ -217,7 +229,8 @@ pub fn incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     find_incoming(primary, first, second, layout).map(|(place, _)| place)
 }
 
-/// [`incoming`], and the error of a place that could not be read, whose request might have said otherwise.
+/// [`incoming`], together with the error of a place that could not be read: a request there might have changed the
+/// result.
 ///
 /// # Errors
 /// The error of the primary slot's flash.
@@ -386,7 +399,7 @@ mod tests {
         flash.refuse_writes = layout.magic()..layout.slot_size();
         take_request_down(&mut flash, &layout).unwrap();
         assert!(crate::is_erased(&flash.bytes));
-        // A flash that fails altogether is an error all the same.
+        // A flash that fails completely is still an error.
         flash.refuse_writes = 0..0;
         write_magic(&mut flash, &layout).unwrap();
         flash.broken = true;
@@ -424,7 +437,7 @@ mod tests {
                         let by_record = if done && !reverted { source.other() } else { source };
                         let found = incoming(&mut primary, &mut a, &mut b, &layout).unwrap();
                         assert_eq!(found, alone.unwrap_or(by_record));
-                        // A place that cannot be read asks for nothing.
+                        // A place that cannot be read counts as one without a request.
                         a.broken = true;
                         let alone = (asking & 2 != 0).then_some(Place::Second);
                         let found = incoming(&mut primary, &mut a, &mut b, &layout).unwrap();

@@ -1,34 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the boot stage knows from inside: which image runs for good, which one may be gone back to, how old an image may be,
-//! and how far an interrupted install has certainly come. The external flash can say none of this: whoever has a probe on the
-//! board writes there. It is a log on two internal pages of its own, the trust area; only the boot stage writes it.
-//! MCUboot neither reads nor writes it, and the trailers stay as MCUboot defines them.
+//! What the boot stage remembers in internal flash: which image runs for good, which one a revert may bring back, how
+//! old an image may be, and how far an interrupted install has certainly come. The external flash cannot be trusted
+//! with any of this, because anyone with a probe on the board can write there. The evidence is a log on two internal
+//! pages of its own, the trust area, and only the boot stage writes it. MCUboot neither reads nor writes it, and the
+//! trailers stay as MCUboot defines them.
 //!
 //! ```text
 //!   0  62 6c 66 74       "blft"
 //!   4  01                format
-//!   5  00|02|03|04       00 settled: `to` runs for good; else an install of this swap type was begun
+//!   5  00|02|03|04       00 settled: `to` runs for good; else the swap type of the install that was begun
 //!   6  nn                boots in a row at which the image to go back to was not valid
-//!   7  nn                images taken back since the last one was confirmed (saturates)
+//!   7  nn                reverts since an image was last confirmed (saturates)
 //!   8  nn nn nn nn       sequence; the highest valid one counts
-//!  12  nn nn nn nn       size of the job, as swap_size in the trailer; 0 if settled
+//!  12  nn nn nn nn       size of the job, like swap_size in the trailer; 0 if settled
 //!  16  nn nn nn nn       units of the job known to be done; bit 31 = in doubt; ff ff ff ff = never noted
 //!  20  mm nn rr rr       floor: major, minor, revision
 //!  24  nn nn nn nn       floor: security counter + 1; 0 = none
 //!  28  32 bytes          from: digest of the image that ran when the job began; zeros = none
-//!  60  32 bytes          to: digest of the image that comes, or of the one that runs
-//!  92  ff ..             room, erased
+//!  60  32 bytes          to: digest of the image that is being installed, or of the one that runs
+//!  92  ff ..             free, erased
 //! 124  nn nn nn nn       CRC-32 of bytes 0 to 123
 //!
 //! page 0 | record | record | (torn) | record | ff ..        page 1 | older ones, or anything
 //! ```
-//! Numbers are little-endian. A record is programmed with one operation, read back twice, and never written again; 128 bytes are
-//! a whole number of every write unit.
+//! Numbers are little-endian. A record is programmed with one operation, read back twice, and never written again. Its
+//! 128 bytes are a multiple of every write unit.
 //!
 //! # Why a power cut cannot hurt
-//! A torn record has no good CRC: the one before it counts, and what the record was to allow has not been done, for it is
-//! appended first. When a page is full the other one, which holds lower sequences only, is erased and written next; a torn
-//! erase there costs nothing. A page that reads erased is not believed to be: it is erased right before its first record.
+//! A torn record has a wrong CRC, so the one before it counts. What the torn record was to allow has not been done,
+//! because a record is appended first. When a page is full, the other one is erased and written next; it holds only
+//! lower sequence numbers, so a torn erase there loses nothing. A page that reads erased is not trusted: it is erased
+//! immediately before its first record.
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
 
@@ -37,7 +39,7 @@ use crate::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
 use crate::trailer::SwapType;
 use crate::verify::{Digest, ImageInfo};
 
-/// Bytes of a record.
+/// Size of a record, in bytes.
 pub const RECORD_SIZE: u32 = 128;
 
 const SIZE: usize = RECORD_SIZE as usize;
@@ -46,7 +48,7 @@ const MAGIC: [u8; 4] = *b"blft";
 const FORMAT: u8 = 1;
 const IN_DOUBT: u32 = 1 << 31;
 
-/// Places that are tried for one record.
+/// How many places are tried for one record.
 const TRIES: u32 = 4;
 
 const _: () = assert!(SIZE.is_multiple_of(MAX_WRITE_SIZE));
@@ -54,17 +56,17 @@ const _: () = assert!(SIZE.is_multiple_of(MAX_WRITE_SIZE));
 /// No image.
 pub const NO_DIGEST: Digest = [0; 32];
 
-/// The least version and security counter that an image must have to be started or installed.
+/// The lowest version and security counter that an image may have to be installed or started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Floor {
     /// Major, minor, revision; build numbers do not count.
     pub version: (u8, u8, u16),
-    /// The least security counter; `None` = no image with one was ever confirmed.
+    /// The lowest security counter; `None` if no image with one was ever confirmed.
     pub security_counter: Option<u32>,
 }
 
 impl Floor {
-    /// What an image says of itself.
+    /// The version and the counter of an image.
     pub const fn of(image: &ImageInfo) -> Self {
         let version = image.header.version;
         Self {
@@ -73,7 +75,7 @@ impl Floor {
         }
     }
 
-    /// The floor once an image with these values is confirmed.
+    /// The floor after an image with these values is confirmed.
     #[must_use]
     pub fn raised(self, other: Self) -> Self {
         Self {
@@ -84,40 +86,40 @@ impl Floor {
     }
 }
 
-/// How far an install has come, as far as that was noted here.
+/// How far an install has come, as far as this record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// It was begun; nothing more is said.
+    /// It was begun; nothing more is known.
     Unknown,
-    /// It was taken up at this unit, which may have been done since, but none behind it.
+    /// A boot resumed it at this unit. That unit may be done by now; the units after it are not.
     InDoubt(u32),
-    /// All units below this one are done, and this one may have begun.
+    /// All units below this one are done; this one may have begun.
     Passed(u32),
 }
 
 /// A record of the trust area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// The install that was begun; `None` = settled: `to` runs for good.
+    /// The install that was begun; `None` if settled, which means that `to` runs for good.
     pub begun: Option<SwapType>,
-    /// Boots in a row at which the image to go back to was not valid.
+    /// Number of boots in a row at which the image to go back to was not valid.
     pub invalid_way_back: u8,
-    /// Images taken back since the last one was confirmed; saturates.
+    /// Number of reverts since an image was last confirmed; saturates.
     pub taken_back: u8,
-    /// Size of the job in bytes, as in the trailer; 0 if settled.
+    /// Size of the job in bytes, like `swap_size` in the trailer; 0 if settled.
     pub size: u32,
     /// How far the job has come.
     pub done: Done,
-    /// What images must at least be.
+    /// The lowest version and counter that an image may have.
     pub floor: Floor,
-    /// Digest of the image that ran when the job began, or before the last revert; [`NO_DIGEST`] = none.
+    /// Digest of the image that ran when the job began, or before the last revert; [`NO_DIGEST`] if there was none.
     pub from: Digest,
-    /// Digest of the image that comes, or of the one that runs if settled.
+    /// Digest of the image that is being installed, or of the one that runs if settled.
     pub to: Digest,
 }
 
 impl Evidence {
-    /// Of a device of which nothing is known.
+    /// The evidence of a device about which nothing is known.
     pub const NONE: Self = Self {
         begun: None,
         invalid_way_back: 0,
@@ -150,7 +152,7 @@ const COUNTER: usize = 24;
 const FROM: usize = 28;
 const TO: usize = 60;
 
-/// Puts a field into a record. Not inlined: there are nine of them.
+/// Puts a field into a record. Not inlined, as there are nine calls.
 #[inline(never)]
 fn put(record: &mut [u8; SIZE], at: usize, field: &[u8]) {
     for (to, from) in record.iter_mut().skip(at).zip(field) {
@@ -158,7 +160,7 @@ fn put(record: &mut [u8; SIZE], at: usize, field: &[u8]) {
     }
 }
 
-/// The four bytes of a record at an offset.
+/// Four bytes of a record, at an offset.
 #[inline(never)]
 fn word(record: &[u8; SIZE], at: usize) -> [u8; 4] {
     let bytes = record.get(at..).and_then(|bytes| bytes.first_chunk());
@@ -250,7 +252,7 @@ impl Evidence {
 
 /// Where the boot stage keeps its evidence.
 pub trait Store {
-    /// Whether there is a trust area at all. Without one the boot stage has only the trailers to go by.
+    /// Whether there is a trust area at all. Without one, the boot stage has only the trailers to decide from.
     fn is_kept(&self) -> bool;
 
     /// The last record; `None` if there is none, or if the pages cannot be read.
@@ -259,11 +261,11 @@ pub trait Store {
     /// Appends a record, which counts from now on.
     ///
     /// # Errors
-    /// It could not be written so that it reads back. The record before counts.
+    /// The record does not read back as it was written. The one before it still counts.
     fn append(&mut self, evidence: &Evidence) -> Result<(), NorFlashErrorKind>;
 }
 
-/// No trust area: layouts of devices in the field that have no two pages to spare.
+/// No trust area: for devices in the field whose layout has no two free pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoEvidence;
 
@@ -285,26 +287,26 @@ impl Store for NoEvidence {
 #[derive(Debug)]
 pub struct Log<'f, F> {
     flash: &'f mut F,
-    /// Read once for each boot: searching two pages takes longer than most of what a boot does.
+    /// Found once per boot: searching two pages takes longer than most of what a boot does.
     last: Option<Last>,
 }
 
-/// What is in the pages.
+/// What the pages hold.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     evidence: Option<Evidence>,
-    /// The page of the record.
+    /// The page that holds the record.
     home: Option<u32>,
     /// The highest number given to a record so far.
     sequence: u32,
-    /// The page written to.
+    /// The page that is being written.
     page: u32,
-    /// The place written next, counted from the start of that page.
+    /// Where the next record goes, counted from the start of that page.
     next: u32,
 }
 
 impl<'f, F: NorFlash> Log<'f, F> {
-    /// The trust area that `flash` is, from its offset 0: half of it is a page.
+    /// The trust area is the whole of `flash`; each half of it is a page.
     pub fn new(flash: &'f mut F) -> Self {
         Self { flash, last: None }
     }
@@ -318,7 +320,7 @@ impl<'f, F: NorFlash> Log<'f, F> {
         last
     }
 
-    /// Whether a place reads as erased, twice.
+    /// Whether a place reads as erased, in two reads.
     fn is_blank(&mut self, offset: u32) -> bool {
         let mut bytes = Aligned([0; SIZE]);
         (0..2).all(|_| read_bytes(self.flash, offset, &mut bytes.0).is_ok() && is_erased(&bytes.0))
@@ -326,7 +328,7 @@ impl<'f, F: NorFlash> Log<'f, F> {
 
     /// Programs a place and reads it back twice.
     fn program(&mut self, offset: u32, record: &Aligned<SIZE>) -> Result<(), NorFlashErrorKind> {
-        // Whether it was written is what reads back, not what the driver says.
+        // What reads back decides whether it was written, not what the driver reports.
         let written = self.flash.write(offset, &record.0);
         let mut bytes = Aligned([0; SIZE]);
         let same =
@@ -355,7 +357,7 @@ impl<F: NorFlash> Store for Log<'_, F> {
         let mut tries = 0;
         while tries < TRIES {
             if last.next + RECORD_SIZE > page_size {
-                // The full page stays as it is until the other one has a record.
+                // The full page is left alone until the other one has a record.
                 let page = (last.page + 1) % 2;
                 if last.home == Some(page) {
                     break;
@@ -371,7 +373,7 @@ impl<F: NorFlash> Store for Log<'_, F> {
             }
             let at = last.page * page_size + last.next;
             last.next += RECORD_SIZE;
-            // What is in a place that is skipped may read as a record one day, so its number is not given again.
+            // A place that is skipped may read as a record one day, so its number is not used again.
             last.sequence = last.sequence.saturating_add(1);
             if !self.is_blank(at) {
                 continue;
@@ -398,14 +400,14 @@ fn page_size<F: NorFlash>(flash: &F) -> u32 {
     (half - half % F::ERASE_SIZE) as u32
 }
 
-/// The last record of either page: of the two, the one with the higher sequence counts.
+/// Compares the last record of each page: the one with the higher sequence number counts.
 fn find<F: NorFlash>(flash: &mut F) -> Last {
     let page_size = page_size(flash);
     let mut last = Last {
         evidence: None,
         home: None,
         sequence: 0,
-        // So that the first record of all goes to page 0, which is erased for it.
+        // So that the very first record goes to page 0, which is erased for it.
         page: 1,
         next: page_size,
     };
@@ -435,7 +437,7 @@ fn find<F: NorFlash>(flash: &mut F) -> Last {
     last
 }
 
-/// The record that counts in the trust area that `flash` is: for the application, which only reads it. `None` if there is none.
+/// The record that counts in the trust area `flash`; `None` if there is none. For the application, which only reads it.
 pub fn last<F: NorFlash>(flash: &mut F) -> Option<Evidence> {
     find(flash).evidence
 }
@@ -532,7 +534,7 @@ mod tests {
             Log::new(&mut flash).append(&numbered(0)).unwrap();
             for number in 1..1000u32 {
                 let before = last(&mut flash).unwrap();
-                // Every other append is cut at its first operation, which may be the erase of a page, or at its second.
+                // The cut is at the first operation of an append, which may be the erase of a page, or at its second.
                 flash.power.cut_at(u64::from(number / 2 % 2), tear);
                 let _ = Log::new(&mut flash).append(&numbered(number));
                 flash.power.on();
@@ -605,7 +607,7 @@ mod tests {
         for number in 0..31 {
             Log::new(&mut flash).append(&numbered(number)).unwrap();
         }
-        // The last place of the page was torn, and reads as not erased now.
+        // The last place of the page is torn and does not read as erased now.
         let torn = numbered(100).encode(32);
         let at = 31 * SIZE;
         flash.bytes[at] = 0;

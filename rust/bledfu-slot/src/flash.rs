@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Honest access to any NOR flash: unaligned reads, word-aligned RAM for everything that is programmed.
+//! Access to any NOR flash within its limits: reads may be unaligned, and everything is programmed from word-aligned
+//! RAM.
 //!
-//! Flash drivers refuse what their hardware cannot do: the Nordic QSPI peripheral moves whole words between word-aligned
-//! flash and word-aligned RAM, and it cannot read a constant that lies in internal flash. So nothing in this crate reads
-//! a single byte from a device, and nothing programs from a borrowed slice: it goes through these helpers.
+//! Flash drivers refuse what their hardware cannot do: the Nordic QSPI peripheral moves whole words between
+//! word-aligned flash and word-aligned RAM, and it cannot read a constant that lies in internal flash. So nothing in
+//! this crate reads a single byte from a device or programs from a borrowed slice directly; it uses these helpers.
 
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
@@ -36,12 +37,12 @@ pub fn is_erased(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0xFF)
 }
 
-/// Reads `out.len()` bytes from `offset`, whatever the device's `READ_SIZE` and the alignment of `out` are.
+/// Reads `out.len()` bytes from `offset`, for any `READ_SIZE` of the device and any alignment of `out`.
 ///
 /// Aligned stretches go straight into `out`; ragged ends and unaligned memory pass through a 64-byte bounce buffer.
 ///
 /// # Errors
-/// What the device reports; a range outside the device is refused by the device itself.
+/// The device's error; the device itself refuses a range outside of it.
 pub fn read_bytes<F: ReadNorFlash>(flash: &mut F, offset: u32, out: &mut [u8]) -> Result<(), F::Error> {
     const { assert!(F::READ_SIZE > 0 && BOUNCE_SIZE.is_multiple_of(F::READ_SIZE)) };
     let mut at = offset;
@@ -74,12 +75,12 @@ pub fn read_bytes<F: ReadNorFlash>(flash: &mut F, offset: u32, out: &mut [u8]) -
     Ok(())
 }
 
-/// Programs a short value at `offset`, filled up with erased bytes to a whole number of `unit` bytes.
+/// Programs a short value at `offset`, padded with erased bytes to a whole number of `unit` bytes.
 ///
 /// `unit` is a power of two up to [`MAX_WRITE_SIZE`]; at most `MAX_WRITE_SIZE` bytes are written, from word-aligned RAM.
 ///
 /// # Errors
-/// What the device reports.
+/// The device's error.
 pub fn program_padded<F: NorFlash>(
     flash: &mut F,
     offset: u32,

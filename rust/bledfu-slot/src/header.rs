@@ -19,7 +19,7 @@ pub mod flags {
     pub const ENCRYPTED_AES256: u32 = 0x008;
     /// Not an image to start (a split image).
     pub const NON_BOOTABLE: u32 = 0x010;
-    /// To be copied to its load address in RAM before it is started.
+    /// The image is copied to its load address in RAM before it is started.
     pub const RAM_LOAD: u32 = 0x020;
     /// Linked for a slot that begins at its load address.
     pub const ROM_FIXED: u32 = 0x100;
@@ -46,7 +46,7 @@ pub struct Version {
 
 impl core::fmt::Display for Version {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        // Every integer type that is formatted is code of its own.
+        // Formatting one more integer type would add code.
         let [major, minor] = [self.major, self.minor].map(u32::from);
         write!(f, "{major}.{minor}.{}", u32::from(self.revision))?;
         if self.build != 0 {
@@ -60,7 +60,7 @@ impl core::fmt::Display for Version {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
-    /// The place of the magic is erased: there is no image.
+    /// Where the magic should be, the flash is erased: there is no image.
     Erased,
     /// The first word is not the image magic.
     BadMagic,
@@ -84,14 +84,14 @@ pub enum HeaderError {
     WrongAddress {
         /// Its reset vector.
         reset_vector: u32,
-        /// The slot it is stored for, as the processor sees it.
+        /// The slot where it would run, as the processor sees it.
         slot: AddressRange,
     },
-    /// The image names the slot it is linked for, and that is another one.
+    /// The image names the slot it is linked for, and it is not this one.
     WrongSlot {
         /// The address it names.
         linked_for: u32,
-        /// The slot it is stored for, as the processor sees it.
+        /// The slot where it would run, as the processor sees it.
         slot: AddressRange,
     },
 }
@@ -184,7 +184,7 @@ impl ImageHeader {
 
     /// Reads the fields out of the first 32 bytes of an image.
     ///
-    /// Only the magic is judged here; see [`check`](Self::check) for the rest.
+    /// Only the magic is checked here; see [`check`](Self::check) for the rest.
     ///
     /// # Errors
     /// [`HeaderError::Truncated`], [`Erased`](HeaderError::Erased) or [`BadMagic`](HeaderError::BadMagic).
@@ -231,10 +231,10 @@ impl ImageHeader {
             .ok_or(HeaderError::Overflow)
     }
 
-    /// Whether this device can start such an image out of a slot of `slot_size` bytes.
+    /// Whether this device can start such an image from a slot of `slot_size` bytes.
     ///
-    /// The sum of the sizes must be *less than* the slot (MCUboot `boot_check_header_valid`); headers below 32 bytes,
-    /// which MCUboot leaves to the hash, are refused here.
+    /// The sum of the sizes must be *less than* the slot (MCUboot `boot_check_header_valid`). Headers below 32 bytes
+    /// are refused here; MCUboot leaves them to the hash.
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -249,8 +249,9 @@ impl ImageHeader {
         Ok(())
     }
 
-    /// Whether this device can start images of this kind at all: not encrypted, not compressed, and meant to be started. The
-    /// flags are those for which MCUboot, built without support for them, refuses an image; others do not matter.
+    /// Whether this device can start images of this kind at all: not encrypted, not compressed, and meant to be
+    /// started. These are the flags for which an MCUboot built without support for them refuses an image; other flags
+    /// do not matter.
     ///
     /// # Errors
     /// [`HeaderError::NotBootable`], [`Encrypted`](HeaderError::Encrypted) or [`Compressed`](HeaderError::Compressed).
@@ -290,8 +291,8 @@ impl ImageHeader {
     }
 }
 
-/// The first bytes of an image while they arrive in order: its header, and the reset vector in its payload. For refusing an
-/// image that this device can never start before the rest of it is sent.
+/// Collects the first bytes of an image as they arrive in order: its header, and the reset vector in its payload. With
+/// it, an image that this device can never start is refused before the rest is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageStart {
     header: [u8; ImageHeader::SIZE],
@@ -312,7 +313,7 @@ impl ImageStart {
     /// Appends the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         keep(&mut self.header, 0, bytes, self.position);
-        // The header is whole as soon as this can matter.
+        // By the time this matters, the header is complete.
         let vector = u32::from(u16_at(&self.header, 8)) + 4;
         keep(&mut self.reset_vector, vector, bytes, self.position);
         self.position = self.position.saturating_add(bytes.len() as u32);
@@ -321,7 +322,7 @@ impl ImageStart {
     /// The header.
     ///
     /// # Errors
-    /// As [`ImageHeader::parse`]; [`HeaderError::Truncated`] while it is not whole.
+    /// As [`ImageHeader::parse`]; [`HeaderError::Truncated`] while it is not complete.
     pub fn header(&self) -> Result<ImageHeader, HeaderError> {
         if (self.position as usize) < ImageHeader::SIZE {
             return Err(HeaderError::Truncated);
@@ -329,8 +330,9 @@ impl ImageStart {
         ImageHeader::parse(&self.header)
     }
 
-    /// Why the image cannot be one for this device, as far as the bytes so far say: a header that is none, or of a kind that is
-    /// not supported, after 32 bytes; an image for another `slot`, if one is given, eight bytes into the payload.
+    /// Whether the bytes so far can belong to an image for this device. After 32 bytes, a wrong header or an
+    /// unsupported kind of image is refused; eight bytes into the payload, an image for another `slot`, if one is
+    /// given.
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -356,7 +358,7 @@ impl Default for ImageStart {
     }
 }
 
-/// Copies what `bytes`, which begin at `at`, have of the `field` that begins at `field_at`.
+/// Copies the part of `bytes`, which begin at `at`, that belongs to `field`, which begins at `field_at`.
 fn keep(field: &mut [u8], field_at: u32, bytes: &[u8], at: u32) {
     let skipped = at.saturating_sub(field_at) as usize;
     let ahead = field_at.saturating_sub(at) as usize;
@@ -371,7 +373,7 @@ mod tests {
     use super::*;
     use std::string::ToString;
 
-    /// The header of the worked example in MCUboot terms: `imgtool sign --version 1.2.3+4 --header-size 0x200`, 64 bytes.
+    /// The header that `imgtool sign --version 1.2.3+4 --header-size 0x200` writes for a payload of 64 bytes.
     const EXAMPLE: [u8; 32] = [
         0x3D, 0xB8, 0xF3, 0x96, 0, 0, 0, 0, 0x00, 0x02, 0x0C, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 0, 4,
         0, 0, 0, 0, 0, 0, 0,
@@ -480,7 +482,7 @@ mod tests {
         size: 0xE8000,
     };
 
-    /// Header, payload with a vector table, nothing else.
+    /// A header and a payload with a vector table, and nothing else.
     fn image(flags: u32, load_addr: u32, reset_vector: u32) -> std::vec::Vec<u8> {
         let mut bytes = EXAMPLE.to_vec();
         bytes[4..8].copy_from_slice(&load_addr.to_le_bytes());
@@ -574,7 +576,7 @@ mod tests {
             check(flags::RAM_LOAD, 0x2000_0000, 0x2000_0101),
             Err(HeaderError::RamLoad)
         );
-        // As MCUboot's swap modes, which do not look at the flag.
+        // Like MCUboot's swap modes, which ignore the flag.
         assert_eq!(check(flags::RAM_LOAD, 0x2000_0000, 0xC101), Ok(()));
         assert_eq!(check(flags::ROM_FIXED, 0xC000, 0xC101), Ok(()));
         let linked_for = 0x10_0000;

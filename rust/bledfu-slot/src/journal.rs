@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What survives a reset in the middle of an update: the open session, how far it is, and which firmware
-//! versions are installed.
+//! What survives a reset in the middle of an update: the open session, its progress, and which firmware versions are
+//! installed.
 //!
-//! The records live in `sequential-storage`'s map on at least two flash sectors: each record is a key byte and a
-//! value, guarded by a CRC, appended to the last; a torn record is not seen and the one before it still counts.
+//! The records live in `sequential-storage`'s map on at least two flash sectors: each record is a key byte and a value,
+//! protected by a CRC and appended after the last one. A torn record is ignored, and the one before it still counts.
 //! The sectors take turns, which spreads wear.
 //!
 //! ```text
@@ -16,12 +16,13 @@
 //! `session` in the progress record is the CRC-32 of the init packet it belongs to, so that progress of an older
 //! session is never taken for that of a newer one, whatever was cut between the two writes.
 //!
-//! A cut erase leaves bytes that the storage does not look for, in a sector that it takes for erased; what is written over them does
-//! not read back. So an erase is checked and repeated, [`Journal::open`] erases what is left of a cut one, and each record is read
-//! back. One that differs has the area erased, and the records written anew.
+//! A cut erase can leave bytes in a sector that the storage takes for erased, as it does not look for them; records
+//! written over them do not read back. So each erase is checked and repeated if need be, [`Journal::open`] erases what
+//! a cut erase has left, and each record is read back. If one differs, the area is erased and the records are written
+//! again.
 //!
-//! External flash can be rewritten by who has a probe on the board, so a record is no proof of anything: an init
-//! packet from here is validated again and the image bytes are hashed again.
+//! Anyone with a probe on the board can rewrite external flash, so a record proves nothing: an init packet from here is
+//! validated again, and the image bytes are hashed again.
 
 use core::future::Future;
 use core::pin::pin;
@@ -37,7 +38,7 @@ use crate::flash::{read_bytes, Aligned, MAX_WRITE_SIZE};
 use crate::layout::MAX_IMAGE_NUMBER;
 use crate::retry::blank;
 
-/// Longest init packet in bytes the journal keeps.
+/// Size of the longest init packet that the journal keeps, in bytes.
 pub const MAX_SESSION: usize = 512;
 
 const KEY_SESSION: u8 = 0;
@@ -47,21 +48,21 @@ const KEY_VERSIONS: u8 = 2;
 /// Room for one key, the longest value, and rounding to any write size up to 32.
 const BUFFER: usize = MAX_SESSION + 32;
 
-/// Why the journal could not do it. None of these endangers an image: without a journal an update that is
-/// interrupted by a reset starts over.
+/// Why the journal could not do what was asked. None of these errors endangers an image: without a journal, an update
+/// that a reset interrupts starts over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalError {
-    /// The flash did not do what it was asked.
+    /// The flash failed.
     Flash(NorFlashErrorKind),
     /// The records cannot be read or written; the journal must be erased.
     Corrupted,
-    /// The area is smaller than two sectors, or not made of whole ones.
+    /// The area is smaller than two sectors, or not a whole number of them.
     BadArea,
-    /// A record does not read back, also after the area was erased.
+    /// A record does not read back, even after the area was erased.
     NotKept,
-    /// Nothing is written any more: a record was not kept before.
+    /// The journal has stopped writing because an earlier record did not read back.
     Off,
-    /// A session of 0 or more than [`MAX_SESSION`] bytes.
+    /// The init packet is empty or has more than [`MAX_SESSION`] bytes.
     BadSession,
 }
 
@@ -80,17 +81,17 @@ impl core::fmt::Display for JournalError {
 
 impl core::error::Error for JournalError {}
 
-/// How far the session got.
+/// How far the session has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of the image that are in flash and were read back.
     pub offset: u32,
-    /// A check of these bytes: their CRC-32, or another one that the protocol chose.
+    /// A check value over these bytes: their CRC-32, or another one that the protocol chose.
     pub check: u32,
 }
 
-/// One installed firmware: its version number in the sense of the init packet, and the first bytes of its
-/// image's SHA-256, by which it is recognised when it runs.
+/// One installed firmware: its version number as in the init packet, and the first bytes of its image's SHA-256, by
+/// which it is recognised when it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installed {
     /// `fw_version` of the init packet that brought it.
@@ -99,13 +100,13 @@ pub struct Installed {
     pub digest: [u8; 8],
 }
 
-/// Which firmware was installed before, and which was staged last. The one that runs is told by its digest, so
-/// the answer stays right after a revert.
+/// Which firmware was installed before, and which one was staged last. The running one is recognised by its digest, so
+/// the answer is still right after a revert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
-    /// Ran when `staged` was received.
+    /// The firmware that ran when `staged` was received.
     pub base: Installed,
-    /// Received last.
+    /// The firmware that was received last.
     pub staged: Installed,
 }
 
@@ -160,12 +161,12 @@ pub fn session_id(init_packet: &[u8]) -> u32 {
 pub struct Journal<J> {
     flash: J,
     is_off: bool,
-    /// Of the image whose records these are.
+    /// Number of the image whose records these are.
     number: u8,
 }
 
 impl<J: NorFlash> Journal<J> {
-    /// A journal on the whole of `flash`.
+    /// A journal that uses the whole of `flash`.
     pub const fn new(flash: J) -> Self {
         Self {
             flash,
@@ -174,17 +175,17 @@ impl<J: NorFlash> Journal<J> {
         }
     }
 
-    /// Writes no records any more: an earlier one was not kept, and another try would only wear the flash.
+    /// Stops writing records: an earlier one did not read back, and more tries would only wear the flash.
     #[must_use]
     pub fn off_if(self, is_off: bool) -> Self {
         Self { is_off, ..self }
     }
 
-    /// To be called once after a start: erases sectors that the storage would take for erased, and that a cut erase has left with
-    /// other bytes.
+    /// To be called once after a start. Erases sectors that the storage would take for erased although a cut erase has
+    /// left bytes in them.
     ///
     /// # Errors
-    /// Of the flash.
+    /// The flash's error.
     pub fn open(&mut self) -> Result<(), JournalError> {
         let (size, sector) = (self.flash.capacity() as u32, J::ERASE_SIZE as u32);
         let mut from = 0;
@@ -201,7 +202,8 @@ impl<J: NorFlash> Journal<J> {
         Ok(())
     }
 
-    /// Whether the storage sees a mark there: half a byte of zeros in what is read at once, at the start and end of a sector.
+    /// Whether the storage takes the bytes at `offset` for one of its marks, which are at the start and the end of a
+    /// sector: it does if one read unit has at least half a byte of zeros.
     fn is_marked(&mut self, offset: u32) -> Result<bool, JournalError> {
         let mut bytes = Aligned([0xFF; MAX_WRITE_SIZE]);
         let mark = bytes.0.get_mut(..J::READ_SIZE).unwrap_or_default();
@@ -209,8 +211,8 @@ impl<J: NorFlash> Journal<J> {
         Ok(mark.iter().map(|byte| byte.count_zeros()).sum::<u32>() >= 4)
     }
 
-    /// The records of another image of the device than the application, 1 to 15; they lie in the same area and do not mix. A
-    /// larger number is taken for the largest.
+    /// A journal for the image with this number, 1 to 15; number 0 is the application. The records of all images are in
+    /// the same area and do not mix. A number that is too large is replaced with the largest.
     #[must_use]
     pub fn of_image(self, number: u8) -> Self {
         Self {
@@ -219,7 +221,7 @@ impl<J: NorFlash> Journal<J> {
         }
     }
 
-    /// The key of a kind of record of this image.
+    /// The key of one kind of record for this image.
     fn key(&self, kind: u8) -> u8 {
         kind | self.number << 4
     }
@@ -227,7 +229,8 @@ impl<J: NorFlash> Journal<J> {
     /// Opens a session: from now on progress belongs to this init packet.
     ///
     /// # Errors
-    /// [`JournalError::BadSession`] for an empty or over-long packet; else of flash and records.
+    /// [`JournalError::BadSession`] for a packet that is empty or too long; else an error of the flash or of the
+    /// records.
     pub fn begin(&mut self, init_packet: &[u8]) -> Result<(), JournalError> {
         if init_packet.is_empty() || init_packet.len() > MAX_SESSION {
             return Err(JournalError::BadSession);
@@ -238,7 +241,7 @@ impl<J: NorFlash> Journal<J> {
     /// Records that `progress.offset` bytes of the image are in flash.
     ///
     /// # Errors
-    /// Of flash and records.
+    /// An error of the flash or of the records.
     pub fn progress(&mut self, session: u32, progress: Progress) -> Result<(), JournalError> {
         self.store_words(KEY_PROGRESS, &[session, progress.offset, progress.check])
     }
@@ -246,7 +249,7 @@ impl<J: NorFlash> Journal<J> {
     /// The open session: copies its init packet into `out` and returns the packet's length and the progress.
     ///
     /// # Errors
-    /// Of flash and records.
+    /// An error of the flash or of the records.
     pub fn session(
         &mut self,
         out: &mut [u8; MAX_SESSION],
@@ -271,7 +274,7 @@ impl<J: NorFlash> Journal<J> {
     /// Closes the session; nothing is resumed after this. Writes nothing when none is open.
     ///
     /// # Errors
-    /// Of flash and records.
+    /// An error of the flash or of the records.
     #[inline(never)]
     pub fn close(&mut self) -> Result<(), JournalError> {
         let mut buffer = Aligned([0; BUFFER]);
@@ -281,33 +284,34 @@ impl<J: NorFlash> Journal<J> {
         self.store(&mut buffer, KEY_SESSION, &[])
     }
 
-    /// What is installed, if that was ever recorded.
+    /// Which firmware is installed, if that was ever recorded.
     ///
     /// # Errors
-    /// Of flash and records.
+    /// An error of the flash or of the records.
     pub fn versions(&mut self) -> Result<Option<Versions>, JournalError> {
         let mut buffer = Aligned([0; BUFFER]);
         let record = words(self.fetch(&mut buffer, KEY_VERSIONS)?);
         Ok(record.map(Versions::from_words))
     }
 
-    /// Records what is installed.
+    /// Records which firmware is installed.
     ///
     /// # Errors
-    /// Of flash and records.
+    /// An error of the flash or of the records.
     pub fn set_versions(&mut self, versions: Versions) -> Result<(), JournalError> {
         self.store_words(KEY_VERSIONS, &versions.to_words())
     }
 
-    /// Erases the area, the records of all images: the way out of [`JournalError::Corrupted`].
+    /// Erases the area with the records of all images: the way out of [`JournalError::Corrupted`].
     ///
     /// # Errors
-    /// Of the flash.
+    /// The flash's error.
     pub fn reset(&mut self) -> Result<(), JournalError> {
         run(Self::map(&mut self.flash)?.erase_all())
     }
 
-    /// The value of a record; empty when there is none. One copy of the storage's code for all kinds of records.
+    /// The value of a record; empty if there is none. One function for all kinds of records, so that the storage's code
+    /// is compiled once.
     #[inline(never)]
     fn fetch<'b>(&mut self, buffer: &'b mut Aligned<BUFFER>, key: u8) -> Result<&'b [u8], JournalError> {
         let key = self.key(key);
@@ -321,8 +325,8 @@ impl<J: NorFlash> Journal<J> {
         }
         match self.put(buffer, key, value) {
             Ok(()) => Ok(()),
-            // A driver may refuse to write beside bytes that are not erased: that ends only with an erase. A flash that does not
-            // answer at all keeps what it has, because the erase fails as well.
+            // A driver may refuse to write next to bytes that are not erased, and only an erase ends that. A flash that
+            // does not answer at all keeps its contents, because the erase fails as well.
             Err(_) => self.store_anew(buffer, key, value),
         }
     }
@@ -338,7 +342,7 @@ impl<J: NorFlash> Journal<J> {
         }
     }
 
-    /// Erases the area, and writes the records of this image that could be read, with the new one among them.
+    /// Erases the area and writes the records of this image again, those that could be read and the new one.
     #[inline(never)]
     fn store_anew(
         &mut self,
@@ -381,7 +385,7 @@ impl<J: NorFlash> Journal<J> {
     }
 }
 
-/// The words of a record, little-endian; none when it has another length.
+/// The words of a record, little-endian; `None` if it has another length.
 fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
     let (chunks, []) = bytes.as_chunks::<4>() else {
         return None;
@@ -390,10 +394,10 @@ fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
     Some(chunks.map(u32::from_le_bytes))
 }
 
-/// A few records in two sectors: reading them costs a millisecond, a cache would cost RAM and code.
+/// No cache: reading a few records in two sectors takes a millisecond, and a cache would cost RAM and code.
 type NoCache = Cache<Uncached, Uncached, Uncached, u8>;
 
-/// Runs a storage call to its end. Every flash call below blocks, so the future is ready at the first poll.
+/// Runs a storage call to completion. Every flash call below it blocks, so the future is ready at the first poll.
 fn run<T, E: embedded_storage::nor_flash::NorFlashError>(
     call: impl Future<Output = Result<T, StorageError<E>>>,
 ) -> Result<T, JournalError> {
@@ -408,7 +412,7 @@ fn flash_failed<E: NorFlashError>(error: E) -> JournalError {
     JournalError::Flash(error.kind())
 }
 
-/// Erases, and once more if that left anything.
+/// Erases, and erases once more if anything is left.
 fn erase<F: NorFlash>(flash: &mut F, from: u32, to: u32) -> Result<(), EraseError<F::Error>> {
     for _ in 0..2 {
         flash.erase(from, to).map_err(EraseError::Flash)?;
@@ -435,7 +439,7 @@ impl<E: NorFlashError> NorFlashError for EraseError<E> {
     }
 }
 
-/// A blocking flash in the shape `sequential-storage` asks for.
+/// A blocking flash with the interface that `sequential-storage` needs.
 struct Blocking<'f, F>(&'f mut F);
 
 impl<F: NorFlash> embedded_storage_async::nor_flash::ErrorType for Blocking<'_, F> {
@@ -567,7 +571,7 @@ mod tests {
         );
     }
 
-    /// Two updates of 117 objects each: the sectors are recycled on the way.
+    /// Two updates of 117 objects each, so the sectors are recycled in between.
     fn two_updates(flash: &mut Nor<4>) -> Result<(), JournalError> {
         let mut journal = Journal::new(flash);
         for init in [b"first", b"again"] {
@@ -610,7 +614,7 @@ mod tests {
             two_updates(&mut torn).unwrap_err();
             torn.power.on();
             let found = open(&mut Journal::new(&mut torn));
-            // The state before the torn record, or the one after it.
+            // The state is the one before the torn record or the one after it.
             let offset =
                 |session: &Option<(Vec<u8>, Progress)>| session.as_ref().map(|(_, progress)| progress.offset);
             let next = [offset(&last), Some(0), offset(&last).map(|offset| offset + 4096)];
@@ -627,7 +631,7 @@ mod tests {
         }
     }
 
-    /// A flash that takes every command and does nothing.
+    /// A flash that accepts every command and does nothing.
     struct Worn<'f>(&'f mut Nor<4>);
 
     impl embedded_storage::nor_flash::ErrorType for Worn<'_> {
@@ -659,17 +663,17 @@ mod tests {
         }
     }
 
-    /// A journal in use, with `bits` bits left where an erase of its second sector was cut.
+    /// A journal in use. An erase of its second sector was cut and has left `bits` bits.
     fn with_residue(bits: u32, seed: u64) -> Nor<4> {
         let mut flash = flash();
-        // Programming over what is left raises no bit, and says nothing.
+        // Programming over those bits raises none of them and reports no error.
         flash.lenient = true;
         let mut journal = Journal::new(&mut flash);
         journal.begin(b"one").unwrap();
         journal.set_versions(VERSIONS).unwrap();
         let mut random = Random::new(seed);
         for _ in 0..bits {
-            // Anywhere but in the words of the marks.
+            // Anywhere except in the words that hold the marks.
             let at = 4096 + 4 + random.next() as usize % 4088;
             flash.bytes[at] &= !(1 << (random.next() % 8));
         }
@@ -700,7 +704,7 @@ mod tests {
                     }
                     for round in 0..200 {
                         if !is_opened {
-                            // What else is there may be lost when the storage moves it onto the rest of an erase.
+                            // Other records may be lost when the storage moves them onto those bytes.
                             journal.begin(b"one").unwrap();
                         }
                         let progress = Progress {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where things are in the two slots, per install algorithm.
+//! Where things are in the slots, for each install algorithm.
 //!
 //! Source of every rule: MCUboot `bootutil_misc.h` (trailer), `swap_move.c`, `swap_offset.c`, `swap_scratch.c` and
-//! `loader.c` (usable size). The numbers `max_sectors` (M) and `max_align` (MA) are stored nowhere in flash: every program
-//! that touches the same slots must be built with the same two.
+//! `loader.c` (usable size). The numbers `max_sectors` (M) and `max_align` (MA) are not stored in flash: every program
+//! that uses the same slots must be built with the same two numbers.
 //!
 //! ```text
 //! primary / secondary slot                        trailer (lowest field first; every field is MA bytes wide)
@@ -18,9 +18,10 @@
 //! +--------------------------+ slot_size          | (filler)  magic  16 bytes   | last 16 bytes of the slot
 //!                                                 +-----------------------------+
 //! ```
-//! K, status records per sector: 3 for swap using move and scratch, 2 for swap using offset, whose secondary slot holds an
-//! update from its second sector on. A scratch area ends in a trailer with the three records of one sector. Copy keeps no
-//! status records but one [role record](crate::copy_roles) in their place.
+//! K is the number of status records per sector, W the size of one: K is 3 for swap using move and swap using scratch,
+//! and 2 for swap using offset, where an update starts at the second sector of the secondary slot. A scratch area ends
+//! with a trailer that has the three records of one sector. Copy has one [role record](crate::copy_roles) instead of
+//! status records.
 
 use crate::copy_roles::Place;
 use crate::flash::MAX_WRITE_SIZE;
@@ -29,10 +30,10 @@ use crate::writer::PAGE;
 /// Size of the magic at the very end of a slot, in bytes.
 pub const MAGIC_SIZE: u32 = 16;
 
-/// The largest number of an image: it is stored in four bits.
+/// The largest image number: it is stored in four bits.
 pub const MAX_IMAGE_NUMBER: u8 = 15;
 
-/// Info fields that every trailer has.
+/// Number of info fields that every trailer has.
 const LEAST_INFO_FIELDS: u32 = 4;
 
 /// What copy has in place of status records, in bytes: a role record and a mark, each a whole number of write units.
@@ -42,17 +43,17 @@ pub(crate) const ROLE_REGION: u32 = 96;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// MCUboot's "swap using offset": an update is stored one sector up in the secondary slot, so each sector of the
-    /// primary finds a free place beside the one that comes.
+    /// MCUboot's "swap using offset": an update is stored one sector up in the secondary slot, so there is always a
+    /// free sector for the sector of the primary slot that is moved out.
     SwapOffset,
     /// MCUboot's "swap using move": the primary image moves up one sector, then sectors are exchanged one by one.
     SwapMove,
     /// MCUboot's "swap using scratch": sectors are exchanged through a spare area.
     SwapScratch,
-    /// MCUboot's "overwrite only": the secondary is copied over the primary; there is no way back.
+    /// MCUboot's "overwrite only": the secondary slot is copied over the primary; there is no way back.
     Overwrite,
-    /// Our own: the update is copied over the primary, and the way back is the copy of the running image that is still
-    /// where it was received, in a third place.
+    /// Our own: the update is copied over the primary slot. The way back is the copy of the running image that is still
+    /// where it was received, in a third area.
     Copy,
 }
 
@@ -77,7 +78,8 @@ impl Algorithm {
         }
     }
 
-    /// Needs a spare area: [`SwapScratch`](Self::SwapScratch) its scratch, [`Copy`](Self::Copy) a second place for images.
+    /// Whether it needs a spare area: [`SwapScratch`](Self::SwapScratch) as scratch, [`Copy`](Self::Copy) as a second
+    /// place for images.
     pub const fn has_spare(self) -> bool {
         matches!(self, Self::SwapScratch | Self::Copy)
     }
@@ -90,7 +92,8 @@ impl Algorithm {
         }
     }
 
-    /// Info fields below the magic: swap_size, swap_info, copy_done, image_ok; one more for swap using offset.
+    /// Number of info fields below the magic: swap_size, swap_info, copy_done, image_ok, and one more for swap using
+    /// offset.
     const fn info_fields(self) -> u32 {
         match self {
             Self::SwapOffset => LEAST_INFO_FIELDS + 1,
@@ -104,7 +107,7 @@ impl Algorithm {
 pub struct Geometry {
     /// Size of the slot; a whole number of sectors.
     pub slot_size: u32,
-    /// Erase unit the slot is managed in; a power of two.
+    /// Erase unit in which the slot is managed; a power of two.
     pub sector_size: u32,
     /// Write unit of the device; 1, 2, 4, 8, 16 or 32.
     pub write_size: u32,
@@ -128,13 +131,13 @@ pub enum LayoutError {
     MaxAlign,
     /// A write unit is not a power of two from 1 to 32, or is larger than the maximum alignment.
     WriteSize,
-    /// A sector size is not a power of two, or is smaller than the magic and its alignment.
+    /// A sector size is not a power of two, or is too small for the info fields and the magic.
     SectorSize,
     /// A slot is not a whole number of sectors.
     SlotSize,
     /// A slot has more sectors than the trailer has status records for.
     TooManySectors,
-    /// A slot has no room for an image beside its trailer.
+    /// A slot has no room for an image next to its trailer.
     TooSmall,
     /// Swap using move or offset needs the same sector size in both slots; with scratch one must be a multiple of the
     /// other.
@@ -144,7 +147,8 @@ pub enum LayoutError {
     SectorCountsDiffer,
     /// The algorithm needs a spare area, and none was given; or one was given that it does not need.
     Spare,
-    /// The scratch area is not a whole number of the larger sectors, or has another write unit than the primary slot.
+    /// The scratch area is not a whole number of the larger sectors, or its write unit differs from that of the primary
+    /// slot.
     ScratchUnits,
 }
 
@@ -153,15 +157,15 @@ impl core::fmt::Display for LayoutError {
         f.write_str(match self {
             Self::MaxAlign => "the maximum alignment is not 8, 16 or 32",
             Self::WriteSize => "a write unit is not 1, 2, 4, 8, 16 or 32, or exceeds the maximum alignment",
-            Self::SectorSize => "a sector size is not a power of two or too small",
+            Self::SectorSize => "a sector size is not a power of two, or is too small",
             Self::SlotSize => "a slot is not a whole number of sectors",
             Self::TooManySectors => "a slot has more sectors than the trailer has records for",
             Self::TooSmall => "a slot has no room for an image beside its trailer",
             Self::SectorSizesDiffer => "the slots have different sector sizes",
             Self::SectorCountsDiffer => "the sector counts of the slots do not fit together",
-            Self::Spare => "this algorithm needs a spare area, or must not have one",
+            Self::Spare => "this algorithm needs a spare area and has none, or has one that it does not need",
             Self::ScratchUnits => {
-                "the scratch area is no multiple of the larger sectors, or its write unit is not that of the primary slot"
+                "the scratch area is not a whole number of the larger sectors, or its write unit is not that of the primary slot"
             }
         })
     }
@@ -169,7 +173,7 @@ impl core::fmt::Display for LayoutError {
 
 impl core::error::Error for LayoutError {}
 
-/// `value` up to the next multiple of `unit`.
+/// `value`, rounded up to a multiple of `unit`.
 pub(crate) const fn round_up(value: u32, unit: u32) -> u32 {
     // Units are powers of two (checked), values far below u32::MAX (slot sizes).
     value.wrapping_add(unit - 1) & !(unit - 1)
@@ -245,7 +249,7 @@ impl TrailerLayout {
         if matches!(algorithm, Algorithm::Copy) {
             records = (ROLE_REGION / status_unit) as u64;
         }
-        // The u64 sum cannot overflow, and what is below the slot size fits a u32 again.
+        // The u64 sum cannot overflow, and any size below the slot size fits into a u32 again.
         let trailer_size = records * status_unit as u64 + info_size as u64;
         if trailer_size + geometry.sector_size as u64 > geometry.slot_size as u64 {
             return Err(LayoutError::TooSmall);
@@ -266,7 +270,7 @@ impl TrailerLayout {
         })
     }
 
-    /// The trailer of a scratch area: room for the records of one sector.
+    /// The trailer of a scratch area; it has room for the records of one sector.
     const fn scratch(area: Geometry, status_unit: u32, max_align: u32) -> Self {
         Self {
             algorithm: Algorithm::SwapScratch,
@@ -289,7 +293,7 @@ impl TrailerLayout {
         Self { image_number, ..self }
     }
 
-    /// Number of the image that the slot is for, 0 to 15: it is written beside each swap type.
+    /// Number of the image that the slot is for, 0 to 15; it is written together with each swap type.
     pub const fn image_number(&self) -> u8 {
         self.image_number
     }
@@ -319,7 +323,7 @@ impl TrailerLayout {
         self.max_align
     }
 
-    /// Sectors the status region has room for (M).
+    /// Number of sectors the status region has room for (M).
     pub const fn max_sectors(&self) -> u32 {
         self.max_sectors
     }
@@ -332,7 +336,7 @@ impl TrailerLayout {
         }
     }
 
-    /// The 16 magic bytes: the last of the slot.
+    /// The 16 magic bytes, the last of the slot.
     pub const fn magic(&self) -> u32 {
         self.slot_size - MAGIC_SIZE
     }
@@ -357,8 +361,8 @@ impl TrailerLayout {
         self.magic_write() - 3 * self.max_align
     }
 
-    /// Swap using offset: sizes of the unprotected TLV areas, of the image in the primary, then in the secondary slot. `None`
-    /// if this trailer has [no such field](Layout::without_tlv_sizes).
+    /// For swap using offset, the sizes of the unprotected TLV areas: of the image in the primary slot, then of the one
+    /// in the secondary. `None` if this trailer has [no such field](Layout::without_tlv_sizes).
     pub const fn tlv_sizes(&self) -> Option<u32> {
         if self.info_fields == LEAST_INFO_FIELDS {
             return None;
@@ -407,9 +411,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// A layout of two slots; `max_align` is 8, 16 or 32, `max_sectors` at least the sector count of either slot.
+    /// A layout of two slots. `max_align` is 8, 16 or 32; `max_sectors` is at least the sector count of either slot.
     ///
-    /// Meant for a `const`, so that a slot pair that cannot work fails the build.
+    /// Meant for a `const`, so that a pair of slots that cannot work fails the build.
     ///
     /// # Errors
     /// A [`LayoutError`] naming the rule that is broken.
@@ -425,7 +429,8 @@ impl Layout {
 
     /// As [`new`](Self::new), with the spare area of an [algorithm that has one](Algorithm::has_spare).
     ///
-    /// All trailers are sized with one write unit: that of the areas which hold status records (MCUboot `BOOT_WRITE_SZ`).
+    /// All trailers are sized with the same write unit, that of the areas that hold status records (MCUboot
+    /// `BOOT_WRITE_SZ`).
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -462,7 +467,7 @@ impl Layout {
             (_, None) if !algorithm.has_spare() => None,
             _ => return Err(LayoutError::Spare),
         };
-        // What is received is written in whole pages, and an object may end with any sector.
+        // Received bytes are written in whole pages, and an object may end at any sector boundary.
         let received_in = match (algorithm, spare) {
             (Algorithm::Copy, Some(area)) => smaller(secondary.sector_size, area.sector_size),
             _ => secondary.sector_size,
@@ -480,7 +485,7 @@ impl Layout {
                 if n != m && (offset && n + 1 != m || !offset && n != m + 1) {
                     return Err(LayoutError::SectorCountsDiffer);
                 }
-                // One sector for the image and one to move it by.
+                // One sector for the image, and one by which it is moved.
                 let moving = if offset {
                     secondary_trailer
                 } else {
@@ -529,9 +534,9 @@ impl Layout {
         }
     }
 
-    /// For [`Algorithm::SwapOffset`], the layout whose trailers have no field for the sizes of the unprotected TLV areas, as
-    /// MCUboot 2.2 writes them (Zephyr 4.1 and 4.2); since 2.3 it has that field, so all below is `max_align` bytes lower. For
-    /// any other algorithm, the same layout.
+    /// For [`Algorithm::SwapOffset`], the layout whose trailers have no field for the sizes of the unprotected TLV
+    /// areas, as MCUboot 2.2 writes them (Zephyr 4.1 and 4.2). MCUboot 2.3 added that field, which moves everything
+    /// below it down by `max_align` bytes. For any other algorithm, the same layout.
     #[must_use]
     pub const fn without_tlv_sizes(self) -> Self {
         self.with_info_fields(LEAST_INFO_FIELDS)
@@ -551,9 +556,9 @@ impl Layout {
         }
     }
 
-    /// The layout of another image of the device than the application, 1 to [`MAX_IMAGE_NUMBER`]; [`new`](Self::new) is for
-    /// number 0. Each image has slots of its own; only a scratch area may be shared, and a job in it is taken up for the image
-    /// whose number it names. A larger number is taken for the largest.
+    /// The layout for the image with this number, 1 to [`MAX_IMAGE_NUMBER`]; [`new`](Self::new) makes the layout of
+    /// number 0, the application. Each image has slots of its own. Only a scratch area may be shared; a job in it
+    /// belongs to the image whose number it names. A number that is too large is replaced with the largest.
     #[must_use]
     pub const fn with_image_number(self, number: u8) -> Self {
         let number = if number > MAX_IMAGE_NUMBER {
@@ -577,7 +582,7 @@ impl Layout {
         self.primary_trailer.image_number
     }
 
-    /// The place that this layout has for its secondary slot.
+    /// The place that is the secondary slot in this layout.
     pub const fn incoming(&self) -> Place {
         if self.is_exchanged {
             Place::Second
@@ -623,7 +628,7 @@ impl Layout {
 
     /// Largest image that can be installed, in bytes: header, payload and both TLV areas together.
     ///
-    /// The exact limits of MCUboot since v2.2; earlier releases allowed larger images and could damage them.
+    /// These are the exact limits of MCUboot since v2.2; earlier releases allowed larger images and could damage them.
     pub const fn max_image_size(&self) -> u32 {
         let (primary, secondary) = (self.primary_trailer, self.secondary_trailer);
         match self.algorithm {
@@ -664,8 +669,8 @@ const fn scratch_trailer(
     max_align: u32,
 ) -> Result<TrailerLayout, LayoutError> {
     let unit = larger(primary.sector_size, secondary.sector_size);
-    // Sector sizes are powers of two, so one is always a multiple of the other. A region that is no whole number of the
-    // larger ones would end inside a sector (MCUboot issue 2524).
+    // Sector sizes are powers of two, so one is always a multiple of the other. An area that is not a whole number of
+    // the larger sectors would end inside a sector (MCUboot issue 2524).
     if area.slot_size == 0
         || !area.sector_size.is_power_of_two()
         || !area.slot_size.is_multiple_of(unit)
@@ -675,7 +680,7 @@ const fn scratch_trailer(
         return Err(LayoutError::ScratchUnits);
     }
     let trailer = TrailerLayout::scratch(area, primary.write_size, max_align);
-    // The trailer must leave room for data, and must not need more than a sector of its own.
+    // The trailer must leave room for data, and must fit into one sector.
     let size = trailer.info_size() + 3 * trailer.status_unit;
     if size >= area.sector_size {
         return Err(LayoutError::TooSmall);
@@ -683,15 +688,15 @@ const fn scratch_trailer(
     Ok(trailer)
 }
 
-/// MCUboot `app_max_size` of swap using scratch: the trailer, and padding so that the data in the first trailer sector and
-/// the scratch area's own trailer fit the scratch area together.
+/// MCUboot's `app_max_size` for swap using scratch: the slot without the trailer and without some padding. With the
+/// padding, the data in the first trailer sector and the scratch area's own trailer fit into the scratch area together.
 const fn scratch_limit(
     primary: TrailerLayout,
     secondary: TrailerLayout,
     spare: Option<TrailerLayout>,
 ) -> u32 {
     let status = smaller(primary.status_start(), secondary.status_start());
-    // Both ends are boundaries of the smaller sectors: the larger one is common to both slots.
+    // Both are ends of a sector; the larger of the two is a sector boundary in both slots.
     let first_end = larger(
         primary.first_sector() + primary.sector_size,
         secondary.first_sector() + secondary.sector_size,

@@ -3,22 +3,23 @@
 //!
 //! # Inside
 //!
-//! Every byte bledfu keeps in flash, and the only crate that knows their places.
+//! Every byte that bledfu keeps in flash. No other crate knows where they are.
 //!
 //! | Module | Owns |
 //! |---|---|
 //! | [`areas`] | the flash areas of a device, each with its own units |
 //! | [`mod@decide`] | what the next boot does, from the trailers and the images |
 //! | [`flash`] | unaligned reads and word-aligned RAM on any `NorFlash` |
-//! | [`retry`] | what a driver's lost completion means: look, and try once more |
-//! | [`layout`] | where image, trailer and status records are, per install algorithm |
+//! | [`retry`] | after a driver lost a completion: read, and try once more if need be |
+//! | [`layout`] | where image, trailer and status records are, for each install algorithm |
 //! | [`header`] | the 32-byte image header |
-//! | [`tlv`] | the TLV areas behind the payload |
+//! | [`tlv`] | the TLV areas after the payload |
 //! | [`verify`] | whether an image may be started; [`Slot<Verified>`](verify::Slot) is the proof |
 //! | [`trailer`] | the trailer: requests, confirmation, swap state |
-//! | [`transform`] | what happens to bytes between an area outside and the primary slot |
-//! | [`copy_roles`] | copy: which external place takes the next update, which holds the copy of the running image |
+//! | [`transform`] | how bytes change between external flash and the primary slot |
+//! | [`copy_roles`] | for copy: which external place takes the next update, and which holds the copy of the running image |
 //! | [`writer`] | storing an arriving image |
+//! | [`evidence`] | what the boot stage remembers in internal flash |
 //! | [`journal`] | how far an upload got |
 //! | [`crc32`] | the CRC-32 of upload and journal |
 //!

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A flash whose driver may lose a completion.
 //!
-//! When a driver gives up waiting, nobody knows what the array did: nothing, all of it, or a part. In the case this
-//! project starts from, the answer to that was to wait for ever. Here it is: look, and if it was not done do it once
-//! more. Erase and program of the same bytes may be repeated on NOR flash without harm; where write units are wide, a program
-//! may be repeated only if nothing of it was done.
+//! When a driver stops waiting for a completion, nobody knows what the flash did: nothing, a part, or all of it. In the
+//! case this project starts from, the code waited for ever. Here the flash is read, and if the operation was not done,
+//! it is done once more. On NOR flash an erase, or a program of the same bytes, may be repeated without harm; where
+//! write units are wide, a program may be repeated only if none of it was done.
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
@@ -13,7 +13,8 @@ use crate::flash::{is_erased, read_bytes, Aligned};
 /// Bytes compared at a time.
 const CHUNK: usize = 256;
 
-/// Wraps a flash: a failed erase or program is looked at, and tried once more if it was not done after all.
+/// Wraps a flash: after a failed erase or program the flash is read, and the operation is tried once more if it was not
+/// done after all.
 #[derive(Clone, Debug)]
 pub struct Retry<F>(pub F);
 
@@ -72,13 +73,13 @@ impl<F: NorFlash> NorFlash for Retry<F> {
     }
 }
 
-/// Whether what was programmed may be programmed once more with the same bytes. Parts with write units above four bytes usually
-/// keep an error code per unit that does not survive that.
+/// Whether the same bytes may be programmed once more. Flash with write units above four bytes usually keeps an
+/// error-correction code per unit, which a second write would break.
 pub(crate) const fn programs_again<F: NorFlash>() -> bool {
     F::WRITE_SIZE <= 4
 }
 
-/// A call that broke the rules will break them again.
+/// A call that breaks the rules of the flash will do so again.
 fn is_final<E: NorFlashError>(error: &E) -> bool {
     matches!(
         error.kind(),
@@ -89,7 +90,7 @@ fn is_final<E: NorFlashError>(error: &E) -> bool {
 /// True when `from..to` reads all 0xFF.
 ///
 /// # Errors
-/// Of the flash.
+/// The flash's error.
 pub fn blank<F: ReadNorFlash>(flash: &mut F, from: u32, to: u32) -> Result<bool, F::Error> {
     let mut chunk = Aligned([0; CHUNK]);
     let mut at = from;
@@ -133,7 +134,7 @@ mod tests {
         flash.0.power.fail_ops(0..1);
         assert_eq!(flash.write(64, &BYTES.0), Ok(()));
         assert_eq!(flash.0.bytes[64..96], BYTES.0);
-        // For good.
+        // It stays broken.
         flash.0.power.fail_ops(0..9);
         assert!(flash.write(128, &BYTES.0).is_err());
     }

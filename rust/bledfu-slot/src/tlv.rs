@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The TLV areas behind the payload (MCUboot `tlv.c`).
+//! The TLV areas after the payload (MCUboot `tlv.c`).
 //!
 //! ```text
 //! header | payload | [ 08 69 total | entry | entry ... ] | 07 69 total | entry | entry ...
@@ -34,7 +34,7 @@ pub mod types {
     pub const SECURITY_COUNTER: u16 = 0x50;
 }
 
-/// Most entries of both areas together. `imgtool` writes fewer than ten.
+/// Highest number of entries in both areas together. `imgtool` writes fewer than ten.
 pub const MAX_ENTRIES: u8 = 64;
 
 /// Largest unprotected area, in bytes. `imgtool` writes about 110 bytes for each key, and 36 for the digest.
@@ -48,15 +48,15 @@ const INFO_PROTECTED: u16 = 0x6908;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlvError {
-    /// The header announces a protected area, and there is none of that size.
+    /// The header announces a protected area, but there is none of that size.
     ProtectedArea,
     /// There is a protected area that the header does not announce, or no TLV area at all.
     InfoMagic,
     /// The total of an area is smaller than its own info header.
     AreaTooSmall,
-    /// An area ends behind the end of the slot.
+    /// An area extends beyond the end of the slot.
     AreaTooLarge,
-    /// An entry reaches over the end of its area.
+    /// An entry extends beyond the end of its area.
     EntryOverrun,
 }
 
@@ -74,7 +74,7 @@ impl core::fmt::Display for TlvError {
 
 impl core::error::Error for TlvError {}
 
-/// Why TLVs could not be read: the flash, or what is in it.
+/// Why TLVs could not be read: because of the flash, or because of its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlvReadError<E> {
     /// The flash could not be read.
@@ -100,7 +100,7 @@ pub struct Tlv {
     pub protected: bool,
 }
 
-/// The TLV areas of one image, and a position in them.
+/// The TLV areas of one image, with a read position.
 ///
 /// Offsets are bytes from the start of the image.
 #[derive(Clone, Debug)]
@@ -176,7 +176,7 @@ impl TlvWalker {
         self.end
     }
 
-    /// The next entry of the protected, then of the unprotected area; `None` behind the last.
+    /// The next entry: first those of the protected area, then those of the unprotected one. `None` after the last.
     ///
     /// # Errors
     /// The flash's error, [`TlvError::EntryOverrun`], or [`TlvReadError::TooMany`].

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The trailer at the end of a slot: what was asked for, and how far it got (MCUboot `bootutil_misc.h`,
-//! `bootutil_public.c`). Offsets are in [`TrailerLayout`]; the drawing is at the head of [`crate::layout`].
+//! The trailer at the end of a slot: what was requested, and how far it got (MCUboot `bootutil_misc.h`,
+//! `bootutil_public.c`). Offsets are in [`TrailerLayout`]; a drawing is at the top of [`crate::layout`].
 //!
 //! ```text
 //! swap_size  xx xx xx xx ff ..     bytes being swapped, u32 little-endian
-//! TLV sizes  pp pp ss ss ff ..     swap using offset of MCUboot 2.3 and later: unprotected TLV areas, primary then secondary, u16
+//! TLV sizes  pp pp ss ss ff ..     u16 each, primary then secondary; only for swap using offset of MCUboot 2.3 and later
 //! swap_info  nt ff ff ff ff ..     n = image number, t = swap type 2 test, 3 permanent, 4 revert; ff = none
 //! copy_done  01 ff ff ff ff ..     the swap is complete; ff = it is not; anything else = torn
-//! image_ok   01 ff ff ff ff ..     the image is confirmed, or is to be installed for good
+//! image_ok   01 ff ff ff ff ..     the image is confirmed; in a request: install it for good
 //! magic      77 c2 95 f3 60 d2 ef 7f 35 52 50 0f 2c b6 79 80                      MA = 8
 //!            MA 00 2d e1 5d 29 41 0b 8d 77 67 9c 11 0f 1f 8a                      MA = 16, 32
 //! ```
-//! The magic is written last and makes everything below it count.
+//! The magic is written last. Without it, the other fields do not count.
 
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
@@ -28,7 +28,7 @@ const MAGIC_LARGER_TAIL: [u8; 14] = [
 ];
 const FLAG_SET: u8 = 0x01;
 
-/// The magic bytes of a build with this maximum alignment.
+/// The magic bytes that a build with this maximum alignment uses.
 pub fn magic_bytes(max_align: u32) -> [u8; 16] {
     if max_align == 8 {
         return MAGIC_ALIGN_8;
@@ -52,7 +52,7 @@ pub enum Magic {
 }
 
 impl Magic {
-    /// Judges the last 16 bytes of a slot.
+    /// Interprets the last 16 bytes of a slot.
     pub fn parse(bytes: &[u8; 16], max_align: u32) -> Self {
         if *bytes == magic_bytes(max_align) {
             Self::Good
@@ -76,7 +76,7 @@ pub enum Flag {
 }
 
 impl Flag {
-    /// Judges the first byte of a flag field.
+    /// Interprets the first byte of a flag field.
     pub fn parse(byte: u8) -> Self {
         match byte {
             FLAG_SET => Self::Set,
@@ -86,7 +86,7 @@ impl Flag {
     }
 }
 
-/// What a swap is for; the numbers are those in flash.
+/// The purpose of a swap; the numbers are those in flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SwapType {
@@ -98,7 +98,7 @@ pub enum SwapType {
     Permanent = 3,
     /// Go back to the image before.
     Revert = 4,
-    /// What was asked for turned out to be no valid image.
+    /// The requested image turned out to be invalid.
     Fail = 5,
 }
 
@@ -121,7 +121,7 @@ impl core::fmt::Display for SwapType {
     }
 }
 
-/// A trailer as it was read.
+/// The contents of a trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trailer {
     /// State of the magic.
@@ -132,7 +132,7 @@ pub struct Trailer {
     pub copy_done: Flag,
     /// The raw byte; see [`swap_type`](Self::swap_type) and [`image_number`](Self::image_number).
     pub swap_info: u8,
-    /// Bytes being swapped as stored; 0xFFFF_FFFF if erased. Check it before use.
+    /// The stored number of bytes being swapped; 0xFFFF_FFFF if erased. It is not checked yet.
     pub swap_size: u32,
 }
 
@@ -146,7 +146,7 @@ impl Trailer {
         swap_size: u32::MAX,
     };
 
-    /// Reads the trailer of the slot that `flash` is.
+    /// Reads the trailer of a slot; `flash` is that slot.
     ///
     /// # Errors
     /// The flash's error.
@@ -171,8 +171,8 @@ impl Trailer {
         })
     }
 
-    /// [`read`](Self::read) for a trailer outside, where a reading may be wrong and the next one right: two that agree count, else
-    /// the third one.
+    /// [`read`](Self::read) for a trailer in external flash, where one read may be wrong and the next one right. Reads
+    /// twice; if the results differ, a third read counts.
     ///
     /// # Errors
     /// The flash's error.
@@ -184,7 +184,7 @@ impl Trailer {
         Self::read(flash, layout)
     }
 
-    /// The stored swap type; [`SwapType::None`] if there is none, or a number that is never stored.
+    /// The stored swap type; [`SwapType::None`] if there is none, or if the number is one that is never stored.
     pub fn swap_type(&self) -> SwapType {
         match self.swap_info & 0x0F {
             2 => SwapType::Test,
@@ -202,10 +202,11 @@ impl Trailer {
         }
     }
 
-    /// The trailer with flags that are torn for good taken for set.
+    /// The trailer with flags that stay torn counted as set.
     ///
-    /// A torn flag is [written once more](repair_flag). Where the write unit is too wide for that it stays torn, and what it was
-    /// to say has happened: the install was complete, the image had confirmed itself.
+    /// A torn flag is normally [written once more](repair_flag). If the write unit is too wide for that, it stays torn.
+    /// It then counts as set, because its write began only after the install was complete or the image had confirmed
+    /// itself.
     pub fn settled(mut self, layout: &TrailerLayout) -> Self {
         if !can_repair(layout) {
             for flag in [&mut self.copy_done, &mut self.image_ok] {
@@ -217,20 +218,21 @@ impl Trailer {
         self
     }
 
-    /// For the primary slot: the next boot will not take the running image back. `layout` is that of the slots.
+    /// For the primary trailer: whether the running image is confirmed, that is, the next boot will not revert it.
+    /// `layout` is that of the slots.
     ///
-    /// That is the only meaning of "confirmed". It is also true of a trailer with a magic and no flag, as `imgtool --pad` and
-    /// overwrite only leave it, of one without a magic, and of one with a flag that was torn for good: no boot stage takes an
-    /// image back then.
+    /// "Confirmed" means nothing else. So it is also true for a trailer with a magic and no flag (`imgtool --pad` and
+    /// overwrite only leave such a trailer), for one without a magic, and for one with a flag that stays torn: no boot
+    /// stage reverts the image in these cases.
     pub fn is_confirmed(&self, layout: &Layout) -> bool {
         let settled = self.settled(&layout.primary_trailer());
         next_boot(layout.algorithm(), &settled, &Self::ERASED) != SwapType::Revert
     }
 
-    /// For the trailer of the primary slot or of a scratch area: an install of this image was written down here and has not
-    /// ended. It is not said that the boot stage will take it up; that depends on the images.
+    /// For the trailer of the primary slot or of a scratch area: whether an install for this image number is recorded
+    /// here and not finished. This does not mean that the boot stage will resume it; that depends on the images.
     pub fn holds_job(&self, layout: &Layout) -> bool {
-        // Overwrite only begins anew after a cut, from the request.
+        // After a cut, overwrite only starts over from the request.
         layout.algorithm() != Algorithm::Overwrite
             && self.magic == Magic::Good
             && self.copy_done == Flag::Unset
@@ -240,8 +242,8 @@ impl Trailer {
     }
 }
 
-/// What the job is for that the trailer of the primary slot [holds](Trailer::holds_job), [`SwapType::None`] if there is none.
-/// With swap using offset it may be in either of the two trailers that MCUboot writes.
+/// The swap type of the job that the primary trailer [holds](Trailer::holds_job); [`SwapType::None`] if there is none.
+/// With swap using offset, the trailer may have either of the two layouts that MCUboot writes.
 ///
 /// # Errors
 /// The flash's error.
@@ -264,9 +266,9 @@ pub fn stored_job<F: ReadNorFlash>(flash: &mut F, layout: &Layout) -> Result<Swa
 pub enum TrailerError<E> {
     /// The flash could not be read or written.
     Flash(E),
-    /// The magic is neither this build's nor erased: the trailer must be erased before anything can be asked for.
+    /// The magic is neither this build's nor erased: the trailer must be erased before anything can be requested.
     BadMagic,
-    /// The flag was torn while it was written and does not take its value any more.
+    /// The flag is damaged and can no longer be set.
     BadFlag,
 }
 
@@ -274,7 +276,7 @@ impl<E: core::fmt::Debug> core::fmt::Display for TrailerError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Flash(error) => write!(f, "the flash failed: {error:?}"),
-            Self::BadMagic => f.write_str("the trailer magic is damaged or of another build"),
+            Self::BadMagic => f.write_str("the trailer magic is damaged or of another alignment"),
             Self::BadFlag => f.write_str("a trailer flag is damaged"),
         }
     }
@@ -288,7 +290,7 @@ impl<E> From<E> for TrailerError<E> {
     }
 }
 
-/// Erases every sector that holds a part of the trailer, the highest (with the magic) first.
+/// Erases every sector that holds a part of the trailer, the highest one first, which holds the magic.
 ///
 /// # Errors
 /// The flash's error.
@@ -302,7 +304,7 @@ pub fn erase_trailer<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Resu
     Ok(())
 }
 
-/// Writes the magic, with erased filler in front if its alignment unit is larger.
+/// Writes the magic, with erased filler in front of it if the alignment unit is larger than the magic.
 ///
 /// # Errors
 /// The flash's error.
@@ -333,7 +335,7 @@ pub fn write_copy_done<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Re
     program_padded(flash, layout.copy_done(), &[FLAG_SET], layout.write_size())
 }
 
-/// Writes the swap type, with the number of the image that the slot is for.
+/// Writes the swap type and the number of the image that the slot is for.
 ///
 /// # Errors
 /// The flash's error.
@@ -363,8 +365,8 @@ pub fn write_swap_size<F: NorFlash>(
     )
 }
 
-/// Writes the sizes of the unprotected TLV areas (swap using offset): of the image in the primary slot, then in the
-/// secondary. Does nothing if the trailer has no field for them.
+/// Writes the sizes of the unprotected TLV areas (swap using offset): of the image in the primary slot, then of the one
+/// in the secondary. Does nothing if the trailer has no field for them.
 ///
 /// # Errors
 /// The flash's error.
@@ -381,7 +383,7 @@ pub fn write_tlv_sizes<F: NorFlash>(
     }
 }
 
-/// Reads what [`write_tlv_sizes`] wrote: 0xFFFF each if erased, `None` if the trailer has no field for them.
+/// Reads what [`write_tlv_sizes`] wrote: 0xFFFF each if erased; `None` if the trailer has no field for them.
 ///
 /// # Errors
 /// The flash's error.
@@ -398,14 +400,14 @@ pub fn read_tlv_sizes<F: ReadNorFlash>(
     Ok(Some([u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]))
 }
 
-/// Whether a torn flag can be written once more. Parts with write units above four bytes usually keep an error code per unit
-/// that does not survive a second write.
+/// Whether a torn flag can be written once more. Flash with write units above four bytes usually keeps an
+/// error-correction code per unit, which a second write would break.
 pub const fn can_repair(layout: &TrailerLayout) -> bool {
     layout.write_size() <= 4
 }
 
-/// Whether a flag is torn and can be finished: a torn write only lacks cleared bits, so the same write completes it. Not a flag
-/// that no torn write leaves, nor where [nothing can be written twice](can_repair).
+/// Whether a flag is torn and can be completed: a torn write has only left bits uncleared, so the same write clears
+/// them. False for a value that a torn write cannot leave, and where [nothing can be written twice](can_repair).
 ///
 /// # Errors
 /// The flash's error.
@@ -419,8 +421,8 @@ pub fn is_mendable<F: ReadNorFlash>(
     Ok(Flag::parse(value[0]) == Flag::Bad && value[0] & FLAG_SET == FLAG_SET && can_repair(layout))
 }
 
-/// Finishes a flag whose write was torn, by writing it once more; true if it then reads as set. Nothing is done if that is
-/// [not possible](is_mendable).
+/// Completes a flag whose write was torn by writing it once more, if that is [possible](is_mendable). Returns true if
+/// the flag then reads as set.
 ///
 /// # Errors
 /// The flash's error.
@@ -461,8 +463,8 @@ pub fn request<F: NorFlash>(
     }
 }
 
-/// Asks the boot stage to try the image in `slot`; `flash` is the secondary slot. Nothing is written if a request is
-/// already there (MCUboot `boot_request_upgrade(0)`).
+/// Asks the boot stage to try the image in `slot`; `flash` is the secondary slot. Writes nothing if there is a request
+/// already (MCUboot `boot_request_upgrade(0)`).
 ///
 /// # Errors
 /// [`TrailerError::BadMagic`] if the trailer was not erased before the upload, or the flash's error.
@@ -474,7 +476,7 @@ pub fn request_test<F: NorFlash>(
 }
 
 /// Asks the boot stage to install the image in `slot` for good; `flash` is the secondary slot. A pending test stays a
-/// test (MCUboot `boot_request_upgrade(1)`); a power cut behind the magic leaves a test.
+/// test (MCUboot `boot_request_upgrade(1)`). A power cut after the magic was written leaves a test.
 ///
 /// # Errors
 /// As [`request_test`].
@@ -487,10 +489,11 @@ pub fn request_permanent<F: NorFlash>(
 
 /// Confirms the running image; `flash` is the primary slot.
 ///
-/// Writes `image_ok` wherever there is a magic, also if the next boot would not take the image back anyway (a factory image
-/// made with `imgtool --pad`, or after overwrite only): other boot stages and Zephyr's `boot_is_img_confirmed` then say the
-/// same. Nothing is written without a magic, if it is confirmed already, or beside [a job](Trailer::holds_job): that flag would
-/// be one of the image that comes. A confirmation that was torn is completed.
+/// Writes `image_ok` if there is a magic, even if the next boot would not revert the image anyway (a factory image made
+/// with `imgtool --pad`, or after overwrite only): then other boot stages and Zephyr's `boot_is_img_confirmed` agree.
+/// Nothing is written if there is no magic, if the flag is set already, or while the trailer holds [a
+/// job](Trailer::holds_job): the flag would belong to the image that is being installed. A torn confirmation is
+/// completed.
 ///
 /// # Errors
 /// [`TrailerError::BadMagic`], [`TrailerError::BadFlag`] or the flash's error.
@@ -503,7 +506,7 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
         (Magic::Unset, _) | (Magic::Good, Flag::Set) => Ok(()),
         (Magic::Good, _) if stored_job(flash, slots)? != SwapType::None => Ok(()),
         (Magic::Good, Flag::Unset) => Ok(write_image_ok(flash, &layout)?),
-        // Torn before: the image stays in any case, see `is_confirmed`.
+        // It was torn before and stays torn. The image stays in any case, see `is_confirmed`.
         (Magic::Good, Flag::Bad) if !can_repair(&layout) => Ok(()),
         (Magic::Good, Flag::Bad) => {
             if repair_flag(flash, &layout, layout.image_ok())? {
@@ -516,322 +519,4 @@ pub fn confirm<F: NorFlash>(flash: &mut F, layout: &Layout) -> Result<(), Traile
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Geometry, ImagePolicy, SoftCrypto};
-    use bledfu_testkit::{Image, Key, Nor, Power, Tear, SECTOR};
-
-    const SLOT: u32 = 0x10000;
-
-    fn layout_with<const W: usize>(max_align: u32) -> Layout {
-        let geometry = Geometry {
-            slot_size: SLOT,
-            sector_size: SECTOR as u32,
-            write_size: W as u32,
-        };
-        Layout::new(Algorithm::SwapMove, geometry, geometry, max_align, 128).unwrap()
-    }
-
-    fn flash<const W: usize>() -> Nor<W> {
-        Nor::new('s', SLOT as usize / SECTOR, &Power::new())
-    }
-
-    fn verified<'l, const W: usize>(flash: &mut Nor<W>, layout: &'l Layout) -> Slot<'l, Verified> {
-        flash.load(0, &Image::bare(0x200, 100, 1).sign(Key(1)).bytes());
-        let keys = [crate::Key::new(Key(1).public())];
-        let policy = ImagePolicy {
-            keys: &keys,
-            trusted_digests: &[],
-            unsigned: false,
-            address: None,
-        };
-        Slot::new(layout).verify(flash, &policy, &SoftCrypto).unwrap()
-    }
-
-    /// All bytes from the start of the status region that are not erased.
-    fn written<const W: usize>(flash: &Nor<W>) -> std::vec::Vec<(usize, u8)> {
-        (0xF000..SLOT as usize)
-            .map(|at| (at, flash.bytes[at]))
-            .filter(|(_, byte)| *byte != 0xFF)
-            .collect()
-    }
-
-    fn magic_at_end(max_align: u32) -> std::vec::Vec<(usize, u8)> {
-        (0xFFF0..0x10000).zip(magic_bytes(max_align)).collect()
-    }
-
-    #[test]
-    fn a_test_request_has_the_bytes_of_mcuboot() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, &layout);
-        request_test(&mut flash, &slot).unwrap();
-        let mut expected = std::vec![(0xFFD8, 2)];
-        expected.extend(magic_at_end(8));
-        assert_eq!(written(&flash), expected);
-    }
-
-    #[test]
-    fn a_permanent_request_has_the_bytes_of_mcuboot() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, &layout);
-        request_permanent(&mut flash, &slot).unwrap();
-        let mut expected = std::vec![(0xFFD8, 3), (0xFFE8, 1)];
-        expected.extend(magic_at_end(8));
-        assert_eq!(written(&flash), expected);
-    }
-
-    #[test]
-    fn magics_of_larger_alignments_name_the_alignment() {
-        assert_eq!(magic_bytes(16)[..4], [0x10, 0x00, 0x2D, 0xE1]);
-        assert_eq!(magic_bytes(32)[..4], [0x20, 0x00, 0x2D, 0xE1]);
-        assert_eq!(Magic::parse(&magic_bytes(16), 8), Magic::Bad); // mcuboot case 66
-        assert_eq!(Magic::parse(&magic_bytes(32), 32), Magic::Good);
-        assert_eq!(Magic::parse(&[0xFF; 16], 32), Magic::Unset);
-    }
-
-    fn fields_keep_their_places<const W: usize>(max_align: u32) {
-        let (mut flash, layout) = (flash::<W>(), layout_with::<W>(max_align).primary_trailer());
-        write_swap_info(&mut flash, &layout, SwapType::Permanent).unwrap();
-        write_image_ok(&mut flash, &layout).unwrap();
-        write_copy_done(&mut flash, &layout).unwrap();
-        write_swap_size(&mut flash, &layout, 0x0102_0304).unwrap();
-        write_magic(&mut flash, &layout).unwrap();
-        let field = |offset| (offset as usize, 1);
-        let mut expected: std::vec::Vec<(usize, u8)> =
-            (layout.swap_size() as usize..).zip([4, 3, 2, 1]).collect();
-        expected.extend([
-            (layout.swap_info() as usize, 3),
-            field(layout.copy_done()),
-            field(layout.image_ok()),
-        ]);
-        expected.extend(magic_at_end(max_align));
-        assert_eq!(written(&flash), expected, "W={W} MA={max_align}");
-        let trailer = Trailer::read(&mut flash, &layout).unwrap();
-        let set = Flag::Set;
-        let (magic, swap_info, swap_size) = (Magic::Good, 3, 0x0102_0304);
-        assert_eq!(
-            trailer,
-            Trailer {
-                magic,
-                image_ok: set,
-                copy_done: set,
-                swap_info,
-                swap_size
-            }
-        );
-    }
-
-    #[test]
-    fn fields_keep_their_places_for_every_write_unit() {
-        fields_keep_their_places::<1>(8);
-        fields_keep_their_places::<2>(8);
-        fields_keep_their_places::<4>(8);
-        fields_keep_their_places::<8>(8);
-        fields_keep_their_places::<4>(16);
-        fields_keep_their_places::<16>(16);
-        fields_keep_their_places::<4>(32);
-        fields_keep_their_places::<16>(32);
-        fields_keep_their_places::<32>(32); // mcuboot case 112
-    }
-
-    #[test]
-    fn a_permanent_request_after_a_test_request_changes_nothing() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, &layout);
-        request_test(&mut flash, &slot).unwrap();
-        let before = flash.bytes.clone();
-        request_permanent(&mut flash, &slot).unwrap();
-        assert_eq!(flash.bytes, before); // mcuboot case 72
-    }
-
-    #[test]
-    fn a_damaged_magic_blocks_requests_until_the_trailer_is_erased() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, &layout);
-        flash.load(0xFFF0, &[0x76]);
-        let before = flash.bytes.clone();
-        assert_eq!(request_test(&mut flash, &slot), Err(TrailerError::BadMagic)); // mcuboot case 52
-        assert_eq!(flash.bytes, before);
-        erase_trailer(&mut flash, &layout.secondary_trailer()).unwrap();
-        assert_eq!(request_test(&mut flash, &slot), Ok(()));
-    }
-
-    #[test]
-    fn a_permanent_request_cut_behind_its_magic_is_a_test() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let slot = verified(&mut flash, &layout);
-        flash.power.cut_at(1, Tear::Before);
-        assert!(request_permanent(&mut flash, &slot).is_err());
-        flash.power.on();
-        let trailer = Trailer::read(&mut flash, &layout.secondary_trailer()).unwrap();
-        assert_eq!((trailer.magic, trailer.image_ok), (Magic::Good, Flag::Unset));
-        // mcuboot case 74
-    }
-
-    #[test]
-    fn an_image_that_was_never_swapped_in_needs_no_confirmation() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        confirm(&mut flash, &layout).unwrap();
-        assert!(is_erased(&flash.bytes)); // mcuboot case 73
-        assert!(Trailer::read(&mut flash, &layout.primary_trailer())
-            .unwrap()
-            .is_confirmed(&layout));
-    }
-
-    #[test]
-    fn confirming_writes_one_flag_once() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        write_magic(&mut flash, &layout.primary_trailer()).unwrap();
-        write_copy_done(&mut flash, &layout.primary_trailer()).unwrap();
-        assert!(!Trailer::read(&mut flash, &layout.primary_trailer())
-            .unwrap()
-            .is_confirmed(&layout));
-        confirm(&mut flash, &layout).unwrap();
-        let operations = flash.power.ops();
-        confirm(&mut flash, &layout).unwrap();
-        assert_eq!(flash.power.ops(), operations);
-        assert_eq!(flash.bytes[0xFFE8..0xFFEC], [1, 0xFF, 0xFF, 0xFF]);
-        assert!(Trailer::read(&mut flash, &layout.primary_trailer())
-            .unwrap()
-            .is_confirmed(&layout));
-    }
-
-    #[test]
-    fn a_factory_image_with_a_magic_is_confirmed_and_can_be_confirmed_for_others() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        write_magic(&mut flash, &layout.primary_trailer()).unwrap(); // imgtool --pad
-        let read = |flash: &mut Nor<4>| Trailer::read(flash, &layout.primary_trailer()).unwrap();
-        assert!(read(&mut flash).is_confirmed(&layout));
-        confirm(&mut flash, &layout).unwrap();
-        let trailer = read(&mut flash);
-        // Zephyr's `boot_is_img_confirmed`.
-        assert_eq!((trailer.magic, trailer.image_ok), (Magic::Good, Flag::Set));
-        assert_eq!(trailer.copy_done, Flag::Unset);
-    }
-
-    /// Every primary trailer and write unit: confirmed is what the next boot does not take back, and a confirmed image stays
-    /// confirmed.
-    fn confirmed_is_what_the_next_boot_says<const W: usize>(max_align: u32) {
-        for algorithm in Algorithm::ALL {
-            let geometry = Geometry {
-                slot_size: SLOT,
-                sector_size: SECTOR as u32,
-                write_size: W as u32,
-            };
-            let spare = algorithm.has_spare().then_some(geometry);
-            let layout = Layout::with_spare(algorithm, geometry, geometry, spare, max_align, 128).unwrap();
-            let of_primary = layout.primary_trailer();
-            for magic in [&magic_bytes(max_align)[..], &[0xFF; 16], &[0x77; 16]] {
-                for (copy_done, image_ok) in [0x01, 0xFF, 0x5B]
-                    .into_iter()
-                    .flat_map(|a| [0x01, 0xFF, 0x5B].map(|b| (a, b)))
-                {
-                    let mut flash = flash::<W>();
-                    flash.load(of_primary.magic() as usize, magic);
-                    flash.load(of_primary.copy_done() as usize, &[copy_done]);
-                    flash.load(of_primary.image_ok() as usize, &[image_ok]);
-                    let read = |flash: &mut Nor<W>| Trailer::read(flash, &of_primary).unwrap();
-                    let good = magic == magic_bytes(max_align);
-                    let done = copy_done == 0x01 || (copy_done == 0x5B && W > 4);
-                    let expected = !(good && done && image_ok == 0xFF && algorithm != Algorithm::Overwrite);
-                    let what = (algorithm, W, magic, copy_done, image_ok);
-                    assert_eq!(read(&mut flash).is_confirmed(&layout), expected, "{what:?}");
-                    let confirmed = confirm(&mut flash, &layout);
-                    assert_eq!(confirmed.is_ok(), good || magic[0] == 0xFF, "{what:?}");
-                    if confirmed.is_ok() {
-                        assert!(read(&mut flash).is_confirmed(&layout), "{what:?}");
-                        let set = read(&mut flash).image_ok == Flag::Set || (image_ok == 0x5B && W > 4);
-                        assert!(set || !good, "{what:?}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn confirmed_is_what_the_next_boot_says_for_every_write_unit() {
-        confirmed_is_what_the_next_boot_says::<1>(8);
-        confirmed_is_what_the_next_boot_says::<4>(8);
-        confirmed_is_what_the_next_boot_says::<8>(8);
-        confirmed_is_what_the_next_boot_says::<16>(16);
-        confirmed_is_what_the_next_boot_says::<32>(32);
-    }
-
-    #[test]
-    fn confirming_beside_a_job_does_not_make_the_image_that_comes_permanent() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        let trailer = layout.primary_trailer();
-        write_swap_info(&mut flash, &trailer, SwapType::Test).unwrap();
-        write_swap_size(&mut flash, &trailer, 9000).unwrap();
-        write_magic(&mut flash, &trailer).unwrap();
-        let before = flash.bytes.clone();
-        confirm(&mut flash, &layout).unwrap();
-        assert_eq!(flash.bytes, before);
-    }
-
-    #[test]
-    fn a_torn_confirmation_is_completed() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
-        write_magic(&mut flash, &layout.primary_trailer()).unwrap();
-        flash.load(0xFFE8, &[0x5B]);
-        confirm(&mut flash, &layout).unwrap();
-        assert_eq!(flash.bytes[0xFFE8], 1);
-        flash.load(0xFFE8, &[0x02]); // not what a torn write leaves
-        assert_eq!(confirm(&mut flash, &layout), Err(TrailerError::BadFlag));
-        flash.load(0xFFF0, &[0]);
-        assert_eq!(confirm(&mut flash, &layout), Err(TrailerError::BadMagic));
-    }
-
-    #[test]
-    fn every_trailer_sector_is_erased_the_magic_first() {
-        let geometry = Geometry {
-            slot_size: SLOT,
-            sector_size: SECTOR as u32,
-            write_size: 8,
-        };
-        let layout = TrailerLayout::new(Algorithm::SwapMove, geometry, 8, 8, 256).unwrap();
-        let mut flash = flash::<8>();
-        flash.bytes.fill(0);
-        flash.power.record();
-        erase_trailer(&mut flash, &layout).unwrap(); // mcuboot case 79
-        assert!(is_erased(&flash.bytes[0xE000..]) && flash.bytes[..0xE000].iter().all(|byte| *byte == 0));
-        use bledfu_testkit::Op;
-        assert_eq!(
-            flash.power.recorded(),
-            [15, 14].map(|sector| Op::Erase { chip: 's', sector })
-        );
-    }
-
-    #[test]
-    fn stored_types_that_are_never_stored_read_as_none() {
-        for (byte, kind, number) in [
-            (0xFF, SwapType::None, 0),
-            (0x12, SwapType::Test, 1),
-            (0x05, SwapType::None, 0),
-            (0x24, SwapType::Revert, 2),
-        ] {
-            let trailer = Trailer {
-                swap_info: byte,
-                ..Trailer::ERASED
-            };
-            assert_eq!((trailer.swap_type(), trailer.image_number()), (kind, number));
-        }
-    }
-
-    #[test]
-    fn a_request_names_its_image_and_a_job_of_another_one_is_none() {
-        let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8).with_image_number(2));
-        let slot = verified(&mut flash, &layout);
-        request_test(&mut flash, &slot).unwrap();
-        assert_eq!(flash.bytes[0xFFD8], 0x22);
-        let trailer = layout.primary_trailer();
-        let mut flash = self::flash::<4>();
-        write_swap_info(&mut flash, &trailer, SwapType::Test).unwrap();
-        write_swap_size(&mut flash, &trailer, 9000).unwrap();
-        write_magic(&mut flash, &trailer).unwrap();
-        let trailer = Trailer::read(&mut flash, &trailer).unwrap();
-        assert_eq!((trailer.swap_type(), trailer.image_number()), (SwapType::Test, 2));
-        assert!(trailer.holds_job(&layout));
-        assert!(!trailer.holds_job(&layout.with_image_number(0)));
-    }
-}
+mod tests;

@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What happens to the bytes of an image between an area outside and the primary slot: nothing, or what a cipher does.
+//! How the bytes of an image change between an external area and the primary slot: not at all, or through a cipher.
 //!
-//! An image may be stored in another form outside than it has in the primary slot (MCUboot's encrypted images: the payload
-//! goes through AES-CTR, header and TLVs do not). The form outside is never the one that is hashed, or started. So the
-//! same hook stands in the copy between the slots, in the reader that hashes an image outside, and in the comparison of
-//! pages. Between two areas outside, and within the primary slot, bytes are moved as they are.
+//! In external flash an image may have another form than in the primary slot (MCUboot's encrypted images: the payload
+//! goes through AES-CTR, header and TLVs do not). The external form is never hashed or started. So the same hook is in
+//! the copy between the slots, in the reader that hashes an image in external flash, and in the comparison of pages.
+//! Between two external areas, and within the primary slot, bytes are moved unchanged.
 
-/// Which way bytes go, and so which image they are of.
+/// Which way bytes go, and so which image they belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// From outside into the primary slot: bytes of the image that comes.
+    /// From external flash into the primary slot: bytes of the image that is installed.
     Inward,
-    /// Out of the primary slot: bytes of the image that goes.
+    /// Out of the primary slot: bytes of the image that is replaced.
     Outward,
 }
 
-/// The change of bytes on their way. It must work on any part of an image, and give the same bytes each time: a cut copy is
-/// begun again.
+/// Changes bytes on their way. It must work on any part of an image and give the same result each time, because a copy
+/// that was cut is begun again.
 pub trait Transform {
-    /// Changes `bytes`, which are those at `offset` of the image, counted from the start of its header. They may reach from the
-    /// header into the payload, and behind the end of the image; what is not payload stays as it is.
+    /// Changes `bytes`, which start at `offset` in the image, counted from the start of its header. They may extend
+    /// from the header into the payload, and beyond the end of the image; bytes that are not payload stay unchanged.
     fn apply(&self, direction: Direction, offset: u32, bytes: &mut [u8]);
 }
 
-/// Images have one form everywhere. No code remains of this one.
+/// Images have the same form everywhere. The compiler removes this transform completely.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Is this an image we may start? Header, TLVs, SHA-256 and ECDSA-P256, as MCUboot's `image_validate.c` asks.
+//! Whether an image may be started: header, TLVs, SHA-256 and ECDSA-P256, as in MCUboot's `image_validate.c`.
 //!
-//! What is hashed: header with filler, payload and protected TLV area. What is signed: that digest. A signature entry is
-//! checked with the key that the key-hash entry before it selects; the *last signature checked decides*, so an image may
-//! carry signatures of other keys as well. Stricter than MCUboot, all allowed by tools that exist: a key hash must have
-//! its full length, DER must be minimal with at most two zero bytes behind it, unknown unprotected TLVs are refused (the
-//! allow-list of its Zephyr port), an image without any signature passes only by a trusted digest, and there are at most
-//! [`MAX_SIGNATURES`] signatures to check, for one check takes a small processor 0.2 s.
+//! The digest covers the header with its filler, the payload and the protected TLV area. The signature is over that
+//! digest. A signature entry is checked with the key that the key-hash entry before it selects; the *last signature
+//! checked decides*, so an image may carry signatures of other keys as well. This module is stricter than MCUboot in
+//! ways that all existing tools satisfy: a key hash must have its full length; DER must be minimal, with at most two
+//! zero bytes after it; unknown unprotected TLVs are refused (the allow-list of MCUboot's Zephyr port); an image
+//! without any signature passes only by a trusted digest; and at most [`MAX_SIGNATURES`] signatures are checked, as one
+//! check takes a small processor 0.2 s.
 
 mod error;
 mod stream;
@@ -22,13 +23,14 @@ use crate::transform::{Direction, Plain, Transform};
 pub use error::VerifyError;
 pub use stream::StreamDigest;
 
-/// Bytes hashed per read; a multiple of every `READ_SIZE`.
+/// Number of bytes hashed per read; a multiple of every `READ_SIZE`.
 const HASH_CHUNK: usize = 512;
 
-/// Longest ECDSA-P256 entry accepted: 72 bytes of DER and the two zero bytes an old `imgtool --pad-sig` may append.
+/// Longest ECDSA-P256 entry accepted: 72 bytes of DER and the two zero bytes that an old `imgtool --pad-sig` may
+/// append.
 const MAX_SIGNATURE_SIZE: usize = 74;
 
-/// Most signatures of known keys in an image. No tool writes more than one for each key.
+/// Highest number of signatures by known keys in an image. No tool writes more than one for each key.
 pub const MAX_SIGNATURES: u8 = 4;
 
 /// DER in front of a P-256 point in a SubjectPublicKeyInfo, up to and including the "uncompressed" marker.
@@ -61,7 +63,7 @@ impl HashAlgorithm {
     }
 }
 
-/// The hash algorithm of this build: MCUboot, too, has one in a build.
+/// The hash algorithm of this build. MCUboot has one per build, too.
 pub const HASH: HashAlgorithm = HashAlgorithm::Sha256;
 
 /// A digest of an image, or of a key.
@@ -83,10 +85,10 @@ pub trait Sha256: Clone {
 pub enum SignatureCheck {
     /// The key's owner signed this digest.
     Good,
-    /// The key's owner did not; also for a key off the curve, and for numbers out of range.
+    /// The key's owner did not. Also for a key that is not on the curve, and for numbers out of range.
     Bad,
-    /// It could not be checked: a peripheral is busy or failed, or this key is of a kind that the platform lacks. As with a flash
-    /// that cannot be read, this says nothing about the image: it may be good.
+    /// It could not be checked: a peripheral is busy or failed, or the platform lacks this kind of key. As with a flash
+    /// that cannot be read, this says nothing about the image, which may be good.
     Unavailable,
 }
 
@@ -98,8 +100,8 @@ pub trait Crypto {
     /// Checks a signature over a digest.
     fn verify(&self, key: &Key, digest: &Digest, signature: &Signature) -> SignatureCheck;
 
-    /// Checks a signature whose key is not named: [`SignatureCheck::Good`] if it is of one of the keys, and
-    /// [`SignatureCheck::Unavailable`] if it is of none that could be tried, but not all could.
+    /// Checks a signature whose key is not named. It is [`SignatureCheck::Good`] if one of the keys made it, and
+    /// [`SignatureCheck::Unavailable`] if none of the keys that could be tried did, but some could not be tried.
     fn verify_any(&self, keys: &[Key], digest: &Digest, signature: &Signature) -> SignatureCheck {
         let mut outcome = SignatureCheck::Bad;
         for key in keys {
@@ -118,8 +120,8 @@ pub trait Crypto {
     }
 }
 
-/// SHA-256 and P-256 in Rust (`sha2`, `p256`); with the feature `cortex-m-crypto` on an Arm processor, P-256 in its assembly
-/// (`p256-cm4`).
+/// SHA-256 and P-256 in Rust (`sha2`, `p256`). With the feature `cortex-m-crypto`, P-256 on an Arm processor is in
+/// assembly (`p256-cm4`).
 #[cfg(feature = "soft-crypto")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SoftCrypto;
@@ -144,7 +146,7 @@ impl Sha256 for SoftSha256 {
     }
 }
 
-/// The words of a number of 32 bytes, most significant byte first; the least significant word comes first.
+/// The words of a 32-byte big-endian number, the least significant word first.
 #[cfg(all(feature = "cortex-m-crypto", target_arch = "arm"))]
 fn words(bytes: &[u8]) -> [u32; 8] {
     let mut words = [0; 8];
@@ -196,22 +198,22 @@ impl Crypto for SoftCrypto {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// ECDSA on P-256: X then Y, 32 bytes each, big-endian. A key off the curve verifies nothing.
+    /// ECDSA on P-256: X then Y, 32 bytes each, big-endian. With a key that is not on the curve, no signature is good.
     P256([u8; 64]),
 }
 
 impl Key {
-    /// A P-256 key out of X and Y; nothing is checked here, a key off the curve verifies nothing.
+    /// A P-256 key from X and Y. Nothing is checked here; with a key that is not on the curve, no signature is good.
     pub const fn new(xy: [u8; 64]) -> Self {
         Self::P256(xy)
     }
 
-    /// A P-256 key out of 64 bytes; `None` if there are not exactly 64.
+    /// A P-256 key from 64 bytes; `None` if there are not exactly 64.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self::P256)
     }
 
-    /// The bytes of the key, as its kind has them.
+    /// The bytes of the key, in the form of its kind.
     pub const fn as_bytes(&self) -> &[u8] {
         match self {
             Self::P256(xy) => xy,
@@ -225,7 +227,8 @@ impl Key {
         }
     }
 
-    /// Hash of the key's SubjectPublicKeyInfo (91 bytes for P-256): how an image names the key it was signed with.
+    /// Hash of the key's SubjectPublicKeyInfo (91 bytes for P-256). An image names the key it was signed with by this
+    /// hash.
     #[inline(never)]
     pub fn key_hash<C: Crypto>(&self, crypto: &C) -> Digest {
         let mut hash = crypto.sha256();
@@ -239,7 +242,7 @@ impl Key {
     }
 }
 
-/// A signature of 64 bytes. Of a P-256 key: r then s, 32 bytes each, big-endian.
+/// A signature of 64 bytes. For a P-256 key: r then s, 32 bytes each, big-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature([u8; 64]);
 
@@ -255,7 +258,7 @@ impl core::fmt::Display for SignatureFormatError {
 
 impl core::error::Error for SignatureFormatError {}
 
-/// Splits one minimal, non-negative DER integer of at most 32 value bytes off `bytes`.
+/// Takes a minimal, non-negative DER integer of at most 32 value bytes from the start of `bytes`.
 fn der_integer(bytes: &[u8]) -> Option<([u8; 32], &[u8])> {
     let (head, rest) = bytes.split_at_checked(2)?;
     let [0x02, length] = *head else {
@@ -276,12 +279,12 @@ fn der_integer(bytes: &[u8]) -> Option<([u8; 32], &[u8])> {
 }
 
 impl Signature {
-    /// A signature out of r and s, both big-endian.
+    /// A signature from r and s, both big-endian.
     pub const fn from_be(rs: [u8; 64]) -> Self {
         Self(rs)
     }
 
-    /// A signature out of r and s, each reversed (little-endian): the form of the Nordic init packet.
+    /// A signature from r and s, both little-endian: the form in the Nordic init packet.
     pub fn from_le_halves(rs: &[u8; 64]) -> Self {
         let mut value = *rs;
         let (r, s) = value.split_at_mut(32);
@@ -290,9 +293,9 @@ impl Signature {
         Self(value)
     }
 
-    /// A signature out of `SEQUENCE { INTEGER r, INTEGER s }`.
+    /// A signature from `SEQUENCE { INTEGER r, INTEGER s }`.
     ///
-    /// Strict: minimal lengths, no negative numbers, nothing behind it but at most two zero bytes.
+    /// Strict: minimal lengths, no negative numbers, and nothing after it but at most two zero bytes.
     ///
     /// # Errors
     /// [`SignatureFormatError`].
@@ -332,12 +335,12 @@ impl Signature {
 pub struct ImagePolicy<'k> {
     /// Keys whose signatures count.
     pub keys: &'k [Key],
-    /// Images accepted by their digest alone: what the factory programmed.
+    /// Images accepted by their digest alone, such as the one that the factory programmed.
     pub trusted_digests: &'k [Digest],
-    /// Signatures do not count: an image is as good as its SHA-256.
+    /// Signatures are not needed: an image is accepted by its SHA-256.
     pub unsigned: bool,
-    /// Where the processor sees the primary slot: an image whose reset vector lies elsewhere is one for another slot, or for
-    /// another processor (MCUboot `MCUBOOT_VERIFY_IMG_ADDRESS`). For Cortex-M only; `None` checks nothing.
+    /// Where the processor sees the primary slot. An image whose reset vector lies elsewhere is for another slot or for
+    /// another processor (MCUboot `MCUBOOT_VERIFY_IMG_ADDRESS`). For Cortex-M only; with `None` nothing is checked.
     pub address: Option<AddressRange>,
 }
 
@@ -364,7 +367,7 @@ pub fn read_header<F: ReadNorFlash>(flash: &mut F, start: u32) -> Result<ImageHe
     Ok(ImageHeader::parse(&bytes.0)?)
 }
 
-/// Header and TLV areas of the image at `start`: everything that can be said without reading the payload.
+/// Header and TLV areas of the image at `start`: everything that can be known without reading the payload.
 #[inline(never)]
 fn read_frame<F: ReadNorFlash>(
     flash: &mut F,
@@ -392,14 +395,14 @@ fn check_address<F: ReadNorFlash, T: Transform>(
     transform: &T,
 ) -> Result<(), VerifyError<F::Error>> {
     let mut vector = [0; 4];
-    // Behind the stack pointer. Cannot overflow: `read_frame` bounded the sum by the slot.
+    // It follows the stack pointer. The sum cannot overflow: `read_frame` has checked it against the slot.
     let offset = u32::from(header.header_size) + 4;
     read_bytes(flash, start.saturating_add(offset), &mut vector).map_err(VerifyError::Flash)?;
     transform.apply(Direction::Inward, offset, &mut vector);
     Ok(header.check_address(u32::from_le_bytes(vector), slot)?)
 }
 
-/// Total size of the image at `start` by its header and TLV areas, in bytes; nothing is hashed.
+/// Total size in bytes of the image at `start`, taken from its header and TLV areas; nothing is hashed.
 ///
 /// # Errors
 /// As [`verify_image`], as far as header and area sizes are concerned.
@@ -434,8 +437,8 @@ pub fn verify_image<F: ReadNorFlash, C: Crypto>(
     )
 }
 
-/// [`verify_image`] for an image in an area outside, which has another form there. `tick` is called before everything that takes
-/// time: verifying a large image takes longer than a watchdog waits.
+/// [`verify_image`] for an image in an external area, which may be stored there in another form. `tick` is called
+/// before everything that takes time: verifying a large image takes longer than a watchdog waits.
 ///
 /// # Errors
 /// As [`verify_image`].
@@ -461,7 +464,7 @@ pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
         tick();
         let length = (end - done).min(HASH_CHUNK as u32);
         if let Some(part) = chunk.0.get_mut(..length as usize) {
-            // Cannot overflow: `read_frame` bounded the sum by the slot.
+            // Cannot overflow: `read_frame` has checked the sum against the slot.
             read_bytes(flash, start.saturating_add(done), part).map_err(VerifyError::Flash)?;
             transform.apply(Direction::Inward, done, part);
             hash.update(part);
@@ -492,8 +495,8 @@ pub fn verify_image_with_digest<F: ReadNorFlash, C: Crypto>(
     judge(flash, header, tlvs, policy, crypto, *digest)
 }
 
-/// What an image says of itself, read without hashing it; `None` for an image without a SHA-256, or
-/// with two. Nothing of it is checked.
+/// What an image says about itself, read without hashing it; `None` for an image without a SHA-256, or with two. None
+/// of it is checked.
 ///
 /// # Errors
 /// As [`verify_image`], as far as header and TLVs are concerned.
@@ -506,7 +509,7 @@ pub fn read_info<F: ReadNorFlash>(
     let (mut found, mut security_counter) = (None, None);
     while let Some(tlv) = tlvs.next(flash)? {
         match tlv.kind {
-            // Which of two would be meant?
+            // With two, it is not clear which one is meant.
             kind if kind == HASH.tlv() => match found {
                 Some(_) => return Ok(None),
                 None => found = read_digest(flash, &tlv)?,
@@ -523,7 +526,8 @@ pub fn read_info<F: ReadNorFlash>(
     }))
 }
 
-/// What the signatures met so far say. Three states, so that "nothing checked" can never pass for "good".
+/// The result of the signatures checked so far. There are three states, so that "nothing checked" is never taken for
+/// "good".
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Unsigned,
@@ -546,7 +550,7 @@ fn read_digest<F: ReadNorFlash>(flash: &mut F, tlv: &Tlv) -> Result<Option<Diges
     Ok(Some(value))
 }
 
-/// Reads a security counter; `None` if it has another length than a u32.
+/// Reads a security counter; `None` if it does not have the length of a u32.
 fn read_counter<F: ReadNorFlash>(flash: &mut F, tlv: &Tlv) -> Result<Option<u32>, VerifyError<F::Error>> {
     if tlv.length != 4 {
         return Ok(None);
@@ -569,7 +573,7 @@ fn read_signature<F: ReadNorFlash>(
     Ok(Signature::from_der(bytes).ok())
 }
 
-/// The walk over the TLVs: every hash must match, the last signature with a known key decides.
+/// Walks over the TLVs: every hash must match, and the last signature by a known key decides.
 fn judge<F: ReadNorFlash, C: Crypto>(
     flash: &mut F,
     header: ImageHeader,
@@ -636,7 +640,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
     })
 }
 
-/// State of a [`Slot`]: bytes were written, nobody has looked at them.
+/// State of a [`Slot`]: bytes were written but not checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Written(());
 
@@ -646,7 +650,7 @@ pub struct Verified {
     info: ImageInfo,
 }
 
-/// The secondary slot as a token: a swap can be requested with a `Slot<Verified>` only, and only a check makes one.
+/// The secondary slot as a token: a swap can only be requested with a `Slot<Verified>`, and only a check makes one.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot<'l, State> {
     layout: &'l Layout,
@@ -669,7 +673,7 @@ impl<'l> Slot<'l, Written> {
         }
     }
 
-    /// Checks the image in the slot, reading it all; `flash` is the secondary slot.
+    /// Reads and checks the whole image in the slot; `flash` is the secondary slot.
     ///
     /// # Errors
     /// As [`verify_image`].

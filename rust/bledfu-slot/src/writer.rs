@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   accept      │ page: [u8; 256], word-aligned RAM │   full, or last       ┌─────────── secondary slot ──────────┐
-//!  bytes ──────►│ owned by the writer until flash   │──── program ─────────►│ committed │ durable │ erased │ …    │
-//!               │ has said the same bytes back      │◄─── read back ────────│           │         │ ahead  │      │
+//!  bytes ──────►│ owned by the writer until the     │──── program ─────────►│ committed │ durable │ erased │ …    │
+//!               │ same bytes are read back from it  │◄─── read back ────────│           │         │ ahead  │      │
 //!               └───────────────────────────────────┘     └► digest         └───────────┴─────────┴────────┴──────┘
 //! ```
 //! - `committed`: an executed object. Never taken back, except by [`SlotWriter::begin`].
@@ -12,15 +12,16 @@
 //! - Erased ahead: no data, and no page programmed since the erase.
 //!
 //! There is one page buffer and no callback. A page leaves the buffer only in [`SlotWriter::accept`] or
-//! [`SlotWriter::flush`], by a flash call that has returned and a read-back that was compared; so there is no
-//! completion that could be missed, the failure of the case this project starts from.
+//! [`SlotWriter::flush`]: the flash call has returned, and the bytes read back are equal. So there is no completion
+//! that could be missed, which is the failure of the case this project starts from.
 //!
-//! A sector that reads blank need not be erased. Its erase may have been cut in an earlier power cycle, though, in its last
-//! moments: cells that read blank now may read otherwise later. Erases go upwards, so that can only be where blank sectors end in
-//! front of a used one, and at the trailer, which is erased first. Those are erased again, unless this power cycle did it. Nothing of
-//! it happens before a transfer needs the slot: a device that only starts and stops must not wear it out.
+//! A sector that reads blank is normally not erased again. But an earlier power cycle may have cut its erase in the
+//! last moments, and such cells read blank now and may read differently later. Sectors are erased upwards, so a cut
+//! erase can only be where a run of blank sectors meets a used one, or at the trailer, which is erased first. Sectors
+//! there are erased again, unless this power cycle erased them. None of this happens before a transfer needs the slot:
+//! a device that only starts and stops must not wear it out.
 //!
-//! The digest is fed with what was read back, not with what was received: it is over the bytes in flash.
+//! The digest is computed over what was read back, not over what was received: it is the digest of the bytes in flash.
 
 use embedded_storage::nor_flash::NorFlash;
 
@@ -33,15 +34,15 @@ use crate::verify::{Sha256, StreamDigest};
 /// Bytes of one flash page, the largest unit a NOR flash programs at once. One program operation per page.
 pub const PAGE: usize = 256;
 
-/// The largest block that is erased at once: as far in front of a used sector, a blank one is not trusted.
+/// The largest block that is erased at once. A blank sector this close in front of a used one is not trusted.
 const LARGEST_ERASE: u32 = 64 * 1024;
 
-/// Why bytes did not get into the slot.
+/// Why bytes were not written to the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError<E> {
-    /// The flash refused or did not answer in time, and the read-back shows it was not done.
+    /// The flash refused or did not answer in time, and the read-back shows that the operation was not done.
     Flash(E),
-    /// What was read back is not what was programmed, twice: the object must be sent again.
+    /// Twice, what was read back was not what was programmed. The object must be sent again.
     ReadBack {
         /// Offset of the page in the image.
         offset: u32,
@@ -59,7 +60,7 @@ impl<E: core::fmt::Debug> core::fmt::Display for WriteError<E> {
             Self::ReadBack { offset } => {
                 write!(
                     f,
-                    "the page at image offset {offset} reads back other than it was written"
+                    "the page at image offset {offset} does not read back as it was written"
                 )
             }
             Self::OutOfBounds => {
@@ -77,19 +78,19 @@ pub struct SlotWriter<H: Sha256> {
     layout: Layout,
     page: Aligned<PAGE>,
     image_size: u32,
-    /// Image bytes taken over, the ones in `page` included.
+    /// Image bytes accepted, including those in `page`.
     accepted: u32,
-    /// Sectors in `accepted`'s way are erased up to here (image offset, sector multiple).
+    /// The sectors ahead of `accepted` are erased up to here (image offset, a multiple of the sector size).
     erased_to: u32,
-    /// Sectors read blank from `erased_to` up to here, though not all of them can be trusted to be.
+    /// Sectors from `erased_to` up to here read blank, but not all of them can be trusted to stay so.
     blank_to: u32,
-    /// While nothing happens, the slot is clear up to here: blank, or erased.
+    /// Idle clearing has come this far: up to here the slot is blank or was erased.
     cleared_to: u32,
-    /// While nothing happens: the trailer reads blank.
+    /// Idle clearing found that the trailer reads blank.
     trailer_cleared: bool,
-    /// Below this offset a sector that reads blank is erased all the same: its last erase may have been cut.
+    /// Below this offset even a sector that reads blank is erased: its last erase may have been cut.
     distrust_blank_below: u32,
-    /// No trailer in the slot: it was erased by this writer, and nothing wrote one since.
+    /// This writer erased the trailer of the slot, and nothing has written one since.
     trailer_erased: bool,
     /// A page of the open object could not be programmed.
     object_lost: bool,
@@ -98,7 +99,7 @@ pub struct SlotWriter<H: Sha256> {
 }
 
 impl<H: Sha256> SlotWriter<H> {
-    /// A writer that knows nothing of what is in the slot.
+    /// A writer that knows nothing about the contents of the slot.
     pub fn new(layout: Layout, digest: H) -> Self {
         let digest = StreamDigest::new(digest);
         Self {
@@ -118,7 +119,7 @@ impl<H: Sha256> SlotWriter<H> {
         }
     }
 
-    /// Starts an image of `image_size` bytes from its first byte. Nothing is erased or written yet.
+    /// Starts an image of `image_size` bytes at its first byte. Nothing is erased or written yet.
     ///
     /// # Errors
     /// [`WriteError::OutOfBounds`] when the slot cannot hold it.
@@ -126,8 +127,7 @@ impl<H: Sha256> SlotWriter<H> {
         if image_size > self.layout.max_image_size() {
             return Err(WriteError::OutOfBounds);
         }
-        // A sector programmed under the last image is not erased any more. `erased_to` only says something
-        // about sectors no byte was accepted for.
+        // Sectors that the last image used are no longer erased: `erased_to` holds only where no byte was accepted.
         if self.accepted > 0 {
             self.use_sectors();
             self.erased_to = 0;
@@ -141,12 +141,12 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(())
     }
 
-    /// Goes on after a reset: takes the first `offset` bytes of an image of `image_size` bytes as they are in
-    /// flash, feeds them to the digest and, in order, to `seen`. The next two sectors are erased even if they
-    /// read blank: the reset may have cut their erase.
+    /// Continues after a reset. The first `offset` bytes of an image of `image_size` bytes are taken as they are in
+    /// flash: they go to the digest and, in order, to `seen`. The next two sectors will be erased even if they read
+    /// blank, as the reset may have cut their erase.
     ///
     /// # Errors
-    /// [`WriteError::OutOfBounds`] when the numbers make no sense (they come from flash), or of the flash.
+    /// [`WriteError::OutOfBounds`] when the numbers make no sense (they come from flash), or the flash's error.
     pub fn resume<F: NorFlash>(
         &mut self,
         flash: &mut F,
@@ -163,7 +163,8 @@ impl<H: Sha256> SlotWriter<H> {
         let start = trailer.slot_size() - trailer.trailer_size();
         let is_clear = blank(flash, start, trailer.slot_size()).map_err(WriteError::Flash)?
             && blank(flash, 0, self.layout.upload_offset()).map_err(WriteError::Flash)?;
-        // Somebody else was at the trailer. It goes before the next byte, unless bytes that are there already would go with it.
+        // Someone else wrote the trailer. It must be erased before the next byte is written, and image bytes must not
+        // be lost with it.
         if !is_clear && offset != image_size && self.slot_offset(offset) > trailer.first_sector() {
             return Err(WriteError::OutOfBounds);
         }
@@ -185,17 +186,18 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(())
     }
 
-    /// Sectors are not blank any more: what was found out about them does not hold.
+    /// Sectors are in use now: what was known about blank ones no longer holds.
     fn use_sectors(&mut self) {
         (self.blank_to, self.cleared_to) = (0, 0);
     }
 
-    /// Image bytes taken over so far.
+    /// Image bytes accepted so far.
     pub fn position(&self) -> u32 {
         self.accepted
     }
 
-    /// Bytes behind [`position`](Self::position) that can be written without an erase; `u32::MAX` when that is all to come.
+    /// Bytes from [`position`](Self::position) on that can be written without an erase; `u32::MAX` if no more erase is
+    /// needed for this image.
     pub fn erased_ahead(&self) -> u32 {
         if self.trailer_erased && self.erased_to >= self.image_size {
             return u32::MAX;
@@ -208,10 +210,10 @@ impl<H: Sha256> SlotWriter<H> {
         self.committed.position()
     }
 
-    /// Erases until the next `length` bytes can be written: the trailer first of all, then sector by sector.
+    /// Erases until the next `length` bytes can be written: first the trailer, then sector by sector.
     ///
     /// # Errors
-    /// Of the flash, after a second try.
+    /// The flash's error, after a second try.
     pub fn prepare<F: NorFlash>(&mut self, flash: &mut F, length: u32) -> Result<(), WriteError<F::Error>> {
         let end = self
             .accepted
@@ -224,11 +226,11 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(())
     }
 
-    /// One erase ahead of the data, while there is nothing else to do: up to `ahead` bytes beyond what was
-    /// accepted, never beyond the image. False when there is nothing to erase.
+    /// Does one erase ahead of the data, for when there is nothing else to do: up to `ahead` bytes beyond what was
+    /// accepted, never beyond the image. Returns false when there is nothing to erase.
     ///
     /// # Errors
-    /// Of the flash. The sector is tried again when it is needed.
+    /// The flash's error. The sector is tried again when it is needed.
     pub fn erase_ahead<F: NorFlash>(
         &mut self,
         flash: &mut F,
@@ -242,12 +244,12 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(true)
     }
 
-    /// One step of clearing the slot while nothing happens: the trailer, then up to `block` bytes at once (a power of
-    /// two of sectors), as far as the largest image reaches. For a slot whose content nobody needs any more. False
-    /// when the slot is clear.
+    /// Does one step of clearing the slot while the device is idle: the trailer first, then up to `block` bytes at a
+    /// time (a power of two of sectors), as far as the largest image reaches. It is for a slot whose contents nobody
+    /// needs any more. Returns false when the slot is clear.
     ///
     /// # Errors
-    /// Of the flash.
+    /// The flash's error.
     pub fn clear_step<F: NorFlash>(
         &mut self,
         flash: &mut F,
@@ -279,7 +281,8 @@ impl<H: Sha256> SlotWriter<H> {
         let (start, behind) = (self.slot_offset(from), self.slot_offset(to));
         if from < self.distrust_blank_below || !blank(flash, start, behind).map_err(WriteError::Flash)? {
             if from > self.erased_to && from > self.distrust_blank_below {
-                // The first used one behind blank ones, which are no longer in front of one when this one is erased: they go first.
+                // This used sector follows blank ones. Once it is erased, nothing shows that those ended in front of a
+                // used sector, so they are erased first.
                 self.distrust_blank_below = from;
                 self.cleared_to = self.erased_to.max(from.saturating_sub(LARGEST_ERASE));
                 return Ok(true);
@@ -294,12 +297,12 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(true)
     }
 
-    /// Takes over the next bytes of the image. They must have been prepared for.
+    /// Accepts the next bytes of the image. [`prepare`](Self::prepare) must have made room for them.
     ///
     /// # Errors
-    /// [`WriteError::OutOfBounds`] before anything is taken when there are too many. Of the flash when a full
-    /// page could not be programmed: the object is lost then, which [`SlotWriter::flush`] will say; until
-    /// [`SlotWriter::rewind`], bytes are counted and dropped, so that offsets stay those of the peer.
+    /// [`WriteError::OutOfBounds`] if there are too many bytes; none is accepted then. The flash's error if a full page
+    /// could not be programmed. The object is lost then, and [`SlotWriter::flush`] will say so. Until
+    /// [`SlotWriter::rewind`], bytes are counted and dropped, so that offsets stay equal to those of the peer.
     pub fn accept<F: NorFlash>(
         &mut self,
         flash: &mut F,
@@ -331,12 +334,12 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(())
     }
 
-    /// Programs what is left in the page buffer. Only the end of an image may leave a partial page; it is filled
-    /// up with 0xFF to the flash's write size. Nothing is done when everything accepted is in flash already.
+    /// Programs what is left in the page buffer. Only the end of an image may leave a partial page; it is padded with
+    /// 0xFF to the flash's write size. Does nothing if everything accepted is in flash already.
     ///
     /// # Errors
-    /// [`WriteError::ObjectLost`] when an earlier page failed, [`WriteError::OutOfBounds`] when a page is partial
-    /// in the middle of the image; else of the flash.
+    /// [`WriteError::ObjectLost`] if an earlier page failed, [`WriteError::OutOfBounds`] if a page is partial in the
+    /// middle of the image; else the flash's error.
     pub fn flush<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), WriteError<F::Error>> {
         if self.object_lost {
             return Err(WriteError::ObjectLost);
@@ -350,13 +353,13 @@ impl<H: Sha256> SlotWriter<H> {
         self.program_page(flash, self.filled())
     }
 
-    /// Everything accepted is in flash and now belongs to an executed object.
+    /// Notes that everything accepted is in flash and now belongs to an executed object.
     pub fn commit(&mut self) {
         self.committed = self.digest.clone();
     }
 
-    /// Drops everything behind the last executed object. The sectors it used are erased again, even if they read
-    /// blank.
+    /// Drops everything after the last executed object. The sectors that held it will be erased again, even if they
+    /// read blank.
     pub fn rewind(&mut self) {
         let committed = self.committed();
         if self.accepted != committed {
@@ -377,7 +380,8 @@ impl<H: Sha256> SlotWriter<H> {
         &self.digest
     }
 
-    /// Somebody else wrote a trailer, or may have written anything: what is erased is not known any more.
+    /// To be called when someone else wrote a trailer, or may have written anything: it is no longer known what is
+    /// erased.
     pub fn forget_erased(&mut self) {
         self.use_sectors();
         self.trailer_cleared = false;
@@ -398,7 +402,8 @@ impl<H: Sha256> SlotWriter<H> {
     }
 
     fn erase_next<F: NorFlash>(&mut self, flash: &mut F) -> Result<(), WriteError<F::Error>> {
-        // The old trailer goes before the first byte: a half-written slot must never look pending.
+        // The old trailer is erased before the first byte is written: a half-written slot must never look like a
+        // pending update.
         if !self.trailer_erased {
             return self.erase_trailer(flash);
         }
@@ -416,8 +421,8 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(())
     }
 
-    /// Swap using offset leaves the image before in front of where an update starts: it is erased, for the boot stage would refuse
-    /// an update behind it.
+    /// Erases what is in front of an update. Swap using offset leaves the previous image there, and the boot stage
+    /// would refuse an update that follows one.
     ///
     /// # Errors
     /// [`WriteError::Flash`].
@@ -429,7 +434,7 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(())
     }
 
-    /// Erases image range `from..to` (sector multiples), unless it is blank and can be trusted to be.
+    /// Erases the image range `from..to` (whole sectors), unless it is blank and can be trusted to stay so.
     fn make_blank<F: NorFlash>(
         &mut self,
         flash: &mut F,
@@ -443,8 +448,8 @@ impl<H: Sha256> SlotWriter<H> {
         flash.erase(start, end).map_err(WriteError::Flash)
     }
 
-    /// Whether the sector at image offset `from` is blank, and no erase can have been cut there: the next used one is far behind it, and it is not the last of all.
-    /// Each sector is looked at once.
+    /// Whether the sector at image offset `from` is blank and no erase can have been cut there: the next used sector is
+    /// far above it, and it is not the last sector. Each sector is read once.
     fn is_blank_for_sure<F: NorFlash>(
         &mut self,
         flash: &mut F,
@@ -481,8 +486,8 @@ impl<H: Sha256> SlotWriter<H> {
         let mut back = Aligned([0; PAGE]);
         let back = back.0.get_mut(..length).ok_or(WriteError::OutOfBounds)?;
 
-        // What counts is what reads back. A page that differs may be programmed once more with the same bytes, unless its
-        // write units are too wide for that: a bit that was not cleared yet is cleared then.
+        // Only what reads back counts. A page that differs may be programmed once more with the same bytes, which
+        // clears the bits that the first try did not clear, unless the write units are too wide for that.
         for _ in 0..=u8::from(programs_again::<F>()) {
             flash.write(start, bytes).map_err(WriteError::Flash)?;
             read_bytes(flash, start, back).map_err(WriteError::Flash)?;
@@ -501,335 +506,4 @@ impl<H: Sha256> SlotWriter<H> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layout::{Algorithm, Geometry};
-    use crate::trailer::{write_magic, Magic, Trailer};
-    use crate::verify::{Crypto, SoftCrypto};
-    use bledfu_testkit::{sha256, Nor, Op, Power, Tear, SECTOR};
-    use std::vec::Vec;
-
-    const SECTORS: usize = 8;
-    type Writer = SlotWriter<<SoftCrypto as Crypto>::Sha256>;
-
-    fn layout() -> Layout {
-        let slot = Geometry {
-            slot_size: (SECTORS * SECTOR) as u32,
-            sector_size: SECTOR as u32,
-            write_size: 4,
-        };
-        Layout::new(Algorithm::SwapMove, slot, slot, 8, 32).unwrap()
-    }
-
-    fn writer() -> Writer {
-        SlotWriter::new(layout(), SoftCrypto.sha256())
-    }
-
-    fn flash() -> Nor<4> {
-        Nor::new('s', SECTORS, &Power::new())
-    }
-
-    fn image(length: usize) -> Vec<u8> {
-        (0..length).map(|i| (i * 7 + i / 256) as u8).collect()
-    }
-
-    fn write_all(writer: &mut Writer, flash: &mut Nor<4>, image: &[u8], packet: usize) {
-        for object in image.chunks(SECTOR) {
-            writer.prepare(flash, object.len() as u32).unwrap();
-            for packet in object.chunks(packet) {
-                writer.accept(flash, packet).unwrap();
-            }
-            writer.flush(flash).unwrap();
-            writer.commit();
-        }
-    }
-
-    #[test]
-    fn packets_of_any_size_become_whole_pages_and_one_program_each() {
-        for packet in [1, 7, 20, 182, 244, 256, 495, 4096] {
-            let (mut flash, mut writer) = (flash(), writer());
-            let image = image(2 * SECTOR + 300);
-            writer
-                .begin::<()>(image.len() as u32, SoftCrypto.sha256())
-                .unwrap();
-            flash.power.record();
-            write_all(&mut writer, &mut flash, &image, packet);
-            let programs: Vec<usize> = flash
-                .power
-                .recorded()
-                .iter()
-                .filter_map(|op| match op {
-                    Op::Write { bytes, .. } => Some(bytes.len()),
-                    Op::Erase { .. } => None,
-                })
-                .collect();
-            assert_eq!(programs.len(), image.len().div_ceil(PAGE), "packets of {packet}");
-            assert!(programs[..programs.len() - 1]
-                .iter()
-                .all(|&length| length == PAGE));
-            assert_eq!(flash.bytes[..image.len()], image);
-            assert_eq!(writer.digest().file_digest(), sha256(&image));
-            assert_eq!(writer.committed(), image.len() as u32);
-        }
-    }
-
-    #[test]
-    fn an_odd_end_is_filled_up_with_ff_to_the_write_size() {
-        let (mut flash, mut writer) = (flash(), writer());
-        let image = image(301);
-        writer.begin::<()>(301, SoftCrypto.sha256()).unwrap();
-        write_all(&mut writer, &mut flash, &image, 244);
-        assert_eq!(flash.bytes[..301], image);
-        assert_eq!(flash.bytes[301..304], [0xFF; 3]);
-        assert_eq!(writer.digest().file_digest(), sha256(&image));
-    }
-
-    #[test]
-    fn the_old_trailer_is_erased_before_anything_else() {
-        let (mut flash, mut writer) = (flash(), writer());
-        let trailer = layout().secondary_trailer();
-        flash.load(0, &image(SECTOR));
-        write_magic(&mut flash, &trailer).unwrap();
-        flash.power.record();
-        writer.begin::<()>(SECTOR as u32, SoftCrypto.sha256()).unwrap();
-        writer.prepare(&mut flash, SECTOR as u32).unwrap();
-        let erased: Vec<u32> = flash
-            .power
-            .recorded()
-            .iter()
-            .map(|op| match op {
-                Op::Erase { sector, .. } => *sector,
-                Op::Write { .. } => panic!("nothing is written yet"),
-            })
-            .collect();
-        assert_eq!(erased, [SECTORS as u32 - 1, 0]);
-        assert_eq!(Trailer::read(&mut flash, &trailer).unwrap().magic, Magic::Unset);
-    }
-
-    #[test]
-    fn blank_sectors_are_not_erased_again_but_rewound_ones_always_are() {
-        const MANY: usize = 32;
-        let mut flash = Nor::<4>::new('s', MANY, &Power::new());
-        let slot = Geometry::of::<Nor<4>>((MANY * SECTOR) as u32);
-        let layout = Layout::new(Algorithm::SwapMove, slot, slot, 8, 32).unwrap();
-        let mut writer = Writer::new(layout, SoftCrypto.sha256());
-        writer
-            .begin::<()>(layout.max_image_size(), SoftCrypto.sha256())
-            .unwrap();
-        flash.power.record();
-        writer.prepare(&mut flash, layout.max_image_size()).unwrap();
-        assert_eq!(
-            erased(&flash),
-            [MANY as u32 - 1, 29],
-            "the slot is blank: its trailer, and the end of what an image may occupy"
-        );
-        writer
-            .begin::<()>(2 * SECTOR as u32, SoftCrypto.sha256())
-            .unwrap();
-        writer.accept(&mut flash, &[0xFF; PAGE]).unwrap();
-        writer.rewind();
-        flash.power.record();
-        writer.prepare(&mut flash, SECTOR as u32).unwrap();
-        assert_eq!(
-            flash.power.recorded(),
-            [Op::Erase { chip: 's', sector: 0 }],
-            "though it reads blank"
-        );
-    }
-
-    #[test]
-    fn a_rewound_object_leaves_no_trace_in_digest_or_flash() {
-        let (mut flash, mut writer) = (flash(), writer());
-        let image = image(2 * SECTOR);
-        writer
-            .begin::<()>(image.len() as u32, SoftCrypto.sha256())
-            .unwrap();
-        write_all(&mut writer, &mut flash, &image[..SECTOR], 244);
-        writer.prepare(&mut flash, SECTOR as u32).unwrap();
-        writer.accept(&mut flash, &[0x55; 1000]).unwrap();
-        writer.rewind();
-        assert_eq!(writer.position(), SECTOR as u32);
-        write_all(&mut writer, &mut flash, &image[SECTOR..], 244);
-        assert_eq!(flash.bytes[..image.len()], image);
-        assert_eq!(writer.digest().file_digest(), sha256(&image));
-    }
-
-    #[test]
-    fn bytes_that_were_not_prepared_for_are_refused_whole() {
-        let (mut flash, mut writer) = (flash(), writer());
-        writer.begin::<()>(5000, SoftCrypto.sha256()).unwrap();
-        assert_eq!(writer.accept(&mut flash, &[1]), Err(WriteError::OutOfBounds));
-        writer.prepare(&mut flash, SECTOR as u32).unwrap();
-        assert_eq!(
-            writer.accept(&mut flash, &[1; SECTOR + 1]),
-            Err(WriteError::OutOfBounds)
-        );
-        assert_eq!(writer.position(), 0);
-        assert_eq!(writer.prepare(&mut flash, 5001), Err(WriteError::OutOfBounds));
-        let limit = layout().max_image_size();
-        assert_eq!(
-            writer.begin::<()>(limit + 1, SoftCrypto.sha256()),
-            Err(WriteError::OutOfBounds)
-        );
-    }
-
-    #[test]
-    fn a_page_that_cannot_be_written_loses_the_object_and_only_it() {
-        let (mut flash, mut writer) = (flash(), writer());
-        let image = image(SECTOR);
-        writer
-            .begin::<()>(image.len() as u32, SoftCrypto.sha256())
-            .unwrap();
-        writer.prepare(&mut flash, SECTOR as u32).unwrap();
-        flash.refuse_writes = 512..513;
-        assert!(matches!(
-            writer.accept(&mut flash, &image[..1000]),
-            Err(WriteError::Flash(_))
-        ));
-        assert_eq!(writer.position(), 1000, "offsets stay those of the peer");
-        assert_eq!(writer.accept(&mut flash, &image[1000..]), Ok(()));
-        assert_eq!(writer.flush(&mut flash), Err(WriteError::ObjectLost));
-        flash.refuse_writes = 0..0;
-        writer.rewind();
-        write_all(&mut writer, &mut flash, &image, 244);
-        assert_eq!(flash.bytes[..image.len()], image);
-    }
-
-    #[test]
-    fn after_a_reset_the_digest_is_taken_from_flash_and_the_next_sectors_are_erased() {
-        let (mut flash, mut writer) = (flash(), writer());
-        let image = image(3 * SECTOR + 5);
-        writer
-            .begin::<()>(image.len() as u32, SoftCrypto.sha256())
-            .unwrap();
-        write_all(&mut writer, &mut flash, &image[..SECTOR], 244);
-        flash.bytes[SECTOR + 3] = 0; // a torn page of the next object
-
-        let mut writer = self::writer();
-        let mut seen = Vec::new();
-        let size = image.len() as u32;
-        let see = |bytes: &[u8]| seen.extend_from_slice(bytes);
-        writer
-            .resume(&mut flash, size, SECTOR as u32, SoftCrypto.sha256(), see)
-            .unwrap();
-        assert_eq!(seen, image[..SECTOR]);
-        write_all(&mut writer, &mut flash, &image[SECTOR..], 244);
-        assert_eq!(flash.bytes[..image.len()], image);
-        assert_eq!(writer.digest().file_digest(), sha256(&image));
-    }
-
-    #[test]
-    fn a_resume_offset_from_a_damaged_journal_is_refused() {
-        let (mut flash, mut writer) = (flash(), writer());
-        for (size, offset) in [(5000, 5001), (5000, 100), (u32::MAX, 4096)] {
-            let resumed = writer.resume(&mut flash, size, offset, SoftCrypto.sha256(), |_| ());
-            assert_eq!(resumed, Err(WriteError::OutOfBounds), "{offset} of {size}");
-        }
-    }
-
-    fn erased(flash: &Nor<4>) -> Vec<u32> {
-        let sector = |op: &Op| match op {
-            Op::Erase { sector, .. } => Some(*sector),
-            Op::Write { .. } => None,
-        };
-        flash.power.recorded().iter().filter_map(sector).collect()
-    }
-
-    // boot-trust case 53
-    #[test]
-    fn a_sector_whose_erase_was_cut_at_its_end_is_erased_again_before_it_is_used() {
-        let limit = layout().max_image_size();
-        for by_block in [false, true] {
-            for cut in 0..SECTORS as u64 - 1 {
-                for seed in 0..4 {
-                    let (mut flash, mut writer) = (flash(), writer());
-                    flash.bytes.fill(0x5A);
-                    flash.power.record();
-                    flash.power.cut_at(cut, Tear::Inside { percent: 100, seed });
-                    let block = if by_block { 64 * 1024 } else { SECTOR as u32 };
-                    while writer.clear_step(&mut flash, block).is_ok_and(|goes_on| goes_on) {}
-                    let torn = *erased(&flash).last().unwrap() as usize;
-                    let cells = &flash.bytes[torn * SECTOR..][..SECTOR];
-                    assert!(cells.iter().all(|&cell| cell == 0xFF), "it reads blank");
-                    // The next power cycle clears the rest, or does not come to it; then an image comes.
-                    for clears in [false, true] {
-                        let mut flash = flash.fork(&Power::new());
-                        let mut writer = self::writer();
-                        flash.power.record();
-                        while clears && writer.clear_step(&mut flash, block).unwrap() {}
-                        writer.begin::<()>(limit, SoftCrypto.sha256()).unwrap();
-                        writer.prepare(&mut flash, limit).unwrap();
-                        let again = erased(&flash);
-                        assert!(
-                            again.contains(&(torn as u32)),
-                            "{torn}, blocks {by_block}, clears {clears}: {again:?}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_device_that_only_starts_and_stops_erases_nothing_of_a_clear_slot() {
-        let (mut flash, mut writer) = (flash(), writer());
-        while writer.clear_step(&mut flash, 64 * 1024).unwrap() {}
-        assert_eq!(flash.power.ops(), 0);
-    }
-
-    #[test]
-    fn clearing_makes_all_an_image_can_occupy_blank_and_then_stops() {
-        let (mut flash, mut writer) = (flash(), writer());
-        flash.bytes.fill(0);
-        while writer.clear_step(&mut flash, 64 * 1024).unwrap() {}
-        let limit = layout().max_image_size() as usize;
-        let trailer = layout().secondary_trailer().first_sector() as usize;
-        let mut cleared = flash.bytes[..limit].iter().chain(&flash.bytes[trailer..]);
-        assert!(cleared.all(|&byte| byte == 0xFF));
-        writer
-            .begin::<()>(2 * SECTOR as u32, SoftCrypto.sha256())
-            .unwrap();
-        let before = flash.power.ops();
-        writer.prepare(&mut flash, 2 * SECTOR as u32).unwrap();
-        assert_eq!(
-            flash.power.ops(),
-            before,
-            "an update into a clear slot erases nothing"
-        );
-    }
-
-    fn writes_with_units_of<const W: usize>() {
-        let power = Power::new();
-        let mut flash = Nor::<W>::new('s', SECTORS, &power);
-        // A flash with error correction takes each unit once.
-        flash.program_once = true;
-        let slot = Geometry::of::<Nor<W>>((SECTORS * SECTOR) as u32);
-        let layout = Layout::new(Algorithm::SwapOffset, slot, slot, (W as u32).max(8), 32).unwrap();
-        for size in [1, W - 1, W, W + 1, 300, SECTOR, SECTOR + 1, 2 * SECTOR + 333] {
-            let image = image(size);
-            let mut writer = Writer::new(layout, SoftCrypto.sha256());
-            writer.begin::<()>(size as u32, SoftCrypto.sha256()).unwrap();
-            for object in image.chunks(SECTOR) {
-                writer.prepare(&mut flash, object.len() as u32).unwrap();
-                for packet in object.chunks(244) {
-                    writer.accept(&mut flash, packet).unwrap();
-                }
-                writer.flush(&mut flash).unwrap();
-                writer.commit();
-            }
-            assert_eq!(flash.bytes[SECTOR..SECTOR + size], image, "W={W} {size}");
-            assert_eq!(writer.digest().file_digest(), sha256(&image));
-            flash.bytes[SECTOR..].fill(0xFF);
-        }
-    }
-
-    #[test]
-    fn images_of_any_size_are_written_with_every_write_unit() {
-        writes_with_units_of::<1>();
-        writes_with_units_of::<2>();
-        writes_with_units_of::<4>();
-        writes_with_units_of::<8>();
-        writes_with_units_of::<16>();
-        writes_with_units_of::<32>();
-    }
-}
+mod tests;

@@ -162,12 +162,15 @@ pub fn decide<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// Whether the image in the primary slot, which was verified, is this one; see [`Rules::already_runs`].
-pub fn already_runs<P: Flash, S: Flash, X: Flash, T: Transform>(
+pub fn already_runs<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &Slots<'_, P, S, X, T>,
+    primary: &Trailer,
     update: &ImageInfo,
 ) -> bool {
     let running = slots.verified.as_ref().map(|running| &running.digest);
-    slots.rules.already_runs(running, Some(&update.digest))
+    slots
+        .rules
+        .already_runs(A::NAME, primary, running, Some(&update.digest))
 }
 
 /// Whether the image outside is the one that ran before.
@@ -193,8 +196,8 @@ pub fn way_back_is_invalid<P: Flash, S: Flash, X: Flash, T: Transform>(
     invalid_way_back > WAY_BACK_TRIES || note(slots, noted).is_err()
 }
 
-/// Notes that there is no way back from the image in the primary slot: it stays. Nobody confirmed it, so the floor does not rise.
-pub fn give_up_way_back<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) {
+/// Notes that what was begun cannot be done: the image in the primary slot stays. Nobody confirmed it, so the floor does not rise.
+pub fn give_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) {
     if let (Some(evidence), Some(running)) = (slots.rules.evidence, slots.verified) {
         let stays = Evidence {
             begun: None,
@@ -204,7 +207,7 @@ pub fn give_up_way_back<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut 
             to: running.digest,
             ..evidence
         };
-        // Without the note the next boot asks for the way back once more, and finds none.
+        // Without the note the next boot asks once more, and finds as little.
         let _ = note(slots, stays);
     }
 }
@@ -222,8 +225,6 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     if !slots.rules.is_kept {
         return Ok(());
     }
-    let in_doubt =
-        job.committed && of_job(&slots.rules, job).is_some_and(|evidence| evidence.to == image.digest);
     let is_way_back = is_way_back(&slots.rules, image);
     let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
     // A revert that goes on: what it replaces may be in pieces by now.
@@ -236,13 +237,9 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
     evidence.invalid_way_back = 0;
     evidence.size = job.size;
-    evidence.done = if in_doubt { Done::InDoubt(0) } else { Done::Unknown };
+    evidence.done = Done::Unknown;
     evidence.to = image.digest;
-    note(slots, evidence)?;
-    if in_doubt {
-        slots.in_doubt = Some(0);
-    }
-    Ok(())
+    note(slots, evidence)
 }
 
 /// Whether the primary slot says that the image in it is there for good, so that the evidence may say so, too.

@@ -169,7 +169,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "open: two devices of this row still lose the image before"]
     fn a_boot_stage_with_evidence_loses_no_image() {
         assert_eq!(row(Rules::STRICT).map(|row| row.wrong()), Some(0));
     }

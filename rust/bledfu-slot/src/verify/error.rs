@@ -18,10 +18,10 @@ pub enum VerifyError<E> {
     Header(HeaderError),
     /// The TLV areas are malformed.
     Tlv(TlvError),
-    /// An unprotected TLV of a type that no tool puts there.
+    /// An unprotected TLV has a type that no tool puts there.
     UnexpectedTlv(u16),
-    /// More than [`super::MAX_SIGNATURES`] signatures of known keys, more than [`crate::tlv::MAX_ENTRIES`] TLVs, or an unprotected area
-    /// of more than [`crate::tlv::MAX_UNPROTECTED_SIZE`] bytes.
+    /// There are more than [`super::MAX_SIGNATURES`] signatures by known keys, more than [`crate::tlv::MAX_ENTRIES`]
+    /// TLVs, or more than [`crate::tlv::MAX_UNPROTECTED_SIZE`] bytes in the unprotected area.
     TooManyTlvs,
     /// The whole image is larger than the install algorithm can handle.
     TooLarge,
@@ -33,16 +33,16 @@ pub enum VerifyError<E> {
     HashMismatch,
     /// The image is not signed with a key of this device.
     NotSigned,
-    /// The deciding signature is malformed or wrong.
+    /// The signature that decides is malformed or wrong.
     BadSignature,
     /// The image is older than the running one.
     Older,
     /// The security counter is missing, or lower than that of the running image.
     SecurityCounter,
-    /// There is an image where the install algorithm does not look for one: at the start of a slot that holds updates from
-    /// its second sector on.
+    /// There is an image where the install algorithm does not look for one: at the start of a slot in which updates
+    /// begin at the second sector.
     Misplaced,
-    /// The image was installed and taken back three times, and no other was confirmed since.
+    /// The image was installed and reverted three times, and no other image was confirmed since.
     TakenBack,
 }
 
@@ -93,8 +93,8 @@ impl<E> From<TlvReadError<E>> for VerifyError<E> {
 }
 
 impl<E> VerifyError<E> {
-    /// Whether this says something about the image. If not (a flash that could not be read, cryptography that was not available)
-    /// nothing may be erased or refused for it: the next look may find a good image.
+    /// Whether this says something about the image. If not (the flash could not be read, or the cryptography was not
+    /// available), nothing may be erased or refused because of it: the next check may find a good image.
     pub const fn is_about_image(&self) -> bool {
         !matches!(self, Self::Flash(_) | Self::Unavailable)
     }

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The digests of a file and of the image in it, while the bytes arrive.
+//! The digests of a file and of the image in it, computed while the bytes arrive.
 
 use super::{Digest, Sha256};
 use crate::header::{ImageHeader, ImageStart};
 
-/// Digest of a file and of the image in it, in one pass while the bytes arrive in order.
+/// Digests of a file and of the image in it, computed in one pass while the bytes arrive in order.
 ///
-/// The first 32 bytes say where the hashed part of the image ends; there the running hash is forked. A clone is a
-/// snapshot to roll back to.
+/// The first 32 bytes say where the hashed part of the image ends; the running hash is forked there. A clone is a
+/// snapshot to which the caller can roll back.
 #[derive(Clone, Debug)]
 pub struct StreamDigest<H: Sha256> {
     file: H,
     start: ImageStart,
     position: u32,
-    /// Where the image digest is taken; `u32::MAX` (no file is that long) until the header says, or if it is none.
+    /// Where the image digest is taken. `u32::MAX`, which no file reaches, until the header is known, or if it is not a
+    /// valid one.
     fork_at: u32,
     image: Option<Digest>,
 }
@@ -35,7 +36,7 @@ impl<H: Sha256> StreamDigest<H> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let at = self.position as usize;
-            // Stop where there is something to do: behind the header, and at the fork.
+            // Stop where there is something to do: after the header, and at the fork.
             let stop = if at < ImageHeader::SIZE {
                 ImageHeader::SIZE
             } else {

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The copy of the running image, made before an install so that there is a way back.
+
+use bledfu_slot::trailer::erase_trailer;
+use bledfu_slot::verify::read_info;
+use bledfu_slot::{Crypto, Direction, Magic, Trailer, Transform};
+
+use super::check::{known, primary_is_valid, REFUSALS};
+use super::report::SkipReason;
+use super::BootConfig;
+use crate::algorithm::{is_equal, replace, At, Flash, Progress, Slots, SwapError, Through};
+
+/// Sees to it that a valid image in the primary slot has a valid copy in the spare area. `Some` = it has none, and why.
+pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) -> Result<Option<SkipReason>, SwapError> {
+    let layout = slots.layout;
+    let (Some(area), Some(trailer)) = (layout.spare(), layout.spare_trailer()) else {
+        return Ok(None);
+    };
+    let running = read_info(slots.primary, 0, layout.primary().slot_size);
+    let Some(running) = known(running, SwapError::Primary)?.flatten() else {
+        return Ok(None); // nothing to keep
+    };
+    // A request there would ask for the copy, now or behind the install.
+    let take_request_down = |slots: &mut Slots<'_, P, S, X, T>| {
+        let found = Trailer::read(slots.spare, &trailer)?;
+        if found.magic == Magic::Good {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.spare, &trailer)?;
+        }
+        Ok(())
+    };
+    // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
+    let is_kept = |slots: &mut Slots<'_, P, S, X, T>| {
+        // A byte that was read wrongly is no reason to write a slot anew, nor to give an update up.
+        for _ in 0..REFUSALS {
+            let kept = is_equal(
+                At(slots.primary, 0, SwapError::Primary),
+                At(slots.spare, 0, SwapError::Spare),
+                running.total_size,
+                Through(slots.transform, Direction::Outward, 0),
+            )?;
+            if kept {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    // A copy that cannot be read may be gone; it is made again, of an image that is known to be good.
+    if running.total_size <= layout.max_image_size() && matches!(is_kept(slots), Ok(true)) {
+        take_request_down(slots).map_err(SwapError::Spare)?;
+        return Ok(None);
+    }
+    if !primary_is_valid(slots, config, crypto)? {
+        return Ok(None);
+    }
+    if running.total_size > layout.max_image_size() {
+        return Ok(Some(SkipReason::PrimaryTooLarge));
+    }
+    take_request_down(slots).map_err(SwapError::Spare)?;
+    let taken = replace(
+        At(slots.primary, 0, SwapError::Primary),
+        At(slots.spare, 0, SwapError::Spare),
+        (running.total_size, area.sector_size),
+        Through(slots.transform, Direction::Outward, 0),
+        None::<At<'_, X>>,
+        slots.watch,
+    )?;
+    Ok(match taken && is_kept(slots)? {
+        true => None,
+        false => Some(SkipReason::NotKept),
+    })
+}

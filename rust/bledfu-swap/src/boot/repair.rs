@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An invalid image in the primary slot is replaced with a valid one from elsewhere.
+
+use bledfu_slot::trailer::erase_trailer;
+use bledfu_slot::verify::read_info;
+use bledfu_slot::{Crypto, Direction, ImageInfo, Magic, SwapType, Trailer, Transform};
+
+use super::check::{known, patiently, primary_is_valid, verify_at, verify_secondary};
+use super::take_down::{end_job, job_left};
+use super::BootConfig;
+use crate::algorithm::{replace, taken, At, Flash, Installer, Progress, Slots, SwapError, Through};
+use crate::trust;
+
+/// Replaces an invalid primary with a valid image found elsewhere: the one that is to run, the one before, else the first of the
+/// copy that an algorithm keeps, an update, the image before. The copy is taken page by page from a source that nothing touches,
+/// so it may be cut and begun again as often as it takes. `None` if there is no valid image.
+pub(super) fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+) -> Result<Option<ImageInfo>, SwapError> {
+    let wanted = slots.rules.evidence.map(|evidence| [evidence.to, evidence.from]);
+    for digest in wanted.into_iter().flatten().map(Some).chain([None]) {
+        let image = repair_with::<A, P, S, X, T, C>(slots, config, crypto, digest)?;
+        if image.is_some() {
+            return Ok(image);
+        }
+    }
+    Ok(None)
+}
+
+/// [`repair`] with the image of this digest, or with any.
+#[inline(never)]
+fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    wanted: Option<[u8; 32]>,
+) -> Result<Option<ImageInfo>, SwapError> {
+    let layout = slots.layout;
+    let sector = layout.primary().sector_size;
+    let is_wanted = |info: Option<ImageInfo>| match wanted {
+        Some(digest) => info.is_some_and(|info| info.digest == digest),
+        None => true,
+    };
+    if let (true, Some(area)) = (A::KEEPS_COPY, layout.spare()) {
+        let claimed = known(read_info(slots.spare, 0, area.slot_size), SwapError::Spare)?.flatten();
+        let kept = if is_wanted(claimed) {
+            let bounds = (0, area.slot_size, layout.max_image_size());
+            let Slots {
+                spare,
+                transform,
+                watch,
+                ..
+            } = slots;
+            let kept = patiently(*watch, |watch| {
+                verify_at(*spare, *transform, watch, bounds, config, crypto)
+            });
+            known(kept, SwapError::Spare)?
+        } else {
+            None
+        };
+        if let Some(info) = kept.filter(|info| trust::below_floor(&slots.rules, info).is_none()) {
+            slots.verified = None;
+            taken(replace(
+                At(slots.spare, 0, SwapError::Spare),
+                At(slots.primary, 0, SwapError::Primary),
+                (info.total_size, sector),
+                Through(slots.transform, Direction::Inward, 0),
+                None::<At<'_, X>>,
+                slots.watch,
+            )?)?;
+            if primary_is_valid(slots, config, crypto)? {
+                A::repaired(slots, true)?;
+            }
+            return Ok(slots.verified);
+        }
+    }
+    let starts = [layout.upload_offset(), 0];
+    let starts = if layout.upload_offset() == 0 {
+        &starts[..1]
+    } else {
+        &starts[..]
+    };
+    for start in starts {
+        let claimed = read_info(slots.secondary, *start, layout.secondary().slot_size);
+        if !is_wanted(known(claimed, SwapError::Secondary)?.flatten()) {
+            continue;
+        }
+        let found = verify_secondary(slots, *start, config, crypto);
+        let Some(info) = known(found, SwapError::Secondary)? else {
+            continue;
+        };
+        if trust::below_floor(&slots.rules, &info).is_some() {
+            continue;
+        }
+        slots.verified = None;
+        taken(replace(
+            At(slots.secondary, *start, SwapError::Secondary),
+            At(slots.primary, 0, SwapError::Primary),
+            (info.total_size, sector),
+            Through(slots.transform, Direction::Inward, 0),
+            None::<At<'_, X>>,
+            slots.watch,
+        )?)?;
+        if !primary_is_valid(slots, config, crypto)? {
+            return Ok(None);
+        }
+        // A request for it has been carried out, in a way.
+        let trailer = layout.secondary_trailer();
+        let found = Trailer::read(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
+        if found.magic != Magic::Unset {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
+        }
+        A::repaired(slots, false)?;
+        return Ok(slots.verified);
+    }
+    Ok(None)
+}
+
+/// Behind a repair no job goes on. Nor is there an image to go back to, unless the one on trial was repaired with its own copy:
+/// what the trailers still ask for is taken down, for it would keep every update out until the next boot.
+pub(super) fn end_repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<(), SwapError> {
+    let layout = slots.layout;
+    let trailer = layout.primary_trailer();
+    let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
+    let job = job_left::<A, P, S, X, T>(slots).map_err(SwapError::Primary)?;
+    if (reverts && A::REVERTS && !A::KEEPS_COPY) || job != SwapType::None {
+        end_job::<A, P, S, X, T>(slots)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What asks for something that is refused, impossible or stale is taken down.
+
+use bledfu_slot::decide::interrupted;
+use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
+use bledfu_slot::verify::read_header;
+use bledfu_slot::{
+    Algorithm, Crypto, Flag, HeaderError, Layout, Magic, SwapType, Trailer, Transform, VerifyError,
+};
+use embedded_storage::nor_flash::NorFlashErrorKind;
+
+use super::check::{primary_is_valid, REFUSALS};
+use super::report::{BootAction, SkipReason};
+use super::BootConfig;
+use crate::algorithm::{erase_slot, Flash, Installer, Progress, Slots, SwapError};
+use crate::job;
+
+/// Takes down what no boot can carry out, beside a primary that is valid: it would be asked for again on every boot, and keep
+/// every update out. Nothing is lost if that fails; the next boot tries again.
+#[inline(never)]
+pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    action: BootAction,
+    secondary: Option<Trailer>,
+) -> BootAction {
+    let layout = slots.layout;
+    let Some(secondary) = secondary else {
+        return action;
+    };
+    let requested = secondary.magic == Magic::Good;
+    // As it is now: the job of what was refused is closed already. What cannot be read is not known to be stale.
+    let job = job_left::<A, P, S, X, T>(slots).unwrap_or(SwapType::None);
+    let stale = job != SwapType::None;
+    let (swap_type, reason) = match action {
+        BootAction::Skipped {
+            swap_type,
+            reason:
+                reason @ (SkipReason::PrimaryTooLarge
+                | SkipReason::NotKept
+                | SkipReason::AlreadyRuns
+                | SkipReason::NotDue),
+        } => (swap_type, reason),
+        BootAction::None if stale => (job, SkipReason::StaleJob),
+        BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
+        BootAction::Rejected { .. } | BootAction::TrailerCleared if stale => {
+            // That is said; the job behind it goes as well.
+            let _ = end_job::<A, P, S, X, T>(slots);
+            return action;
+        }
+        _ => return action,
+    };
+    let mut take_down = || {
+        if requested {
+            (slots.watch)(Progress::Erase);
+            erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
+        }
+        // A job that is none, or a revert that would be tried for ever.
+        if stale || swap_type == SwapType::Revert {
+            return end_job::<A, P, S, X, T>(slots);
+        }
+        A::forget(slots)
+    };
+    match take_down() {
+        Ok(()) => BootAction::Dropped { swap_type, reason },
+        Err(_) => action,
+    }
+}
+
+/// What the job is for that an earlier boot has written down; [`interrupted`], without what other algorithms write.
+pub(super) fn job_left<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<SwapType, NorFlashErrorKind> {
+    if matches!(A::NAME, Algorithm::SwapScratch | Algorithm::SwapOffset) {
+        return interrupted(&slots.layout, slots.primary, slots.spare);
+    }
+    let trailer = Trailer::read(slots.primary, &slots.layout.primary_trailer())?;
+    Ok(match trailer.holds_job(&slots.layout) {
+        true => trailer.swap_type(),
+        false => SwapType::None,
+    })
+}
+
+/// Closes the job in the primary trailer, or the revert that it asks for, and forgets the job elsewhere.
+#[inline(never)]
+pub(super) fn end_job<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<(), SwapError> {
+    let layout = slots.layout;
+    let trailer = layout.primary_trailer();
+    let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
+    if reverts || primary.holds_job(&layout) {
+        close(slots.primary, &layout).map_err(SwapError::Primary)?;
+    }
+    A::forget(slots)
+}
+
+/// Takes away a trailer that stands over an erased header.
+#[inline(never)]
+pub(super) fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    secondary: &Trailer,
+) -> Result<BootAction, SwapError> {
+    let start = slots.layout.upload_offset();
+    // In either place: swap using offset keeps the image before at the start of the slot.
+    let mut blank = |start| {
+        (0..REFUSALS).all(|_| {
+            matches!(
+                read_header(slots.secondary, start),
+                Err(VerifyError::Header(HeaderError::Erased))
+            )
+        })
+    };
+    let orphan = *secondary != Trailer::ERASED && blank(start) && blank(0);
+    if !orphan || !primary_is_valid(slots, config, crypto)? {
+        return Ok(BootAction::None);
+    }
+    (slots.watch)(Progress::Erase);
+    erase_trailer(slots.secondary, &slots.layout.secondary_trailer()).map_err(SwapError::Secondary)?;
+    Ok(BootAction::TrailerCleared)
+}
+
+/// Takes a refused image away: its trailer if there is no image at all, else the whole slot.
+#[inline(never)]
+pub(super) fn reject<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    swap_type: SwapType,
+    committed: bool,
+    reason: VerifyError<NorFlashErrorKind>,
+) -> Result<(), SwapError> {
+    let layout = slots.layout;
+    let running = job::size_of(slots.primary, 0, layout.primary().slot_size).map_err(SwapError::Primary)?;
+    if matches!(
+        reason,
+        VerifyError::Header(HeaderError::Erased | HeaderError::NotBootable)
+    ) {
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
+    } else {
+        erase_slot(slots.secondary, layout.secondary(), slots.watch).map_err(SwapError::Secondary)?;
+    }
+    if committed {
+        return close(slots.primary, &layout).map_err(SwapError::Primary);
+    }
+    if swap_type == SwapType::Revert {
+        // There is nothing to go back to: stop asking for it, or the next update would be taken for the image before. The
+        // trailer of copy also says where the copy of the running image is; with swap using scratch that image may reach
+        // into the trailer sector.
+        let trailer = layout.primary_trailer();
+        if A::KEEPS_COPY || running == 0 || running > trailer.first_sector() {
+            return close(slots.primary, &layout).map_err(SwapError::Primary);
+        }
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.primary, &trailer).map_err(SwapError::Primary)?;
+    }
+    Ok(())
+}
+
+/// Closes a job that cannot be done: the image in the primary slot stays for good. Both marks are tried, whatever the flash says,
+/// and what counts is what reads back: beside bytes that are not erased a driver may call a write failed that was done.
+fn close<F: Flash>(flash: &mut F, layout: &Layout) -> Result<(), NorFlashErrorKind> {
+    let slots = layout;
+    let layout = layout.primary_trailer();
+    let trailer = Trailer::read(flash, &layout)?;
+    let marked = match trailer.image_ok {
+        Flag::Set => Ok(()),
+        Flag::Unset => write_image_ok(flash, &layout),
+        Flag::Bad => repair_flag(flash, &layout, layout.image_ok()).map(drop),
+    };
+    let done = match trailer.copy_done {
+        Flag::Unset => write_copy_done(flash, &layout),
+        _ => Ok(()),
+    };
+    let trailer = Trailer::read(flash, &layout)?;
+    if trailer.holds_job(slots) || !trailer.is_confirmed(slots) {
+        marked.and(done)?;
+    }
+    Ok(())
+}

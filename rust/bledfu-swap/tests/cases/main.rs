@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a boot makes of given flash contents: the cases of MCUboot's behaviour that are not about cuts.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod device;
+mod failures;
+mod geometries;
+mod jobs;
+mod policies;
+mod repairs;
+mod requests;
+mod reverts;
