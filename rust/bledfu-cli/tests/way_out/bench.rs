@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A device on a bench, and a client right at its ring: no radio in between, no time but that of the device.
+//! A device and a client that writes directly into its ring: there is no radio, and time passes only in the device.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -23,12 +23,12 @@ use sha2::{Digest, Sha256};
 pub const SECTOR: usize = 4096;
 /// Bytes a write carries at MTU 247.
 const PAYLOAD: usize = 244;
-/// A client that has polled so often gets nowhere.
+/// A client that polls more often than this makes no progress.
 const MAX_POLLS: u32 = 20_000;
-/// Version of every package: more than that of any image that runs.
+/// Version of every package: higher than that of any running image.
 const FW_VERSION: u32 = 1000;
 
-/// An image, and the init packet that goes with it.
+/// An image and its init packet.
 pub struct Update {
     pub bytes: Vec<u8>,
     pub sha: [u8; 32],
@@ -68,7 +68,7 @@ pub fn package_key() -> SigningKey {
     SigningKey::from_scalar(&[0x55; 32]).expect("a number below the order")
 }
 
-/// What devices run and get. The first [`SMALL`] are of 5 to 6 KB.
+/// Images that devices run and receive. The first [`SMALL`] have 5 to 6 KB.
 pub fn updates() -> &'static [Update] {
     static UPDATES: OnceLock<Vec<Update>> = OnceLock::new();
     UPDATES.get_or_init(|| {
@@ -87,7 +87,7 @@ pub fn updates() -> &'static [Update] {
     })
 }
 
-/// What devices get that refuse older images: newer than all that may run. Of 5 to 6 KB.
+/// Images for devices that refuse older ones: newer than any that may run. They have 5 to 6 KB.
 pub fn newest() -> &'static [Update] {
     static NEWEST: OnceLock<Vec<Update>> = OnceLock::new();
     NEWEST.get_or_init(|| {
@@ -97,7 +97,7 @@ pub fn newest() -> &'static [Update] {
     })
 }
 
-/// Number of images that are sent and installed; those behind them are only there to begin with.
+/// Number of images that are sent. Devices only start with the others.
 pub const SMALL: usize = 3;
 
 fn keys() -> Keys {
@@ -105,7 +105,7 @@ fn keys() -> Keys {
     *KEYS.get_or_init(|| {
         let known = updates().iter().chain(newest());
         let digests = known.map(|update| update.digest).collect();
-        // Images are known by their digests: checks of signatures would take most of the time, and are not what this is about.
+        // Images are trusted by their digests: verifying signatures would take most of the time, and is tested elsewhere.
         Keys {
             image: &[],
             ..Keys::new(package_key().public(), package_key().public(), digests)
@@ -113,7 +113,7 @@ fn keys() -> Keys {
     })
 }
 
-/// A device with slots of eight sectors, as in the traces of MCUboot. It takes any image.
+/// A device with slots of eight sectors, as in the traces of MCUboot. It accepts older images.
 pub fn setup(algorithm: Algorithm) -> Setup {
     Setup {
         algorithm,
@@ -127,7 +127,7 @@ pub fn setup(algorithm: Algorithm) -> Setup {
 /// What the device did in one step.
 enum Did {
     Something,
-    /// There is nothing to do until something comes.
+    /// There is nothing to do until the next event.
     Nothing,
     Said(Vec<u8>),
     Closed,
@@ -136,16 +136,16 @@ enum Did {
     Off,
 }
 
-/// Why a client did not get to its end.
+/// Why a client did not finish.
 #[derive(Debug)]
 pub enum Stopped {
     /// It was refused, or gave up.
     Failed(String),
-    /// It would go on for ever.
+    /// It makes no progress and does not end.
     Stuck,
     /// The power was cut.
     Off,
-    /// Behind a reset nothing starts.
+    /// Nothing starts after a reset.
     NoStart(String),
 }
 
@@ -153,9 +153,9 @@ impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Failed(reason) => write!(f, "{reason}"),
-            Self::Stuck => write!(f, "the client gets nowhere and never ends"),
+            Self::Stuck => write!(f, "the client makes no progress and does not end"),
             Self::Off => write!(f, "the power is off"),
-            Self::NoStart(reason) => write!(f, "nothing starts behind a reset: {reason}"),
+            Self::NoStart(reason) => write!(f, "nothing starts after a reset: {reason}"),
         }
     }
 }
@@ -165,7 +165,7 @@ pub struct Bench {
     device: Option<Device>,
     is_linked: bool,
     sequence: u8,
-    /// What the boots did, in order.
+    /// Reports of the boots, in order.
     pub boots: Vec<BootReport>,
 }
 
@@ -192,7 +192,7 @@ impl Bench {
         copy
     }
 
-    /// Power on or reset: boot stage, application.
+    /// Power on or reset: runs the boot stage and starts the application.
     pub fn boot(&mut self) -> Result<BootReport, StartError> {
         self.device = None;
         self.is_linked = false;
@@ -204,7 +204,7 @@ impl Bench {
         Ok(report)
     }
 
-    /// Shows what the trailers say, when one device alone is made.
+    /// Prints the trailers, if only one device is made.
     pub fn show(&self) {
         if !is_traced() {
             return;
@@ -289,12 +289,12 @@ impl Bench {
         self.is_linked = true;
     }
 
-    /// Work in the background until there is none.
+    /// Background work, until there is none left.
     pub fn idle(&mut self) {
         while !matches!(self.step(), Did::Nothing | Did::Off) {}
     }
 
-    /// The steps behind the last answer: to the reset, if there is one.
+    /// The steps after the last answer, up to the reset if there is one.
     fn end(&mut self) -> Result<(), Stopped> {
         self.hang_up();
         loop {
@@ -315,7 +315,7 @@ impl Bench {
         }
     }
 
-    /// Does what `client` says until it has ended, and what the device does behind that.
+    /// Runs `client` to its end, and the device until it has nothing left to do.
     pub fn run<C: UpdateClient>(&mut self, client: &mut C) -> Result<(), Stopped>
     where
         C::Error: std::fmt::Display,
@@ -367,7 +367,7 @@ impl Bench {
         Err(Stopped::Stuck)
     }
 
-    /// One step of the device, of which the client is told; false if there is nothing to do.
+    /// One step of the device, with its result passed to the client; false if there is nothing to do.
     fn tell<C: UpdateClient>(&mut self, client: &mut C) -> Result<bool, Stopped> {
         let was_linked = self.is_linked;
         let did = self.step();
@@ -388,7 +388,7 @@ impl Bench {
         Ok(true)
     }
 
-    /// Sends one SMP request on the open link, or on a new one, and looks at the answer with `read`.
+    /// Sends one SMP request on the open link, or on a new one; returns what `read` makes of the answer.
     pub fn ask<T>(
         &mut self,
         request: &Request<'_>,
@@ -429,7 +429,7 @@ impl Bench {
         }
     }
 
-    /// The reset that an SMP client asks for.
+    /// Requests a reset over SMP.
     pub fn ask_reset(&mut self) -> Result<(), Stopped> {
         let request = bledfu_wire::os_group::Request::Reset {
             force: false,
@@ -440,7 +440,7 @@ impl Bench {
     }
 }
 
-/// Shows what goes over the link when one device alone is made.
+/// Whether the traffic is printed: only if one device is made.
 fn is_traced() -> bool {
     static IS_ON: OnceLock<bool> = OnceLock::new();
     *IS_ON.get_or_init(|| std::env::var_os("WAY_OUT_DEVICE").is_some())
@@ -456,7 +456,7 @@ fn trace(what: &str, bytes: &[u8]) {
     }
 }
 
-// ---- what the device says in its log ----
+// ---- the log of the device ----
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -479,7 +479,7 @@ impl log::Log for Recorder {
     fn flush(&self) {}
 }
 
-/// Records what the devices of this thread say.
+/// Records the log of the devices of this thread.
 pub fn listen() {
     // Another test of this binary may have installed it already.
     let _ = log::set_logger(&Recorder);
@@ -487,14 +487,14 @@ pub fn listen() {
     LINES.with_borrow_mut(Vec::clear);
 }
 
-/// What they said since the last call.
+/// The lines logged since the last call.
 pub fn said() -> Vec<String> {
     let mut lines = LINES.with_borrow_mut(std::mem::take);
     lines.dedup();
     lines
 }
 
-/// The spare area, with the units that all areas of these devices have.
+/// The spare area. On these devices all areas have the same units.
 pub fn spare(board: &Board) -> Area {
     board.spare.with_units().expect("units of the other areas")
 }
