@@ -265,7 +265,7 @@ pub fn padding_problem(image: &[u8]) -> Option<String> {
 }
 
 /// The message for [`Behind::Other`].
-pub const FOREIGN_BYTES: &str = "there are bytes behind the image that do not belong to it";
+pub const FOREIGN_BYTES: &str = "there are bytes after the image that do not belong to it";
 
 /// The message for [`Behind::Padding`] of an image that is to be sent.
 pub fn padded(total: u32, len: u32) -> String {

@@ -191,6 +191,6 @@ fn inspect_shows_where_the_running_image_came_from() {
         report.text()
     );
     let report = inspect("secondary.bin", &world.board.secondary.contents(), &options);
-    assert!(report.text().contains("taken down"), "{}", report.text());
+    assert!(report.text().contains("removed: "), "{}", report.text());
     assert!(!report.problems.iter().any(|problem| problem.contains("magic")));
 }

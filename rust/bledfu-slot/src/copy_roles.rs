@@ -44,7 +44,7 @@ const CHECKED: usize = 44;
 const RECORD_SIZE: usize = CHECKED + 4;
 /// Offset of the mark in the region: the largest write unit before its end.
 const MARK: u32 = 64;
-/// How often a request is looked for before it is believed to be none.
+/// How many reads must find no request before it counts as absent.
 const LOOKS: u32 = 3;
 
 const _: () = assert!(RECORD_SIZE.next_multiple_of(32) <= MARK as usize && MARK + 32 <= ROLE_REGION);
@@ -192,7 +192,7 @@ pub fn write_reverted<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Res
 /// # Errors
 /// The flash's error.
 pub fn take_request_down<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
-    // Its image runs: left standing because of one wrong read, the request would have the image before overwritten.
+    // Its image runs. If one wrong read let the request stay, it would cause the image before to be overwritten.
     let asks = |flash: &mut F| {
         for _ in 0..LOOKS {
             if Trailer::read(flash, layout)?.magic == Magic::Good {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_with_any_wrong_bit_is_none() {
+    fn a_role_record_with_any_wrong_bit_is_ignored() {
         let (mut flash, layout) = (flash::<4>(), layout::<4>(8).primary_trailer());
         RECORD.write(&mut flash, &layout).unwrap();
         let at = layout.status_start() as usize;
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_later_format_or_with_other_values_is_none() {
+    fn a_role_record_of_a_later_format_or_with_other_values_is_ignored() {
         for (at, value) in [(4, 2), (5, 2), (6, 4), (6, 0xFF)] {
             let mut checked = RECORD.encode();
             checked[at] = value;
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_taken_down_is_none_and_its_torn_erase_brings_none_back() {
+    fn a_removed_request_does_not_come_back_when_its_erase_is_torn() {
         let (mut flash, layout) = (flash::<4>(), layout::<4>(8).secondary_trailer());
         take_request_down(&mut flash, &layout).unwrap();
         assert_eq!(flash.power.ops(), 0);

@@ -195,7 +195,7 @@ impl Rules {
         self.is_kept && update.is_some() && running == update && (!begun || is_done)
     }
 
-    /// Whether what was begun last is to bring this image.
+    /// Whether the last install that was begun is one of this image.
     pub fn is_for(&self, image: &Digest) -> bool {
         self.evidence
             .as_ref()
@@ -223,13 +223,13 @@ impl Rules {
         let primary = self.primary(*primary, running);
         let begun = self.evidence.as_ref().and_then(|evidence| {
             let begun = evidence.begun?;
-            // Only a swap takes its request down before the end.
+            // Only a swap removes its request before the end.
             let goes_on = match algorithm {
                 Algorithm::Overwrite => false,
                 Algorithm::Copy => begun == SwapType::Revert,
                 _ => true,
             };
-            // It goes on while the image it is to replace still runs.
+            // It continues as long as the image that it replaces still runs.
             (goes_on && running == Some(&evidence.from)).then_some(begun)
         });
         match (next_boot(algorithm, &primary, secondary), begun) {

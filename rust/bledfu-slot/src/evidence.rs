@@ -31,6 +31,9 @@
 //! because a record is appended first. When a page is full, the other one is erased and written next; it holds only
 //! lower sequence numbers, so a torn erase there loses nothing. A page that reads erased is not trusted: it is erased
 //! immediately before its first record.
+//!
+//! The first place that reads as erased may hold a torn record whose cells read as written at a later boot. Before the
+//! first record of a boot it is filled with zeros, which no record is.
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
 
@@ -303,6 +306,8 @@ struct Last {
     page: u32,
     /// Where the next record goes, counted from the start of that page.
     next: u32,
+    /// The first erased place may be one where an earlier boot was cut while it wrote.
+    is_suspect: bool,
 }
 
 impl<'f, F: NorFlash> Log<'f, F> {
@@ -363,7 +368,7 @@ impl<F: NorFlash> Store for Log<'_, F> {
                     break;
                 }
                 tries += 1;
-                (last.page, last.next) = (page, 0);
+                (last.page, last.next, last.is_suspect) = (page, 0, false);
                 let start = page * page_size;
                 if let Err(error) = self.flash.erase(start, start + page_size) {
                     failure = error.kind();
@@ -376,6 +381,11 @@ impl<F: NorFlash> Store for Log<'_, F> {
             // A place that is skipped may read as a record one day, so its number is not used again.
             last.sequence = last.sequence.saturating_add(1);
             if !self.is_blank(at) {
+                continue;
+            }
+            if core::mem::take(&mut last.is_suspect) {
+                // If the flash refuses that, it has an error code for what was written there.
+                let _ = self.flash.write(at, &Aligned([0; SIZE]).0);
                 continue;
             }
             tries += 1;
@@ -410,6 +420,7 @@ fn find<F: NorFlash>(flash: &mut F) -> Last {
         // So that the very first record goes to page 0, which is erased for it.
         page: 1,
         next: page_size,
+        is_suspect: false,
     };
     for page in 0..2 {
         let mut at = page_size - page_size % RECORD_SIZE;
@@ -429,6 +440,7 @@ fn find<F: NorFlash>(flash: &mut F) -> Last {
                     sequence: found.sequence,
                     page,
                     next: at + RECORD_SIZE,
+                    is_suspect: true,
                 };
             }
             break;
@@ -445,7 +457,7 @@ pub fn last<F: NorFlash>(flash: &mut F) -> Option<Evidence> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bledfu_testkit::{Nor, Power, Random, Tear, SECTOR};
+    use bledfu_testkit::{Choice, Nor, Power, Random, Tear, Weak, SECTOR};
 
     fn numbered(number: u32) -> Evidence {
         Evidence {
@@ -471,6 +483,7 @@ mod tests {
     fn area<const W: usize>() -> Nor<W> {
         let mut flash = Nor::new('t', 2, &Power::new());
         flash.program_once = true;
+        flash.takes_zeros = true;
         flash
     }
 
@@ -534,8 +547,8 @@ mod tests {
             Log::new(&mut flash).append(&numbered(0)).unwrap();
             for number in 1..1000u32 {
                 let before = last(&mut flash).unwrap();
-                // The cut is at the first operation of an append, which may be the erase of a page, or at its second.
-                flash.power.cut_at(u64::from(number / 2 % 2), tear);
+                // The cut is at one of the operations of an append: zeros, sometimes the erase of a page, the record.
+                flash.power.cut_at(u64::from(number / 2 % 3), tear);
                 let _ = Log::new(&mut flash).append(&numbered(number));
                 flash.power.on();
                 let found = last(&mut flash);
@@ -552,8 +565,9 @@ mod tests {
     fn a_record_with_any_wrong_bit_does_not_count() {
         let mut flash = area::<4>();
         flash.lenient = true;
-        Log::new(&mut flash).append(&numbered(1)).unwrap();
-        Log::new(&mut flash).append(&numbered(2)).unwrap();
+        let mut log = Log::new(&mut flash);
+        log.append(&numbered(1)).unwrap();
+        log.append(&numbered(2)).unwrap();
         for bit in 0..SIZE * 8 {
             let (at, mask) = (SIZE + bit / 8, 1 << (bit % 8));
             if (92..124).contains(&(bit / 8)) {
@@ -604,8 +618,9 @@ mod tests {
     #[test]
     fn a_torn_record_that_reads_as_whole_later_does_not_outlive_its_successor() {
         let mut flash = area::<4>();
+        let mut log = Log::new(&mut flash);
         for number in 0..31 {
-            Log::new(&mut flash).append(&numbered(number)).unwrap();
+            log.append(&numbered(number)).unwrap();
         }
         // The last place of the page is torn and does not read as erased now.
         let torn = numbered(100).encode(32);
@@ -614,6 +629,30 @@ mod tests {
         Log::new(&mut flash).append(&numbered(31)).unwrap();
         flash.bytes[at..at + SIZE].copy_from_slice(&torn.0);
         assert_eq!(last(&mut flash), Some(numbered(31)));
+    }
+
+    #[test]
+    fn a_torn_record_that_reads_as_erased_at_the_next_boot_does_not_damage_its_successor() {
+        for pattern in [0b10, 0b110, 0b1110] {
+            let mut flash = area::<4>();
+            Log::new(&mut flash).append(&numbered(1)).unwrap();
+            flash.power.set_weak(Some(Weak {
+                choice: Choice::Boots(pattern),
+                seed: 1,
+            }));
+            flash.power.on();
+            // Each boot is cut while it writes its record, the last one is not.
+            for number in 2..5 {
+                flash.power.cut_at(1, Tear::Inside { percent: 50, seed: 1 });
+                assert!(Log::new(&mut flash).append(&numbered(number)).is_err());
+                flash.power.on();
+            }
+            Log::new(&mut flash).append(&numbered(5)).unwrap();
+            for _ in 0..6 {
+                assert_eq!(last(&mut flash), Some(numbered(5)), "{pattern:b}");
+                flash.power.on();
+            }
+        }
     }
 
     #[test]

@@ -535,7 +535,7 @@ enum Verdict {
     Good,
 }
 
-/// True if type `kind` may stand in the unprotected area (MCUboot's allow-list).
+/// True if an entry of type `kind` may be in the unprotected area (MCUboot's allow-list).
 fn allowed_unprotected(kind: u16) -> bool {
     matches!(kind, types::KEY_HASH | types::PUBLIC_KEY | 0x10..=0x12 | 0x20..=0x25 | 0x30..=0x34)
 }

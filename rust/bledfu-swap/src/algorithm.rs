@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What every install algorithm has in common: the slots, copying, progress, and the questions it must answer.
+//! What all install algorithms have in common: the slots, copying, progress, and the trait that each of them
+//! implements.
 
 use bledfu_slot::decide::Rules;
 use bledfu_slot::evidence::Store;
@@ -9,16 +10,16 @@ use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
 use crate::decide::decide;
 
-/// Bytes copied at once, as in MCUboot: four pages of an external flash.
+/// Number of bytes copied at once, as in MCUboot: four pages of an external flash.
 const COPY_SIZE: u32 = 1024;
 
-/// Bytes compared at once.
+/// Number of bytes compared at once.
 const COMPARE_SIZE: u32 = 256;
 
-/// Bytes given to one erase call when a whole slot goes: the largest erase command of common external flashes.
+/// Number of bytes per erase call when a whole slot is erased: the largest erase command of common external flashes.
 const BULK_ERASE: u32 = 65536;
 
-/// How often a sector is written before its flash is given up for this boot.
+/// How often a sector is tried before this boot gives up on its flash.
 const TRIES: u32 = 3;
 
 /// Called before every erase, every copied kibibyte and every chunk hashed: feed the watchdog, blink, print.
@@ -32,22 +33,22 @@ pub enum Progress {
     Install {
         /// Steps done.
         step: u32,
-        /// Steps in all.
+        /// Total number of steps.
         steps: u32,
     },
-    /// An image outside was refused and is looked at again, in case it was read wrongly: wait some 10 ms, and reset the
-    /// external flash if that can be done.
+    /// An image in external flash was refused and will be checked again, in case it was read wrongly. Wait about 10 ms,
+    /// and reset the external flash if possible.
     Again,
 }
 
-/// A flash as the algorithms see it: whatever it was, its errors are kinds, so that reports can outlive the driver.
+/// A flash as the algorithms see it. Its errors are always error kinds, so that reports can outlive the driver.
 pub trait Flash: NorFlash<Error = NorFlashErrorKind> {}
 
 impl<F: NorFlash<Error = NorFlashErrorKind>> Flash for F {}
 
 pub use bledfu_slot::areas::NoFlash;
 
-/// Which of the flashes failed, and how; or that it was not a flash.
+/// Which flash failed and how, or that the cryptography failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwapError {
     /// The primary slot's flash failed.
@@ -76,26 +77,26 @@ impl core::error::Error for SwapError {}
 
 /// The slots during one boot.
 pub struct Slots<'a, P, S, X, T> {
-    /// The slot images run from.
+    /// The slot that images run from.
     pub primary: &'a mut P,
-    /// The slot updates arrive in.
+    /// The slot in which updates arrive.
     pub secondary: &'a mut S,
     /// The spare area, or [`NoFlash`].
     pub spare: &'a mut X,
-    /// Where things are in them.
+    /// Where things are in the areas.
     pub layout: Layout,
-    /// What happens to bytes between the primary slot and the other areas.
+    /// How bytes change between the primary slot and the other areas.
     pub transform: &'a T,
-    /// Who is told that work goes on.
+    /// Called to tell that work goes on; see [`Progress`].
     pub watch: &'a mut dyn FnMut(Progress),
-    /// Status records, and sectors of the image that goes, that could not be written; work goes on without them, and the result is
-    /// verified anyway.
+    /// Number of status records, and of sectors of the image that is replaced, that could not be written. Work goes on
+    /// without them; the result is verified in any case.
     pub failed_records: u32,
-    /// Where the boot stage keeps what it knows from inside.
+    /// The trust area, where the boot stage keeps its evidence.
     pub evidence: &'a mut dyn Store,
-    /// What that is, and the policy.
+    /// The evidence and the policy.
     pub rules: Rules,
-    /// The unit at which this boot took an interrupted job up, until that unit is done and noted.
+    /// The unit at which this boot resumed an interrupted job; `None` once that unit is done and noted.
     pub in_doubt: Option<u32>,
     /// The image in the primary slot, if it was verified in this boot and nothing has been installed since.
     pub verified: Option<ImageInfo>,
@@ -110,7 +111,7 @@ pub struct Job {
     pub size: u32,
     /// True if the trailer of the primary slot already holds this job.
     pub committed: bool,
-    /// Units of work already recorded; 0 if not `committed`.
+    /// Number of units of work already recorded; 0 if not `committed`.
     pub done: u32,
 }
 
@@ -119,30 +120,31 @@ pub struct Job {
 pub enum Status {
     /// Nothing: the trailers decide.
     Idle,
-    /// A job is written down, and no byte of an image has been touched.
+    /// A job is written down, but no byte of an image has been changed.
     Committed(Job),
-    /// Images are in pieces, or only the final marks are missing: the job must be finished before anything else.
+    /// Images are in pieces, or only the final flags are missing: the job must be finished before anything else.
     Underway(Job),
-    /// As [`Underway`](Self::Underway), but only the spare area says so, which may lie outside: believed if the job is the one
-    /// in the evidence, or if the image that comes, put together from [its parts](Installer::spare_part), is valid.
+    /// As [`Underway`](Self::Underway), but only the spare area says so, and that may be in external flash. It is
+    /// believed if the job is the one in the evidence, or if the new image is valid when put together from [its
+    /// parts](Installer::spare_part).
     Claimed(Job),
-    /// As [`Claimed`](Self::Claimed) if the secondary slot holds no valid image; if it does, nothing has been touched, the
-    /// records are left of a torn erase, and the trailers decide.
+    /// As [`Claimed`](Self::Claimed) if the secondary slot holds no valid image. If it holds one, nothing has been
+    /// changed yet: the records are remains of a torn erase, and the trailers decide.
     Doubtful(Job),
 }
 
-/// The questions an install algorithm answers (MCUboot `swap_priv.h`).
+/// What an install algorithm must provide (MCUboot `swap_priv.h`).
 pub trait Installer {
     /// Its name in layouts.
     const NAME: Algorithm;
 
-    /// Keeps a copy of the running image in the spare area.
+    /// Whether it keeps a copy of the running image in the spare area.
     const KEEPS_COPY: bool = false;
 
-    /// Can go back to the image before.
+    /// Whether it can go back to the image before.
     const REVERTS: bool;
 
-    /// Can install over a primary slot without an image header.
+    /// Whether it can install over a primary slot without an image header.
     const BOOTSTRAPS: bool;
 
     /// What the trailers ask for, if no earlier boot left anything behind.
@@ -150,7 +152,7 @@ pub trait Installer {
         decide(primary, secondary)
     }
 
-    /// Where in the secondary slot the image for this kind of install starts, in bytes.
+    /// Where in the secondary slot the image for this kind of install starts, in bytes from the start of the slot.
     fn source(layout: &Layout, _: SwapType) -> u32 {
         layout.upload_offset()
     }
@@ -165,25 +167,26 @@ pub trait Installer {
         secondary: &Trailer,
     ) -> Result<Status, SwapError>;
 
-    /// Bytes to install for images of these total sizes (0 = no image).
+    /// Number of bytes to install for images of these total sizes (0 = no image).
     fn install_size(primary: u32, secondary: u32) -> u32;
 
     /// Does the job, or the rest of it.
     ///
     /// # Errors
-    /// The flash that failed; the job can be taken up again.
+    /// The flash that failed; the job can be resumed.
     fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
         slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
     ) -> Result<(), SwapError>;
 
-    /// Offset in the image that comes from which on its bytes are in the spare area, the ones below being in the secondary
-    /// slot: for a job that [only the spare area claims](Status::Claimed). `None` for algorithms whose jobs never are.
+    /// For a job that [only the spare area claims](Status::Claimed): the bytes of the new image from this offset on are
+    /// in the spare area, those below it in the secondary slot. `None` for algorithms that have no such jobs.
     fn spare_part(_: &Layout, _: &Job) -> Option<u32> {
         None
     }
 
-    /// Takes away what this algorithm keeps of a job outside the primary slot; nothing of it is needed.
+    /// Erases what this algorithm keeps about a job outside of the primary slot. It is called when none of that is
+    /// needed any more.
     ///
     /// # Errors
     /// The flash that failed.
@@ -193,7 +196,8 @@ pub trait Installer {
         Ok(())
     }
 
-    /// An invalid primary was replaced with the image of the spare, or else of the secondary.
+    /// To be called after an invalid primary image was replaced: with the image in the spare area if the argument is
+    /// true, else with the one in the secondary slot.
     ///
     /// # Errors
     /// The flash that failed.
@@ -205,13 +209,14 @@ pub trait Installer {
     }
 }
 
-/// A place in a flash, and what to call an error there.
+/// A place in a flash: the flash, an offset, and the [`SwapError`] that an error there becomes.
 pub struct At<'a, F>(pub &'a mut F, pub u32, pub fn(NorFlashErrorKind) -> SwapError);
 
-/// What bytes pass through on their way: the hook, the direction, and the offset in the image at which they begin.
+/// What bytes pass through on their way: the transform, the direction, and the offset in the image at which the bytes
+/// begin.
 pub struct Through<'a, T>(pub &'a T, pub Direction, pub u32);
 
-// Derived, they would ask the same of `T`.
+// Derived, they would require the same of `T`.
 impl<T> Clone for Through<'_, T> {
     fn clone(&self) -> Self {
         *self
@@ -220,22 +225,23 @@ impl<T> Clone for Through<'_, T> {
 
 impl<T> Copy for Through<'_, T> {}
 
-/// The way of bytes that stay as they are: between two areas outside.
+/// For bytes that stay unchanged: between two external areas.
 pub const AS_THEY_ARE: Through<'static, Plain> = Through(&Plain, Direction::Inward, 0);
 
 impl<T: Transform> Through<'_, T> {
-    /// Changes the bytes at `done` of what is moved.
+    /// Changes `bytes`, which are at offset `done` in the moved range.
     pub(crate) fn apply(&self, done: u32, bytes: &mut [u8]) {
         self.0.apply(self.1, self.2 + done, bytes);
     }
 }
 
-/// Erases what is about to be written in a flash; the second argument is the watch.
+/// Erases the part of a flash that is about to be written; the second argument is the watch.
 pub type Erase<'e, F> = &'e mut dyn FnMut(&mut F, &mut dyn FnMut()) -> Result<(), NorFlashErrorKind>;
 
-/// Erases with `erase` and copies `length` bytes into the target, all-erased kibibytes left as they are, which is the same
-/// contents. Then source and target are read again and compared: a byte that was read or written wrongly is no reason to go on,
-/// and the source may be erased next. Done up to three times; `false` if the target does not take the bytes all the same.
+/// Erases with `erase` and copies `length` bytes into the target. Kibibytes that are all 0xFF are not programmed, as
+/// the target holds the same already. Then source and target are read again and compared, because the source may be
+/// erased next: a byte that was read or written wrongly must be noticed now. All this is done up to three times.
+/// Returns false if the target still differs.
 ///
 /// # Errors
 /// The flash that failed.
@@ -267,7 +273,7 @@ pub fn try_rewrite<A: Flash, B: Flash, T: Transform>(
     Ok(false)
 }
 
-/// [`try_rewrite`], which fails where the target does not take the bytes.
+/// [`try_rewrite`], but it is an error if the target does not take the bytes.
 ///
 /// # Errors
 /// The flash that failed.
@@ -286,13 +292,14 @@ pub fn rewrite<A: Flash, B: Flash, T: Transform>(
     }
 }
 
-/// Counts a sector outside that does not take a part of the image that goes. The install goes on: the image that comes is whole and
-/// is verified in the end, while an install that stops here would stop at every boot, with nothing to start.
+/// Counts a sector of external flash that does not take its part of the image that is replaced. The install goes on:
+/// the new image is complete and is verified in the end, while an install that stops here would stop at every boot,
+/// with nothing to start.
 pub fn not_kept(failed_records: &mut u32, kept: bool) {
     *failed_records = failed_records.saturating_add(u32::from(!kept));
 }
 
-/// [`rewrite`] of `length` bytes within one flash, where an image has one form; as many bytes are erased.
+/// [`rewrite`] of `length` bytes within one flash, where nothing is transformed. The same number of bytes is erased.
 ///
 /// # Errors
 /// As [`rewrite`].
@@ -352,12 +359,13 @@ fn program<F: Flash>(flash: &mut F, offset: u32, bytes: &[u8]) -> Result<(), Nor
     flash.write(offset, bytes)
 }
 
-/// Makes `length` bytes of the target equal to those of the source, sector by sector of the target, lowest first; sectors
-/// that are equal already are left alone, so it can be cut and begun again.
+/// Makes `length` bytes of the target equal to those of the source, one target sector after the other, lowest first.
+/// Sectors that are equal already are left alone, so a cut copy can be begun again.
 ///
-/// The sector that a cut boot wrote last may read as equal by chance, and differently at the next boot. So the last equal one
-/// in front of the first that differs is written again, or the last of all; `before` is a copy of what the target held at the
-/// beginning, and where it equals the source no boot has written. `false` if a sector does not take its bytes.
+/// The sector that a cut boot wrote last may read as equal by chance, and differently at the next boot. So the last
+/// equal sector before the first one that differs is written again; if all are equal, the last one is. `before` is a
+/// copy of what the target held at the beginning; no boot has written a sector that is the same in `before` and in the
+/// source. Returns false if a sector does not take its bytes.
 ///
 /// # Errors
 /// The flash that failed.
@@ -410,7 +418,7 @@ pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
             let taken = try_rewrite(
                 At(source, from + at, source_error),
                 At(target, to + at, target_error),
-                // Whole write units: behind every image there is its slot's trailer, so these bytes exist.
+                // Whole write units. The bytes exist: every image is followed by its slot's trailer.
                 part.next_multiple_of(MAX_WRITE_SIZE as u32),
                 Through(transform, direction, offset + at),
                 &mut |target: &mut B, _: &mut dyn FnMut()| target.erase(to + at, to + at + sector),
@@ -424,7 +432,7 @@ pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
     Ok(true)
 }
 
-/// An error if the primary slot did not take what it has to hold.
+/// Turns the result of a copy into the primary slot into an error if the slot did not take the bytes.
 pub fn taken(primary: bool) -> Result<(), SwapError> {
     match primary {
         true => Ok(()),
@@ -432,7 +440,7 @@ pub fn taken(primary: bool) -> Result<(), SwapError> {
     }
 }
 
-/// Whether the second place holds what a copy of the first one would have there.
+/// Whether the second place holds the same bytes as a copy of the first one would.
 pub(crate) fn is_equal<A: Flash, B: Flash, T: Transform>(
     At(a, from, a_error): At<'_, A>,
     At(b, to, b_error): At<'_, B>,
@@ -459,13 +467,13 @@ pub(crate) fn is_equal<A: Flash, B: Flash, T: Transform>(
     Ok(true)
 }
 
-/// Erases a whole slot from its start, so that a cut leaves no header before it leaves no trailer.
+/// Erases a whole slot from its start: if this is cut, the header is gone before the trailer is.
 pub fn erase_slot<F: Flash>(
     flash: &mut F,
     slot: Geometry,
     watch: &mut dyn FnMut(Progress),
 ) -> Result<(), NorFlashErrorKind> {
-    // Both are powers of two.
+    // Both sizes are powers of two.
     let block = BULK_ERASE.max(slot.sector_size);
     let mut at = 0;
     while at < slot.slot_size {

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One boot (MCUboot `loader.c`): finish what was interrupted, else do what the trailers ask for, then verify what is to
-//! start.
+//! One boot (MCUboot `loader.c`): finish what was interrupted, or else do what the trailers ask for; then verify the
+//! image that is to start.
 //!
-//! The secondary slot may be missing, unreadable or full of anything: that never keeps a valid primary from starting.
-//! Deliberate differences from MCUboot, beside those of the algorithms:
-//! * A job that was written down, but whose image turns out invalid before anything was touched, is closed with
+//! The secondary slot may be missing, unreadable or full of random bytes: that never prevents a valid primary image
+//! from starting. Deliberate differences from MCUboot, besides those of the algorithms:
+//! * A job that was written down, but whose image turns out to be invalid before anything was changed, is closed with
 //!   `copy_done` as well as `image_ok`; MCUboot leaves a trailer that could still be mistaken for a job.
-//! * A trailer over an erased secondary header is erased whatever its flags say: it would only block the next upload.
-//! * If a test image is found invalid after its installation, the revert that the next reset would bring is done at once.
-//! * An invalid primary that nothing can be reverted to is repaired with a valid image of another slot, if there is one.
-//! * A read of an external flash may be wrong, and right later. An image outside is refused after three refusals in a row, and
-//!   neither it nor its request is erased while the primary does not verify: it may be the last one.
-//! * With a trust area ([`bledfu_slot::evidence`]) and a downgrade policy, the flash outside decides nothing by itself: what comes
-//!   back is the image that ran before, and nothing starts that is below the floor.
+//! * If the secondary header is erased, the trailer is erased whatever its flags say: it would only block the next
+//!   upload.
+//! * If a test image is found invalid after its install, the revert that the next reset would bring is done at once.
+//! * If the primary image is invalid and there is nothing to revert to, it is repaired with a valid image from another
+//!   slot, if there is one.
+//! * A read of external flash may be wrong once and right later. So an image there is refused only after three failed
+//!   checks in a row. Neither it nor its request is erased while the primary image does not verify: it may be the last
+//!   good image.
+//! * With a trust area ([`bledfu_slot::evidence`]) and a downgrade policy, the external flash decides nothing by
+//!   itself: a revert brings back only the image that ran before, and no image below the floor starts.
 
 mod check;
 mod kept_copy;
@@ -37,7 +40,8 @@ use crate::swap_scratch::SwapScratch;
 use crate::trust;
 
 use check::{
-    check_primary, check_update, is_proven, known, primary_is_valid, silent, startable, verify_secondary,
+    are_whole, check_primary, check_update, is_proven, known, primary_is_valid, silent, startable,
+    verify_secondary,
 };
 use kept_copy::keep_copy;
 use repair::{end_repair, repair};
@@ -52,10 +56,11 @@ pub struct BootConfig<'k> {
     pub layout: Layout,
     /// Which images may start.
     pub policy: ImagePolicy<'k>,
-    /// Which of them may replace the running one.
+    /// Which of them may replace the running image.
     pub downgrade: Downgrade,
-    /// The image in the primary slot is checked in full before it starts. If not, only its header and TLV areas are, on
-    /// boots that install nothing, and only if the evidence says that it was checked in full after the last write there.
+    /// Whether the image in the primary slot is checked in full at every boot. If false, a boot that installs nothing
+    /// checks only its header and TLV areas, and does so only if the evidence says that the image was checked in full
+    /// after the last write there.
     pub verify_primary: bool,
 }
 
@@ -65,7 +70,7 @@ fn fits<F: NorFlash>(flash: &F, area: bledfu_slot::Geometry) -> bool {
         && (area.write_size as usize).is_multiple_of(F::WRITE_SIZE)
 }
 
-/// Whether the flashes are what the layout says.
+/// Whether the flashes match the layout.
 pub(crate) fn fit<P: NorFlash, S: NorFlash, X: NorFlash>(
     primary: &P,
     secondary: &S,
@@ -77,13 +82,13 @@ pub(crate) fn fit<P: NorFlash, S: NorFlash, X: NorFlash>(
         && layout.spare().is_none_or(|area| fits(spare, area))
 }
 
-/// One boot: finds and finishes an interrupted install, else decides, verifies and installs; then verifies the image in
-/// the primary slot and says what to start. `primary`, `secondary` and `spare` are the areas of the layout, each from its
-/// own offset 0, `spare` being [`NoFlash`](crate::NoFlash) if it has none; `watch` is called before everything that takes
-/// time. `evidence` is the trust area, or [`NoEvidence`](bledfu_slot::evidence::NoEvidence).
+/// One boot: finds and finishes an interrupted install, or else decides, verifies and installs; then verifies the image
+/// in the primary slot and reports what to start. `primary`, `secondary` and `spare` are the areas of the layout, each
+/// from its own offset 0, `spare` being [`NoFlash`](crate::NoFlash) if it has none; `watch` is called before everything
+/// that takes time. `evidence` is the trust area, or [`NoEvidence`](bledfu_slot::evidence::NoEvidence).
 ///
 /// # Errors
-/// [`BootError`]: there is nothing to start. After a flash error a reset is worth a try; the work is taken up again.
+/// [`BootError`]: there is nothing to start. After a flash error a reset may help; the work is then resumed.
 pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     primary: &mut P,
     secondary: &mut S,
@@ -111,11 +116,11 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     }
 }
 
-/// [`boot`] with one algorithm, for a boot stage that should contain no other; with copy that is [`copy::boot`], which
-/// calls this one with each place in its role.
+/// [`boot`] with one algorithm, for a boot stage that contains no other. For copy use [`copy::boot`], which finds out
+/// the roles of the places first.
 ///
 /// # Errors
-/// As [`boot`]; [`BootError::Geometry`] also if the layout is of another algorithm.
+/// As [`boot`]; [`BootError::Geometry`] also if the layout is for another algorithm.
 pub fn boot_by<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     primary: &mut P,
     secondary: &mut S,
@@ -135,7 +140,7 @@ pub fn boot_by<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     )
 }
 
-/// [`boot_by`] for images that have another form outside than in the primary slot.
+/// [`boot_by`] for images that have another form in external flash than in the primary slot.
 ///
 /// # Errors
 /// As [`boot_by`].
@@ -150,7 +155,8 @@ pub fn boot_through<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T: Tran
     boot_unless::<A, _, _, _, T, C>(None, areas, transform, config, crypto, evidence, watch)
 }
 
-/// [`boot_by`], which only starts what is in the primary slot if one of the other areas could not be read.
+/// [`boot_by`], but if `unreadable` says that one of the other areas could not be read, nothing is installed: the image
+/// in the primary slot is checked and started.
 pub(crate) fn boot_unless<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Crypto>(
     unreadable: Option<NorFlashErrorKind>,
     (primary, secondary, spare): (&mut P, &mut S, &mut X),
@@ -193,7 +199,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     unreadable: Option<NorFlashErrorKind>,
 ) -> Result<BootReport, BootError> {
     let mut undone = false;
-    // Before anything outside is read.
+    // Before any external flash is read.
     note_settled::<A, P, S, X, T, C>(slots, config, crypto);
     loop {
         let layout = slots.layout.primary_trailer();
@@ -203,7 +209,8 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         let found = unreadable.map_or(found, Err);
         let outcome = match &found {
             Ok(secondary) => act::<A, P, S, X, T, C>(slots, config, crypto, &primary, secondary),
-            // What is asked for is not known, which is not the same as nothing. The primary alone may ask for a revert.
+            // It is not known what the secondary trailer asks for, which is not the same as nothing. The primary
+            // trailer alone may ask for a revert.
             Err(kind) => Ok(BootAction::Skipped {
                 swap_type: match primary.settled(&layout) {
                     Trailer {
@@ -227,7 +234,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         let quick = !config.verify_primary && action == BootAction::None && trust::is_settled(slots);
         let mut checked = startable(slots, config, crypto, quick);
         if let (Err(reason), BootAction::Installed { .. }) = (&checked, &action) {
-            // What was just written may have been read wrongly.
+            // The image was just written and may have been read wrongly.
             if reason.is_about_image() {
                 checked = startable(slots, config, crypto, false);
             }
@@ -235,16 +242,19 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         let (image, action) = match checked {
             Ok(image) => {
                 note_settled::<A, P, S, X, T, C>(slots, config, crypto);
-                (image, drop_impossible::<A, P, S, X, T>(slots, action, found.ok()))
+                (
+                    image,
+                    drop_impossible::<A, P, S, X, T>(slots, action, &primary, found.ok()),
+                )
             }
             Err(reason) => {
                 if let Err((_, error)) = outcome {
                     return Err(BootError::Flash(error));
                 }
-                // Only what is known to be invalid is replaced.
+                // Only an image that is known to be invalid is replaced.
                 silent(reason, SwapError::Primary).map_err(BootError::Flash)?;
                 if let (Err(kind), false) = (found, A::KEEPS_COPY) {
-                    // It may be in pieces, and the trailer that cannot be read may say how to go on.
+                    // The images may be in pieces, and the trailer that cannot be read may say how to go on.
                     return Err(BootError::Flash(SwapError::Secondary(kind)));
                 }
                 let test_failed = matches!(
@@ -254,7 +264,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                         ..
                     }
                 ) && A::REVERTS
-                    // Here the roles of the places have changed by now; the spare is the way back.
+                    // With copy, the roles of the places have changed by now; the spare is the way back.
                     && !A::KEEPS_COPY;
                 if test_failed && !undone {
                     undone = true;
@@ -263,7 +273,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 let repaired = repair::<A, P, S, X, T, C>(slots, config, crypto).map_err(BootError::Flash)?;
                 match (repaired, found) {
                     (Some(image), _) => {
-                        // The image is good in any case; what is left to do, the next boot does.
+                        // The image is good in any case; the next boot does what is left to do.
                         let _ = end_repair::<A, P, S, X, T>(slots);
                         (image, BootAction::Repaired)
                     }
@@ -282,7 +292,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     }
 }
 
-/// Notes in the evidence what the primary slot says is over, if it is not noted yet.
+/// Notes in the evidence that an install is over, if the primary slot says so and it is not noted yet.
 #[inline(never)]
 fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -294,7 +304,7 @@ fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cry
     }
 }
 
-/// Everything but the verification of the primary. An error names what was being done.
+/// Everything except the verification of the primary image. An error comes with the swap type of what was being done.
 #[inline(never)]
 fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -305,6 +315,18 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 ) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
     let found = A::find(slots, primary, secondary).map_err(|error| (stored, error))?;
+    let found = match found {
+        // With a single record it may be the one that was cut, in a trailer that a later boot was about to erase.
+        Status::Underway(job) | Status::Claimed(job)
+            if job.done == 1
+                && trust::is_fresh(&slots.rules, &job)
+                && are_whole::<A, P, S, X, T, C>(slots, config, crypto, &job)
+                    .map_err(|error| (stored, error))? =>
+        {
+            Status::Committed(job)
+        }
+        found => found,
+    };
     let doubtful = match found {
         Status::Doubtful(job) => {
             let source = A::source(&slots.layout, job.swap_type);
@@ -358,11 +380,13 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     if !A::BOOTSTRAPS && !has_header(slots.primary, 0).map_err(|kind| failed(SwapError::Primary(kind)))? {
         return skipped(SkipReason::PrimaryEmpty);
     }
-    let checked = check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, committed.is_some());
-    let checked = checked.map_err(failed)?;
-    // Only the evidence asks: that is for one image, and says nothing about another one that is there by now.
+    // Only the evidence asks for this install. It is about one image and says nothing about another one that may be
+    // there by now.
     let by_evidence =
         committed.is_none() && swap_type != SwapType::Revert && A::decide(primary, secondary) != swap_type;
+    let was_begun = committed.is_some() || by_evidence;
+    let checked =
+        check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, was_begun).map_err(failed)?;
     if by_evidence && !matches!(&checked, Ok(update) if slots.rules.is_for(&update.digest)) {
         if primary_is_valid(slots, config, crypto).map_err(failed)? {
             trust::give_up(slots);
@@ -386,9 +410,10 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
     };
     if slots.rules.is_kept {
-        // What comes is not older than what it replaces, and what it replaces may come back: so that must be known to be whole.
+        // The new image is not older than the one it replaces, and the replaced one may come back. So that one must be
+        // known to be valid.
         primary_is_valid(slots, config, crypto).map_err(failed)?;
-        // Beside damaged flags the image could not confirm itself; an install makes them anew.
+        // With damaged flags the image could not confirm itself; an install writes them anew.
         let is_sound = is_sound(primary)
             && job::flags_can_be_written(slots.primary, &slots.layout.primary_trailer())
                 .map_err(|kind| failed(SwapError::Primary(kind)))?;
@@ -405,8 +430,8 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
     }
     let job = match committed {
-        // A trailer that was torn may read as something else at the next boot. Both images are whole, and the evidence asks for
-        // this one until the trailer is written anew.
+        // A torn trailer may read differently at the next boot. Both images are complete, and the evidence asks for
+        // this install until the trailer is written anew.
         Some(job) if !trust::is_known(&slots.rules, &job) => job,
         _ => {
             let kept = job::size_of(slots.primary, 0, slots.layout.primary().slot_size)

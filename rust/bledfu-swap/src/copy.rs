@@ -1,48 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Copy with a kept revert image, our own: the update is copied over the primary, and the way back is the copy of the
-//! running image that is still where it was received. No external erase, and one external program operation per install.
+//! Copy with a kept revert image, our own algorithm: the update is copied over the primary slot, and the way back is
+//! the copy of the running image that is still where it was received. An install needs no external erase and only one
+//! external program operation.
 //!
 //! # What happens
-//! `A` is the running image, `B` the update; `F` is the trailer sector. One external place holds the copy of `A`, the other
-//! one received `B`; [`bledfu_slot::copy_roles`] tells which is which, and from then on the place of the image that comes is
-//! called secondary here, the other one spare.
+//! `A` is the running image, `B` the update; `F` is the trailer sector. One external place holds the copy of `A`, the
+//! other one received `B`; [`bledfu_slot::copy_roles`] tells which is which. Here the place of the new image is called
+//! secondary and the other one spare.
 //!
 //! | Step | Primary | Secondary | Spare |
 //! |---|---|---|---|
 //! | a request was made | `A1 A2 F` | `B1 B2 F(magic)` | `A1 A2 F` |
-//! | 0. only if the spare holds no copy of a valid primary: make it | `A1 A2 F` | `B1 B2 F(magic)` | `A1 A2 F` |
+//! | 0. only if the spare holds no copy of a valid primary image: make one | `A1 A2 F` | `B1 B2 F(magic)` | `A1 A2 F` |
 //! | 1. erase the primary trailer, write role record and job, magic last: **the job is begun** | `A1 A2 F(job)` | `B1 B2 F(magic)` | `A1 A2 F` |
 //! | 2. each page that differs: erase, program; lowest first | `B1 B2 F(job)` | `B1 B2 F(magic)` | `A1 A2 F` |
-//! | 3. take the request down: its magic becomes zeros | `B1 B2 F(job)` | `B1 B2 F` | `A1 A2 F` |
-//! | 4. `copy_done`; on trial, or for good if `image_ok` came with the job. **The roles change** | `B1 B2 F(done)` | `A1 A2 F` | `B1 B2 F` |
+//! | 3. remove the request: its magic becomes zeros | `B1 B2 F(job)` | `B1 B2 F` | `A1 A2 F` |
+//! | 4. write `copy_done`; the image is on trial, or stays for good if the job has `image_ok`. **The roles change** | `B1 B2 F(done)` | `A1 A2 F` | `B1 B2 F` |
 //! | confirmed: the next update goes to the secondary | `B1 B2 F(done, ok)` | `C1 C2 F(magic)` | `B1 B2 F` |
 //! | or not confirmed: 5. each page that differs: erase, program | `A1 A2 F(done)` | `A1 A2 F` | `B1 B2 F` |
-//! | 6. the mark: **the roles change back** | `A1 A2 F(done, mark)` | `B1 B2 F` | `A1 A2 F` |
-//! | 7. `image_ok` | `A1 A2 F(done, mark, ok)` | `B1 B2 F` | `A1 A2 F` |
+//! | 6. write the mark: **the roles change back** | `A1 A2 F(done, mark)` | `B1 B2 F` | `A1 A2 F` |
+//! | 7. write `image_ok` | `A1 A2 F(done, mark, ok)` | `B1 B2 F` | `A1 A2 F` |
 //!
 //! # Why a power cut cannot hurt
-//! * **Step 0** changes only the spare, and the request starts it over. It is read back in full before step 1; without a way
-//!   back there is no step 1, unless the primary holds nothing worth keeping.
-//! * **Step 1.** Whatever a torn erase or write leaves, the image `A` is whole and the request stands; a place with a
-//!   request goes before any role record, so `B` is what comes, and all is written anew. (So the order inside this step does
-//!   not matter here; it is that of MCUboot.) An old record or job that outlives a torn erase with its `copy_done` gone is
-//!   not resumed: it names another place, or an image of another digest, or does not agree with the request.
-//! * **Step 2** reads a place that nothing writes to. It is done again until step 4, each time skipping what is equal.
-//! * **Step 3** comes before step 4, else the request would ask once more for what runs already, and the image before would
-//!   be lost to a new copy. It is one program operation; torn, the magic is whole (and is taken down again) or it is none.
-//!   (An erase, where nothing can be programmed twice. Torn, it may leave the magic with anything for flags. The primary holds
-//!   all of `B` by then, so the record counts and not that request: it would have `B` copied over `A`.)
-//! * **Step 4.** `copy_done` not written: record and job say the install is underway, and steps 2 to 4 find all equal. Torn:
-//!   the same, and it is written again (where the write unit allows that: up to four bytes).
-//! * **Step 5** needs no job of its own: `copy_done` without `image_ok` asks for it until step 7, and it reads a place that
-//!   nothing writes to, since an application takes no update while it is on trial.
-//! * **Steps 6 and 7.** The mark is written over a complete `A`. Torn, it reads as written (step 7 follows) or not (step 5
-//!   finds all equal). A torn `image_ok` beside the mark is written again.
-//! * **The next upload** erases the trailer over `A`, torn or not: zeros do not become a magic.
-//! * **Stale or foreign trailers.** A record counts only with its CRC and the magic of the trailer. Without one, place 0
-//!   takes the update, and step 0 looks what the other place holds.
-//! * **Verified afterwards.** If the primary is invalid in spite of all, it is repaired with the spare: the running image, or
-//!   the one before if that was the last install; the mark is written then, as after a revert.
+//! * **Step 0** changes only the spare, and after a cut the request starts it over. The copy is read back in full
+//!   before step 1. Without a way back there is no step 1, unless the primary holds nothing worth keeping.
+//! * **Step 1.** Whatever a torn erase or write leaves, the image `A` is complete and the request is still there. A
+//!   request takes precedence over any role record, so `B` is installed, and everything is written anew. (So the order
+//!   inside this step does not matter here; it is MCUboot's.) A torn erase may leave an old record or job without its
+//!   `copy_done`. It is not resumed: it names another place, or an image with another digest, or does not agree with
+//!   the request.
+//! * **Step 2** reads a place that nothing writes to. Until step 4 is done, every boot does it again and skips the
+//!   pages that are equal.
+//! * **Step 3** comes before step 4. Otherwise the request would ask once more for the image that already runs, and a
+//!   new copy would overwrite the image before. It is one program operation; if torn, the magic is either intact (and
+//!   is removed again) or no magic any more. (Where nothing can be programmed twice, it is an erase. If torn, that may
+//!   leave the magic with random flags. The primary holds all of `B` by then, so the record counts and not that
+//!   request, which would have `B` copied over `A`.)
+//! * **Step 4.** If `copy_done` was not written, record and job say that the install is under way, and steps 2 to 4
+//!   find everything equal. If it was torn, the same holds, and it is written again (where the write unit allows that:
+//!   up to four bytes).
+//! * **Step 5** needs no job of its own: `copy_done` without `image_ok` asks for it until step 7. It reads a place that
+//!   nothing writes to, since an application accepts no update while it is on trial.
+//! * **Steps 6 and 7.** The mark is written when `A` is complete. If torn, it reads as written, and step 7 follows, or
+//!   it does not, and step 5 finds everything equal. A torn `image_ok` is written again if the mark is there.
+//! * **The next upload** erases the trailer in the place that held `A`. Even if that erase is torn, the zeros do not
+//!   become a magic.
+//! * **Stale or foreign trailers.** A record counts only with a correct CRC and with the magic of the trailer. Without
+//!   a record, place 0 takes the update, and step 0 checks what the other place holds.
+//! * **Verified afterwards.** If the primary is invalid in spite of all this, it is repaired from the spare. That is a
+//!   copy of the running image, or of the image before if an install has just ended; in the latter case the mark is
+//!   written, as after a revert.
 
 use bledfu_slot::copy_roles::{self, Record};
 use bledfu_slot::evidence::Store;
@@ -60,11 +67,11 @@ use crate::boot::{boot_unless, fit, BootConfig, BootError, BootReport, Steady};
 use crate::decide::decide;
 use crate::job;
 
-/// Copy with a kept revert image. [`boot`] finds out the roles of the places first.
+/// Copy with a kept revert image. [`boot`] first finds out the roles of the places.
 pub struct CopyKept;
 
-/// [`crate::boot()`] with copy, for a boot stage that should contain nothing else. `first` and `second` are the external
-/// places as the layout names them: its secondary slot and its spare area.
+/// [`crate::boot()`] with copy, for a boot stage that contains no other algorithm. `first` and `second` are the
+/// external places as the layout names them: its secondary slot and its spare area.
 ///
 /// # Errors
 /// As [`boot_by`](crate::boot::boot_by).
@@ -80,7 +87,7 @@ pub fn boot<P: NorFlash, S: NorFlash, X: NorFlash, C: Crypto>(
     boot_through((primary, first, second), &Plain, config, crypto, evidence, watch)
 }
 
-/// [`boot`] for images that have another form outside than in the primary slot.
+/// [`boot`] for images that have another form in external flash than in the primary slot.
 ///
 /// # Errors
 /// As [`boot`].
@@ -96,7 +103,7 @@ pub fn boot_through<P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Cryp
     if !fit(primary, first, second, &layout) {
         return Err(BootError::Geometry);
     }
-    // With one of the places not readable the roles may be others: nothing is done then.
+    // If one of the places cannot be read, the roles may be different, so nothing is installed.
     let (incoming, unreadable) = copy_roles::find_incoming(
         &mut Steady::new(primary),
         &mut Steady::new(first),
@@ -195,7 +202,7 @@ impl Installer for CopyKept {
             At(slots.primary, 0, SwapError::Primary),
             (job.size, layout.sector_size()),
             Through(slots.transform, Direction::Inward, 0),
-            // The copy of what the primary held when this began.
+            // The copy of what the primary slot held when this began.
             Some(At(slots.spare, 0, SwapError::Spare)),
             slots.watch,
         )?)?;
@@ -224,7 +231,7 @@ impl Installer for CopyKept {
     }
 }
 
-/// The record in a primary trailer with its magic, if it can be one of this device.
+/// The record in a primary trailer that has its magic, if the record can belong to this device.
 fn record<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     primary: &Trailer,
@@ -237,15 +244,16 @@ fn record<P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(record.filter(|record| (1..=limit).contains(&record.size)))
 }
 
-/// Whether the request in the secondary is whole. One that is not, is what is left of the request that made the job.
+/// Whether the request in the secondary slot is complete. If it is not, it is the remains of the request that led to
+/// the job.
 fn request_is_whole<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<bool, SwapError> {
     job::is_whole(slots.secondary, &slots.layout.secondary_trailer()).map_err(SwapError::Secondary)
 }
 
-/// Whether the primary holds the image with this digest, to the last page. A request for it that differs from the record was
-/// not made by anybody then: it is left of a torn erase, in step 3.
+/// Whether the primary slot holds the image with this digest up to its last page. If it does, nobody made a request
+/// that differs from the record: it is the remains of a torn erase in step 3.
 fn primary_is<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     digest: &[u8; 32],
@@ -257,7 +265,7 @@ fn primary_is<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
-/// What the image in the secondary says of itself.
+/// The digest that the image in the secondary slot says it has.
 fn digest_of<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<Option<[u8; 32]>, SwapError> {
@@ -274,7 +282,7 @@ fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     job: &Job,
 ) -> Result<(), SwapError> {
     let layout = slots.layout.primary_trailer();
-    // It was verified, so it has a digest unless its flash has changed its mind.
+    // It was verified, so it has a digest, unless its flash now reads differently.
     let digest = digest_of(slots)?.ok_or(SwapError::Secondary(NorFlashErrorKind::Other))?;
     let record = Record {
         source: slots.layout.incoming(),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the swaps with status records share: is there a job in the primary trailer, a record of it, its end.
+//! What the swaps with status records share: finding a job in the primary trailer, recording its progress, and ending
+//! it.
 
 use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::layout::TrailerLayout;
@@ -11,7 +12,8 @@ use embedded_storage::nor_flash::NorFlashErrorKind;
 use crate::algorithm::{Flash, Installer, Job, Slots, Status, SwapError};
 use crate::status::write_record;
 
-/// The job that the primary trailer holds, if the fields of the trailer can be of one; how much of it is done is not said.
+/// The job that the primary trailer holds, if its fields can belong to one. How much of the job is done is not known
+/// here.
 pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
     let (swap_type, size) = (primary.swap_type(), primary.swap_size);
     let sane = primary.magic == Magic::Good
@@ -28,8 +30,8 @@ pub fn stored(primary: &Trailer, layout: &Layout) -> Option<Job> {
     })
 }
 
-/// Whether `job`, of which nothing is recorded, is to be taken up. Both images are whole then, so it must fit them, and its
-/// flags must be as they were written: `image_ok` says which.
+/// Whether `job`, which has no recorded unit, is to be resumed. Both images are still complete, so the job must fit
+/// them. Its flags must be as they were written; `image_ok` says whether that flag must be set.
 ///
 /// # Errors
 /// The secondary slot could not be read.
@@ -54,7 +56,8 @@ pub fn untouched<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     {
         return Ok(Status::Idle);
     }
-    // A magic in the secondary is left of the request for this very job, unless that request is of another kind.
+    // A magic in the secondary slot is what remains of the request for this job, unless it is a complete request of
+    // another kind.
     if pending && secondary.swap_type() != SwapType::None && secondary.swap_type() != job.swap_type {
         let layout = slots.layout.secondary_trailer();
         if is_whole(slots.secondary, &layout).map_err(SwapError::Secondary)? {
@@ -64,8 +67,8 @@ pub fn untouched<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(Status::Committed(job))
 }
 
-/// Whether a request is one as applications write it, and not what a torn erase left: flags or swap type that look like
-/// others by chance have random bytes behind them, or below them.
+/// Whether a request is as applications write it, and not the remains of a torn erase. Such remains may by chance look
+/// like flags or a swap type, but then the bytes next to them are random.
 ///
 /// # Errors
 /// The flash's error.
@@ -80,7 +83,8 @@ pub fn is_whole<F: Flash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool,
         && span.first() == Some(&0xFF))
 }
 
-/// Whether the rest of both flags of the primary trailer is erased: beside other bytes a driver takes no confirmation.
+/// Whether the remaining bytes of both flag fields in the primary trailer are erased. If they are not, a driver may
+/// refuse to write a confirmation there.
 ///
 /// # Errors
 /// The flash's error.
@@ -115,7 +119,7 @@ pub fn has_header<F: Flash>(flash: &mut F, offset: u32) -> Result<bool, NorFlash
     }
 }
 
-/// Bytes of the image at `offset` in front of its unprotected TLVs, by its header; `None` if there is no header.
+/// Size of the image at `offset` without its unprotected TLVs, from its header; `None` if there is no header.
 pub fn hashed_size<F: Flash>(flash: &mut F, offset: u32) -> Result<Option<u32>, NorFlashErrorKind> {
     match read_header(flash, offset) {
         Ok(header) => Ok(header.hashed_size().ok()),
@@ -124,15 +128,15 @@ pub fn hashed_size<F: Flash>(flash: &mut F, offset: u32) -> Result<Option<u32>, 
     }
 }
 
-/// Whether `copy_done` is what a torn write leaves, and can be finished.
+/// Whether `copy_done` was torn and can be completed.
 pub fn is_torn<F: Flash>(flash: &mut F, layout: &TrailerLayout) -> Result<bool, NorFlashErrorKind> {
     is_mendable(flash, layout, layout.copy_done())
 }
 
 /// Writes a status record of the primary slot.
 ///
-/// Without its record a unit would only be done again; if the flash refuses the record, going on is the better way to a
-/// bootable image (MCUboot does the same), and that image is verified.
+/// If the flash refuses the record, the job goes on: that is the better way to a bootable image (MCUboot does the
+/// same), and the image is verified in the end. Without its record a unit would only be done again.
 pub fn record<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     index: u32,
@@ -143,7 +147,7 @@ pub fn record<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
-/// The final marks: `image_ok` if there is no way back, then `copy_done`.
+/// Writes the final flags: `image_ok` unless the image is on trial, then `copy_done`.
 pub fn finish<F: Flash>(
     flash: &mut F,
     layout: &TrailerLayout,

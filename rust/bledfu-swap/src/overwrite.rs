@@ -13,19 +13,20 @@
 //! | 6. erase the last sector: the request is gone | `B1 B2 A3 F` | `- B2 - -` |
 //!
 //! # Why a power cut cannot hurt
-//! * **Before step 5 begins** nothing in the secondary has changed: image and request are whole, so the next boot
-//!   verifies the image and starts over at step 1. What the primary holds meanwhile decides nothing.
-//! * **Inside step 5** the request stands over an image that is damaged or, if the erase did not get far, whole. Whole:
-//!   start over. Damaged: it is refused and erased as any invalid image. Either way the primary is complete.
-//! * **Between 5 and 6** there is a request and no header. MCUboot leaves that for ever in this mode; here a request
-//!   without an image is taken away on the next boot.
+//! * **Before step 5 begins** nothing in the secondary has changed: image and request are complete, so the next boot
+//!   verifies the image and starts over at step 1. The contents of the primary do not matter until then.
+//! * **Inside step 5** the request is still there. Its image is damaged, or intact if the erase did not get far. An
+//!   intact image is installed again; a damaged one is refused and erased like any invalid image. Either way the
+//!   primary is complete.
+//! * **Between steps 5 and 6** there is a request but no header. MCUboot leaves that for ever in this mode; here the
+//!   next boot erases a request without an image.
 //! * **Inside step 6** the torn trailer asks for an image that is not there, or has a damaged magic that would block
-//!   the next upload: a trailer without an image is taken away as well.
+//!   the next upload. The next boot erases a trailer without an image as well.
 //!
-//! One difference more: MCUboot copies at least a byte past the image, and if that ends with its sector, into one that was not
-//! erased. Here the copy ends with the sector.
+//! One more difference: MCUboot copies at least one byte past the image. If the image ends at the end of a sector, that
+//! byte is in a sector that was not erased. Here the copy ends with the sector.
 //!
-//! There is no record to resume from and no way back: while steps 1 to 3 run the secondary is the only image. A revert
+//! There is no record to resume from and no way back: during steps 1 to 3 the secondary holds the only image. A revert
 //! that another boot stage left due is not carried out, since its only trace is in the trailer that step 2 erases.
 
 use bledfu_slot::trailer::write_magic;
@@ -79,7 +80,7 @@ impl Installer for Overwrite {
                 .erase(step * sector, (step + 1) * sector)
                 .map_err(SwapError::Primary)?;
         }
-        // The sectors of the trailer that the image does not reach into.
+        // The sectors of the trailer that hold no part of the image.
         let mut at = trailer.first_sector().max(image_sectors * sector);
         while at < trailer.slot_size() {
             watch(Progress::Install {
@@ -90,8 +91,8 @@ impl Installer for Overwrite {
             at += sector;
         }
 
-        // Past the next write unit, as MCUboot does; but never into the fields of the trailer, nor into a sector that was not
-        // erased: MCUboot writes there if the image ends with its sector.
+        // Up to one write unit beyond the image, as MCUboot does, but never into the fields of the trailer or into a
+        // sector that was not erased. MCUboot does write there if the image ends at the end of a sector.
         let unit = trailer.write_size();
         let length = ((job.size / unit + 1) * unit)
             .min(image_sectors * sector)
@@ -117,7 +118,7 @@ impl Installer for Overwrite {
             )?;
             done += part;
         }
-        // The secondary is the only other image, and goes next.
+        // The secondary slot holds the only other copy, and it is erased next.
         let (from, to) = (
             At(*secondary, 0, SwapError::Secondary),
             At(*primary, 0, SwapError::Primary),

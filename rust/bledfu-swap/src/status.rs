@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Status records: one is written after each unit of work, in order, so the highest one written says how far a swap got
-//! (MCUboot `swap_misc.c`, `swap_move.c`).
+//! Status records: one is written after each unit of work, in order, so the highest one written shows how far a swap
+//! got (MCUboot `swap_misc.c`, `swap_move.c`).
 //!
 //! ```text
 //! record i, at status_start + i * W:   nn ff ff ..      nn = state number; a reader asks only whether it is erased
 //! ```
-//! A record torn in its first byte is erased (the unit is done again) or not (the unit was complete before): both right.
-//! Swap using scratch looks at its first three to the byte, see there.
+//! A record torn in its first byte reads as erased, and the unit is done again; or it does not, and the unit was
+//! complete before. Both are right. Swap using scratch checks every byte of its first three records, see there.
 
 use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::TrailerLayout;
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
-/// Bytes read at once; a multiple of every status unit.
+/// Number of bytes read at once; a multiple of every status unit.
 const CHUNK: u32 = 64;
 
 /// Writes record `index`, counted from zero.
@@ -42,7 +42,7 @@ pub const fn record_bytes(state: u8) -> [u8; MAX_WRITE_SIZE] {
     bytes
 }
 
-/// Reads a record of `unit` bytes, which are followed by erased ones in the result.
+/// Reads a record of `unit` bytes; the rest of the result is filled with erased bytes.
 ///
 /// # Errors
 /// The flash's error.
@@ -56,7 +56,7 @@ pub fn read_record<F: ReadNorFlash>(
     Ok(bytes)
 }
 
-/// Number of records up to and including the last one written among records `from..to`; `from` if there is none.
+/// Looks at records `from..to` and returns the index after the last one written; `from` if none is.
 ///
 /// # Errors
 /// The flash's error.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Swap using move (MCUboot `swap_move.c`): no spare area but one free sector at the end of the primary image.
+//! Swap using move (MCUboot `swap_move.c`): it needs no spare area, only one free sector after the primary image.
 //!
 //! # What happens
 //! `A` is the image in the primary slot, `B` the one in the secondary, both of three sectors; `F` is a trailer sector.
@@ -21,23 +21,26 @@
 //! | 6. revert and permanent: `image_ok`; then `copy_done` | `B1 B2 B3 A3 F(done)` | `A1 A2 A3 -` | |
 //!
 //! # Why a power cut cannot hurt
-//! * **Steps 4 and 5.** Every row is one erase and one copy of a sector whose contents stand in two places, or have just
-//!   been copied on. Until its record is written the unit is done again from a source that nothing touches meanwhile; a
-//!   record is written only after the copy. A torn record reads as written or not, and both are right.
-//! * **Before step 3 begins** the request in the secondary trailer is whole, so the decision table starts over at step 1,
-//!   whatever half-erased or half-written trailer it finds in the primary: a job counts only with no request beside it.
-//! * **Inside step 3** the torn erase may leave the magic of the secondary standing while its flags are gone, torn or
-//!   random. The table would then forget a permanent request, turn a revert into a test, or see nothing at all. So a
-//!   magic in the secondary does not count if the primary trailer holds a complete job without records for exactly these
-//!   two images, and the secondary does not hold another request: then the job is taken up, never written anew
-//!   (MCUboot starts over here, with what the torn flags say).
-//! * **Inside step 1** the revert is still due in the primary trailer: whatever stands in the secondary, it is prepared
-//!   again, until its magic is whole. From there on the request reads as a permanent one for the old image.
-//! * **Inside step 6** a torn `copy_done` is neither set nor erased. With all records there and no magic in the
-//!   secondary it can only be that, and is written again (MCUboot leaves it, and a test image would never be reverted);
-//!   where write units are too wide to be written twice, it counts as set.
-//! * **Stale or foreign trailers.** A job is taken up only with a stored swap type, a size within the layout, records
-//!   that such a job can have, and image headers where those records say; anything else is no job.
+//! * **Steps 4 and 5.** Every row is one erase and one copy. The erased sector is one whose contents are in two places,
+//!   or have just been copied elsewhere. Its record is written only after the copy; until then the unit is done again
+//!   from a source that nothing changes meanwhile. A torn record reads as written or as not written, and both are
+//!   right.
+//! * **Before step 3 begins** the request in the secondary trailer is complete, so the decision table starts over at
+//!   step 1, whatever half-erased or half-written trailer it finds in the primary slot: a job counts only if there is
+//!   no request.
+//! * **Inside step 3** the torn erase may leave the magic of the secondary intact while its flags are erased, torn or
+//!   random. The table would then turn a permanent request into a test, turn a revert into a test, or see nothing at
+//!   all. So a magic in the secondary does not count if the primary trailer holds a complete job, without records, for
+//!   exactly these two images, and the secondary does not hold another request: then the job is resumed, never written
+//!   anew. (MCUboot starts over here, and follows the torn flags.)
+//! * **Inside step 1** the revert is still due in the primary trailer. Whatever is in the secondary trailer, the
+//!   request is written again until its magic is complete. From then on it reads as a permanent request for the old
+//!   image.
+//! * **Inside step 6** a torn `copy_done` is neither set nor erased. If all records are there and the secondary has no
+//!   magic, it can only be the result of this step, and is written again. (MCUboot leaves it, and a test image would
+//!   never be reverted.) Where write units are too wide to be written twice, it counts as set.
+//! * **Stale or foreign trailers.** A job is resumed only if it has a stored swap type, a size within the layout,
+//!   records that such a job can have, and image headers where those records put them. Anything else is not a job.
 
 use bledfu_slot::layout::TrailerLayout;
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
@@ -60,7 +63,7 @@ const fn units(count: u32) -> u32 {
     3 * count
 }
 
-/// Record of a unit: moves fill the first M records, exchanges start behind them.
+/// The record of a unit: moves use the first M records, exchanges the ones after them.
 const fn record_of(unit: u32, count: u32, layout: &TrailerLayout) -> u32 {
     if unit < count {
         unit
@@ -69,9 +72,9 @@ const fn record_of(unit: u32, count: u32, layout: &TrailerLayout) -> u32 {
     }
 }
 
-/// Number of units recorded for a job over `count` sectors; `None` if the records cannot be of such a job.
+/// Number of units recorded for a job over `count` sectors; `None` if the records cannot belong to such a job.
 ///
-/// Gaps are no contradiction: a record that could not be written does not stop a swap.
+/// Gaps are allowed: a record that could not be written does not stop a swap.
 fn units_done<F: Flash>(
     flash: &mut F,
     layout: &TrailerLayout,
@@ -85,14 +88,14 @@ fn units_done<F: Flash>(
     if highest <= moves || highest > moves + 2 * count {
         return Ok(None);
     }
-    // Nobody moves more sectors than the job has.
+    // No boot stage moves more sectors than the job has.
     if records_until(flash, layout, count, moves)? != count {
         return Ok(None);
     }
     Ok(Some(count + (highest - moves)))
 }
 
-/// True if both headers are where a job with `done` of its units recorded has them.
+/// True if both headers are where they must be when `done` units of the job are recorded.
 fn headers_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     count: u32,
@@ -100,7 +103,7 @@ fn headers_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
 ) -> Result<bool, SwapError> {
     let sector = slots.layout.primary().sector_size;
     let exchanged = done.saturating_sub(count);
-    // The sector holding the first header is copied last when moving, and handed over first when exchanging.
+    // The sector with the header is the last one moved and the first one exchanged.
     let (in_primary, in_secondary): (&[u32], bool) = match (done < count, exchanged) {
         (true, _) => (&[0], true),
         (false, 0) => (&[sector], true),
@@ -167,11 +170,9 @@ impl Installer for SwapMove {
             }
             commit(slots, job).map_err(SwapError::Primary)?;
         }
-        if job.done == 0 {
-            (slots.watch)(Progress::Erase);
-            erase_trailer(slots.secondary, &slots.layout.secondary_trailer())
-                .map_err(SwapError::Secondary)?;
-        }
+        // Also for a job that goes on: a torn magic there may read as a request only at a later boot.
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.secondary, &slots.layout.secondary_trailer()).map_err(SwapError::Secondary)?;
         for unit in job.done..units(count) {
             let state = do_unit(slots, unit, count)?;
             job::record(slots, record_of(unit, count, &layout), state);
@@ -181,7 +182,7 @@ impl Installer for SwapMove {
     }
 }
 
-/// Step 1: from here on the secondary asks for its own installation.
+/// Step 1: from here on the secondary slot requests that its own image is installed.
 fn prepare_revert<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
@@ -194,7 +195,7 @@ fn prepare_revert<P: Flash, S: Flash, X: Flash, T: Transform>(
     write_magic(slots.secondary, &layout)
 }
 
-/// Step 2: the job, with the magic that makes it count last.
+/// Step 2: writes the job, and last the magic that makes it count.
 fn commit<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
@@ -210,7 +211,7 @@ fn commit<P: Flash, S: Flash, X: Flash, T: Transform>(
     write_magic(slots.primary, &layout)
 }
 
-/// Steps 4 and 5: one sector erased and copied. Returns the state number for its record.
+/// Steps 4 and 5: erases and copies one sector. Returns the state number for its record.
 fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     unit: u32,

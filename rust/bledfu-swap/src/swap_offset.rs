@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Swap using offset (MCUboot `swap_offset.c`): an update is stored one sector up in the secondary slot, so there is a free
-//! sector beside every one that comes, and no sector is copied twice.
+//! Swap using offset (MCUboot `swap_offset.c`): an update is stored one sector up in the secondary slot, so there is a
+//! free sector next to every sector of the update, and no sector is copied twice.
 //!
 //! # What happens
 //! `A` is the image in the primary slot, `B` the update, both of three sectors; `F` is a trailer sector.
@@ -24,27 +24,27 @@
 //! | 6. revert and permanent: `image_ok`; then `copy_done` | `B1 B2 B3 F(done)` | `A1 A2 A3 B3 -` | |
 //!
 //! # Why a power cut cannot hurt
-//! * **Step 4.** The sector that is erased is free: unused at first, then the one whose contents were copied out by the
-//!   unit before, as its record says. So each unit is done again from a source that nothing touches until its record
-//!   is written. A torn record reads as written or not, and both are right.
+//! * **Step 4.** The sector that is erased is free: at first it is unused, later it is the one whose contents the
+//!   previous unit copied elsewhere, as its record says. So until its record is written, each unit is done again from a
+//!   source that nothing changes. A torn record reads as written or as not written, and both are right.
 //! * **Step 4'** is the same with the free sector on the other side.
-//! * **Step 5'** touches no sector that is needed: the first sector of the secondary was copied by the last unit. It is
-//!   done again until `copy_done` stands.
-//! * **Steps 1 to 3 and 6** are those of swap using move, and so is the argument (`swap_move.rs`): the request in the
-//!   secondary starts everything over until its erase begins; a magic that outlives its flags in a torn erase does not
-//!   count beside the complete job it asked for; a torn `copy_done` is written again. Only the request of a revert differs:
-//!   it is marked with `copy_done`, and means a revert (row 1 of MCUboot's table).
-//! * **Stale or foreign trailers** are no job, as with swap using move.
+//! * **Step 5'** changes no sector that is needed: the first sector of the secondary was copied by the last unit. It is
+//!   done again until `copy_done` is written.
+//! * **Steps 1 to 3 and 6** are those of swap using move, with the same argument (`swap_move.rs`): until its erase
+//!   begins, the request in the secondary starts everything over; if a torn erase leaves the magic without its flags,
+//!   it does not count, because the complete job it asked for is there; a torn `copy_done` is written again. Only the
+//!   request of a revert differs: it is marked with `copy_done`, and so means a revert (row 1 of MCUboot's table).
+//! * **Stale or foreign trailers** are not taken for a job, as with swap using move.
 //!
-//! A sector is not copied for an image that does not reach it; the sizes come from the headers, wherever they are by then,
-//! and from the TLV sizes in the primary trailer. As in MCUboot the sector behind an image's last is copied as well, and
-//! the record is written all the same.
+//! A sector that holds no part of an image is not copied for that image, but its record is written. The sizes come from
+//! the headers, wherever they are by then, and from the TLV sizes in the primary trailer. As in MCUboot, the sector
+//! after the last one of an image is copied as well.
 //!
 //! # Two trailers
-//! MCUboot 2.2 (Zephyr 4.1 and 4.2) has no TLV sizes in the trailer, and so has everything below them one field higher up.
-//! The layout says which one is written; a job that was interrupted is found and finished in either
-//! ([`Layout::without_tlv_sizes`]). They cannot be mistaken for each other: where a trailer with TLV sizes has the size of
-//! the job, one without has status records, and these read as a size that no slot has.
+//! MCUboot 2.2 (Zephyr 4.1 and 4.2) has no TLV sizes in the trailer, so everything below that field is one field
+//! higher. The layout says which of the two trailers is written; an interrupted job is found and finished in either
+//! ([`Layout::without_tlv_sizes`]). One cannot be mistaken for the other: where a trailer with TLV sizes has the size
+//! of the job, one without has status records, and these read as a size that no slot has.
 
 use bledfu_slot::trailer::{
     erase_trailer, read_tlv_sizes, write_copy_done, write_image_ok, write_magic, write_swap_info,
@@ -64,7 +64,7 @@ use crate::trust;
 /// Swap using offset.
 pub struct SwapOffset;
 
-/// Bytes that the unprotected TLVs of an image may have if nothing says how many they are.
+/// Number of bytes assumed for the unprotected TLVs of an image if the trailer does not say.
 const UNKNOWN_TLVS: u32 = 4096;
 
 /// Units of work for `count` sectors: each is exchanged in two halves.
@@ -79,7 +79,7 @@ enum HeaderAt {
     Secondary(u32),
 }
 
-/// Where the headers of the image that goes and of the one that comes are, when `done` units of a job are recorded.
+/// Where the headers of the old and of the new image are, by the number of units recorded.
 fn headers(layout: &Layout, job: &Job) -> [HeaderAt; 2] {
     let sector = layout.secondary().sector_size;
     let last = units(job.size.div_ceil(sector));
@@ -127,8 +127,8 @@ fn headers_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(true)
 }
 
-/// Sectors that the image which goes and the one which comes occupy. One that cannot be told is as long as it may be: that
-/// costs time, never data.
+/// Number of sectors that the old and the new image occupy. If a size is unknown, the largest possible one is assumed:
+/// that costs time, never data.
 fn used_sectors<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
@@ -137,7 +137,8 @@ fn used_sectors<P: Flash, S: Flash, X: Flash, T: Transform>(
     let sector = trailer.sector_size();
     let tlvs = match read_tlv_sizes(slots.primary, &trailer).map_err(SwapError::Primary)? {
         Some(sizes) => sizes.map(u32::from),
-        // With the sector behind the last this is room enough; as in MCUboot 2.2 it is that sector alone if it is large.
+        // Together with the one sector that is copied in addition, this is enough. As in MCUboot 2.2, a large sector is
+        // enough alone.
         None => [UNKNOWN_TLVS.saturating_sub(sector); 2],
     };
     let mut used = [u32::MAX; 2];
@@ -176,7 +177,7 @@ impl Installer for SwapOffset {
         primary: &Trailer,
         secondary: &Trailer,
     ) -> Result<Status, SwapError> {
-        let Some(job) = stored(slots)? else {
+        let Some(job) = stored(slots, primary)? else {
             return Ok(Status::Idle);
         };
         let layout = slots.layout.primary_trailer();
@@ -220,10 +221,9 @@ impl Installer for SwapOffset {
                 .and_then(|()| write_job(slots.primary, &layout, job, tlvs))
                 .map_err(SwapError::Primary)?;
         }
-        if job.done == 0 {
-            (slots.watch)(Progress::Erase);
-            erase_trailer(slots.secondary, &secondary).map_err(SwapError::Secondary)?;
-        }
+        // Also for a job that goes on: a torn magic there may read as a request only at a later boot.
+        (slots.watch)(Progress::Erase);
+        erase_trailer(slots.secondary, &secondary).map_err(SwapError::Secondary)?;
         let used = used_sectors(slots, job)?;
         for unit in job.done..units(job.size.div_ceil(layout.sector_size())) {
             let state = do_unit(slots, unit, job, used)?;
@@ -241,12 +241,18 @@ impl Installer for SwapOffset {
     }
 }
 
-/// The job that the primary trailer holds, whichever of the two trailers that is: from then on it is the one of `slots`.
+/// The job in the primary trailer, in whichever of the two layouts that trailer has. From then on `slots` uses that
+/// layout.
 fn stored<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
+    primary: &Trailer,
 ) -> Result<Option<Job>, SwapError> {
     for layout in [slots.layout.with_tlv_sizes(), slots.layout.without_tlv_sizes()] {
-        let trailer = Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?;
+        // One read for the whole boot: a torn flag may read differently each time.
+        let trailer = match layout == slots.layout {
+            true => *primary,
+            false => Trailer::read(slots.primary, &layout.primary_trailer()).map_err(SwapError::Primary)?,
+        };
         if let Some(job) = job::stored(&trailer, &layout) {
             slots.layout = layout;
             return Ok(Some(job));
@@ -255,7 +261,7 @@ fn stored<P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(None)
 }
 
-/// Sizes of the unprotected TLV areas of the image that goes and the one that comes, while both are whole.
+/// Sizes of the unprotected TLV areas of the old and of the new image, while both are complete.
 fn tlv_sizes<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     swap_type: SwapType,
@@ -276,7 +282,7 @@ fn tlv_sizes<P: Flash, S: Flash, X: Flash, T: Transform>(
     ])
 }
 
-/// Step 1: from here on the secondary asks for the revert. Nothing to do if it does already.
+/// Step 1: from here on the secondary slot asks for the revert. Does nothing if it already does.
 fn prepare_revert<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
@@ -292,7 +298,7 @@ fn prepare_revert<P: Flash, S: Flash, X: Flash, T: Transform>(
     write_job(slots.secondary, &layout, job, tlvs)
 }
 
-/// Steps 1 and 2: a job into an erased trailer, with the magic that makes it count last.
+/// Steps 1 and 2: writes a job into an erased trailer, and last the magic that makes it count.
 fn write_job<F: Flash>(
     flash: &mut F,
     layout: &TrailerLayout,
@@ -308,7 +314,7 @@ fn write_job<F: Flash>(
     write_magic(flash, layout)
 }
 
-/// Step 4: one sector erased and copied, unless the image does not reach it. Returns the state number for its record.
+/// Step 4: erases and copies one sector, if it holds a part of the image. Returns the state number for its record.
 fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     unit: u32,
@@ -327,7 +333,8 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     } = slots;
     let mut tick = || watch(Progress::Install { step: unit, steps });
     tick();
-    // The image in the primary goes to the free sector of the secondary, and the one that comes is beside it.
+    // The sector of the primary goes to the free sector of the secondary; the sector of the new image is next to that
+    // one.
     let (index, free, next) = if job.swap_type == SwapType::Revert {
         let index = (steps - 1 - unit) / 2;
         (index, (index + 1) * size, index * size)

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Swap using scratch (MCUboot `swap_scratch.c`): the images are exchanged region by region through a spare area, and a
+//! Swap using scratch (MCUboot `swap_scratch.c`): the images are exchanged region by region through a spare area. A
 //! region is as large as that area.
 //!
 //! # What happens
-//! `A` is the image in the primary slot, `B` the one in the secondary, both of three regions; `F` is a trailer sector. The
-//! highest region goes first and is number 0.
+//! `A` is the image in the primary slot, `B` the one in the secondary, both of three regions; `F` is a trailer sector.
+//! The highest region is exchanged first and has number 0.
 //!
 //! | Step | Primary | Secondary | Scratch | Record |
 //! |---|---|---|---|---|
 //! | a request was made | `A1 A2 A3 F` | `B1 B2 B3 F(magic)` | | |
 //! | 1. erase the scratch area, write the job into its trailer, magic last | `A1 A2 A3 F` | `B1 B2 B3 F(magic)` | `F(job)` | |
-//! | 2. write the job into the primary trailer likewise | `A1 A2 A3 F(job)` | `B1 B2 B3 F(magic)` | `F(job)` | |
+//! | 2. write the job into the primary trailer in the same way | `A1 A2 A3 F(job)` | `B1 B2 B3 F(magic)` | `F(job)` | |
 //! | 3. erase the scratch area | `A1 A2 A3 F(job)` | `B1 B2 B3 F(magic)` | | |
 //! | 4. exchange | `A1 A2 A3 F` | `B1 B2 B3 F(magic)` | `B3` | 0 |
 //! | the first time, erase the secondary trailer as well | `A1 A2 A3 F` | `B1 B2 A3 -` | `B3` | 1 |
@@ -20,8 +20,8 @@
 //! | | `B1 B2 B3 F` | `A1 A2 A3 -` | `B1` | 8 |
 //! | 5. revert and permanent: `image_ok`; then `copy_done` | `B1 B2 B3 F(done)` | `A1 A2 A3 -` | `B1` | |
 //!
-//! If the images reach into the first trailer sector, the primary trailer cannot be rewritten before the data beside it
-//! (`A3F` is one sector, or a few). Then the scratch trailer holds the job, and the first two records:
+//! If the images reach into the first trailer sector, the primary trailer cannot be rewritten before the data in the
+//! same sectors (`A3F` is one sector or a few). Then the scratch trailer holds the job and the first two records:
 //!
 //! | Step | Primary | Secondary | Scratch | Record |
 //! |---|---|---|---|---|
@@ -34,40 +34,43 @@
 //! | | ... | ... | ... | ... |
 //!
 //! # Why a power cut cannot hurt
-//! * **Step 4.** What is erased stands elsewhere: the scratch area is free, `B3` is in scratch, `A3` in the secondary, each
-//!   as its record says. So a unit is done again from a source that nothing touches until its record is written. A torn
-//!   record reads as written or not, and both are right.
-//! * **Steps 1 to 3** touch no image, and begin again from what asked for them: a request in the secondary, which stands
-//!   until the second unit; or a revert due, which stands in the primary trailer until step 2 erases it. From there until
-//!   step 2 ends a revert is known only to the scratch trailer, so that one is then not erased: step 2 is done again
-//!   (MCUboot begins with step 1, and a cut there forgets the revert).
-//! * **Inside step 3** the torn erase may leave the magic of the scratch area and nothing else. So a complete job in the
-//!   primary goes before one in scratch, unless it is one that is kept in scratch. (MCUboot believes the scratch area.)
-//! * **Step 4'.** Until its third unit begins to erase the primary trailer that one is of no account: the scratch area is.
-//!   It stays so until record 2 stands in the primary. If a cut came just before that, the unit is done again, and its
-//!   erase, torn, may leave the job with anything for records. So while scratch holds the job and both its records, the
-//!   primary counts only with the first three and no others, to the byte what is written there. (MCUboot believes the
-//!   scratch area as long as its magic stands, and erases the primary even if it has all three. That erase, torn, and
-//!   taken up here, may end with the image before.)
-//! * **Inside the last erase of 4'** the magic of the scratch area may outlive its data. As soon as the primary holds the
-//!   job and these three records, the scratch area is not believed any more, but erased (again). MCUboot believes it,
-//!   copies it over the primary and has no image left.
-//! * **Step 1 after a cut in the first unit of 4'** erases a scratch trailer that is whole. Torn, this can leave a record 0
-//!   over data that are gone, or anything in the places of both. A record 0 alone is believed if nothing asks for an
-//!   install any more (the second unit has begun), or if the data in scratch are those in the secondary, or if the
-//!   secondary holds those of the primary by now, or if the secondary holds no valid image (it has been touched). Two
-//!   records of which none is whole are believed in all these cases but the second. Else everything begins again.
-//! * **The second unit** erases the secondary trailer. A magic that outlives its flags in it does not count: there is a
-//!   record by then.
+//! * **Step 4.** What is erased is also elsewhere: the scratch area is free, `B3` is in scratch, `A3` is in the
+//!   secondary, each as its record says. So until its record is written, a unit is done again from a source that
+//!   nothing changes. A torn record reads as written or as not written, and both are right.
+//! * **Steps 1 to 3** change no image. After a cut they begin again from what asked for them: a request in the
+//!   secondary, which stays until the second unit; or a revert that is due, which stays in the primary trailer until
+//!   step 2 erases it. From that erase until the end of step 2, only the scratch trailer knows of a revert. So it is
+//!   not erased then, and step 2 is done again. (MCUboot begins with step 1, and a cut there forgets the revert.)
+//! * **Inside step 3** the torn erase may leave the magic of the scratch area and nothing else. So a complete job in
+//!   the primary takes precedence over one in scratch, unless it is a job that is kept in scratch. (MCUboot believes
+//!   the scratch area.)
+//! * **Step 4'.** The scratch trailer counts, not the primary trailer, until record 2 is written in the primary by the
+//!   third unit. If a cut comes just before that, the unit is done again, and its erase, if torn, may leave the job
+//!   with random records. So while scratch holds the job and both of its records, the primary counts only if it has the
+//!   first three records and no others, and every byte of them is what is written there. (MCUboot believes the scratch
+//!   area as long as its magic is there, and erases the primary even if it has all three records. If that erase is torn
+//!   and this boot stage goes on, the result may be the image before.)
+//! * **Inside the last erase of step 4'** the magic of the scratch area may remain when its data are gone. As soon as
+//!   the primary holds the job and these three records, the scratch area is no longer believed, but erased (again).
+//!   MCUboot believes it, copies it over the primary and has no image left.
+//! * **Step 1 after a cut in the first unit of step 4'** erases a complete scratch trailer. If torn, this can leave a
+//!   record 0 although its data are gone, or random bytes in place of both records. A record 0 alone is believed in
+//!   four cases: nothing asks for an install any more (the second unit has begun); the data in scratch equal those in
+//!   the secondary; the secondary already holds the data of the primary; or the secondary holds no valid image (it has
+//!   been changed). Two records that are both damaged are believed in all these cases but the second. Otherwise
+//!   everything begins again.
+//! * **The second unit** erases the secondary trailer. If the torn erase leaves the magic without its flags, it does
+//!   not count, because there is a record by then.
 //! * **Inside step 5** a torn `copy_done` is written again, as with swap using move.
-//! * **Stale or foreign trailers.** A job is taken up only with a stored swap type, the number of this image, a size within the
-//!   layout, no more records than it has units, and the header of the image that comes where those records say.
+//! * **Stale or foreign trailers.** A job is resumed only if it has a stored swap type, the number of this image, a
+//!   size within the layout, no more records than units, and the header of the new image where those records put it.
 //!
 //! # Other differences from MCUboot
-//! * Behind the first three records of step 4', a missing one means that it could not be written, not that the units
-//!   behind it are to be done again: the last record counts, as with the other swaps.
-//! * A record that cannot be written stops step 4', with the primary untouched or its data still in scratch.
-//! * A secondary slot may have larger write units than the primary: the last of them is filled up with erased bytes.
+//! * After the first three records of step 4', a missing record means that it could not be written, not that the units
+//!   after it are to be done again: the last record counts, as with the other swaps.
+//! * A record that cannot be written stops step 4'. The primary is unchanged then, or its new data are still in
+//!   scratch.
+//! * A secondary slot may have larger write units than the primary: the last unit is padded with erased bytes.
 
 use bledfu_slot::flash::{program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
@@ -98,7 +101,7 @@ struct Plan {
     secondary: TrailerLayout,
     /// Trailer of the scratch area.
     scratch: TrailerLayout,
-    /// End of the highest region: the first common sector boundary of both slots behind the images.
+    /// End of the highest region: the first sector boundary after the images that both slots have in common.
     end: u32,
 }
 
@@ -107,7 +110,7 @@ struct Plan {
 struct Region {
     start: u32,
     end: u32,
-    /// Bytes copied; less than the region if there is a trailer in it.
+    /// Number of bytes copied; less than the region if it contains a trailer.
     length: u32,
 }
 
@@ -128,7 +131,7 @@ impl Plan {
         STATES * self.end.div_ceil(self.scratch.slot_size())
     }
 
-    /// The job is kept in scratch until the first region has been exchanged (MCUboot's `use_scratch`).
+    /// Whether the job is kept in scratch until the first region has been exchanged (MCUboot's `use_scratch`).
     fn kept_in_scratch(&self) -> bool {
         self.end > self.primary.first_sector()
     }
@@ -146,8 +149,9 @@ impl Plan {
         Region { start, end, length }
     }
 
-    /// Where in the primary the first three records of a job kept in scratch are. Those copied from scratch stand right
-    /// behind the data, which is the start of the status region, or below it if the scratch trailer has less room.
+    /// Where the first three records of a job kept in scratch are in the primary. The two copied from scratch follow
+    /// the data directly. That is at the start of the status region, or below it if the scratch area has less room for
+    /// data.
     fn first_records(&self) -> [u32; 3] {
         let region = self.region(0);
         let (copied, unit) = (region.start + region.length, self.primary.status_unit());
@@ -161,7 +165,7 @@ fn is_written<F: Flash>(flash: &mut F, offset: u32) -> Result<bool, NorFlashErro
     Ok(first != [0xFF])
 }
 
-/// Whether the header of the image that comes is where a job with `done` units recorded has it.
+/// Whether the header of the new image is where it must be when `done` units of the job are recorded.
 fn header_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
@@ -175,7 +179,8 @@ fn header_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
-/// Number of units recorded in the primary trailer; 0 if the job is kept in scratch and still to be found there.
+/// Number of units recorded in the primary trailer; 0 if the job is kept in scratch and has not moved to the primary
+/// yet.
 fn recorded_in_primary<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorFlashErrorKind> {
     let count = plan.primary.record_count();
     if !plan.kept_in_scratch() {
@@ -187,8 +192,8 @@ fn recorded_in_primary<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorF
     records_until(flash, &plan.primary, STATES, count)
 }
 
-/// Whether the first three records in the primary are what is written there, and not what a torn erase left. MCUboot copies
-/// the first two as they are in scratch: torn, if they were torn there.
+/// Whether the first three records in the primary are exactly as written, and not the remains of a torn erase. MCUboot
+/// copies the first two as they are in scratch, even if they are torn there.
 fn first_records_whole<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
@@ -220,14 +225,14 @@ fn recorded_in_scratch<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorF
     Ok(1 + u32::from(is_written(flash, first + plan.scratch.status_unit())?))
 }
 
-/// Whether neither of the two records in scratch is what is written there.
+/// Whether both records in scratch differ from what is written there.
 fn scratch_records_torn<F: Flash>(flash: &mut F, plan: &Plan) -> Result<bool, NorFlashErrorKind> {
     let (start, unit) = (plan.scratch.status_start(), plan.scratch.status_unit());
     Ok(read_record(flash, start, unit)? != record_bytes(1)
         && read_record(flash, start + unit, unit)? != record_bytes(2))
 }
 
-/// Whether the secondary holds what the primary has in the first region, as it does after the second unit.
+/// Whether the first region of the secondary equals that of the primary, as it does after the second unit.
 fn first_region_moved<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
@@ -241,7 +246,7 @@ fn first_region_moved<P: Flash, S: Flash, X: Flash, T: Transform>(
     )
 }
 
-/// Whether the records say what a job can have come to; the trailers are those found.
+/// Whether a job can have `done` units recorded with these trailers and headers.
 fn plausible<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
@@ -253,8 +258,8 @@ fn plausible<P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(!requested && done <= plan.units() && header_in_place(slots, plan, done)?)
 }
 
-/// Whether a record 0 in scratch may be left of a torn erase: the image in the secondary, if it is one, has bytes in the
-/// first region that are neither those in scratch nor those in the primary.
+/// Whether a record 0 in scratch may be the remains of a torn erase. That is so if the secondary holds an image whose
+/// bytes in the first region are neither those in scratch nor those in the primary.
 fn doubtful<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     plan: &Plan,
@@ -264,7 +269,7 @@ fn doubtful<P: Flash, S: Flash, X: Flash, T: Transform>(
         return Ok(false);
     }
     let Region { start, length, .. } = plan.region(0);
-    // Not every policy covers the bytes behind the hashed ones; they count only if the region has no others.
+    // Not every policy covers the bytes after the hashed ones, so those are compared only if the region has no others.
     let hashed = hashed_size(slots.secondary, 0).map_err(SwapError::Secondary)?;
     let size = hashed.filter(|hashed| *hashed > start).unwrap_or(size);
     let length = size.saturating_sub(start).min(length);
@@ -303,7 +308,7 @@ impl Installer for SwapScratch {
         let mut unless_in_scratch = None;
         if let Some((job, plan)) = in_primary {
             let recorded = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
-            // A job that is not begun here may be kept in scratch, and be begun there.
+            // A job without records here may be kept in scratch and have its records there.
             let done = match recorded {
                 0 => 0,
                 recorded => trust::settle(&slots.rules, job, recorded).done,
@@ -317,7 +322,8 @@ impl Installer for SwapScratch {
                 if !plan.kept_in_scratch() || just_moved {
                     return Ok(status);
                 }
-                // Further on there is no job in scratch any more, unless this is what a torn erase left.
+                // At this point scratch no longer holds a job, unless the trailer in the primary is the remains of a
+                // torn erase.
                 unless_in_scratch = Some(status);
             }
         }
@@ -336,7 +342,7 @@ impl Installer for SwapScratch {
                     (job.done, trust::is_noted(&slots.rules, &job))
                 }
             };
-            // Whoever moves the job to the primary has written both records here.
+            // Both records are in scratch before the job moves to the primary.
             let least = if unless_in_scratch.is_some() { 2 } else { 1 };
             if done >= least && plausible(slots, &plan, done, secondary)? {
                 let job = Job { done, ..job };
@@ -369,7 +375,7 @@ impl Installer for SwapScratch {
                 }
             }
         }
-        // A revert whose step 2 was interrupted; a job that was refused before has both flags in the primary.
+        // A revert that was interrupted in step 2. If the job was refused before, both flags are set in the primary.
         if let Some((job, plan)) = in_scratch {
             if !asked
                 && job.swap_type == SwapType::Revert
@@ -428,7 +434,7 @@ impl Installer for SwapScratch {
         }
         for unit in job.done..=plan.units() {
             if unit == STATES && plan.kept_in_scratch() {
-                // Highest sector first: that one has the magic.
+                // The highest sector first, which has the magic.
                 let mut end = plan.scratch.slot_size();
                 while end > 0 {
                     let start = end - plan.scratch.sector_size();
@@ -454,7 +460,7 @@ fn erase_scratch<P: Flash, S: Flash, X: Flash, T: Transform>(
     erase(slots.spare, bounds, &mut || (slots.watch)(Progress::Erase)).map_err(SwapError::Spare)
 }
 
-/// Erases from the first to the second offset, a sector at once.
+/// Erases from `start` to `end`, one sector at a time.
 fn erase<F: Flash>(
     flash: &mut F,
     (start, end, sector): (u32, u32, u32),
@@ -469,7 +475,7 @@ fn erase<F: Flash>(
     Ok(())
 }
 
-/// Steps 1 and 2: the job into an erased trailer, with the magic that makes it count last.
+/// Steps 1 and 2: writes the job into an erased trailer, and last the magic that makes it count.
 fn write_job<F: Flash>(flash: &mut F, layout: &TrailerLayout, job: &Job) -> Result<(), NorFlashErrorKind> {
     write_swap_info(flash, layout, job.swap_type)?;
     if job.swap_type == SwapType::Permanent {
@@ -479,7 +485,7 @@ fn write_job<F: Flash>(flash: &mut F, layout: &TrailerLayout, job: &Job) -> Resu
     write_magic(flash, layout)
 }
 
-/// The end of step 4': two records and the job, in the order of MCUboot.
+/// The end of step 4': writes two records and the job, in the order of MCUboot.
 fn move_job<F: Flash>(flash: &mut F, plan: &Plan, job: &Job) -> Result<(), NorFlashErrorKind> {
     let (layout, [records, ..]) = (&plan.primary, plan.first_records());
     let unit = layout.status_unit() as usize;
@@ -498,7 +504,7 @@ fn move_job<F: Flash>(flash: &mut F, plan: &Plan, job: &Job) -> Result<(), NorFl
     write_magic(flash, layout)
 }
 
-/// Step 4 or 4': one region copied to its next place, and the record of it.
+/// Step 4 or 4': copies one region to its next place and writes the record.
 fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     unit: u32,
@@ -529,7 +535,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
                 At(*spare, 0, SwapError::Spare),
                 length,
                 AS_THEY_ARE,
-                // The first time it is erased already, and may hold the job.
+                // The first time, it is erased already and may hold the job.
                 &mut |spare: &mut X, tick: &mut dyn FnMut()| {
                     let end = if first { 0 } else { area };
                     erase(spare, (0, end, plan.scratch.sector_size()), tick)
@@ -538,7 +544,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
             )?;
         }
         1 => {
-            // Where a trailer ends the region, its start need not be a write unit of the secondary.
+            // If a trailer ends the region, its start need not be a multiple of the secondary's write unit.
             let tail = length % plan.secondary.write_size();
             let kept = try_rewrite(
                 At(*primary, start, SwapError::Primary),
@@ -593,7 +599,7 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
 }
 
-/// The last bytes of a region, less than a write unit of the secondary.
+/// Copies the last bytes of a region, fewer than a write unit of the secondary.
 fn copy_tail<P: Flash, S: Flash, T: Transform>(
     primary: &mut P,
     secondary: &mut S,

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the [evidence](bledfu_slot::evidence) inside the processor adds to every algorithm: which image may come, which one may
-//! come back, and which unit of an interrupted job is to be done again.
+//! What the [evidence](bledfu_slot::evidence) in internal flash adds to every algorithm: which image may be installed,
+//! which one a revert may bring back, and which unit of an interrupted job is to be done again.
 //!
 //! # Cells that read differently
-//! A record torn by a cut may read as written at one boot and as erased at the next. Only the last one can, and only until a
-//! boot that takes the job up. So that boot notes its first unit *in doubt* before it erases anything; when the unit is done and
-//! recorded, it notes the next one as *passed* before it begins that. At the boot after:
+//! A status record torn by a cut may read as written at one boot and as erased at the next. This can happen only to the
+//! last record, and only until a boot resumes the job. So the boot that resumes it notes its first unit as *in doubt*
+//! before it erases anything. When that unit is done and recorded, the boot notes all units below the next one as
+//! *passed*, before it begins the next one. At the boot after that:
 //!
 //! | Noted | Records found | Goes on at | Because |
 //! |---|---|---|---|
 //! | nothing | n | n | this boot will note it |
-//! | e in doubt | up to e + 1 | e | record e is the doubtful one, or of this unit done again; unit e + 1 has not begun |
-//! | e passed | n | the higher of both | all below e are done; the last record may be doubtful, and is noted now |
+//! | e in doubt | up to e + 1 | e | record e is the doubtful one, or unit e was done again; unit e + 1 has not begun |
+//! | e passed | n | the higher of both | all units below e are done; the last record may be doubtful, so this boot notes it |
 //!
-//! With one number instead of two kinds a unit would be done again whose source is gone.
+//! If there were only one kind of note, a unit might be done again whose source is gone.
 
 use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence::{Done, Evidence, Floor, NO_DIGEST};
@@ -23,16 +24,16 @@ use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{Flash, Installer, Job, Slots};
 
-/// How often an image may be taken back before it is not tried again.
+/// After this many reverts an image is not tried again.
 const TAKE_BACKS: u8 = 3;
 
-/// Boots at which the image to go back to may be invalid before going back is given up.
+/// At this many boots the image to go back to may be invalid; at the next one the revert is given up.
 const WAY_BACK_TRIES: u8 = 2;
 
 /// Appends a record, which counts from now on.
 ///
 /// # Errors
-/// The trust area does not take it.
+/// The trust area does not take the record.
 fn note<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     evidence: Evidence,
@@ -42,16 +43,16 @@ fn note<P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(())
 }
 
-/// What the evidence says of the job in hand, if it is of that job.
+/// The evidence, if it is about this job.
 fn of_job<'r>(rules: &'r Rules, job: &Job) -> Option<&'r Evidence> {
     let evidence = rules.evidence.as_ref()?;
     let begun = evidence.begun?;
-    // With swap using move a revert that was cut early goes on as a permanent request for the image before.
+    // With swap using move, a revert that was cut early continues as a permanent request for the image before.
     let same = begun == job.swap_type || (begun, job.swap_type) == (SwapType::Revert, SwapType::Permanent);
     (same && evidence.size == job.size).then_some(evidence)
 }
 
-/// The job with the unit at which it goes on, for one of which `recorded` units are recorded.
+/// The job with the unit at which it continues, if `recorded` units are recorded.
 pub fn settle(rules: &Rules, job: Job, recorded: u32) -> Job {
     let done = match of_job(rules, &job).map(|evidence| evidence.done) {
         Some(Done::InDoubt(unit)) if recorded <= unit.saturating_add(1) => unit,
@@ -61,18 +62,23 @@ pub fn settle(rules: &Rules, job: Job, recorded: u32) -> Job {
     Job { done, ..job }
 }
 
-/// Whether a boot before has taken this job up.
+/// Whether an earlier boot has resumed this job.
 pub fn is_noted(rules: &Rules, job: &Job) -> bool {
     of_job(rules, job).is_some_and(|evidence| evidence.done != Done::Unknown)
 }
 
-/// Whether the evidence is of this job.
+/// Whether this job was begun, and no boot has resumed it yet.
+pub fn is_fresh(rules: &Rules, job: &Job) -> bool {
+    of_job(rules, job).is_some_and(|evidence| evidence.done == Done::Unknown)
+}
+
+/// Whether the evidence is about this job.
 pub fn is_known(rules: &Rules, job: &Job) -> bool {
     of_job(rules, job).is_some()
 }
 
-/// Notes where an interrupted job is taken up, before anything is erased. Without the note the job goes on all the same: the
-/// images are in pieces.
+/// Notes where an interrupted job is resumed, before anything is erased. If the note fails, the job goes on all the
+/// same, because the images are in pieces.
 pub fn take_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>, job: &Job) {
     if of_job(&slots.rules, job).is_some() && note_done(slots, Done::InDoubt(job.done)) {
         slots.in_doubt = Some(job.done);
@@ -90,7 +96,7 @@ pub fn unit_done<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'
     }
 }
 
-/// Notes how far the job has come; true if that was possible.
+/// Notes how far the job has come; returns true if that was possible.
 fn note_done<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     done: Done,
@@ -101,7 +107,7 @@ fn note_done<P: Flash, S: Flash, X: Flash, T: Transform>(
     note(slots, Evidence { done, ..evidence }).is_ok()
 }
 
-/// Why an image is older than the policy allows, compared with what it must at least be.
+/// The reason to refuse an image that is below `least`; `None` if the policy allows it.
 pub fn older(
     downgrade: Downgrade,
     image: &ImageInfo,
@@ -113,19 +119,19 @@ pub fn older(
     })
 }
 
-/// Why an image may not be installed or started, if it is below the floor.
+/// The reason to refuse an image that is below the floor; `None` if it is not.
 pub fn below_floor(rules: &Rules, image: &ImageInfo) -> Option<VerifyError<NorFlashErrorKind>> {
     older(rules.downgrade, image, &rules.evidence.as_ref()?.floor)
 }
 
-/// Whether this image has been taken back too often to be tried once more.
+/// Whether this image was reverted too often to be tried once more.
 pub fn is_given_up(rules: &Rules, image: &ImageInfo) -> bool {
     rules.evidence.as_ref().is_some_and(|evidence| {
         evidence.begun.is_none() && evidence.taken_back >= TAKE_BACKS && evidence.from == image.digest
     })
 }
 
-/// Whether a request for this image is how an interrupted revert goes on.
+/// Whether a request for this image is the continuation of an interrupted revert.
 pub fn is_way_back(rules: &Rules, image: &ImageInfo) -> bool {
     rules
         .evidence
@@ -133,8 +139,8 @@ pub fn is_way_back(rules: &Rules, image: &ImageInfo) -> bool {
         .is_some_and(|evidence| evidence.begun == Some(SwapType::Revert) && evidence.to == image.digest)
 }
 
-/// The digest of what is in the primary slot as its TLV says, with nothing checked. `None` also if there is no record: nothing is
-/// compared with it then.
+/// The digest that the image in the primary slot has in its TLV, unchecked. `None` also if there is no evidence,
+/// because it would be compared with nothing.
 #[inline(never)]
 fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -145,13 +151,14 @@ fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
     Some(info.digest)
 }
 
-/// Whether the image in the primary slot is the one that runs for good: it was verified in full after the last write there.
+/// Whether the image in the primary slot is the one that runs for good. That also means that it was fully verified
+/// after the last write there.
 pub fn is_settled<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) -> bool {
     let running = claimed_digest(slots);
     slots.rules.is_settled(running.as_ref())
 }
 
-/// What is asked for; see [`Rules::decide`].
+/// What the trailers ask for; see [`Rules::decide`].
 pub fn decide<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     primary: &Trailer,
@@ -161,7 +168,7 @@ pub fn decide<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots.rules.decide(A::NAME, primary, secondary, running.as_ref())
 }
 
-/// Whether the image in the primary slot, which was verified, is this one; see [`Rules::already_runs`].
+/// Whether `update` is the verified image in the primary slot; see [`Rules::already_runs`].
 pub fn already_runs<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &Slots<'_, P, S, X, T>,
     primary: &Trailer,
@@ -173,7 +180,7 @@ pub fn already_runs<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
         .already_runs(A::NAME, primary, running, Some(&update.digest))
 }
 
-/// Whether the image outside is the one that ran before.
+/// Whether this image in external flash may be brought back; see [`Rules::may_come_back`].
 pub fn may_come_back<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &Slots<'_, P, S, X, T>,
     image: &ImageInfo,
@@ -181,7 +188,7 @@ pub fn may_come_back<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots.rules.may_come_back(slots.verified.as_ref(), image)
 }
 
-/// Notes that the image to go back to is not valid; true if it is time to give it up.
+/// Notes that the image to go back to is not valid; returns true if it is time to give the revert up.
 pub fn way_back_is_invalid<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> bool {
@@ -196,7 +203,8 @@ pub fn way_back_is_invalid<P: Flash, S: Flash, X: Flash, T: Transform>(
     invalid_way_back > WAY_BACK_TRIES || note(slots, noted).is_err()
 }
 
-/// Notes that what was begun cannot be done: the image in the primary slot stays. Nobody confirmed it, so the floor does not rise.
+/// Notes that what was begun cannot be done: the image in the primary slot stays. It was not confirmed, so the floor
+/// does not rise.
 pub fn give_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) {
     if let (Some(evidence), Some(running)) = (slots.rules.evidence, slots.verified) {
         let stays = Evidence {
@@ -207,7 +215,7 @@ pub fn give_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_,
             to: running.digest,
             ..evidence
         };
-        // Without the note the next boot asks once more, and finds as little.
+        // Without the note, the next boot tries once more, with the same result.
         let _ = note(slots, stays);
     }
 }
@@ -227,7 +235,7 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
     let is_way_back = is_way_back(&slots.rules, image);
     let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
-    // A revert that goes on: what it replaces may be in pieces by now.
+    // A revert that continues keeps its `from`, as the image that it replaces may be in pieces by now.
     if !is_way_back {
         evidence.from = slots
             .verified
@@ -242,21 +250,21 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     note(slots, evidence)
 }
 
-/// Whether the primary slot says that the image in it is there for good, so that the evidence may say so, too.
+/// Whether the primary slot shows that its image stays for good, so that the evidence may record it.
 fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, image: &ImageInfo) -> bool {
     let confirmed = |primary: &Trailer| primary.magic == Magic::Good && primary.image_ok == Flag::Set;
     let settled = primary.settled(&layout.primary_trailer());
     match &rules.evidence {
-        // What was begun has come: a flag torn for good counts as set.
+        // The image that was being installed is in place: a flag that stays torn counts as set.
         Some(Evidence {
             begun: Some(_), to, ..
         }) if *to == image.digest => {
             (confirmed(&settled) && settled.copy_done == Flag::Set)
-                // A magic that came off again: the image cannot be taken back any more, nor confirm itself. Overwrite only has
-                // no flags; its magic comes last.
+                // If the magic was lost again, the image can be neither reverted nor confirmed, so it stays. Overwrite
+                // only has no flags; with it, the magic is written last and completes the install.
                 || reverts == (primary.magic != Magic::Good)
         }
-        // It has not: what looks like the end of another job may be what the erase of the trailer left.
+        // It is not in place: what looks like the end of another job may be the remains of a torn erase of the trailer.
         Some(Evidence {
             begun: Some(begun), ..
         }) => *begun != SwapType::Revert && confirmed(primary) && primary.copy_done == Flag::Set,
@@ -264,8 +272,8 @@ fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, ima
     }
 }
 
-/// Notes that the image in the primary slot, which was verified, runs for good, if that is so and not yet noted; the floor rises
-/// to it. Nothing outside is read for that. A failure is tried again at the next boot.
+/// If the verified image in the primary slot stays for good, notes that, and raises the floor to it. No external flash
+/// is read for that. If the note fails, the next boot tries again.
 #[inline(never)]
 pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -310,7 +318,7 @@ mod tests {
             .unwrap()
     }
 
-    /// What is said of a device with wide write units on which `begun` is under way from image 2 to image 1.
+    /// The result of `is_over` on a device with wide write units, while `begun` is under way from image 2 to image 1.
     fn over(begun: SwapType, primary: Trailer, image: &ImageInfo) -> bool {
         let geometry = Geometry {
             slot_size: 0x10000,
@@ -346,11 +354,11 @@ mod tests {
         };
         for begun in [SwapType::Test, SwapType::Permanent, SwapType::Revert] {
             assert!(!over(begun, torn, &image(2)), "{begun}");
-            // Where a flag cannot be written twice, a torn one counts for the image that has come.
+            // Where a flag cannot be written twice, a torn one counts as set for the image that is in place.
             assert!(over(begun, torn, &image(1)), "{begun}");
             assert!(over(begun, done, &image(1)), "{begun}");
         }
-        // Torn bytes that look like both flags by chance do not end a revert either.
+        // Torn bytes that by chance look like both flags do not end a revert either.
         assert!(!over(SwapType::Revert, done, &image(2)));
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Images with real vector tables, made by imgtool (`tests/vectors/vectored`): what is linked for another slot or another
-//! processor, or is of a kind that cannot be started here, is refused by name, from its first bytes and by the boot stage.
+//! Images with real vector tables, made by imgtool (`tests/vectors/vectored`). An image that is linked for another slot
+//! or another processor, or of a kind that cannot be started, is refused with the exact reason: by its first bytes and
+//! by the boot stage.
 
 mod common;
 
@@ -24,7 +25,7 @@ fn image(name: &str) -> Vec<u8> {
     std::fs::read(format!("{folder}{name}.signed.bin")).unwrap()
 }
 
-/// Each file and why it is refused; the number of bytes that say so.
+/// Each file, why it is refused, and how many bytes show it.
 fn files() -> Vec<(&'static str, Option<(HeaderError, usize)>)> {
     let wrong = |reset_vector| {
         Some((

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Any bytes in the trailers, the status areas and the scratch area: a boot never panics, and never starts an image that is
-//! not valid; what an application is told of the next boot is true, and no state lasts.
+//! Random bytes in the trailers, the status areas and the scratch area: a boot never panics and never starts an invalid
+//! image. What an application is told about the next boot is true, and no unfinished state lasts.
 
 mod common;
 
@@ -14,7 +14,7 @@ use common::{boot_once, config, geometry, trusted};
 const SECTORS: usize = 8;
 const ROUNDS: u64 = 4000;
 
-/// Fills a trailer with what makes sense by chance, and with what makes none.
+/// Fills a trailer with random fields, some of which make sense.
 fn scribble(area: &mut Nor<4>, layout: &TrailerLayout, random: &mut Random) {
     let start = layout.status_start() as usize;
     let end = layout.slot_size() as usize;
@@ -43,10 +43,10 @@ fn scribble(area: &mut Nor<4>, layout: &TrailerLayout, random: &mut Random) {
     }
 }
 
-/// Boots in a row: something interrupted, an install, and the way back.
+/// Number of boots in a row: for something interrupted, an install, and the revert.
 const BOOTS: u32 = 3;
 
-/// What an application is told of the next boot.
+/// What an application is told about the next boot.
 fn next(layout: &Layout, [primary, secondary, third]: [&mut Nor<4>; 3]) -> Outlook {
     let incoming = copy_roles::incoming(primary, secondary, third, layout).unwrap();
     let layout = &layout.with_incoming(incoming);
@@ -82,7 +82,7 @@ fn whatever_the_trailers_say_only_a_valid_image_starts() {
             }
             primary.load(0, &old);
             secondary.load(layout.upload_offset() as usize, &new);
-            // Images in pieces as well.
+            // Also images in pieces.
             for area in [&mut primary, &mut secondary] {
                 if random.next().is_multiple_of(3) {
                     let at = random.next() as usize % 9000;
@@ -118,10 +118,10 @@ fn whatever_the_trailers_say_only_a_valid_image_starts() {
                 assert_eq!(sha256(&primary.bytes[..hashed]), report.image.digest);
                 assert!(size == old.len() || size == new.len());
                 started += 1;
-                // An application started by the boot before this one was told the truth.
+                // What the application was told after the previous boot was true.
                 if boot > 0 {
                     let happened = match report.action {
-                        // The last mark of an install was torn: it is written again, and no image changes.
+                        // The last flag of an install was torn: it is written again, and no image changes.
                         BootAction::Installed { resumed: true, .. } if primary.bytes.starts_with(&before) => {
                             None
                         }
@@ -137,7 +137,7 @@ fn whatever_the_trailers_say_only_a_valid_image_starts() {
                     assert!(possible, "{what}");
                 }
             }
-            // Nothing stays: a test image was taken back, everything else was carried out or taken down.
+            // Nothing is left to do: a test image was reverted, everything else was carried out or removed.
             if boot_once(&mut primary, &mut secondary, &mut third, &config).is_ok() {
                 let told = next(&layout, [&mut primary, &mut secondary, &mut third]);
                 assert_eq!(told, Outlook::Nothing, "{algorithm:?} {round}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Images that have another form outside than in the primary slot: what arrives inside is plain, what goes out is not, and a
-//! cut, a comparison or a skipped sector confuses neither.
+//! Images that have another form in external flash than in the primary slot: they are plain in the primary slot and
+//! transformed outside, even with cuts, comparisons and skipped sectors.
 
 mod common;
 
@@ -26,8 +26,8 @@ const HEADER: u32 = 0x200;
 /// Payload bytes that both images have; the transform changes these.
 const PAYLOAD: u32 = 5000;
 
-/// A stream cipher as far as the boot stage can tell: every payload byte is changed by a value that depends on its place, and
-/// header and tail are not.
+/// Acts like a stream cipher: every payload byte is changed by a value that depends on its offset; header and TLVs are
+/// not changed.
 struct Stream;
 
 impl Transform for Stream {
@@ -63,7 +63,7 @@ fn boot_by<A: Installer>(
 }
 
 impl Device {
-    /// The old image runs, the new one waits.
+    /// The old image runs, and the new one is requested.
     fn pending(algorithm: Algorithm) -> Self {
         let spare = match algorithm {
             Algorithm::SwapScratch => Some(geometry(1)),
@@ -74,7 +74,7 @@ impl Device {
         let power = Power::new();
         let old = Image::bare(HEADER as u16, PAYLOAD, 1).sign(KEY);
         let mut new = Image::bare(HEADER as u16, 9000, 2);
-        // A sector that is erased inside and not outside, and one the other way round.
+        // One range that is all 0xFF in the plain form only, and one in the transformed form only.
         let blank = HEADER as usize + 100..HEADER as usize + 1500;
         new.body[blank].fill(0xFF);
         let inverse = 2000..3500;
@@ -129,7 +129,7 @@ impl Device {
         self.areas[0].bytes.starts_with(image)
     }
 
-    /// Where the image of the other kind is outside: in the form it has there, or nowhere.
+    /// Whether this image is in external flash, in the form that it has there.
     fn is_outside(&self, image: &[u8]) -> bool {
         let image = outside(image);
         let places = [(1, 0), (1, self.layout.upload_offset() as usize), (2, 0)];
@@ -141,7 +141,7 @@ impl Device {
         })
     }
 
-    /// No sixteen payload bytes in a row are outside as they are inside.
+    /// Whether external flash nowhere holds sixteen payload bytes in a row in plain form.
     fn nothing_plain_is_outside(&self) -> bool {
         let plain = HEADER as usize..(HEADER + PAYLOAD) as usize;
         let mut pieces = Vec::new();
@@ -153,7 +153,7 @@ impl Device {
             );
         }
         let pieces: std::collections::HashSet<&[u8]> = pieces.into_iter().collect();
-        // Stored the other way round on purpose.
+        // These bytes are there on purpose, as the transformed form of others.
         let expected: std::collections::HashSet<Vec<u8>> = [&self.old, &self.new]
             .into_iter()
             .flat_map(|image| outside(image).windows(16).map(<[u8]>::to_vec).collect::<Vec<_>>())
@@ -167,7 +167,7 @@ impl Device {
 }
 
 #[test]
-fn an_image_stored_in_another_form_installs_plain_and_the_old_one_goes_out_in_that_form() {
+fn an_image_stored_in_another_form_is_installed_plain_and_the_old_one_is_stored_in_that_form() {
     for algorithm in Algorithm::ALL {
         let mut device = Device::pending(algorithm);
         let report = device.boot().unwrap();
@@ -184,7 +184,7 @@ fn an_image_stored_in_another_form_installs_plain_and_the_old_one_goes_out_in_th
             continue;
         }
         assert!(device.is_outside(&device.old), "{algorithm:?}");
-        // Taken back: both are again what they were, to the byte.
+        // After the revert, both are what they were, to the byte.
         let swap_type = SwapType::Revert;
         assert_eq!(
             device.boot().unwrap().action,
@@ -198,7 +198,7 @@ fn an_image_stored_in_another_form_installs_plain_and_the_old_one_goes_out_in_th
 }
 
 #[test]
-fn a_cut_copy_goes_on_where_it_was() {
+fn a_cut_copy_continues_where_it_was() {
     for algorithm in Algorithm::ALL {
         let mut whole = Device::pending(algorithm);
         for _ in 0..2 {
@@ -240,7 +240,7 @@ fn pages_that_are_equal_in_the_other_form_are_not_written_again() {
     let mut device = Device::pending(Algorithm::Copy);
     device.boot().unwrap();
     trailer::confirm(&mut device.areas[0], &device.layout).unwrap();
-    // The primary is damaged in its third page: the copy outside repairs that one, and finds the others equal.
+    // The third page of the primary is damaged: the external copy repairs it and finds the other pages equal.
     let mut device = device.fork();
     device.areas[0].bytes[2 * SECTOR + 50] ^= 1;
     device.power.record();
@@ -252,12 +252,13 @@ fn pages_that_are_equal_in_the_other_form_are_not_written_again() {
             erased.push(sector);
         }
     }
-    // The page in front of it may have been the last one of a repair that was cut: it reads as equal, but maybe not for long.
+    // The page before it may be the last one of a repair that was cut, and may only read as equal now. So it is written
+    // again.
     assert_eq!(erased, [1, 2]);
 }
 
 #[test]
-fn the_reset_vector_is_looked_at_in_its_plain_form() {
+fn the_reset_vector_is_checked_in_its_plain_form() {
     let mut image = Image::bare(HEADER as u16, PAYLOAD, 1);
     image.body[0x204..0x208].copy_from_slice(&0xC101u32.to_le_bytes());
     let image = image.sign(KEY);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The power is cut, and an attacker writes the external flash before it comes back, or answers reads as it likes.
+//! The power is cut, and an attacker writes the external flash before it comes back, or returns other bytes when it is
+//! read.
 
 #[path = "common/trust.rs"]
 mod trust;
@@ -17,7 +18,7 @@ fn requested(algorithm: Algorithm, policy: Downgrade, claim: Claim) -> Device {
     device
 }
 
-/// The old image is put into every place outside, with each of these claims.
+/// Puts the old image into every external place, with each of these claims.
 #[track_caller]
 fn never_starts_the_old_image(cut: &Device, claims: [Claim; 3], what: &str) {
     for place in cut.places() {
@@ -114,7 +115,7 @@ fn a_primary_damaged_beside_a_cut_install_is_not_replaced_by_a_mixture() {
             for runs in &runs {
                 assert!(["A", "B", "nothing"].contains(runs), "{what}");
             }
-            // These copy: what they copy from stays whole, with overwrite until the update is.
+            // These algorithms copy, and their source stays complete; with overwrite, until the update is complete.
             let has_source = algorithm == Algorithm::Copy || algorithm == Algorithm::Overwrite && !was_done;
             if has_source {
                 assert_ne!(runs[2], "nothing", "{what}");
@@ -220,14 +221,14 @@ fn an_install_for_good_raises_the_floor_in_the_same_boot() {
     }
 }
 
-/// An external flash between whose pins and the processor somebody sits: from some read on, another image is read.
+/// An external flash with an attacker on its bus: from some read on, another image is read.
 struct Interposer<'a> {
     inner: &'a mut Nor<4>,
     /// Offset and bytes of the image that is read then.
     shown: (u32, &'a [u8]),
     reads: u64,
     from: u64,
-    /// Whether it was seen.
+    /// Whether it was read.
     seen: bool,
 }
 
@@ -272,7 +273,7 @@ impl NorFlash for Interposer<'_> {
     }
 }
 
-/// From each read on, this image is read instead of B; the names of what started behind it.
+/// For each read: from that one on, this image is read instead of B. Checks which images start then.
 fn interposed(algorithm: Algorithm, shown: impl Fn(&Device) -> Vec<u8>) {
     let start = requested(algorithm, POLICIES[0], Claim::Permanent);
     let shown = shown(&start);

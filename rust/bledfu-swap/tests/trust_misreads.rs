@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads of the external flash that go wrong, programs that leave a wrong bit, cells that are stuck: what is wrong once is no
-//! reason to erase anything, and what was copied wrongly is copied again.
+//! Wrong reads of the external flash, programs that leave a wrong bit, stuck cells: one error is no reason to erase
+//! anything, and what was copied wrongly is copied again.
 
 #[path = "common/trust.rs"]
 mod trust;
@@ -16,7 +16,7 @@ fn requested(algorithm: Algorithm) -> Device {
     device
 }
 
-/// One boot with these wrong reads outside; what started.
+/// One boot with these wrong reads of external flash; returns what started.
 fn misread(device: &mut Device, secondary: Misreads, spare: Misreads) -> &'static str {
     device.secondary.misreads = secondary;
     device.spare.misreads = spare;
@@ -26,7 +26,7 @@ fn misread(device: &mut Device, secondary: Misreads, spare: Misreads) -> &'stati
     runs
 }
 
-/// Devices for each algorithm and rate.
+/// Number of devices for each algorithm and rate.
 const DEVICES: u64 = 40;
 
 /// Boots of many devices in which one read in so many is wrong.
@@ -90,7 +90,7 @@ fn a_boot_in_which_everything_reads_erased_erases_nothing() {
     }
 }
 
-/// Numbers of the reads of the secondary that begin with the header, in a boot that finds it erased every time.
+/// Number of reads of the secondary that start at the header, in a boot that finds it erased every time.
 fn readings_of_the_header(start: &Device) -> u64 {
     let mut device = start.fork();
     let at = start.layout.upload_offset() as usize;
@@ -105,7 +105,7 @@ fn a_request_is_taken_down_when_its_header_reads_erased_three_times_and_not_twic
     for algorithm in Algorithm::ALL {
         let start = requested(algorithm);
         let at = start.layout.upload_offset() as usize;
-        // Erased for good: that is what three readings say.
+        // It is really erased, as three reads show.
         let mut device = start.fork();
         device.secondary.bytes[at..at + 32].fill(0xFF);
         let (runs, action) = device.boots_to();
@@ -139,7 +139,7 @@ fn a_damaged_primary_beside_wrong_reads_erases_nothing() {
             let mut device = requested(algorithm);
             device.damage_primary();
             let outside = device.secondary.bytes.clone();
-            // So many that no reading of the image is right.
+            // So many wrong reads that no read of the whole image is right.
             let wrong = || Misreads::one_in(2, seed);
             let runs = misread(&mut device, wrong(), wrong());
             if runs == "nothing" {
@@ -217,7 +217,7 @@ fn a_bit_outside_that_is_stuck_stops_no_device() {
     for algorithm in Algorithm::ALL {
         let start = requested(algorithm);
         let at = start.layout.upload_offset() as usize;
-        // Where B has a zero, the bit goes unnoticed until A is to be kept there.
+        // If B has a zero at this bit, the fault is not noticed until A is to be kept there.
         for offset in (0x210..start.images.b.len() - 200).step_by(777) {
             let mut device = start.fork();
             let address = (at + offset) as u32;

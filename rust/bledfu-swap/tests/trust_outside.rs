@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The external flash holds what an attacker put there, at rest: no image comes back or is installed that may not.
+//! At rest, an attacker has written the external flash: no image is installed or brought back that must not be.
 
 #[path = "common/trust.rs"]
 mod trust;
@@ -44,7 +44,7 @@ fn an_old_image_that_is_requested_is_refused() {
     }
 }
 
-/// B is on trial, and everything outside is O.
+/// B is on trial, and all external flash holds O.
 fn with_old_outside(test: impl Fn(Device, &str)) {
     for policy in POLICIES {
         for algorithm in REVERTING {
@@ -65,7 +65,7 @@ fn an_image_that_did_not_run_before_is_not_gone_back_to() {
         for reset in 0..5 {
             let (runs, action) = device.boots_to();
             assert_eq!(runs, "B", "{what}, reset {reset}");
-            // Where no image stands at the place of the way back, there is none to name.
+            // If there is no image at the place of the way back, there is none to name.
             let is_told = is_skipped(action, SkipReason::NotTheImageBefore);
             let at_start = what.ends_with("at 0x0");
             assert!(is_told || !at_start, "{what}, reset {reset}: {action:?}");
@@ -143,7 +143,7 @@ fn between_the_image_before_and_the_one_on_trial_nothing_is_installed() {
                 let (runs, action) = device.boots_to();
                 assert!(runs == "A" || runs == "B", "{algorithm:?} {runs} {action:?}");
             }
-            // Only with copy the way back has a place of its own.
+            // Only with copy does the way back have a place of its own.
             if algorithm == Algorithm::Copy {
                 assert_eq!(device.boots(), "A");
             }

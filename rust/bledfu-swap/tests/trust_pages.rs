@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The trust area itself: blank, full of anything, worn out, written by nobody for a while; and no trust area at all.
+//! The trust area itself: blank, full of random bytes, worn out, or not written while another boot stage ran; and no
+//! trust area at all.
 
 #[path = "common/trust.rs"]
 mod trust;
@@ -22,7 +23,7 @@ fn a_confirmed_image_makes_the_first_record() {
             let evidence = device.evidence().unwrap();
             assert_eq!((evidence.begun, device.floor()), (None, 8), "{algorithm:?}");
             assert_eq!(evidence.floor.security_counter, Some(80));
-            // Once.
+            // Only once.
             device.power.on();
             device.boot().unwrap();
             assert_eq!(device.power.ops(), 0, "{algorithm:?}");
@@ -92,7 +93,7 @@ fn pages_that_take_no_record_let_no_install_begin() {
     }
 }
 
-/// Another boot stage has installed this image for good.
+/// As if another boot stage had installed this image for good.
 fn installed_by_another(device: &mut Device, image: &[u8]) {
     device.primary.bytes.fill(0xFF);
     device.primary.load(0, image);
@@ -191,7 +192,7 @@ fn a_record_of_more_units_than_a_job_has_is_not_the_end_of_that_job() {
     }
 }
 
-/// Appends a record made of the last one.
+/// Appends a record that is changed from the last one.
 fn note(device: &mut Device, change: impl FnOnce(Evidence) -> Evidence) {
     let evidence = device.evidence().expect("a record");
     let changed = change(evidence);

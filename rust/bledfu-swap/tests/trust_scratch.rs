@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A scratch area outside that claims a job: it is believed if the evidence or the images say so, too.
+//! An external scratch area that claims a job: it is believed only if the evidence or the images agree.
 
 #[path = "common/trust.rs"]
 mod trust;
@@ -9,7 +9,7 @@ use bledfu_slot::Algorithm;
 use bledfu_testkit::{Image, Tear};
 use trust::{Claim, Device, POLICIES};
 
-/// What a forged scratch area says: swap type, mark of confirmation, records, size of the job.
+/// What a forged scratch area says: swap type, confirmation flag, records, size of the job.
 #[derive(Clone, Copy, Debug)]
 struct Forged {
     kind: u8,
@@ -19,7 +19,7 @@ struct Forged {
 }
 
 impl Forged {
-    /// All that may be of use to an attacker.
+    /// All combinations that may be of use to an attacker.
     fn all(limit: u32) -> impl Iterator<Item = Self> {
         let kinds = [(2, 0xFF), (3, 1), (4, 0xFF)];
         let sizes = [limit, limit - 4, limit - 5000, 9500];
@@ -55,12 +55,12 @@ impl Forged {
     }
 }
 
-/// Every forged scratch area of every size beside every size of A, with these bytes in the secondary.
+/// Runs `test` with every forged scratch area and every size of A, with these bytes in the secondary.
 fn each_forgery(secondary: impl Fn(&Device) -> Vec<u8>, test: impl Fn(Device, String)) {
     for spare in [1, 2, 4] {
         let probe = Device::<4>::with_spare(Algorithm::SwapScratch, POLICIES[0], [9000; 2], spare);
         let limit = probe.layout.max_image_size();
-        // A reaches into the region that is exchanged first, or does not.
+        // A reaches into the region that is exchanged first, or not.
         for payload in [limit - 800, limit - 5800, 9000] {
             let mut start =
                 Device::<4>::with_spare(Algorithm::SwapScratch, POLICIES[0], [payload, limit - 900], spare);
@@ -136,12 +136,12 @@ fn a_job_in_scratch_that_another_boot_stage_began_is_finished() {
         if device.spare.bytes[magic..] == magic_bytes(8) {
             in_scratch += 1;
         }
-        // This boot stage has pages for evidence, and has never written them.
+        // This boot stage has a trust area and has never written it.
         device.evidence = true;
         assert_eq!(device.resets(2), ["B"; 2], "operation {operation}");
     }
     assert!(in_scratch > 5, "{in_scratch}");
-    // And one inside an operation of it.
+    // And a cut inside an operation of it.
     for operation in 0..40 {
         let mut device = start.fork();
         let tear = Tear::Inside {

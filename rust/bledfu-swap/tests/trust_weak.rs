@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Cells that a cut operation left weak: they read one way at one boot and another way at the next, until they are written
-//! again.
+//! Cells that a cut operation left weak: they read one way at one boot and another way at the next, until they are
+//! erased or written again.
 
 #[path = "common/trust.rs"]
 mod trust;
@@ -10,7 +10,7 @@ use bledfu_swap::Downgrade;
 use bledfu_testkit::{Choice, Op, Tear, Weak, SECTOR};
 use trust::{Claim, Device, FIELD, POLICIES, REVERTING};
 
-/// Written at the boot behind the cut, erased from then on.
+/// Reads as written at the boot after the cut, and as erased from then on.
 const WRITTEN_THEN_ERASED: Choice = Choice::Boots(0b01);
 /// The other way round.
 const ERASED_THEN_WRITTEN: Choice = Choice::Boots(!0b01);
@@ -23,7 +23,8 @@ fn requested<const W: usize>(algorithm: Algorithm) -> Device<W> {
     device
 }
 
-/// A device for each operation of the next boot that `is_wanted`, cut in its middle, with what it left read as `choice` says.
+/// For each operation of the next boot that `is_wanted`: a device on which it was cut in the middle, and its weak bytes
+/// read as `choice` says.
 fn torn<'d, const W: usize>(
     start: &'d Device<W>,
     choice: Choice,
@@ -41,7 +42,7 @@ fn torn<'d, const W: usize>(
     })
 }
 
-/// A record or a mark in the primary.
+/// A record or a flag in the primary.
 fn is_mark(operation: &Op) -> bool {
     matches!(operation, Op::Write { chip: 'p', bytes, .. } if bytes.len() <= FIELD)
 }
@@ -54,7 +55,7 @@ fn is_record<const W: usize>(device: &Device<W>) -> impl Fn(&Op) -> bool {
     move |operation| matches!(operation, Op::Write { chip: 'p', offset, bytes } if bytes.len() <= FIELD && records.contains(offset))
 }
 
-/// A device that was cut: in the end an image runs, all of it strong, and the image before is not lost.
+/// Checks a device that was cut: in the end an image runs without weak bytes, and the image before is not lost.
 fn is_whole<const W: usize>(mut device: Device<W>, what: &str) {
     let (a, size) = (device.images.a.clone(), device.images.b.len() as u32);
     let runs = device.resets(3);
@@ -68,14 +69,14 @@ fn is_whole<const W: usize>(mut device: Device<W>, what: &str) {
     );
     let image = if last == "A" { a.len() as u32 } else { size };
     assert!(!device.primary.weak.any_in(0..image), "{what}: weak cells run");
-    // Nothing was confirmed: the trial ends.
+    // Nothing was confirmed, so the trial ends.
     if device.layout.algorithm() != Algorithm::Overwrite {
         assert_eq!(device.boots(), "A", "{what}");
         assert!(device.is_outside(&device.images.b) || last == "A", "{what}");
     }
 }
 
-/// A torn record reads like this; then the power is cut at every later operation.
+/// A torn record reads like this, and then the power is cut at every later operation.
 fn a_record_in_doubt<const W: usize>(choice: Choice, every: usize) {
     for algorithm in [Algorithm::SwapOffset, Algorithm::SwapMove, Algorithm::SwapScratch] {
         let start = requested::<W>(algorithm);
@@ -104,7 +105,7 @@ fn a_record_that_reads_erased_and_then_written_loses_nothing() {
     a_record_in_doubt::<4>(ERASED_THEN_WRITTEN, 1);
 }
 
-/// A third cut behind the second one, for this write unit.
+/// Three cuts, the third one after the second, for this write unit.
 fn three_cuts<const W: usize>() {
     for choice in [WRITTEN_THEN_ERASED, ERASED_THEN_WRITTEN] {
         a_record_in_doubt::<W>(choice, 5);
@@ -172,7 +173,7 @@ fn a_torn_mark_leads_to_one_end_or_the_other_and_stays_there() {
         Choice::PerRead(2),
     ] {
         for algorithm in REVERTING {
-            // The marks of an install for good, and of a revert.
+            // The flags of an install for good, and of a revert.
             let mut permanent = Device::new(algorithm, POLICIES[0]);
             permanent.upload_b(Claim::Permanent);
             let trial = Device::on_trial(algorithm, POLICIES[0]);
@@ -183,7 +184,7 @@ fn a_torn_mark_leads_to_one_end_or_the_other_and_stays_there() {
                     assert_eq!(device.resets(3), [end; 3], "{what}");
                 }
             }
-            // Those of the install of a test: a trial of which the mark is gone may stay as it is.
+            // Those of the install of a test: if its flag is lost, a trial may stay as it is.
             let start = requested::<4>(algorithm);
             for (operation, mut device) in torn(&start, choice, is_mark) {
                 let what = format!("{algorithm:?} {choice:?} {operation}");

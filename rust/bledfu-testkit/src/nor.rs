@@ -59,6 +59,8 @@ pub struct Nor<const W: usize, const E: usize = SECTOR> {
     /// A write unit may be programmed only once between two erases, as in a flash with error correction; a second time
     /// panics.
     pub program_once: bool,
+    /// Zeros may be programmed over anything all the same, as on most of such parts.
+    pub takes_zeros: bool,
     /// Which bytes read differently each time: those of operations cut inside, if the [supply](Power::set_weak) asks
     /// for it.
     pub weak: WeakCells,
@@ -88,6 +90,7 @@ impl<const W: usize, const E: usize> Nor<W, E> {
             refuse_writes: 0..0,
             lenient: false,
             program_once: false,
+            takes_zeros: false,
             weak: WeakCells::new(),
             misreads: Misreads::none(),
         }
@@ -161,6 +164,7 @@ impl<const W: usize, const E: usize> Nor<W, E> {
         );
         assert!(
             !self.program_once
+                || self.takes_zeros && bytes.iter().all(|byte| *byte == 0)
                 || cells.iter().all(|cell| *cell == 0xFF)
                     && !self.weak.any_in(offset..offset + bytes.len() as u32),
             "a unit is programmed again, write of {length} at {offset:#x}"

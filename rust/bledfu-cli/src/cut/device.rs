@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A device that gets an update: flashes, images, boots, and what must hold behind each of them.
+//! A device that gets an update: flashes, images, boots, and what must hold after each boot.
 
 use std::rc::Rc;
 
@@ -30,26 +30,26 @@ pub(super) const NEWER: usize = 3;
 /// Major versions of the images.
 const VERSIONS: [u8; 4] = [8, 9, 1, 10];
 
-/// What the boot stage holds to.
+/// The rules of the boot stage.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// What may replace a running image.
+    /// Which images may replace the running one.
     pub downgrade: Downgrade,
-    /// The primary is checked in full at every boot.
+    /// Whether the primary image is checked in full at every boot.
     pub verify_primary: bool,
-    /// There is a trust area.
+    /// Whether there is a trust area.
     pub evidence: bool,
 }
 
 impl Rules {
-    /// As devices are built that have a trust area.
+    /// The rules of devices that have a trust area.
     pub(super) const STRICT: Self = Self {
         downgrade: Downgrade::ByVersion,
         verify_primary: true,
         evidence: true,
     };
 
-    /// As devices in the field have it.
+    /// The rules of devices in the field that have none.
     pub(super) const LOOSE: Self = Self {
         downgrade: Downgrade::Allowed,
         verify_primary: true,
@@ -57,8 +57,8 @@ impl Rules {
     };
 }
 
-/// Images count by their digests: a campaign cannot check a million signatures. Those that must be refused for their age are
-/// known, too; else they would be refused for nothing.
+/// Images are accepted by their digests: a campaign cannot check a million signatures. Images that must be refused for
+/// their age are on the list, too; otherwise they would be refused for the wrong reason.
 pub(super) struct Images {
     pub bytes: [Vec<u8>; 4],
     pub digests: [[u8; 32]; 4],
@@ -71,13 +71,13 @@ pub(super) struct Device<const W: usize, const X: usize> {
     pub power: Power,
     pub primary: Plain<W>,
     pub secondary: Plain<X>,
-    /// Inside or outside.
+    /// In internal or in external flash.
     pub spare: Plain<1>,
-    /// Two pages inside.
+    /// Two pages of internal flash.
     pub trust: Plain<W>,
     pub rules: Rules,
     pub images: Rc<Images>,
-    /// An image on trial was reset before it confirmed itself, and may be taken back: that is the purpose of a trial.
+    /// A reset hit an image on trial before it confirmed itself, so it may be reverted: that is the purpose of a trial.
     unconfirmed: bool,
 }
 
@@ -147,7 +147,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         };
         device.primary.load(0, &images.bytes[OLD]);
         if rules.evidence {
-            // It ran before: its evidence is there.
+            // The device has booted before, so its evidence is there.
             device.boot().ok()?;
         }
         device.request(NEW, story == Story::Permanent);
@@ -168,7 +168,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         self.unconfirmed = other.unconfirmed;
     }
 
-    /// Image `index` arrives and is requested, as by an application.
+    /// Stores image `index` and requests it, as an application does.
     fn request(&mut self, index: usize, permanent: bool) {
         let images = self.images.clone();
         let slot = Slot::new(&self.layout);
@@ -213,7 +213,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         self.primary.holds(0, &self.images.bytes[index])
     }
 
-    /// The image in the primary slot, if it is one.
+    /// The image in the primary slot, if there is one.
     pub(super) fn running(&self) -> Option<usize> {
         (0..VERSIONS.len()).find(|index| self.runs(*index))
     }
@@ -234,6 +234,8 @@ impl<const W: usize, const X: usize> Device<W, X> {
             match trailer::confirm(&mut self.primary, &self.layout) {
                 Ok(()) => {}
                 Err(_) if self.power.is_off() => return Ok(false),
+                // Some flash takes no mark where a weak one is. The application sees that, and the image is taken back.
+                Err(_) if self.power.weak().is_some() => {}
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -258,7 +260,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         self.secondary.holds(0, image) || self.secondary.holds(sector, image) || self.spare.holds(0, image)
     }
 
-    /// [`edges`] of the trailer that an operation erases.
+    /// The [`edges`] of the trailer that an operation erases.
     pub(super) fn trailer_edges(&self, op: &OpInfo) -> Vec<u32> {
         let trailer = match op.chip {
             "primary" => Some(self.layout.primary_trailer()),
@@ -287,7 +289,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         }
     }
 
-    /// The image in the primary slot is complete but not confirmed.
+    /// Whether the image in the primary slot is complete but not confirmed.
     fn revert_is_due(&mut self) -> bool {
         Trailer::read(&mut self.primary, &self.layout.primary_trailer()).is_ok_and(|found| {
             found.magic == Magic::Good && found.copy_done != Flag::Unset && found.image_ok == Flag::Unset
@@ -317,7 +319,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         }
     }
 
-    /// The image that runs when the story has ended.
+    /// The image that must run when the story has ended.
     pub(super) fn wanted(&self, story: Story) -> usize {
         match story {
             _ if !reverts(&self.layout) => NEW,

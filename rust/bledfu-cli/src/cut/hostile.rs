@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The column of hostile flash: the external flash holds what an attacker put there, behind a cut at any operation or at rest.
+//! The column of hostile flash: an attacker rewrites the external flash after a cut at any operation, or at rest.
 //!
-//! Whatever it is, no image starts that is older than the one that ran, none that nobody signed, and the device does not
-//! stop. Only behind a cut inside an install it may stop: parts of the images are outside alone then, and the attacker
-//! overwrote them. Such devices are counted apart.
+//! Whatever the attacker writes, no image starts that is older than the one that ran or that nobody signed, and the
+//! device still starts. The only exception is a cut inside an install: some parts of the images are only in external
+//! flash then, and once the attacker has overwritten them, the device may not start. Such devices are counted
+//! separately.
 
 use bledfu_sim::hostile::WeakCells;
 use bledfu_sim::plain::Plain;
@@ -17,28 +18,28 @@ use super::plain::undisturbed;
 use super::shapes::Story;
 use super::{Job, Row};
 
-/// What is put outside.
+/// What the attacker writes to the external flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contents {
     /// A genuine image, where uploads start.
     Uploaded(usize),
     /// A genuine image, at the start of each area.
     AtStart(usize),
-    /// In place of each sector of a genuine image, that of a forged one with the same header and TLVs.
+    /// Each sector of a genuine image is replaced with the sector of a forged one with the same header and TLVs.
     ForgedPieces,
-    /// A whole forged image, where uploads start.
+    /// A complete forged image, where uploads start.
     Forged,
     Nothing,
 }
 
-/// What the trailers outside say then.
+/// What the trailers in external flash say then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claim {
     Kept,
     None,
     Test,
     Permanent,
-    /// An install that has ended, and was not confirmed.
+    /// An install that has ended and was not confirmed.
     Revert,
 }
 
@@ -61,15 +62,15 @@ const REWRITES: [Rewrite; 13] = [
     Rewrite(Contents::Nothing, Claim::Kept),
 ];
 
-/// Boots behind a rewrite.
+/// Number of boots after a rewrite.
 const BOOTS: u32 = 3;
 
-/// Devices with a trailer from the generator, per line.
+/// Number of devices with a generated trailer, per line.
 const GENERATED: u64 = 700;
 /// The same in the full campaign.
 const GENERATED_IN_FULL: u64 = 5000;
 
-/// An image with other code, and header and TLVs that promise the old one.
+/// An image with other code, but with the header and TLVs of the old one.
 fn forged(image: &[u8]) -> Vec<u8> {
     let word = |at: usize| image[at..at + 4].try_into().map_or(0, u32::from_le_bytes) as usize;
     let start = word(8) & 0xFFFF;
@@ -154,9 +155,9 @@ fn clear<const W: usize>(slot: &mut Plain<W>) {
 /// What is known of a device before its external flash is rewritten.
 #[derive(Clone, Copy, Debug)]
 struct Before {
-    /// The image that may not be gone below.
+    /// No image below this one may start.
     least: usize,
-    /// All that is needed to start is inside.
+    /// Whether everything that is needed to start is in internal flash.
     must_start: bool,
 }
 
@@ -188,7 +189,7 @@ fn age(image: usize) -> Option<usize> {
 }
 
 impl Row {
-    /// Boots, and counts what starts.
+    /// Boots, and counts which images start.
     fn watch<const W: usize, const X: usize>(
         &mut self,
         device: &mut Device<W, X>,
@@ -203,11 +204,11 @@ impl Row {
                 Ok(_) => match device.running() {
                     None => {
                         self.unsigned += 1;
-                        return self.note(what(), "what started is no image of ours");
+                        return self.note(what(), "the image that started is not one of ours");
                     }
                     Some(image) if age(image) < age(before.least) => {
                         self.old += 1;
-                        return self.note(what(), "an image started that is older than what ran");
+                        return self.note(what(), "an image started that is older than the one that ran");
                     }
                     Some(_) => stopped = None,
                 },
@@ -232,7 +233,7 @@ impl Job {
         let operations = undisturbed(&mut device, self.story, &mut row).len() as u64;
         row.operations = operations;
         let every = if self.thorough { 1 } else { 2 };
-        // Behind the last operation the story has ended: that is at rest.
+        // After the last operation the story has ended, so the device is at rest.
         for number in (0..=operations).filter(|number| number % every == 0 || *number == operations) {
             device.become_copy(&start);
             device.power.cut_at(number, Tear::Before);
@@ -256,7 +257,7 @@ impl Job {
                 let Rewrite(Contents::ForgedPieces, _) = rewrite else {
                     continue;
                 };
-                // Where the primary is not checked at every boot, a second cut must not leave it unchecked.
+                // If the primary is not checked at every boot, a second cut must not leave it unchecked.
                 for second in (0..operations + 20).step_by(if self.thorough { 2 } else { 9 }) {
                     after.become_copy(&device);
                     after.rules.verify_primary = false;
@@ -265,7 +266,7 @@ impl Job {
                     let what = || format!("{}, then operation {second}", what());
                     row.watch(&mut after, before, &what);
                     row.second_cuts += 1;
-                    // It was never got to.
+                    // The second cut was not reached.
                     if after.power.has_plan() {
                         break;
                     }
@@ -282,7 +283,7 @@ impl Job {
         Some(row)
     }
 
-    /// A device at rest, before any update, with anything outside.
+    /// A device at rest, before any update, with random external flash.
     fn generated<const W: usize, const X: usize>(
         &self,
         start: &Device<W, X>,
@@ -305,7 +306,7 @@ impl Job {
                 _ => image.clone(),
             };
             let at = starts[random.bits() as usize % 2];
-            // A part of it: what a swap leaves.
+            // A part of an image, as a swap leaves it.
             let length = match random.bits() % 3 {
                 0 => image.len().min(layout.secondary().sector_size as usize),
                 _ => image.len(),
@@ -368,7 +369,7 @@ mod tests {
     use super::super::{Column, Rules};
     use super::*;
 
-    /// Without evidence an old image comes back, which is what it is for.
+    /// Without evidence an old image comes back: preventing that is what the evidence is for.
     #[test]
     fn a_boot_stage_without_evidence_is_found_and_one_with_it_is_not() {
         let row = |rules| Job::small(Column::Hostile, Algorithm::SwapOffset, Story::Upgrade, rules).run();

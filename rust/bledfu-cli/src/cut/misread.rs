@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The column of wrong reads: during one boot, reads of the areas outside go wrong; behind it they are right again.
+//! The column of wrong reads: during one boot, reads of the external areas return wrong bytes; after it they are right
+//! again.
 //!
-//! Whatever was decided in that boot, a later one starts one of the two images, and what starts in it is one of them, too.
-//! With a single wrong read the update is not lost either.
+//! Whatever that boot decides, it starts one of the two images or none, and a later boot starts one of them. With a
+//! single wrong read, the update is not lost either.
 
 use bledfu_sim::hostile::Misreads;
 
@@ -10,15 +11,15 @@ use super::device::{reverts, Device, NEW, OLD};
 use super::shapes::Story;
 use super::{Job, Row};
 
-/// One read in so many is wrong.
+/// The rates: one read in so many is wrong.
 const RATES: [u64; 4] = [30, 60, 120, 240];
 
-/// Devices for each rate, per line.
+/// Number of devices for each rate, per line.
 const DEVICES: u64 = 40;
 /// The same in the full campaign.
 const DEVICES_IN_FULL: u64 = 100;
 
-/// Boots behind the one with wrong reads.
+/// Number of boots after the one with wrong reads.
 const BOOTS: u32 = 4;
 
 /// Which reads go wrong.
@@ -26,14 +27,14 @@ const BOOTS: u32 = 4;
 struct Plan {
     secondary: Misreads,
     spare: Misreads,
-    /// Nothing may be lost by it, not even the update.
+    /// Whether nothing may be lost, not even the update.
     is_single: bool,
-    /// Boots with such reads.
+    /// Number of boots with such reads.
     boots: u32,
 }
 
 impl<const W: usize, const X: usize> Device<W, X> {
-    /// The boot with wrong reads, and those behind it.
+    /// The boot with wrong reads, and those after it.
     fn misread(&mut self, story: Story, plan: &Plan) -> Result<(), String> {
         let had = self.running();
         self.secondary.misreads = plan.secondary.clone();
@@ -43,7 +44,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
             self.power.power_on();
             let booted = self.boot().is_ok();
             if booted && !self.runs(OLD) && !self.runs(NEW) {
-                return Err("what starts is no image of ours".into());
+                return Err("the image that starts is not one of ours".into());
             }
             has_run_new |= booted && self.runs(NEW);
         }
@@ -53,7 +54,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
             self.power.power_on();
             self.boot().map_err(|error| error.to_string())?;
             if !self.runs(OLD) && !self.runs(NEW) {
-                return Err("what started is no image of ours".into());
+                return Err("the image that started is not one of ours".into());
             }
             has_run_new |= self.runs(NEW);
         }
@@ -64,7 +65,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         if plan.is_single && had != Some(NEW) && !has_run_new {
             return Err("one wrong read took the update away".into());
         }
-        // A revert that is due is done in the end, if what is read is right.
+        // A revert that is due is done in the end, once the reads are right.
         if plan.is_single && had == Some(NEW) && !self.runs(self.wanted(story)) {
             return Err("one wrong read kept the image before from coming back".into());
         }
@@ -77,7 +78,7 @@ impl Job {
     pub(super) fn misread<const W: usize, const X: usize>(&self) -> Option<Row> {
         let mut start = self.device::<W, X>()?;
         let mut row = self.row();
-        // The boot in question is the first one, that of the install; or that of the revert.
+        // The boot with wrong reads is the first one, which installs, or the one that reverts.
         match self.story {
             Story::Upgrade | Story::Permanent => {}
             Story::Revert | Story::Confirm => {
@@ -112,7 +113,7 @@ impl Job {
                 attempt(&mut row, &plan, format!("one read in {rate} wrong, seed {seed}"));
             }
         }
-        // Nothing is connected, it seems.
+        // As if no flash were connected.
         let blank = || Misreads {
             blank: 0..u64::MAX,
             ..Misreads::none()
@@ -124,7 +125,7 @@ impl Job {
             boots: 1,
         };
         attempt(&mut row, &plan, "every read blank".into());
-        // Each read alone, as far as the undisturbed boot has some.
+        // Each read alone: as many as the undisturbed boot has.
         let mut counting = start.clone();
         counting.become_copy(&start);
         counting.secondary.misreads = Misreads::none();
@@ -167,7 +168,7 @@ mod tests {
     use super::super::{Column, Rules};
     use super::*;
 
-    /// The check of an update that reads wrongly at every boot refuses it in the end: that the column finds.
+    /// If an update reads wrongly at every boot, it is refused in the end: the column finds that.
     #[test]
     fn wrong_reads_that_do_not_end_lose_the_update_and_the_column_sees_it() {
         let job = Job::small(

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu cut`: what an install must survive, tried at every flash operation of every kind of install.
+//! `bledfu cut`: what an install must survive, tried at every flash operation of every install algorithm.
 //!
 //! | Column | What happens |
 //! |---|---|
 //! | `plain` | the power is cut before and inside every operation, and again while the device recovers |
-//! | `hostile` | the power is cut, and the external flash is rewritten before it comes back; or it is rewritten at rest |
-//! | `weak` | an operation that was cut inside leaves bytes that do not read the same each time; then there are more cuts |
-//! | `misread` | reads of the external flash go wrong during one boot |
+//! | `hostile` | the external flash is rewritten: after a power cut, before the power comes back; or while nothing is under way |
+//! | `weak` | an operation that was cut inside leaves bytes that do not read the same each time; more cuts follow |
+//! | `misread` | during one boot, reads of the external flash return wrong bytes |
 //!
-//! After each the device must start one of its two images, keep the way back where the algorithm has one, and end where the
-//! story ends. Then come the hand-overs between MCUboot and this boot stage, see [`crate::mcuboot`].
+//! After each of these the device must start one of its two images, keep the way back if the algorithm has one, and
+//! reach the end of the story. Then follow the hand-overs between MCUboot and this boot stage, see [`crate::mcuboot`].
 
 mod device;
 mod hostile;
@@ -42,31 +42,32 @@ use shapes::{large, others, shapes, sizes, Shape, Story};
 /// `bledfu cut`.
 #[derive(Args, Clone, Debug)]
 pub struct CutArgs {
-    /// Also devices of the real size with large images, and every point of the other columns: half an hour on two cores
-    /// instead of minutes.
+    /// Also use devices of the real size with large images, and try every point of the other columns: half an hour on
+    /// two cores instead of minutes.
     #[arg(long)]
     pub full: bool,
     /// Only this algorithm.
     #[arg(long, value_parser = algorithm_parser())]
     pub algorithm: Option<Algorithm>,
-    /// Instead of power cuts alone: the external flash is rewritten by an attacker, at rest and behind cuts.
+    /// Instead of plain power cuts: an attacker rewrites the external flash, at rest and after power cuts.
     #[arg(long)]
     pub hostile: bool,
-    /// Instead of power cuts alone: operations that are cut leave cells that do not read the same each time.
+    /// Instead of plain power cuts: operations that are cut leave cells that do not read the same each time.
     #[arg(long)]
     pub weak: bool,
-    /// Instead of power cuts: reads of the external flash go wrong during one boot.
+    /// Instead of power cuts: during one boot, reads of the external flash return wrong bytes.
     #[arg(long)]
     pub misread: bool,
-    /// The power cuts hit devices with a trust area and the version policy, not devices as they are in the field.
+    /// Cut the power of devices with a trust area and the version policy, not of devices without, as many are in the
+    /// field.
     #[arg(long)]
     pub trust: bool,
-    /// JSON instead of the tables: one object in each line.
+    /// Print JSON instead of the tables: one object per line.
     #[arg(long)]
     pub json: bool,
 }
 
-/// A kind of trouble.
+/// One column of the campaign: a kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Column {
     /// Power cuts.
@@ -99,22 +100,22 @@ pub struct Row {
     shape: &'static str,
     sizes: [u32; 2],
     story: &'static str,
-    /// Flash operations of the undisturbed story; reads in the column of wrong reads.
+    /// Number of flash operations of the undisturbed story; in the column of wrong reads, of reads.
     pub operations: u64,
-    /// Cuts tried; devices in the column of wrong reads.
+    /// Number of cuts tried; in the column of wrong reads, of devices.
     pub cuts: u64,
-    /// Second and third cuts, while recovering from a first.
+    /// Number of second and third cuts, during the recovery from a first one.
     pub second_cuts: u64,
-    /// Devices without a bootable image, without the image to go back to, or with the wrong image at the end.
+    /// Number of devices without a bootable image, without the image to go back to, or with the wrong image at the end.
     pub lost: u64,
-    /// Devices on which a genuine image started that is older than the one that ran.
+    /// Number of devices on which a genuine image started that is older than the one that ran before.
     pub old: u64,
-    /// Devices on which something started that nobody signed.
+    /// Number of devices on which an image started that nobody signed.
     pub unsigned: u64,
-    /// Devices that start nothing any more because what they need of an interrupted install was only outside, and was
-    /// overwritten there. That is not promised to be survived.
+    /// Number of devices that no longer start because a part of an interrupted install was only in external flash and
+    /// was overwritten there. Surviving that is not promised.
     pub stopped: u64,
-    /// The first of those that are lost, old or unsigned.
+    /// The first devices that are lost or run an old or unsigned image.
     pub examples: Vec<String>,
 }
 
@@ -130,7 +131,7 @@ impl Row {
         }
     }
 
-    /// Devices that are not where they must be.
+    /// Number of devices that are not in the right state.
     fn wrong(&self) -> u64 {
         self.lost + self.old + self.unsigned
     }
@@ -193,7 +194,7 @@ struct Job {
     sizes: [u32; 2],
     story: Story,
     rules: Rules,
-    /// Every point that was thought of, not only some of them.
+    /// Try every point, not only some of them.
     thorough: bool,
 }
 
@@ -249,7 +250,7 @@ impl Job {
         }
     }
 
-    /// A line with a small device.
+    /// A line of the table with a small device.
     #[cfg(test)]
     fn small(column: Column, algorithm: Algorithm, story: Story, rules: Rules) -> Self {
         Self {
@@ -275,7 +276,7 @@ impl Job {
     }
 }
 
-/// The columns that are asked for.
+/// The columns that the options ask for.
 fn columns(args: &CutArgs) -> Vec<Column> {
     let asked = [
         (Column::Hostile, args.hostile),
@@ -339,12 +340,12 @@ fn other_jobs(column: Column, algorithm: Algorithm, full: bool, jobs: &mut Vec<J
     let shapes: Vec<_> = shapes(algorithm).into_iter().chain(others(algorithm)).collect();
     for story in Story::ALL {
         for (number, shape) in shapes.iter().enumerate() {
-            // An attacker does not mind the write unit.
+            // For an attacker the write unit makes no difference.
             if column == Column::Hostile && shape.write_size != 4 {
                 continue;
             }
             for (i, sizes) in sizes(algorithm).iter().enumerate() {
-                // In the short run each size and each shape comes once.
+                // In the short run each size and each shape is used once.
                 if full || i == number % 4 {
                     jobs.push(Job {
                         column,
@@ -360,8 +361,8 @@ fn other_jobs(column: Column, algorithm: Algorithm, full: bool, jobs: &mut Vec<J
         }
     }
 }
-/// Runs the campaign with a thread per core; `done` gets the rows in the order of the jobs, each as soon as all earlier
-/// ones are done, and returns whether the campaign continues.
+/// Runs the campaign with one thread per core. `done` gets the rows in the order of the jobs, each as soon as all
+/// earlier ones are done; it returns whether the campaign continues.
 pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> bool + Send)) {
     let jobs = jobs(args);
     let bar = ProgressBar::new(jobs.len() as u64).with_style(
@@ -373,7 +374,7 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> boo
     }
     bar.enable_steady_tick(Duration::from_millis(500));
     let next = AtomicUsize::new(0);
-    // Rows that wait for an earlier one, the index of that one, and the receiver of the rows.
+    // The rows that wait for an earlier one, the index of that one, and the receiver of the rows.
     let rows = Mutex::new((BTreeMap::new(), 0, done));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -402,7 +403,7 @@ pub fn campaign(args: &CutArgs, done: &mut (dyn FnMut(&Row, &ProgressBar) -> boo
     bar.finish_and_clear();
 }
 
-/// What was found in one column.
+/// The results of one column.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     points: u64,
@@ -455,7 +456,7 @@ impl Sum {
     }
 }
 
-/// `bledfu cut`: the table; fails when a device was lost.
+/// `bledfu cut`: prints the table; fails if a device was lost.
 ///
 /// # Errors
 /// If the output cannot be written.
@@ -502,8 +503,8 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The second table: installs begun by MCUboot or by this boot stage and finished by the other one. Returns the number
-/// of failures.
+/// The second table: installs that MCUboot or this boot stage began and the other one finished. Returns the number of
+/// failures.
 fn hand_over(args: &CutArgs, format: Format) -> Result<u64, OutputError> {
     let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
     let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();

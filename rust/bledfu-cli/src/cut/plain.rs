@@ -12,7 +12,7 @@ use super::{Job, Row};
 /// Length in bytes of the longest program operation that writes trailer fields and no part of an image.
 pub(crate) const FIELD: u32 = 64;
 
-/// Operations of a recovery that may concern what was cut.
+/// Number of operations of a recovery that may touch what was cut.
 const FIRST_OPERATIONS: usize = 3;
 
 /// How operation `number` is cut.
@@ -39,7 +39,7 @@ fn tears(kind: OpKind, length: u32, number: u64, thorough: bool) -> Vec<Tear> {
     found
 }
 
-/// How far an erase gets, so that its torn bytes begin or end at a trailer field or one of its first records.
+/// How far an erase gets, so that its torn bytes begin or end at a trailer field or at one of the first records.
 pub(crate) fn edges(trailer: &TrailerLayout, address: u32, length: u32) -> Vec<u32> {
     let records = (0..=3).map(|record| trailer.status_start() + record * trailer.status_unit());
     let fields = [
@@ -99,8 +99,8 @@ impl Job {
                     }
                     row.second_cuts += 1;
                 };
-                // The recovery may again erase what was complete except for the cut operation. Between the parts of a
-                // long copy it is the same each time.
+                // The recovery may erase once more what was complete except for the cut operation. Between the parts of
+                // a long copy it does the same each time.
                 let in_copy = number > 0 && operations[number as usize - 1..][..2].iter().all(is_copy);
                 if thorough && tear == Tear::Before && !in_copy {
                     for op in recovery.iter().take(FIRST_OPERATIONS) {
@@ -131,7 +131,7 @@ impl Job {
     }
 }
 
-/// Runs the story without a cut; returns kind and length of each operation.
+/// Runs the story without a cut; returns the kind and length of each operation.
 pub(super) fn undisturbed<const W: usize, const X: usize>(
     device: &mut Device<W, X>,
     story: Story,

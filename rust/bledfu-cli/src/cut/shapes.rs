@@ -11,7 +11,7 @@ pub enum Story {
     Upgrade,
     /// It confirms itself.
     Confirm,
-    /// It never does, and the previous image is restored.
+    /// It never confirms itself, and the previous image is restored.
     Revert,
     /// The update is installed permanently.
     Permanent,
@@ -82,8 +82,8 @@ const fn aligned(name: &'static str, write_size: u32, max_align: u32, max_sector
     }
 }
 
-/// Internal memories of other makers, beside NOR flash that is written in words and whose driver reports equally large
-/// pages.
+/// Internal memories of other makers, unlike NOR flash that is written in words and whose driver reports pages of one
+/// size.
 const OTHERS: [Shape; 3] = [
     Shape {
         rewrite: Rewrite::Refused,
@@ -194,7 +194,8 @@ pub(super) fn large(algorithm: Algorithm) -> Shape {
 pub(super) fn sizes(algorithm: Algorithm) -> &'static [[u32; 2]] {
     const MAX: u32 = u32::MAX;
     match algorithm {
-        // Both end in the region that is exchanged first: in its last sector, or one of them in the sector below.
+        // Both images end in the region that is exchanged first: in its last sector, or one of them in the sector
+        // below.
         Algorithm::SwapScratch => &[[5000, 9000], [9000, 2000], [5000, MAX], [MAX, MAX], [MAX, 27_000]],
         _ => &[[5000, 9000], [9000, 2000], [5000, MAX], [MAX, MAX]],
     }

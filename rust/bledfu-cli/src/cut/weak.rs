@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The column of weak cells: an operation that was cut inside leaves bytes that do not read the same each time, and the
-//! recovery is cut inside as well, twice.
+//! The column of weak cells: an operation that was cut inside leaves bytes that do not read the same each time. The
+//! recovery is cut in the same way, twice.
 //!
-//! Each boot starts one of the two images, the way back stays until the new one is confirmed, and in the end the device
-//! comes to rest: the image that runs is the one of the story, the next boot starts it again, and none of its bytes is weak.
-//! A mark of confirmation that was torn may read either way; then either end is right.
+//! Each boot starts one of the two images, and the way back stays until the new image is confirmed. In the end the
+//! device comes to rest: the image of the story runs, the next boot starts it again, and none of its bytes is weak. If
+//! a flag of confirmation was torn, it may read either way, and either end is right.
 
 use bledfu_sim::hostile::{Choice, Weak};
 use bledfu_sim::power::{OpKind, Random, Tear};
@@ -14,8 +14,8 @@ use super::plain::{undisturbed, FIELD};
 use super::shapes::Story;
 use super::{Job, Row};
 
-/// How weak bytes read. The two patterns are what a record in doubt is: written at the next boot and erased at the one behind
-/// it, or the other way round.
+/// How weak bytes read. The two patterns make a record doubtful: it reads as written at the next boot and as erased at
+/// the boot after that, or the other way round.
 const CHOICES: [Choice; 6] = [
     Choice::Boots(0b01),
     Choice::Boots(!0b01),
@@ -25,14 +25,14 @@ const CHOICES: [Choice; 6] = [
     Choice::PerRead(16),
 ];
 
-/// Bytes of a record of evidence.
+/// Size of a record of evidence, in bytes.
 const RECORD: u32 = 128;
 
-/// Boots in which a device must have come to rest behind the last cut.
+/// Number of boots after the last cut in which a device must come to rest.
 const PATIENCE: u32 = 6;
 
 impl<const W: usize, const X: usize> Device<W, X> {
-    /// Behind the last cut: the story ends as it should.
+    /// After the last cut: the story must end as it should.
     fn settle(&mut self, story: Story) -> Verdict {
         for reset in 0..PATIENCE {
             if !self.live(story)? {
@@ -43,10 +43,10 @@ impl<const W: usize, const X: usize> Device<W, X> {
             }
         }
         let Some(running) = self.running() else {
-            return Err("what runs is weak, or no image".into());
+            return Err("the running image has weak bytes, or is none".into());
         };
         let is_right = match story {
-            // The mark was torn, or the boot that was cut had taken it for missing.
+            // The flag was torn, or it read as missing in the boot that was cut.
             Story::Confirm if reverts(&self.layout) => running == OLD || running == NEW,
             _ => running == self.wanted(story),
         };
@@ -85,7 +85,7 @@ impl Job {
         let mut random = Random::new(row.operations);
         for (number, (kind, length)) in operations.iter().enumerate() {
             let is_copy = *kind == OpKind::Program && *length > FIELD.max(RECORD);
-            // What is in the middle of a copy is erased again with its sector, whatever it reads as.
+            // Bytes in the middle of a copy are erased again with their sector, whatever they read as.
             if is_copy && !self.thorough && number % 4 != 0 {
                 continue;
             }
@@ -126,7 +126,7 @@ impl Job {
                     if let Err(error) = outcome.and_then(|()| third.settle(story)) {
                         row.lose(what(""), &error);
                     } else {
-                        // A third cut, soon behind the second one.
+                        // A third cut, soon after the second one.
                         let at = random.bits() % 12;
                         let fraction = (random.bits() % 100) as f64 / 100.0;
                         if at < third.power.recorded().len() as u64 {
@@ -158,7 +158,7 @@ mod tests {
         Job::small(Column::Weak, Algorithm::SwapMove, Story::Upgrade, rules).run()
     }
 
-    /// Without evidence a record in doubt loses an image.
+    /// Without evidence a doubtful record loses an image.
     #[test]
     fn a_boot_stage_without_evidence_is_found() {
         let without = row(Rules {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A whole device: a folder of `bledfu serve`, or dumps of flashes. Shows its slots, the progress of an upload, and
-//! what the next boot does.
+//! A whole device: a folder of `bledfu serve`, or dumps of flashes. Shows the slots, the progress of an upload, and
+//! what the next boot will do.
 //!
 //! The next boot is not predicted but run: this project's boot stage runs on a copy of the flashes in memory. The files
-//! stay unchanged.
+//! are not changed.
 
 use std::path::{Path, PathBuf};
 
@@ -92,18 +92,18 @@ struct Device {
     secondary: Region,
     journal: Option<Region>,
     spare: Option<Region>,
-    /// What the boot stage knows from inside: with `bledfu serve` on the last two pages of the processor's flash.
+    /// The trust area of the boot stage: with `bledfu serve`, the last two pages of the processor's flash.
     trust: Option<Region>,
-    /// What may replace the running image.
+    /// Which images may replace the running one.
     downgrade: Downgrade,
-    /// Digests of images that are trusted whoever signed them.
+    /// Digests of images that are trusted, no matter who signed them.
     trusted: Vec<[u8; 32]>,
 }
 
 /// Inspects a folder, or the dumps that `args` name.
 ///
 /// # Errors
-/// One sentence about a file that cannot be read, or options that do not suit it.
+/// One sentence about a file that cannot be read, or about options that do not fit it.
 pub fn inspect(args: &InspectArgs, options: &Options) -> Result<Report> {
     let device = Device::open(args, options)?;
     let mut report = Report {
@@ -199,7 +199,7 @@ impl Device {
             .max_sectors
             .unwrap_or_else(|| primary.sectors().max(secondary.sectors()).max(256));
         let layout = Layout::with_spare(algorithm, primary, secondary, spare, max_align, max_sectors)
-            .context("there can be no such slots (see --slot-size, --align, --erase-size)")?;
+            .context("slots with these numbers are not possible (see --slot-size, --align, --erase-size)")?;
 
         let map = &args.map;
         let primary_at = map.primary_at.unwrap_or(primary_start(sector));
@@ -273,7 +273,7 @@ impl Device {
             .get(start..start.checked_add(region.size as usize)?)
     }
 
-    /// The bytes of an area; all areas are known to be inside their flashes.
+    /// The bytes of an area; it has been checked that all areas are inside their flashes.
     fn content(&self, region: Region) -> &[u8] {
         self.bytes(region).unwrap_or_default()
     }
@@ -336,7 +336,7 @@ impl Device {
 
     // ---- content of the slots
 
-    /// Where an image starts in an area, and its length.
+    /// Where an image starts in an area, and how long it is.
     fn image_in(&self, region: Region) -> Option<(u32, u32)> {
         let bytes = self.content(region);
         let starts = [0, self.layout.upload_offset()];
@@ -377,7 +377,7 @@ impl Device {
         let Some((start, size)) = self.image_in(region) else {
             let what = match bledfu_slot::is_erased(bytes) {
                 true => "none: the slot is erased",
-                false => "none that is whole",
+                false => "none that is complete",
             };
             return report.field("image", what);
         };
@@ -407,7 +407,7 @@ impl Device {
                     report.field("signature", "good");
                 }
             }
-            // It may be left over from an upload, or from the previous image: the next boot shows what it means.
+            // It may be the remains of an upload or of the previous image: the next boot shows what it means.
             Err(error) => {
                 report.field("image", format!("{size} bytes at {start:#x}, not valid"));
                 report.field("", refusal(error));
@@ -425,7 +425,7 @@ impl Device {
             (4, 4096) => self.journal_with::<UnitsOf<4, 4096>>(report, region),
             (4, 8192) => self.journal_with::<UnitsOf<4, 8192>>(report, region),
             (write, erase) => report.unchecked(format!(
-                "the journal: it is not read with a write unit of {write} and an erase unit of {erase} bytes"
+                "the journal: it cannot be read with a write unit of {write} and an erase unit of {erase} bytes"
             )),
         }
     }
@@ -493,7 +493,7 @@ impl Device {
         }
     }
 
-    /// A copy of the trust area; an empty flash, which is none, if the device has none.
+    /// A copy of the trust area; an empty flash if the device has none.
     fn trust_area<const P: usize>(&self, power: &Power) -> Plain<P> {
         let bytes = self
             .trust
@@ -501,7 +501,7 @@ impl Device {
         Plain::new("trust", bytes, self.layout.primary().sector_size, power)
     }
 
-    /// What the boot stage considers beside the trailers.
+    /// What the boot stage considers besides the trailers.
     fn rules(&self) -> Rules {
         Rules {
             downgrade: self.downgrade,
@@ -649,7 +649,7 @@ fn outlook_words(outlook: Outlook) -> String {
         Outlook::Install(SwapType::Test) => "an install on test".to_owned(),
         Outlook::Install(_) => "an install for good".to_owned(),
         Outlook::Revert => "the image before".to_owned(),
-        Outlook::Impossible(obstacle) => format!("what cannot be done: {obstacle}"),
+        Outlook::Impossible(obstacle) => format!("something impossible: {obstacle}"),
         Outlook::Unknown(kind) => format!("not known: a flash cannot be read ({kind:?})"),
     }
 }

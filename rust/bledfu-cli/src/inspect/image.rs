@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An MCUboot image: header, TLVs, digest and signature; by itself or in a slot.
+//! An MCUboot image, by itself or in a slot: header, TLVs, digest and signature.
 
 use bledfu_slot::header::flags;
 use bledfu_slot::tlv::{types, SliceFlash, Tlv, TlvReadError, TlvWalker};
@@ -92,7 +92,7 @@ fn tlv_value(kind: u16, value: &[u8]) -> String {
     }
 }
 
-/// An image as it goes over the air: a slot is none, and padding is wrong.
+/// An image as it is sent over the air: a slot is not accepted, and padding is an error.
 pub(super) fn image_to_send(report: &mut Report, name: &str, bytes: &[u8], options: &Options) {
     file(report, name, bytes, options, true);
 }
@@ -108,7 +108,7 @@ fn file(report: &mut Report, name: &str, bytes: &[u8], options: &Options, to_sen
         return report.problem("the file is larger than 4 GiB");
     };
     let total_at = |start| bledfu_slot::verify::image_size(&mut SliceFlash(bytes), start, len).ok();
-    // Swap using offset stores updates from the second sector of the slot on.
+    // Swap using offset stores an update from the second sector of the slot on.
     let sector = options.erase_size;
     let start = match (total_at(0), total_at(sector)) {
         (None, Some(_)) if len.is_multiple_of(sector) && !to_send => sector,
@@ -118,7 +118,7 @@ fn file(report: &mut Report, name: &str, bytes: &[u8], options: &Options, to_sen
     let is_slot = match options.slot_size {
         _ if to_send => false,
         Some(size) => size == len,
-        // Behind the image of a plain file there is nothing, or padding to a multiple of 4.
+        // In a plain file nothing follows the image, or padding to a multiple of 4.
         None => len.is_multiple_of(sector) && total.is_none_or(|total| len - total >= 4),
     };
     let image_bytes = bytes.get(start as usize..).unwrap_or_default();
@@ -132,7 +132,7 @@ fn file(report: &mut Report, name: &str, bytes: &[u8], options: &Options, to_sen
             format!("slot ({kind}, padded)")
         }
         (true, _) => "slot".to_owned(),
-        (false, Err(HeaderError::BadMagic)) => "no MCUboot image".to_owned(),
+        (false, Err(HeaderError::BadMagic)) => "not an MCUboot image".to_owned(),
         (false, Ok(header)) => {
             let padded = if behind == Behind::Padding { "padded " } else { "" };
             format!("{padded}{}", ImageKind::of(header, image_bytes).name())
@@ -148,7 +148,7 @@ fn file(report: &mut Report, name: &str, bytes: &[u8], options: &Options, to_sen
             if start != 0 {
                 report.field(
                     "image at",
-                    format!("{start:#x}, where swap using offset wants an update"),
+                    format!("{start:#x}, where swap using offset expects an update"),
                 );
             }
             let total = total.map(|total| total - start);
@@ -174,11 +174,11 @@ fn file(report: &mut Report, name: &str, bytes: &[u8], options: &Options, to_sen
 /// Where an image is.
 #[derive(Clone, Copy)]
 struct Place {
-    /// Its size with header and TLVs, if these can be read.
+    /// Its size with header and TLVs, if they can be read.
     total: Option<u32>,
-    /// It is in a slot.
+    /// Whether it is in a slot.
     is_slot: bool,
-    /// It is to be sent.
+    /// Whether it is to be sent.
     to_send: bool,
 }
 
@@ -205,7 +205,7 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
     if unknown != 0 {
         report.problem(format!("the header has unknown flags {unknown:#x}"));
     }
-    // Said by the first 32 bytes, whatever else is wrong.
+    // The first 32 bytes tell this, whatever else is wrong.
     if let Some(problem) = kind::kind_problem(header, bytes) {
         report.problem(problem);
     }
@@ -216,7 +216,7 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
         report.field("vector table", table);
     }
     if let Some(total) = total {
-        report.field("image in all", format!("{total} bytes"));
+        report.field("whole image", format!("{total} bytes"));
     }
     let hashed = match header.hashed_size() {
         Ok(hashed) => hashed,
@@ -224,7 +224,7 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
     };
     let Some(covered) = bytes.get(..hashed as usize) else {
         return report.problem(format!(
-            "the file is cut short: its header speaks of {hashed} bytes and TLVs, the file has {len}"
+            "the file is cut short: its header announces {hashed} bytes and TLVs, the file has {len}"
         ));
     };
     let digest = sha256(covered);
@@ -242,7 +242,7 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
                 _ if is_erased(rest) => "erased",
                 _ => "padding",
             };
-            report.field("behind the image", format!("{} {kind} bytes", rest.len()));
+            report.field("after the image", format!("{} {kind} bytes", rest.len()));
         }
         match Behind::of(rest) {
             Behind::Padding if to_send => report.problem(kind::padded(total, len)),
@@ -250,7 +250,7 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
             _ => {}
         }
     }
-    // The boot stage's own word, with the key if there is one, else as if the signature were good.
+    // What the boot stage itself decides: with the key if there is one, else as if the signature were good.
     let keys: Vec<Key> = options.image_key.into_iter().collect();
     let trusted = if keys.is_empty() { vec![digest] } else { Vec::new() };
     let policy = ImagePolicy {
@@ -280,7 +280,7 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
         Ok(_) => report.field("boot stage would", format!("accept the image{if_good}")),
         Err(error) => {
             report.field("boot stage would", "refuse the image");
-            // Of what its kind is, the header spoke already.
+            // The header has already told about the kind of image.
             let said = matches!(error, VerifyError::Header(_)) && kind::kind_problem(header, bytes).is_some();
             if !said {
                 report.problem(verify_sentence(error));
@@ -306,7 +306,7 @@ fn packed(report: &mut Report, pack: &Pack) {
     }
 }
 
-/// The first two words of the payload, as a Cortex-M reads them; `None` if it does not read them so.
+/// The first two words of the payload, if they can be the vector table of a Cortex-M.
 fn vector_table(bytes: &[u8], header: &ImageHeader) -> Option<String> {
     if is_encrypted(header) || header.check_kind() == Err(HeaderError::Compressed) {
         return None;
@@ -325,16 +325,16 @@ fn is_encrypted(header: &ImageHeader) -> bool {
     header.flags & (flags::ENCRYPTED_AES128 | flags::ENCRYPTED_AES256) != 0
 }
 
-/// Reading a file that was taken into memory only fails behind its end.
+/// A file in memory can only fail to be read beyond its end.
 fn verify_sentence(error: VerifyError<NorFlashErrorKind>) -> String {
     match error {
-        VerifyError::Flash(_) => "the image reaches behind the end of the file".to_owned(),
+        VerifyError::Flash(_) => "the image extends beyond the end of the file".to_owned(),
         VerifyError::NotSigned => "the image is not signed with the key of --image-key".to_owned(),
         other => other.to_string(),
     }
 }
 
-/// Prints the entries; the answer is how many signatures this project knows are among them.
+/// Prints the entries, and returns how many of them are signatures of a kind that this project knows.
 fn tlvs(report: &mut Report, bytes: &[u8], len: u32, header: &ImageHeader, digest: &[u8; 32]) -> usize {
     let mut flash = SliceFlash(bytes);
     let sentence = |error: TlvReadError<NorFlashErrorKind>| verify_sentence(error.into());
@@ -342,7 +342,7 @@ fn tlvs(report: &mut Report, bytes: &[u8], len: u32, header: &ImageHeader, diges
         Ok(walker) => walker,
         Err(error) => {
             report.problem(sentence(error));
-            return 1; // Not known: there may be one.
+            return 1; // It is not known whether there is one.
         }
     };
     let mut signatures = 0;
@@ -381,13 +381,13 @@ fn print_tlv(report: &mut Report, header: &ImageHeader, tlv: &Tlv, value: &[u8],
             report.problem(VerifyError::<NorFlashErrorKind>::HashLength);
         }
         types::SHA256 if is_encrypted(header) => {
-            report.unchecked("the SHA-256 of the image: it is that before the encryption");
+            report.unchecked("the SHA-256 of the image: it is of the image before encryption");
         }
         types::SHA256 if value != digest => {
             report.problem(VerifyError::<NorFlashErrorKind>::HashMismatch);
         }
         types::ECDSA if Signature::from_der(value).is_err() => {
-            report.problem("the signature entry is no DER signature of P-256");
+            report.problem("the signature entry is not a DER signature of P-256");
         }
         _ => {}
     }

@@ -12,7 +12,7 @@ use bledfu_wire::init_packet::{
 use super::report::Report;
 use super::{hex, sha256, Options};
 
-/// Bytes of an object, as targets on this chip announce them.
+/// Size of an object in bytes, as targets on this chip announce it.
 const OBJECT: u32 = 4096;
 
 const NO_FIRMWARE: &str = "the firmware: it is not in this file, only in the whole package";
@@ -47,7 +47,7 @@ fn softdevice_name(fwid: u32) -> &'static str {
 pub(super) fn init_packet(report: &mut Report, bytes: &[u8], firmware: Option<&[u8]>, options: &Options) {
     if bytes.len() > MAX_INIT_PACKET {
         report.problem(format!(
-            "the init packet has more than {MAX_INIT_PACKET} bytes, the most a target takes"
+            "the init packet has more than {MAX_INIT_PACKET} bytes, the most that a target accepts"
         ));
     }
     let packet = match InitPacket::decode(bytes) {
@@ -107,7 +107,7 @@ pub(super) fn init_packet(report: &mut Report, bytes: &[u8], firmware: Option<&[
         );
     }
     match init.hash {
-        None => report.problem("the init packet carries no hash"),
+        None => report.problem("the init packet has no hash"),
         Some(hash) => {
             let name = if hash.kind == HASH_SHA256 {
                 "SHA-256"
@@ -124,7 +124,7 @@ pub(super) fn init_packet(report: &mut Report, bytes: &[u8], firmware: Option<&[
                 }
                 None => {
                     report.field("hash as stored", hex(hash.bytes));
-                    report.problem("the hash in the init packet is no SHA-256");
+                    report.problem("the hash in the init packet is not a SHA-256");
                 }
             }
         }
@@ -172,7 +172,7 @@ pub(super) fn init_packet(report: &mut Report, bytes: &[u8], firmware: Option<&[
     report.field("SHA-256 of these", hex(&sha256(signed)));
     for_device(report, bytes, &packet, options);
     let Some(signature) = packet.signature else {
-        report.field("signature", "none: a target that wants one refuses the packet");
+        report.field("signature", "none: a target that requires one refuses the packet");
         report.problem("the init packet is not signed");
         return;
     };
@@ -181,7 +181,7 @@ pub(super) fn init_packet(report: &mut Report, bytes: &[u8], firmware: Option<&[
     report.field("signature type", format!("{} ({name})", signature.kind));
     report.field("signature", hex(signature.bytes));
     if !known {
-        report.problem("the init packet is signed in an unknown way");
+        report.problem("the init packet has an unknown type of signature");
     } else if signature.bytes.len() != 64 {
         report.problem("the signature of the init packet does not have 64 bytes");
     } else if let Some(key) = options.public_key {
@@ -195,7 +195,7 @@ pub(super) fn init_packet(report: &mut Report, bytes: &[u8], firmware: Option<&[
     }
 }
 
-/// What a device would refuse of a packet that is good in itself, as far as the options say what device it is.
+/// What a device would refuse about a packet that is valid in itself, as far as the options describe the device.
 fn for_device(report: &mut Report, bytes: &[u8], packet: &InitPacket<'_>, options: &Options) {
     let policy = InitPolicy {
         package_keys: &[],
@@ -208,7 +208,7 @@ fn for_device(report: &mut Report, bytes: &[u8], packet: &InitPacket<'_>, option
     };
     let running = options.fw_version.unwrap_or_default();
     let refused = init_check::check(bytes, &policy, running, u32::MAX, &SoftCrypto);
-    // The others were found already, in more words.
+    // The other faults were already reported, in more detail.
     if let Err(
         refusal @ (InitRefusal::HardwareVersion { .. }
         | InitRefusal::SoftDevice(_)
@@ -220,7 +220,7 @@ fn for_device(report: &mut Report, bytes: &[u8], packet: &InitPacket<'_>, option
     }
 }
 
-/// Checks r‖s in the packet's form, each half reversed.
+/// Checks a signature in the packet's form: r and s, each byte-reversed.
 fn check_signature(key: &Key, digest: &[u8; 32], bytes: &[u8]) -> bool {
     bytes.try_into().is_ok_and(|halves| {
         SoftCrypto.verify(key, digest, &Signature::from_le_halves(halves)) == SignatureCheck::Good

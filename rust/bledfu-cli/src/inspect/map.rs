@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A flash as a drawing: an area in each row, a character for so many erase units.
+//! A drawing of a flash: one row per area, one character per erase unit or group of erase units.
 //!
 //! ```text
 //!   0x00000000 -          ............
-//!   0x0000c000 primary    ########################.......................T
+//!   0x0000d000 primary    ########################.......................T
 //! ```
 
 use bledfu_slot::is_erased;
@@ -12,7 +12,7 @@ use bledfu_slot::is_erased;
 pub(super) const LEGEND: &str =
     "  # image  T trailer  J journal  S scratch  x other bytes  . erased  - no area";
 
-/// Most characters in a row.
+/// Largest number of characters in a row.
 const COLUMNS: usize = 54;
 
 /// What an area is for.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu inspect`: explains a package, an init packet, an image, a slot or a whole device, field by field; reports
-//! what is wrong, and what could not be checked.
+//! `bledfu inspect`: explains a package, an init packet, an image, a slot or a whole device, field by field. It reports
+//! what is wrong and what could not be checked.
 //!
 //! | Module | What |
 //! |---|---|
 //! | [`report`] | what was found, as text and as JSON |
-//! | `package`, `init_packet`, `image`, `trailer` | a kind of file each |
-//! | [`device`], `map` | a whole device: slots, journal, what the next boot does, and a drawing of it |
+//! | `package`, `init_packet`, `image`, `trailer` | one kind of file each |
+//! | [`device`], `map` | a whole device: slots, journal, what the next boot will do, and a drawing |
 //!
 //! The crates that own the formats decode the bytes; these modules only name the fields. [`kind`](crate::kind) decides
 //! what a file is.
@@ -63,7 +63,7 @@ pub struct InspectArgs {
     /// Public or private key (PEM) that must have signed the image.
     #[arg(long, value_name = "FILE.pem")]
     pub image_key: Option<PathBuf>,
-    /// Fail also if something could not be checked.
+    /// Also fail if something could not be checked.
     #[arg(long)]
     pub strict: bool,
     /// One JSON object instead of text.
@@ -276,7 +276,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Hex, cut after 32 bytes.
+/// Hex digits of at most 32 bytes.
 fn short_hex(bytes: &[u8]) -> String {
     match bytes.get(..32) {
         Some(start) if bytes.len() > 32 => format!("{}...", hex(start)),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Packages: for Secure DFU, and of the nRF Connect SDK for SMP; and hex files, which hold images as well.
+//! Packages for Secure DFU, packages of the nRF Connect SDK for SMP, and hex files, which hold images as well.
 
 use bledfu_sim::package::{read_parts, Package, Part, PartKind};
 use bledfu_sim::sdk_package::{SdkFile, SdkPackage};
@@ -26,7 +26,7 @@ pub(super) fn dfu_package(report: &mut Report, name: &str, bytes: &[u8], options
             system: Some((kind, _)),
             ..
         }) => report.problem(format!(
-            "the package has {} beside the application: this device takes applications only",
+            "the package has {} besides the application: this device accepts only applications",
             kind.key()
         )),
         Ok(_) => {}
@@ -57,7 +57,7 @@ fn package_part(report: &mut Report, kind: PartKind, part: &Part, options: &Opti
     }
 }
 
-/// What a build with the nRF Connect SDK leaves behind.
+/// A package that a build with the nRF Connect SDK makes.
 pub(super) fn sdk_package(report: &mut Report, name: &str, bytes: &[u8], options: &Options) {
     heading(report, name, "nRF Connect SDK package", bytes);
     let package = match SdkPackage::read(bytes) {
@@ -99,7 +99,7 @@ fn sdk_file(report: &mut Report, file: &SdkFile, options: &Options) {
     let Ok(header) = ImageHeader::parse(&file.bytes) else {
         return;
     };
-    // The manifest has the build number also when it is 0.
+    // The manifest has the build number even if it is 0.
     let found = header.version.to_string();
     if *version != found && *version != format!("{found}+0") {
         report.problem(format!(
@@ -108,7 +108,7 @@ fn sdk_file(report: &mut Report, file: &SdkFile, options: &Options) {
     }
 }
 
-/// Bytes with addresses: the images among them, and what else there is.
+/// Explains a hex file: the images in it, and the other bytes.
 pub(super) fn hex_file(report: &mut Report, name: &str, bytes: &[u8], options: &Options) {
     heading(report, name, "Intel hex file", bytes);
     let runs = match kind::read_hex(bytes) {

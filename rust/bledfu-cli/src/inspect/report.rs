@@ -8,22 +8,22 @@ use serde_json::{json, Value};
 
 use crate::output::{wrap, wrapping, WIDTH};
 
-/// Columns of the names of fields, with the two spaces in front and behind.
+/// Width of the column of field names, with the two spaces before and after it.
 const NAME_WIDTH: usize = 25;
 
 /// Indent of a value that does not fit on the line of its name.
 const DEEP_INDENT: usize = 6;
 
-/// Hex digits in a line: a SHA-256, or half a signature.
+/// Number of hex digits in a line: a SHA-256, or half a signature.
 const HEX_WIDTH: usize = 64;
 
 /// The verdict on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Everything was checked, and is good.
+    /// Everything was checked and is good.
     Good,
-    /// What was checked is good, but not everything could be checked.
+    /// Everything that was checked is good, but something could not be checked.
     Unchecked,
     /// Something is wrong.
     Wrong,
@@ -174,7 +174,7 @@ fn field(name: &str, value: &str) -> String {
     let fits = text.len() == NAME_WIDTH && value.split(' ').all(|word| word.len() <= room);
     let (width, indent) = match fits {
         true => (room, NAME_WIDTH),
-        // A digest is never wrapped: it is there to be compared and copied.
+        // A digest is never wrapped, so that it can be compared and copied.
         false => (WIDTH - DEEP_INDENT, DEEP_INDENT),
     };
     let value = break_hex(value);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What each kind of file is called, and what is found wrong with it.
+//! How each kind of file is named, and which faults are found in it.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ fn with_image_key() -> Options {
     }
 }
 
-/// The value printed behind a name.
+/// The value that is printed for a name.
 fn value<'r>(report: &'r Report, name: &str) -> &'r str {
     let lines = report.sections.iter().flat_map(|section| &section.lines);
     let mut found = lines.filter_map(|line| match line {
@@ -59,7 +59,7 @@ fn title(report: &Report) -> &str {
         .map_or("", |section| section.title.as_str())
 }
 
-/// What is said when no key was given.
+/// The unchecked part that is reported when no key was given.
 const NO_IMAGE_KEY: &str = "nothing wrong found, but not checked: the signature of the image: no --image-key";
 const GOOD: &str = "good: everything was checked";
 
@@ -190,13 +190,13 @@ fn an_image_of_another_kind_is_named_by_its_first_32_bytes() {
         let report = inspect("app.bin", &image, &with_image_key());
         assert!(title(&report) == format!("app.bin: {name}"), "{}", report.text());
         assert_eq!(report.verdict(), format!("wrong: {problem}"));
-        // The digest of an encrypted image is that of what was encrypted.
+        // The digest of an encrypted image is the digest before encryption.
         if bits & (flags::ENCRYPTED_AES128 | flags::ENCRYPTED_AES256) != 0 {
             image[0x300] ^= 1;
             let report = inspect("app.bin", &image, &with_image_key());
             assert_eq!(report.verdict(), format!("wrong: {problem}"));
         }
-        // Nothing behind the header is needed.
+        // Only the header is needed.
         let report = inspect("app.bin", &image[..32], &with_image_key());
         assert_eq!(
             report.problems.first().map(String::as_str),
@@ -208,7 +208,7 @@ fn an_image_of_another_kind_is_named_by_its_first_32_bytes() {
 }
 
 #[test]
-fn packed_updates_are_named_for_what_they_need() {
+fn packed_updates_are_named_with_what_they_need() {
     for (method, base, kind) in [
         (1, 4000_u32, "packed update (delta)"),
         (2, 0, "packed update (compressed)"),
@@ -280,7 +280,7 @@ fn an_image_for_another_slot_or_processor_is_named_when_the_address_of_the_slot_
             "wrong: images that are loaded into RAM are not supported",
         ),
     ] {
-        // For whom an image is linked, nobody can tell without the slot; that it is for RAM, its header says.
+        // Without the slot nobody can tell where an image is linked for; that it is for RAM is in its header.
         let alone = if name == "ram-load" { verdict } else { good };
         assert_eq!(report(name, None, None).verdict(), alone, "{name}");
         let report = report(name, Some(PRIMARY_START), Some(0xE8000));
@@ -291,14 +291,14 @@ fn an_image_for_another_slot_or_processor_is_named_when_the_address_of_the_slot_
         };
         assert_eq!(value(&report, "boot stage would"), word, "{name}");
     }
-    // Without the size of the slot, the image itself is where its reset vector must be.
+    // Without the size of the slot, the reset vector must be inside the image itself.
     assert_eq!(report("application", Some(PRIMARY_START), None).verdict(), good);
     let network_core = report("network-core", None, None);
     assert_eq!(
         value(&network_core, "vector table"),
         "stack pointer 0x20040000, reset vector 0x01008a01"
     );
-    // Text, and what is encrypted, is no vector table.
+    // Text and encrypted bytes are not a vector table.
     for text in [
         report("encrypted-128", None, None).text(),
         inspect("app.bin", &spec().build(), &with_image_key()).text(),
@@ -328,21 +328,21 @@ fn names_what_is_wrong_with_an_image() {
 }
 
 #[test]
-fn padding_behind_an_image_is_fine_and_other_bytes_are_not() {
+fn padding_after_an_image_is_fine_and_other_bytes_are_not() {
     let mut image = spec().build();
     image.resize(image.len() + 3, 0xFF);
     assert!(inspect("app.bin", &image, &with_image_key()).problems.is_empty());
     image.extend_from_slice(b"more");
     assert_eq!(
         inspect("app.bin", &image, &with_image_key()).verdict(),
-        "wrong: there are bytes behind the image that do not belong to it"
+        "wrong: there are bytes after the image that do not belong to it"
     );
 }
 
 #[test]
 fn a_slot_of_another_processor_is_read_with_its_units() {
     let mut slot = vec![0xFF; SLOT as usize];
-    // Swap using offset: behind the first sector, which has 8 KiB.
+    // Swap using offset: after the first sector, which has 8 KiB.
     let image = spec().build();
     slot[8192..8192 + image.len()].copy_from_slice(&image);
     let options = Options {
@@ -369,7 +369,7 @@ fn a_slot_of_another_processor_is_read_with_its_units() {
 }
 
 #[test]
-fn explains_the_slot_an_update_was_requested_in() {
+fn explains_a_slot_with_a_requested_update() {
     let geometry = Geometry {
         slot_size: SLOT,
         sector_size: SECTOR,
@@ -481,7 +481,7 @@ fn explains_packages_and_finds_what_is_wrong() {
 }
 
 #[test]
-fn an_unknown_file_is_called_so() {
+fn an_unknown_file_is_named_as_unknown() {
     let report = inspect("notes.txt", b"hello", &Options::default());
     assert_eq!(
         report.verdict(),

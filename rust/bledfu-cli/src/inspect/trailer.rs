@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The trailer of a slot: what was asked for, what is confirmed, how far a swap got.
+//! The trailer of a slot: what was requested, what is confirmed, and how far a swap got.
 
 use bledfu_slot::copy_roles::{self, Record};
 use bledfu_slot::tlv::SliceFlash;
@@ -31,14 +31,14 @@ pub(super) fn layout(slot_size: u32, options: &Options) -> Result<Layout, bledfu
     )
 }
 
-/// Which slot of a device a trailer is of.
+/// The slot to which a trailer belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// A file does not say it.
+    /// Not known: a file does not tell.
     Unknown,
     /// The slot the processor runs from.
     Primary,
-    /// The slot an update waits in.
+    /// The slot in which an update waits.
     Secondary,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn trailer(report: &mut Report, bytes: &[u8], len: u32, options: &Opt
         Err(error) => {
             report.heading("trailer");
             return report.problem(format!(
-                "there can be no trailer (see --slot-size, --align, --erase-size, --max-align, --max-sectors): {error}"
+                "a trailer with these numbers is not possible (see --slot-size, --align, --erase-size, --max-align, --max-sectors): {error}"
             ));
         }
     };
@@ -122,7 +122,7 @@ pub(super) fn trailer(report: &mut Report, bytes: &[u8], len: u32, options: &Opt
         match trailer.magic {
             Magic::Good => "good",
             Magic::Unset => "unset",
-            Magic::Bad if taken_down => "taken down: the request was carried out",
+            Magic::Bad if taken_down => "removed: the request was carried out",
             Magic::Bad => "bad",
         },
     );
@@ -137,7 +137,7 @@ pub(super) fn trailer(report: &mut Report, bytes: &[u8], len: u32, options: &Opt
     }
 }
 
-/// Copy: where the image in the primary slot came from.
+/// For copy: where the image in the primary slot came from.
 fn role_record(report: &mut Report, bytes: &[u8], place: &TrailerLayout) {
     let flash = &mut SliceFlash(bytes);
     let record = match Record::read(flash, place) {
@@ -156,7 +156,7 @@ fn role_record(report: &mut Report, bytes: &[u8], place: &TrailerLayout) {
     }
 }
 
-/// Only whether the first byte of a record is written counts, as for the boot stage.
+/// As for the boot stage, a record counts as written if its first byte is.
 fn records(bytes: &[u8], place: &TrailerLayout) -> String {
     let start = place.status_start() as usize;
     let end = start + (place.record_count() * place.status_unit()) as usize;
@@ -182,7 +182,7 @@ fn as_primary(trailer: &Trailer) -> &'static str {
     match (trailer.magic, trailer.copy_done, trailer.image_ok) {
         (_, _, Flag::Set) => "the image is confirmed",
         (Magic::Unset, ..) => "the image was never swapped in: it counts as confirmed",
-        (Magic::Good, Flag::Set, Flag::Unset) => "the image is on test: the next boot takes it back",
+        (Magic::Good, Flag::Set, Flag::Unset) => "the image is on test: the next boot reverts it",
         (Magic::Good, Flag::Unset, _) => "a swap was begun and not finished",
         _ => "damaged: nothing is done",
     }

@@ -21,7 +21,7 @@ use bledfu_wire::smp_answer::Answer;
 use sha2::{Digest, Sha256};
 
 pub const SECTOR: usize = 4096;
-/// Bytes a write carries at MTU 247.
+/// Number of bytes in a write at MTU 247.
 const PAYLOAD: usize = 244;
 /// A client that polls more often than this makes no progress.
 const MAX_POLLS: u32 = 20_000;

@@ -33,7 +33,7 @@ use contents::Dice;
 /// How an image gets into the device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
-    /// Erase, upload, test, reset, confirm: one request after the other.
+    /// SMP: erase, upload, test, reset, confirm; one request after the other.
     EraseAndUpload,
     /// The same without erase.
     Upload,

@@ -146,12 +146,12 @@ fn torn_primary_flags_ask_for_nothing() {
 }
 
 #[test]
-fn a_pending_secondary_goes_before_a_due_revert() {
+fn a_pending_secondary_takes_precedence_over_a_due_revert() {
     assert_eq!(decide(&REVERT_DUE, &PENDING), SwapType::Test); // mcuboot case 62
 }
 
 #[test]
-fn a_damaged_primary_magic_does_not_keep_an_update_out() {
+fn a_damaged_primary_magic_does_not_prevent_an_update() {
     assert_eq!(
         decide(
             &Trailer {
@@ -165,7 +165,7 @@ fn a_damaged_primary_magic_does_not_keep_an_update_out() {
 }
 
 #[test]
-fn a_damaged_secondary_magic_does_not_keep_a_revert_from_happening() {
+fn a_damaged_secondary_magic_does_not_prevent_a_revert() {
     assert_eq!(
         decide(
             &REVERT_DUE,
@@ -275,7 +275,7 @@ fn a_request_is_carried_out() {
 }
 
 #[test]
-fn an_image_on_trial_is_taken_back_unless_there_is_no_way_back() {
+fn an_image_on_trial_is_reverted_unless_there_is_no_way_back() {
     for algorithm in Algorithm::ALL {
         let mut slots = Slots::new(algorithm);
         let of_primary = slots.of_primary();
@@ -308,7 +308,8 @@ fn a_primary_too_large_to_be_kept_is_known_before_a_transfer() {
     for algorithm in Algorithm::ALL {
         let mut slots = Slots::new(algorithm).request();
         assert_eq!(obstacle(&slots.layout, &mut slots.primary), Ok(None));
-        // As large as the header check allows, and its TLV area; the largest of them is too large for any.
+        // An image as large as the header check allows, with its TLV area; the largest one is too large for every
+        // algorithm.
         let room = slots.of_primary().swap_info();
         let large = Image::of_total(room, 9, Key(1)).bytes();
         slots.primary.load(0, &large);
@@ -320,7 +321,7 @@ fn a_primary_too_large_to_be_kept_is_known_before_a_transfer() {
         );
         let expected = too_large.map_or(Outlook::Install(SwapType::Test), Outlook::Impossible);
         assert_eq!(slots.outlook(), expected, "{algorithm:?}");
-        // To the byte.
+        // The limit is exact to the byte.
         let limit = slots.layout.max_image_size();
         for (size, found) in [(limit, None), (limit + 1, too_large)] {
             slots.primary.bytes.fill(0xFF);
@@ -337,7 +338,7 @@ fn a_primary_too_large_to_be_kept_is_known_before_a_transfer() {
 }
 
 #[test]
-fn a_request_over_no_image_or_over_too_large_a_one_is_impossible() {
+fn a_request_without_an_image_or_with_one_that_is_too_large_is_impossible() {
     for algorithm in Algorithm::ALL {
         let mut slots = Slots::new(algorithm).request();
         let start = slots.layout.upload_offset() as usize;
@@ -377,7 +378,7 @@ fn damaged_flags_and_magics_of_the_secondary_block_nothing() {
 }
 
 #[test]
-fn a_job_that_an_earlier_boot_could_not_finish_is_waited_for() {
+fn an_outlook_shows_a_job_that_an_earlier_boot_could_not_finish() {
     for algorithm in Algorithm::ALL {
         for (swap_type, expected) in [
             (SwapType::Test, Outlook::Install(SwapType::Test)),
@@ -402,7 +403,7 @@ fn a_job_that_an_earlier_boot_could_not_finish_is_waited_for() {
 }
 
 #[test]
-fn a_job_that_only_scratch_knows_is_waited_for() {
+fn an_outlook_shows_a_job_that_only_scratch_knows() {
     let mut slots = Slots::new(Algorithm::SwapScratch);
     let layout = slots.layout;
     let of_scratch = layout.spare_trailer().unwrap();

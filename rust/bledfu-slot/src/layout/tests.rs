@@ -134,7 +134,7 @@ fn a_scratch_area_holds_the_records_of_one_sector() {
 }
 
 #[test]
-fn a_third_area_is_given_exactly_to_those_that_need_one() {
+fn a_spare_area_is_required_exactly_where_the_algorithm_needs_one() {
     let g = geometry(0x10000, 4);
     for algorithm in Algorithm::ALL {
         let with = |spare| Layout::with_spare(algorithm, g, g, spare, 8, 128).map(|_| ());
@@ -202,8 +202,8 @@ fn image_limits_are_those_of_mcuboot() {
             .max_image_size()
     };
     assert_eq!(scratch(0x1000), 0xF9D0);
-    // A trailer of 44 bytes more than a sector, and 60 bytes of scratch trailer: the difference is padding, unless the
-    // other slot has larger sectors.
+    // The trailer is 44 bytes larger than a sector, and the scratch trailer has 60 bytes: the difference is padding,
+    // unless the other slot has larger sectors.
     let wide = |sector_size| {
         let other = Geometry {
             sector_size,
@@ -273,7 +273,7 @@ fn slots_that_do_not_fit_an_algorithm_are_refused() {
     assert_eq!(pair(Overwrite, tiny, g, 128), Err(LayoutError::SectorSize));
     let odd = Geometry { sector_size: 0, ..g };
     assert_eq!(pair(Overwrite, odd, g, 128), Err(LayoutError::SectorSize));
-    // What is received is written in pages of 256 bytes.
+    // Received bytes are written in pages of 256 bytes.
     let small = |sector_size| Geometry { sector_size, ..g };
     assert_eq!(pair(Overwrite, g, small(128), 1024), Err(LayoutError::SectorSize));
     assert!(pair(Overwrite, g, small(256), 1024).is_ok());
@@ -304,7 +304,7 @@ fn the_image_number_is_carried_by_every_trailer_and_moves_no_field() {
                 .flatten()
                 .all(|trailer| trailer.image_number() == number));
             assert_eq!(numbered.max_image_size(), layout.max_image_size());
-            // Neither changed roles nor the older trailer lose it.
+            // It is kept when the roles change and in the older trailer.
             let other = numbered.with_incoming(Place::Second).without_tlv_sizes();
             assert_eq!(other.image_number(), number);
             assert_eq!(numbered.with_image_number(0), layout);

@@ -139,7 +139,7 @@ fn a_damaged_magic_blocks_requests_until_the_trailer_is_erased() {
 }
 
 #[test]
-fn a_permanent_request_cut_behind_its_magic_is_a_test() {
+fn a_permanent_request_cut_after_its_magic_is_a_test() {
     let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
     let slot = verified(&mut flash, &layout);
     flash.power.cut_at(1, Tear::Before);
@@ -191,8 +191,8 @@ fn a_factory_image_with_a_magic_is_confirmed_and_can_be_confirmed_for_others() {
     assert_eq!(trailer.copy_done, Flag::Unset);
 }
 
-/// Every primary trailer and write unit: confirmed is what the next boot does not take back, and a confirmed image stays
-/// confirmed.
+/// For every primary trailer and write unit: an image is confirmed exactly if the next boot does not revert it, and it
+/// stays confirmed.
 fn confirmed_is_what_the_next_boot_says<const W: usize>(max_align: u32) {
     for algorithm in Algorithm::ALL {
         let geometry = Geometry {
@@ -240,7 +240,7 @@ fn confirmed_is_what_the_next_boot_says_for_every_write_unit() {
 }
 
 #[test]
-fn confirming_beside_a_job_does_not_make_the_image_that_comes_permanent() {
+fn confirming_while_a_job_is_stored_does_not_make_its_image_permanent() {
     let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8));
     let trailer = layout.primary_trailer();
     write_swap_info(&mut flash, &trailer, SwapType::Test).unwrap();
@@ -258,7 +258,7 @@ fn a_torn_confirmation_is_completed() {
     flash.load(0xFFE8, &[0x5B]);
     confirm(&mut flash, &layout).unwrap();
     assert_eq!(flash.bytes[0xFFE8], 1);
-    flash.load(0xFFE8, &[0x02]); // not what a torn write leaves
+    flash.load(0xFFE8, &[0x02]); // a torn write does not leave this
     assert_eq!(confirm(&mut flash, &layout), Err(TrailerError::BadFlag));
     flash.load(0xFFF0, &[0]);
     assert_eq!(confirm(&mut flash, &layout), Err(TrailerError::BadMagic));
@@ -285,7 +285,7 @@ fn every_trailer_sector_is_erased_the_magic_first() {
 }
 
 #[test]
-fn stored_types_that_are_never_stored_read_as_none() {
+fn swap_types_that_are_never_stored_read_as_none() {
     for (byte, kind, number) in [
         (0xFF, SwapType::None, 0),
         (0x12, SwapType::Test, 1),
@@ -301,7 +301,7 @@ fn stored_types_that_are_never_stored_read_as_none() {
 }
 
 #[test]
-fn a_request_names_its_image_and_a_job_of_another_one_is_none() {
+fn a_request_names_its_image_number_and_a_job_with_another_number_is_ignored() {
     let (mut flash, layout) = (flash::<4>(), layout_with::<4>(8).with_image_number(2));
     let slot = verified(&mut flash, &layout);
     request_test(&mut flash, &slot).unwrap();

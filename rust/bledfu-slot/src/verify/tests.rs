@@ -69,7 +69,7 @@ fn accepts_what_imgtool_signs() {
 
 #[test]
 fn the_worked_example_has_its_tlvs_where_mcuboot_says() {
-    // imgtool sign --version 1.2.3+4 -s 7 --header-size 0x200, payload 00..3f; the signature has 71 bytes there.
+    // imgtool sign --version 1.2.3+4 -s 7 --header-size 0x200, payload 00..3f; there the signature has 71 bytes.
     let image = (0..)
         .map(|n| {
             let mut image = Image::bare(0x200, 64, n);
@@ -238,7 +238,7 @@ fn the_hash_must_be_there_whole_and_right() {
 }
 
 #[test]
-fn only_a_signature_behind_the_hash_of_a_known_key_counts() {
+fn only_a_signature_after_the_hash_of_a_known_key_counts() {
     assert_eq!(refused(&image().sign(STRANGER).bytes()), VerifyError::NotSigned); // mcuboot case 32
     let mut bytes = good();
     let key_hash = AREA + 4 + 36;
@@ -382,7 +382,7 @@ fn verification_survives_any_bytes() {
             bytes[at] = random.byte();
         }
         if bytes != clean {
-            // Only what nobody looks at may differ.
+            // Only bytes that are not checked may differ.
             assert!(check(&bytes).is_err());
         }
     }
@@ -416,7 +416,7 @@ fn a_trusted_digest_needs_no_signature() {
 }
 
 #[test]
-fn a_digest_computed_on_the_way_is_as_good_as_one_read_back() {
+fn a_digest_computed_while_bytes_arrive_is_as_good_as_one_read_back() {
     let bytes = good();
     let keys = [super::Key::new(KEY.public())];
     let policy = ImagePolicy {
@@ -452,7 +452,7 @@ fn a_stream_without_an_image_has_no_image_digest() {
         assert_eq!(stream.image_digest(), None);
         assert_eq!(stream.file_digest(), sha256(&bytes));
     }
-    // A header that claims to end before itself.
+    // A header that claims to be smaller than it is.
     let mut bytes = good();
     bytes[8..16].fill(0);
     let mut stream = StreamDigest::new(SoftCrypto.sha256());
@@ -522,7 +522,7 @@ fn an_image_for_another_slot_is_refused_wherever_it_is_stored() {
     }
 }
 
-/// Cannot check signatures, today.
+/// Cannot check signatures at the moment.
 struct Busy;
 
 impl Crypto for Busy {
@@ -545,7 +545,7 @@ fn cryptography_that_is_not_available_says_nothing_about_the_image() {
     let error = verify_image(flash, 0, SLOT, LIMIT, &policy, &Busy).unwrap_err();
     assert_eq!(error, VerifyError::Unavailable);
     assert!(!error.is_about_image());
-    // What needs no signature check is known all the same.
+    // What needs no signature check is still known.
     let mut damaged = good();
     damaged[0x300] ^= 1;
     let error = verify_image(&mut SliceFlash(&damaged), 0, SLOT, LIMIT, &policy, &Busy).unwrap_err();
@@ -554,7 +554,7 @@ fn cryptography_that_is_not_available_says_nothing_about_the_image() {
 
 #[test]
 fn a_signature_of_one_key_of_several_counts_and_a_key_that_cannot_be_tried_is_no_refusal() {
-    /// The first byte of a key's point is what its check finds.
+    /// The first byte of a key decides the result of its check.
     struct Listed;
 
     impl Crypto for Listed {
@@ -594,7 +594,7 @@ impl Crypto for Counting {
     }
 }
 
-/// What an image with these unprotected entries costs, in signature checks, and what becomes of it.
+/// The number of signature checks that an image costs, and the result.
 fn cost_of(image: &Image) -> (u32, Result<(), VerifyError<NorFlashErrorKind>>) {
     let bytes = image.bytes();
     let crypto = Counting::default();
@@ -629,9 +629,9 @@ fn an_image_cannot_make_its_check_long() {
     assert_eq!(cost_of(&signed(0)), (1, Ok(())));
     assert_eq!(cost_of(&signed(3)), (4, Ok(())));
     assert_eq!(cost_of(&signed(4)), (4, Err(VerifyError::TooManyTlvs)));
-    // As many pairs as the size of the area can count: refused before the payload is read.
+    // As many pairs as the size field of the area can hold: refused before the payload is read.
     assert_eq!(cost_of(&signed(580)), (0, Err(VerifyError::TooManyTlvs)));
-    // Pairs of a short key hash and nothing are no signatures, but entries all the same.
+    // Pairs of a short key hash and an empty signature are not signatures, but they still count as entries.
     let padded = |count: usize, entry: (u16, Vec<u8>)| {
         let mut image = image().sign(KEY);
         let end = image.entries.split_off(0);
@@ -662,7 +662,7 @@ fn an_image_cannot_make_its_check_long() {
 
 // mcuboot case 119, boot-trust case 56: entries that the digest covers are counted as well.
 #[test]
-fn protected_entries_count_among_all() {
+fn protected_entries_count_as_well() {
     let with = |count: usize| {
         let entries: Vec<(u16, &[u8])> = core::iter::repeat_n((0xA0, &[][..]), count).collect();
         cost_of(&Image::bare(0x200, 10, 1).protect(&entries).sign(KEY))

@@ -71,7 +71,7 @@ fn packets_of_any_size_become_whole_pages_and_one_program_each() {
 }
 
 #[test]
-fn an_odd_end_is_filled_up_with_ff_to_the_write_size() {
+fn an_odd_end_is_padded_with_ff_to_the_write_size() {
     let (mut flash, mut writer) = (flash(), writer());
     let image = image(301);
     writer.begin::<()>(301, SoftCrypto.sha256()).unwrap();
@@ -248,7 +248,7 @@ fn a_sector_whose_erase_was_cut_at_its_end_is_erased_again_before_it_is_used() {
                 let torn = *erased(&flash).last().unwrap() as usize;
                 let cells = &flash.bytes[torn * SECTOR..][..SECTOR];
                 assert!(cells.iter().all(|&cell| cell == 0xFF), "it reads blank");
-                // The next power cycle clears the rest, or does not come to it; then an image comes.
+                // The next power cycle clears the rest, or not; then an image arrives.
                 for clears in [false, true] {
                     let mut flash = flash.fork(&Power::new());
                     let mut writer = self::writer();
@@ -298,7 +298,7 @@ fn clearing_makes_all_an_image_can_occupy_blank_and_then_stops() {
 fn writes_with_units_of<const W: usize>() {
     let power = Power::new();
     let mut flash = Nor::<W>::new('s', SECTORS, &power);
-    // A flash with error correction takes each unit once.
+    // A flash with error correction takes each unit only once.
     flash.program_once = true;
     let slot = Geometry::of::<Nor<W>>((SECTORS * SECTOR) as u32);
     let layout = Layout::new(Algorithm::SwapOffset, slot, slot, (W as u32).max(8), 32).unwrap();

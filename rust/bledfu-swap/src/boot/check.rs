@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Is an image valid, and may it be installed, started, believed?
+//! Checks of images: whether one is valid, and whether it may be installed or started.
 
 use bledfu_slot::evidence::Floor;
 use bledfu_slot::flash::read_bytes;
@@ -12,11 +12,11 @@ use crate::algorithm::{Flash, Installer, Job, Progress, Slots, SwapError};
 use crate::job::has_header;
 use crate::trust;
 
-/// How often an image outside, or an erased header there, must be found wanting before that is believed.
+/// How many checks in a row must fail before an image in external flash counts as invalid, or a header there as erased.
 pub(super) const REFUSALS: u32 = 3;
 
-/// An error if `reason` says nothing about the image: its flash, which `flash` names, could not be read, or the cryptography
-/// was not available. Nothing may be erased, replaced or taken down for such a reason.
+/// Returns an error if `reason` says nothing about the image, because its flash could not be read or the cryptography
+/// was not available. `flash` says which flash it is. Nothing may be erased, replaced or removed for such a reason.
 pub(super) fn silent(
     reason: VerifyError<NorFlashErrorKind>,
     flash: fn(NorFlashErrorKind) -> SwapError,
@@ -28,7 +28,7 @@ pub(super) fn silent(
     }
 }
 
-/// Checks the image at `start` of one of the areas, with the watch fed.
+/// Checks the image at `start` of one of the areas, and reports progress to the watch.
 pub(super) fn verify_at<F: ReadNorFlash<Error = NorFlashErrorKind>, C: Crypto, T: Transform>(
     flash: &mut F,
     transform: &T,
@@ -48,7 +48,7 @@ pub(super) fn verify_at<F: ReadNorFlash<Error = NorFlashErrorKind>, C: Crypto, T
     )
 }
 
-/// Checks the image in the primary slot in full, once for as long as nothing is written there.
+/// Checks the image in the primary slot in full, and only once as long as nothing is written there.
 #[inline(never)]
 pub(super) fn check_primary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -58,7 +58,8 @@ pub(super) fn check_primary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypt
     if slots.verified.is_some() {
         return Ok(());
     }
-    // What a debugger programmed may reach up to the trailer; only what is to be swapped has a narrower limit.
+    // An image that a debugger programmed may reach up to the trailer; only an image that is to be swapped has a lower
+    // limit.
     let size = slots.layout.primary().slot_size;
     let bounds = (0, size, size);
     let image = verify_at(slots.primary, &Plain, slots.watch, bounds, config, crypto)?;
@@ -66,7 +67,7 @@ pub(super) fn check_primary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypt
     Ok(())
 }
 
-/// The image in the primary slot, if it may start. `quick` = its header and TLV areas alone are looked at.
+/// The image in the primary slot, if it may start. With `quick`, only its header and TLV areas are read.
 pub(super) fn startable<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
@@ -95,7 +96,8 @@ pub(super) fn primary_is_valid<P: Flash, S: Flash, X: Flash, T: Transform, C: Cr
     Ok(checked.is_some())
 }
 
-/// Asks up to three times, until the answer is good: an image outside is not invalid because it was read wrongly once.
+/// Repeats a check up to three times, until it succeeds: an image in external flash is not invalid because it was read
+/// wrongly once.
 pub(super) fn patiently<R>(
     watch: &mut dyn FnMut(Progress),
     mut ask: impl FnMut(&mut dyn FnMut(Progress)) -> Result<R, VerifyError<NorFlashErrorKind>>,
@@ -109,6 +111,21 @@ pub(super) fn patiently<R>(
         outcome = ask(watch);
     }
     outcome
+}
+
+/// Whether both images of a job are whole, as they are until its second unit begins.
+pub(super) fn are_whole<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    job: &Job,
+) -> Result<bool, SwapError> {
+    let source = A::source(&slots.layout, job.swap_type);
+    let comes = known(
+        verify_secondary(slots, source, config, crypto),
+        SwapError::Secondary,
+    )?;
+    Ok(comes.is_some() && primary_is_valid(slots, config, crypto)?)
 }
 
 #[inline(never)]
@@ -134,7 +151,7 @@ pub(super) fn verify_secondary<P: Flash, S: Flash, X: Flash, T: Transform, C: Cr
     })
 }
 
-/// An image of which the part from some offset on is in the spare area, and the rest in the secondary slot.
+/// An image in two parts: from `spare_from` on it is in the spare area, and below that in the secondary slot.
 struct Parts<'a, S, X> {
     secondary: &'a mut S,
     spare: &'a mut X,
@@ -192,7 +209,7 @@ pub(super) fn is_proven<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform
     Ok(image.is_some_and(|image| trust::below_floor(&slots.rules, &image).is_none()))
 }
 
-/// What there is, `None` if there is nothing of use; an error if that [cannot be told](silent).
+/// `None` if the check failed because of the image; an error if it [says nothing about the image](silent).
 pub(super) fn known<T>(
     found: Result<T, VerifyError<NorFlashErrorKind>>,
     flash: fn(NorFlashErrorKind) -> SwapError,
@@ -215,12 +232,12 @@ fn check_downgrade<F: Flash>(
     }
     let running = known(read_info(primary, 0, slot_size), SwapError::Primary)?;
     let Some(running) = running.flatten() else {
-        return Ok(None); // nothing that could be older
+        return Ok(None); // there is no image to compare with
     };
     Ok(trust::older(downgrade, update, &Floor::of(&running)))
 }
 
-/// Is there an image to install, and may it be? The outer error is one that says nothing about that.
+/// The image to install, or why it is refused. The outer error says nothing about the image.
 #[inline(never)]
 pub(super) fn check_update<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -231,7 +248,8 @@ pub(super) fn check_update<A: Installer, P: Flash, S: Flash, X: Flash, T: Transf
 ) -> Result<Result<ImageInfo, VerifyError<NorFlashErrorKind>>, SwapError> {
     let start = A::source(&slots.layout, swap_type);
     let fresh = swap_type != SwapType::Revert;
-    // Once the job is written down, what stands at the start may be the first sector copied there, without its record.
+    // Once the job is written down, a header at the start may be the first sector that was copied there, without its
+    // record.
     if fresh && !committed && start != 0 && has_header(slots.secondary, 0).map_err(SwapError::Secondary)? {
         return Ok(Err(VerifyError::Misplaced));
     }

@@ -10,7 +10,7 @@ use super::report::SkipReason;
 use super::BootConfig;
 use crate::algorithm::{is_equal, replace, At, Flash, Progress, Slots, SwapError, Through};
 
-/// Sees to it that a valid image in the primary slot has a valid copy in the spare area. `Some` = it has none, and why.
+/// Makes sure that a valid image in the primary slot has a valid copy in the spare area. `Some` says why it has none.
 pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
@@ -24,7 +24,7 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     let Some(running) = known(running, SwapError::Primary)?.flatten() else {
         return Ok(None); // nothing to keep
     };
-    // A request there would ask for the copy, now or behind the install.
+    // A request there would ask to install the copy, now or after the install.
     let take_request_down = |slots: &mut Slots<'_, P, S, X, T>| {
         let found = Trailer::read(slots.spare, &trailer)?;
         if found.magic == Magic::Good {
@@ -33,9 +33,9 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
         Ok(())
     };
-    // Byte for byte: a policy that goes by digests would not see what is torn behind the hashed part.
+    // Compares byte for byte: a policy with digests only would not notice torn bytes after the hashed part.
     let is_kept = |slots: &mut Slots<'_, P, S, X, T>| {
-        // A byte that was read wrongly is no reason to write a slot anew, nor to give an update up.
+        // A byte that was read wrongly is no reason to write a slot anew, or to give up an update.
         for _ in 0..REFUSALS {
             let kept = is_equal(
                 At(slots.primary, 0, SwapError::Primary),
@@ -49,7 +49,7 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
         Ok(false)
     };
-    // A copy that cannot be read may be gone; it is made again, of an image that is known to be good.
+    // A copy that cannot be read may be lost. It is made again, but only of an image that is known to be valid.
     if running.total_size <= layout.max_image_size() && matches!(is_kept(slots), Ok(true)) {
         take_request_down(slots).map_err(SwapError::Spare)?;
         return Ok(None);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An invalid image in the primary slot is replaced with a valid one from elsewhere.
+//! Replaces an invalid image in the primary slot with a valid one from elsewhere.
 
 use bledfu_slot::trailer::erase_trailer;
 use bledfu_slot::verify::read_info;
@@ -11,9 +11,10 @@ use super::BootConfig;
 use crate::algorithm::{replace, taken, At, Flash, Installer, Progress, Slots, SwapError, Through};
 use crate::trust;
 
-/// Replaces an invalid primary with a valid image found elsewhere: the one that is to run, the one before, else the first of the
-/// copy that an algorithm keeps, an update, the image before. The copy is taken page by page from a source that nothing touches,
-/// so it may be cut and begun again as often as it takes. `None` if there is no valid image.
+/// Replaces an invalid primary image with a valid one found elsewhere. The evidence names the preferred ones: the image
+/// that is to run, then the one before it. Otherwise it is the first valid one of these: the copy that the algorithm
+/// keeps, an update, the image before. It is copied page by page from a source that nothing changes, so a cut copy may
+/// be begun again as often as needed. `None` if there is no valid image.
 pub(super) fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
     config: &BootConfig<'_>,
@@ -29,7 +30,7 @@ pub(super) fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C
     Ok(None)
 }
 
-/// [`repair`] with the image of this digest, or with any.
+/// [`repair`] with the image that has this digest, or with any image.
 #[inline(never)]
 fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -106,7 +107,7 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
         if !primary_is_valid(slots, config, crypto)? {
             return Ok(None);
         }
-        // A request for it has been carried out, in a way.
+        // If there was a request for this image, it is now fulfilled.
         let trailer = layout.secondary_trailer();
         let found = Trailer::read(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
         if found.magic != Magic::Unset {
@@ -119,8 +120,8 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
     Ok(None)
 }
 
-/// Behind a repair no job goes on. Nor is there an image to go back to, unless the one on trial was repaired with its own copy:
-/// what the trailers still ask for is taken down, for it would keep every update out until the next boot.
+/// After a repair no job goes on. Nor is there an image to go back to, unless the image on trial was repaired with its
+/// own copy. So what the trailers still ask for is removed; it would block every update until the next boot.
 pub(super) fn end_repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<(), SwapError> {

@@ -1,46 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a boot says it did: [`BootReport`], [`BootAction`], and why not: [`SkipReason`], [`BootError`].
+//! What a boot reports: [`BootReport`] and [`BootAction`] say what it did, [`SkipReason`] and [`BootError`] what it
+//! could not do.
 
 use bledfu_slot::{ImageInfo, SwapType, Trailer, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::SwapError;
 
-/// Why an install that was asked for was not begun, or not finished, with the request left as it is.
+/// Why a requested install was not begun or not finished, while the request stays.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
     /// The secondary slot cannot be read.
     SecondaryUnreadable(NorFlashErrorKind),
-    /// The image in the primary slot is too large to be kept.
+    /// The image in the primary slot is too large for the algorithm to keep.
     PrimaryTooLarge,
     /// The primary slot holds no image header, and this algorithm needs one.
     PrimaryEmpty,
-    /// No valid copy of the running image could be made: there would be no way back.
+    /// No valid copy of the running image could be made, so there would be no way back.
     NotKept,
-    /// A flash failed on the way; the next boot tries again.
+    /// A flash failed; the next boot tries again.
     PrimaryFailed(NorFlashErrorKind),
-    /// A flash failed on the way; the next boot tries again.
+    /// A flash failed; the next boot tries again.
     SecondaryFailed(NorFlashErrorKind),
-    /// A flash failed on the way; the next boot tries again.
+    /// A flash failed; the next boot tries again.
     SpareFailed(NorFlashErrorKind),
     /// The cryptography was not available; the next boot tries again.
     CryptoUnavailable,
     /// The request has its magic, but a flag that is neither set nor erased.
     DamagedRequest,
-    /// The primary trailer holds a job that is not one of the images in the slots.
+    /// The primary trailer holds a job that does not belong to the images in the slots.
     StaleJob,
-    /// The trust area does not take a record; without it nothing is begun.
+    /// The trust area does not take a record, and without one no install is begun.
     EvidenceFailed(NorFlashErrorKind),
-    /// The image in the secondary slot is the one that runs.
+    /// The image in the secondary slot is the one that already runs.
     AlreadyRuns,
-    /// Only the trailer outside asks for a revert, and no image is on trial.
+    /// Only the trailer in external flash asks for a revert, and no image is on trial.
     NotDue,
     /// The image to go back to is not the one that ran before; the trial goes on.
     NotTheImageBefore,
-    /// The image to go back to is not valid now; it is looked at again at the next boot.
+    /// The image to go back to is not valid now; the next boot checks it again.
     WayBackInvalid,
-    /// The image in the secondary slot is refused, but the one in the primary is not valid either: nothing is erased.
+    /// The image in the secondary slot is refused, but the one in the primary slot is not valid either, so nothing is
+    /// erased.
     PrimaryInvalid,
 }
 
@@ -69,9 +71,9 @@ impl core::fmt::Display for SkipReason {
             Self::SpareFailed(kind) => SwapError::Spare(*kind).fmt(f),
             Self::CryptoUnavailable => SwapError::Crypto.fmt(f),
             Self::DamagedRequest => f.write_str("the request is damaged"),
-            Self::StaleJob => f.write_str("the interrupted install is not one of the images in the slots"),
+            Self::StaleJob => f.write_str("the interrupted install belongs to other images"),
             Self::EvidenceFailed(kind) => write!(f, "the trust area takes no record: {kind:?}"),
-            Self::AlreadyRuns => f.write_str("it is the image that runs"),
+            Self::AlreadyRuns => f.write_str("the image already runs"),
             Self::NotDue => f.write_str("no image is on trial"),
             Self::NotTheImageBefore => f.write_str("the image to go back to is not the one that ran before"),
             Self::WayBackInvalid => f.write_str("the image to go back to is not valid now"),
@@ -94,29 +96,29 @@ pub enum BootAction {
     },
     /// The image in the primary slot was invalid and was replaced with the one in the secondary slot or the spare area.
     Repaired,
-    /// The image in the secondary slot was refused, and erased if there was one; so was the request.
+    /// The image in the secondary slot was refused. It was erased, if there was one, and so was the request.
     Rejected {
         /// What was asked for.
         swap_type: SwapType,
         /// What is wrong with the image.
         reason: VerifyError<NorFlashErrorKind>,
     },
-    /// The request stays, and will be looked at again on the next boot.
+    /// Nothing was installed. The request stays, and the next boot tries again.
     Skipped {
         /// What was asked for.
         swap_type: SwapType,
         /// What stood in the way.
         reason: SkipReason,
     },
-    /// The request could not be carried out, now or on any later boot, and was taken down. The image in the secondary slot
-    /// was left, but for what of it shares a sector with the trailer.
+    /// The request could not be carried out, now or at any later boot, and was removed. The image in the secondary slot
+    /// was left, except for the part that shares a sector with the trailer.
     Dropped {
         /// What was asked for; [`SwapType::None`] if that cannot be told.
         swap_type: SwapType,
         /// What stood in the way.
         reason: SkipReason,
     },
-    /// The secondary slot held a trailer over no image; it was erased.
+    /// The secondary slot held a trailer but no image; the trailer was erased.
     TrailerCleared,
 }
 
@@ -135,13 +137,13 @@ impl core::fmt::Display for BootAction {
             Self::Repaired => f.write_str("repaired the primary slot with another valid image"),
             Self::Rejected { swap_type, reason } => write!(f, "refused the update ({swap_type}): {reason}"),
             Self::Skipped { swap_type, reason } => write!(f, "left the update alone ({swap_type}): {reason}"),
-            Self::Dropped { swap_type, reason } => write!(f, "took down the request ({swap_type}): {reason}"),
-            Self::TrailerCleared => f.write_str("erased a trailer without an image"),
+            Self::Dropped { swap_type, reason } => write!(f, "removed the request ({swap_type}): {reason}"),
+            Self::TrailerCleared => f.write_str("erased a trailer that had no image"),
         }
     }
 }
 
-/// What there is to start, and how it came about.
+/// The image to start, and what was done before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootReport {
     /// The image in the primary slot, verified.
@@ -152,7 +154,7 @@ pub struct BootReport {
     pub primary: Trailer,
     /// The secondary trailer as this boot found it; `None` if it could not be read.
     pub secondary: Option<Trailer>,
-    /// Status records that the flash refused.
+    /// Number of status records that the flash refused.
     pub failed_records: u32,
 }
 
@@ -162,7 +164,8 @@ pub struct BootReport {
 pub enum BootError {
     /// A flash is smaller than its slot, its units do not fit the layout, or this boot stage lacks the algorithm.
     Geometry,
-    /// A flash failed: that of the primary slot, or another one while the images were in pieces. Or the cryptography did.
+    /// A flash failed: that of the primary slot, or another one while the images were in pieces. Or the cryptography
+    /// was not available.
     Flash(SwapError),
     /// No valid image is left in the primary slot.
     NoValidImage {

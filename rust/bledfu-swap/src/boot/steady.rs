@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A flash whose driver may lose a completion, with errors that are kinds.
+//! A wrapper for a flash whose driver may lose a completion; its errors are error kinds.
 
 use bledfu_slot::retry::Retry;
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
-/// A driver that loses a completion must not leave an install half-way until the next reset, nor keep it from beginning: a
-/// read that failed is tried once more, too. And whatever its errors are, here they are kinds.
+/// Tries a failed operation once more, reads too: a driver that loses a completion must not stop an install half-way
+/// until the next reset, or keep it from beginning. It also turns the driver's errors into error kinds.
 pub(crate) struct Steady<'a, F>(Retry<&'a mut F>);
 
 impl<'a, F> Steady<'a, F> {

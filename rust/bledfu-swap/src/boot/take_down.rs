@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What asks for something that is refused, impossible or stale is taken down.
+//! Removes requests and jobs that are refused, impossible or stale.
 
 use bledfu_slot::decide::interrupted;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
@@ -15,12 +15,13 @@ use super::BootConfig;
 use crate::algorithm::{erase_slot, Flash, Installer, Progress, Slots, SwapError};
 use crate::job;
 
-/// Takes down what no boot can carry out, beside a primary that is valid: it would be asked for again on every boot, and keep
-/// every update out. Nothing is lost if that fails; the next boot tries again.
+/// Removes a request or job that no boot can carry out, when the primary image is valid. Left in place, it would be
+/// tried again at every boot and block every update. If this fails, nothing is lost: the next boot tries again.
 #[inline(never)]
 pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     action: BootAction,
+    primary: &Trailer,
     secondary: Option<Trailer>,
 ) -> BootAction {
     let layout = slots.layout;
@@ -28,9 +29,12 @@ pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Tra
         return action;
     };
     let requested = secondary.magic == Magic::Good;
-    // As it is now: the job of what was refused is closed already. What cannot be read is not known to be stale.
+    // The job as it is now: that of a refused image is closed already. A job that cannot be read is not known to be
+    // stale.
     let job = job_left::<A, P, S, X, T>(slots).unwrap_or(SwapType::None);
     let stale = job != SwapType::None;
+    // A torn `copy_done` that was read as set at first.
+    let was_done = A::NAME != Algorithm::SwapScratch && primary.copy_done == Flag::Set;
     let (swap_type, reason) = match action {
         BootAction::Skipped {
             swap_type,
@@ -40,10 +44,11 @@ pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Tra
                 | SkipReason::AlreadyRuns
                 | SkipReason::NotDue),
         } => (swap_type, reason),
+        BootAction::None if stale && was_done => return action,
         BootAction::None if stale => (job, SkipReason::StaleJob),
         BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
         BootAction::Rejected { .. } | BootAction::TrailerCleared if stale => {
-            // That is said; the job behind it goes as well.
+            // The action reports that already; the stale job is removed as well.
             let _ = end_job::<A, P, S, X, T>(slots);
             return action;
         }
@@ -54,7 +59,7 @@ pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Tra
             (slots.watch)(Progress::Erase);
             erase_trailer(slots.secondary, &layout.secondary_trailer()).map_err(SwapError::Secondary)?;
         }
-        // A job that is none, or a revert that would be tried for ever.
+        // A job that is not valid, or a revert that would be tried for ever.
         if stale || swap_type == SwapType::Revert {
             return end_job::<A, P, S, X, T>(slots);
         }
@@ -66,7 +71,8 @@ pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Tra
     }
 }
 
-/// What the job is for that an earlier boot has written down; [`interrupted`], without what other algorithms write.
+/// The swap type of a job that an earlier boot wrote down. Like [`interrupted`], but without the code for other
+/// algorithms.
 pub(super) fn job_left<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Result<SwapType, NorFlashErrorKind> {
@@ -80,7 +86,8 @@ pub(super) fn job_left<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>
     })
 }
 
-/// Closes the job in the primary trailer, or the revert that it asks for, and forgets the job elsewhere.
+/// Closes the job in the primary trailer, or the revert that this trailer asks for, and removes what is kept about the
+/// job elsewhere.
 #[inline(never)]
 pub(super) fn end_job<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -95,7 +102,7 @@ pub(super) fn end_job<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     A::forget(slots)
 }
 
-/// Takes away a trailer that stands over an erased header.
+/// Erases the secondary trailer if there is no image: its header is erased.
 #[inline(never)]
 pub(super) fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -104,7 +111,7 @@ pub(super) fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto
     secondary: &Trailer,
 ) -> Result<BootAction, SwapError> {
     let start = slots.layout.upload_offset();
-    // In either place: swap using offset keeps the image before at the start of the slot.
+    // At both offsets: swap using offset keeps the image before at the start of the slot.
     let mut blank = |start| {
         (0..REFUSALS).all(|_| {
             matches!(
@@ -122,7 +129,7 @@ pub(super) fn clear_orphan<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto
     Ok(BootAction::TrailerCleared)
 }
 
-/// Takes a refused image away: its trailer if there is no image at all, else the whole slot.
+/// Erases a refused image: only the trailer if there is no image at all, else the whole slot.
 #[inline(never)]
 pub(super) fn reject<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
@@ -145,9 +152,9 @@ pub(super) fn reject<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
         return close(slots.primary, &layout).map_err(SwapError::Primary);
     }
     if swap_type == SwapType::Revert {
-        // There is nothing to go back to: stop asking for it, or the next update would be taken for the image before. The
-        // trailer of copy also says where the copy of the running image is; with swap using scratch that image may reach
-        // into the trailer sector.
+        // There is nothing to go back to, so the trailer must stop asking for it: the next update would be taken for
+        // the image before. The trailer is closed, not erased, where it holds more: with copy it says where the copy of
+        // the running image is, and with swap using scratch the image may reach into its sector.
         let trailer = layout.primary_trailer();
         if A::KEEPS_COPY || running == 0 || running > trailer.first_sector() {
             return close(slots.primary, &layout).map_err(SwapError::Primary);
@@ -158,8 +165,9 @@ pub(super) fn reject<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     Ok(())
 }
 
-/// Closes a job that cannot be done: the image in the primary slot stays for good. Both marks are tried, whatever the flash says,
-/// and what counts is what reads back: beside bytes that are not erased a driver may call a write failed that was done.
+/// Closes a job that cannot be done: the image in the primary slot stays for good. Both flags are written even if the
+/// flash reports an error, and only what reads back counts: next to bytes that are not erased, a driver may report a
+/// write as failed that was done.
 fn close<F: Flash>(flash: &mut F, layout: &Layout) -> Result<(), NorFlashErrorKind> {
     let slots = layout;
     let layout = layout.primary_trailer();

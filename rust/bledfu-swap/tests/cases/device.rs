@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A device with an old and a new image, and what a boot makes of it.
+//! A device with an old and a new image, and one boot of it.
 
 use std::rc::Rc;
 
@@ -27,7 +27,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// The old image alone.
+    /// A device with only the old image.
     pub fn new(algorithm: Algorithm) -> Self {
         let scratch = (algorithm == Algorithm::SwapScratch).then(|| geometry(1));
         let layout = Layout::with_spare(algorithm, geometry(16), geometry(16), scratch, 8, 128).unwrap();
@@ -50,7 +50,7 @@ impl Device {
         }
     }
 
-    /// The new image in the secondary, with a request for a test.
+    /// The new image is in the secondary slot, with a request for a test.
     pub fn pending(algorithm: Algorithm) -> Self {
         let mut device = Self::new(algorithm);
         device.upload(&device.new.clone());
@@ -105,7 +105,7 @@ impl Device {
         )
     }
 
-    /// A copy of everything in flash, with a supply of its own.
+    /// A copy of the device with its own power supply.
     pub fn copy(&self) -> Self {
         let power = Power::new();
         Self {
@@ -123,7 +123,7 @@ impl Device {
         [self.primary.bytes.clone(), self.secondary.bytes.clone()]
     }
 
-    /// What an application is told of the next boot.
+    /// What an application is told about the next boot.
     pub fn outlook(&mut self) -> Outlook {
         outlook(
             &self.layout,
@@ -145,7 +145,7 @@ impl Device {
         self.primary.bytes.starts_with(&self.old)
     }
 
-    /// The trailer of a swap of so many bytes that this device never began, with its first records.
+    /// Writes the trailer of a swap of `size` bytes that this device never began, with its first `records` records.
     pub fn load_foreign_job(&mut self, size: u32, records: u32) {
         let layout = self.layout.primary_trailer();
         trailer::write_swap_info(&mut self.primary, &layout, SwapType::Test).unwrap();

@@ -23,7 +23,7 @@ fn a_record_that_cannot_be_written_does_not_stop_a_swap() {
 }
 
 #[test]
-fn a_dead_secondary_does_not_keep_the_primary_from_starting() {
+fn a_dead_secondary_does_not_prevent_the_primary_from_starting() {
     for algorithm in [Algorithm::SwapMove, Algorithm::Overwrite] {
         let mut device = Device::pending(algorithm);
         device.secondary.broken = true;
@@ -53,7 +53,7 @@ fn a_dead_secondary_does_not_keep_the_primary_from_starting() {
 }
 
 #[test]
-fn a_swap_that_loses_the_secondary_half_way_goes_on_when_it_is_back() {
+fn a_swap_that_loses_the_secondary_half_way_continues_when_it_is_back() {
     let mut device = Device::pending(Algorithm::SwapMove);
     device.power.cut_at(24, Tear::Before);
     assert!(device.boot().is_err());
@@ -74,7 +74,7 @@ fn a_swap_that_loses_the_secondary_half_way_goes_on_when_it_is_back() {
 
 #[test]
 fn a_secondary_that_cannot_be_written_leaves_the_primary_running() {
-    // The trailer of the secondary cannot be prepared for a revert: nothing has been touched yet.
+    // The secondary trailer cannot be prepared for a revert, and nothing has been changed yet.
     let mut device = Device::under_test();
     device.secondary.refuse_writes = 0..SLOT as u32;
     let action = device.boot().unwrap().action;
@@ -89,7 +89,7 @@ fn a_secondary_that_cannot_be_written_leaves_the_primary_running() {
 }
 
 #[test]
-fn a_dead_scratch_area_does_not_keep_the_primary_from_starting() {
+fn a_dead_scratch_area_does_not_prevent_the_primary_from_starting() {
     let mut device = Device::pending(Algorithm::SwapScratch);
     device.spare.broken = true;
     assert!(matches!(
@@ -160,7 +160,7 @@ fn cryptography_that_is_not_available_erases_and_refuses_nothing() {
                     ),
                     Err(error) => assert_eq!(error, BootError::Flash(SwapError::Crypto)),
                 }
-                // Nothing was done, or all of it.
+                // Either nothing was done, or everything.
                 let found = device.flashes();
                 let untouched = found == start(algorithm).flashes();
                 assert!(untouched || found == whole.flashes(), "{algorithm:?} {failing}");

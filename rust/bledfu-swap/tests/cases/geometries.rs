@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sectors and write units of every size, and what the watch is told.
+//! Sectors and write units of every size, and the calls of the watch.
 
 use bledfu_slot::trailer::{self, magic_bytes, Magic, SwapType};
 use bledfu_slot::{Algorithm, Geometry, Layout, SoftCrypto};
@@ -28,8 +28,8 @@ fn overwrite_installs_between_flashes_of_different_sectors() {
 
 // mcuboot case 113
 #[test]
-fn overwrite_touches_no_sector_behind_the_image() {
-    // The image ends with its sector, and what stood in both slots before does not.
+fn overwrite_changes_no_sector_after_the_image() {
+    // The image ends at the end of a sector, and older bytes in both slots go on after it.
     let mut device = Device::new(Algorithm::Overwrite);
     let image = Image::of_total(2 * SECTOR as u32, 5, KEY).bytes();
     device.upload(&image);
@@ -77,7 +77,7 @@ fn the_watch_is_told_before_every_erase_and_every_kibibyte() {
     assert!(verifying >= 2 * 11000 / 512);
 }
 
-/// Upgrade, revert and a second upgrade with other write units; the secondary's need not be the primary's.
+/// Upgrade and revert with other write units: `P` in the primary, `S` in the secondary.
 fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
     let geometry = |write_size| Geometry {
         slot_size: SLOT as u32,
@@ -107,7 +107,7 @@ fn swaps_with_write_units<const P: usize, const S: usize>(max_align: u32) {
         .unwrap();
     trailer::request_test(&mut secondary, &slot).unwrap();
     for (swap_type, runs) in [(SwapType::Test, &new), (SwapType::Revert, &old)] {
-        // Cut somewhere in the exchange, and taken up again.
+        // Cut somewhere in the exchange, and resumed.
         power.on();
         power.cut_at(30, Tear::Inside { percent: 50, seed: 1 });
         assert!(boot_once(&mut primary, &mut secondary, &mut NoFlash, &config).is_err());
@@ -140,7 +140,7 @@ fn swaps_with_every_write_unit() {
     swaps_with_write_units::<32, 32>(32);
 }
 
-/// One chip as the three areas of swap using scratch, with write units of `W` bytes; the secondary's are `S`.
+/// The three areas of swap using scratch with write units of `W` bytes, and of `S` bytes in the secondary.
 fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sectors: usize) {
     let geometry = |sectors, write_size| Geometry {
         write_size,
@@ -171,7 +171,7 @@ fn scratch_with_write_units<const W: usize, const S: usize>(max_align: u32, sect
         .unwrap();
     trailer::request_test(&mut secondary, &slot).unwrap();
     for (swap_type, runs, kept) in [(SwapType::Test, &new, &old), (SwapType::Revert, &old, &new)] {
-        // Cut somewhere in the exchange, and taken up again.
+        // Cut somewhere in the exchange, and resumed.
         power.on();
         power.cut_at(40, Tear::Inside { percent: 50, seed: 1 });
         let mut once = || boot_once(&mut primary, &mut secondary, &mut spare, &config);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Trailers and records of a job: when it is taken up, and when it is not believed.
+//! Trailers and records of a job: when it is resumed, and when it is not believed.
 
 use bledfu_slot::trailer::{self, magic_bytes, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::{is_erased, Algorithm, Outlook, VerifyError};
@@ -9,7 +9,7 @@ use bledfu_testkit::{Image, Tear, SECTOR};
 use crate::device::{installed, Device, KEY, SLOT, SWAPS};
 
 #[test]
-fn records_beside_a_request_are_not_those_of_its_swap() {
+fn records_found_with_a_request_do_not_belong_to_its_swap() {
     for algorithm in SWAPS {
         for records in 2..=9 {
             let mut device = Device::pending(algorithm);
@@ -39,15 +39,15 @@ fn records_of_a_swap_whose_images_are_not_there_are_not_believed() {
 }
 
 #[test]
-fn a_job_on_its_way_from_scratch_to_the_primary_is_not_taken_up_without_either() {
+fn a_job_kept_in_scratch_is_not_resumed_if_scratch_does_not_hold_it() {
     for records in 0..3 {
         let mut device = Device::new(Algorithm::SwapScratch);
         device.secondary.load(0, &device.new.clone());
-        // So large that the trailer's sector is exchanged as well.
+        // The job is so large that the trailer's sector is exchanged as well.
         device.load_foreign_job(0xF800, records);
         let mut expected = [device.primary.bytes.clone(), device.secondary.bytes.clone()];
         assert_eq!(device.boot().unwrap().image.header.version.major, 1);
-        // It is closed, so that it does not keep updates out.
+        // The job is closed, so that it does not block updates.
         let layout = device.layout.primary_trailer();
         for flag in [layout.copy_done(), layout.image_ok()] {
             expected[0][flag as usize] = 1;
@@ -61,9 +61,9 @@ fn a_job_on_its_way_from_scratch_to_the_primary_is_not_taken_up_without_either()
 }
 
 #[test]
-fn a_job_of_other_images_is_closed_behind_a_refused_request() {
+fn a_job_of_other_images_is_closed_after_a_refused_request() {
     for algorithm in SWAPS {
-        // No image at all, and one that is damaged.
+        // Without an image, and with a damaged one.
         for damaged in [false, true] {
             let mut device = Device::pending(algorithm);
             let at = device.layout.upload_offset() as usize;
@@ -87,7 +87,7 @@ fn a_job_of_other_images_is_closed_behind_a_refused_request() {
 }
 
 #[test]
-fn a_job_that_only_scratch_speaks_of_is_forgotten_where_nothing_is_done() {
+fn a_job_that_only_scratch_claims_is_removed_when_there_is_nothing_to_do() {
     let mut device = Device::new(Algorithm::SwapScratch);
     device.spare.load(SECTOR - 16, &magic_bytes(8));
     device.spare.load(SECTOR - 40, &[2]);
@@ -112,7 +112,7 @@ fn records_of_a_finished_swap_are_ignored() {
     assert_eq!(device.power.ops(), operations);
 }
 
-/// A trailer of a swap under way, over a whole image.
+/// The trailer of a swap under way, while the image is complete.
 fn live_trailer(device: &mut Device, info: u8, size: u32, records: &[u32]) {
     device.primary.load(SLOT - 16, &magic_bytes(8));
     device.primary.load(SLOT - 40, &[info]);
@@ -133,7 +133,7 @@ fn phantom_swaps_are_not_run() {
         (0xFF, size, &[0, 1]),          // no type: mcuboot case 111
         (2, size, &[0, 1, 2, 3]),       // more moves than sectors
         (2, size, &[0, 1, 2, 128 + 6]), // more exchanges than sectors
-        (2, size, &[0, 1, 2, 50, 128]), // moves nobody made
+        (2, size, &[0, 1, 2, 50, 128]), // a move that no boot stage makes
         (2, size, &[0, 1, 2, 383]),
     ];
     let (swap_type, reason) = (SwapType::Test, SkipReason::StaleJob);
@@ -143,7 +143,7 @@ fn phantom_swaps_are_not_run() {
         device.secondary.load(0, &device.new.clone());
         live_trailer(&mut device, info, job_size, records);
         let mut expected = (device.primary.bytes.clone(), device.secondary.bytes.clone());
-        // One that reads like a job is closed, so that it does not keep updates out: image_ok and copy_done.
+        // A trailer that reads like a job is closed with image_ok and copy_done, so that it does not block updates.
         let is_job = (info, job_size) == (2, size);
         if is_job {
             expected.0[SLOT - 24] = 1;
@@ -159,13 +159,13 @@ fn phantom_swaps_are_not_run() {
         assert_eq!(device.outlook(), Outlook::Nothing);
         assert_eq!(device.boot().unwrap().action, BootAction::None);
     }
-    // Headers where such a swap could not have them: nothing in the secondary.
+    // Headers are not where such a swap has them: the secondary is empty.
     let mut device = Device::new(Algorithm::SwapMove);
     live_trailer(&mut device, 2, size, &[0, 1, 2, 128]);
     assert_eq!(device.boot().unwrap().action, dropped);
     assert!(device.runs_old());
     assert_eq!(device.boot().unwrap().action, BootAction::None);
-    // An upload nobody asked for, beside a job for less than it needs.
+    // An upload without a request, and a job for fewer bytes than it needs.
     let mut device = Device::new(Algorithm::SwapMove);
     device.secondary.load(0, &device.new.clone());
     live_trailer(&mut device, 2, 7000, &[]);
@@ -176,7 +176,7 @@ fn phantom_swaps_are_not_run() {
 #[test]
 fn a_job_whose_image_was_damaged_before_it_began_is_closed() {
     let mut device = Device::pending(Algorithm::SwapMove);
-    device.power.cut_at(5, Tear::Before); // behind the erase of the secondary trailer
+    device.power.cut_at(5, Tear::Before); // after the erase of the secondary trailer
     assert!(device.boot().is_err());
     device.power.on();
     device.secondary.bytes[0x400] ^= 1;
@@ -218,9 +218,9 @@ fn phantom_swaps_using_scratch_are_not_run() {
 }
 
 #[test]
-fn a_job_in_scratch_is_taken_up_for_the_image_whose_number_it_names() {
+fn a_job_in_scratch_is_resumed_for_the_image_whose_number_it_names() {
     for (number, resumed) in [(0, true), (1, false)] {
-        // Cut with the job in scratch alone: the images reach into the trailer sector.
+        // The power is cut while only scratch holds the job, as the images reach into the trailer sector.
         let mut device = Device::new(Algorithm::SwapScratch);
         let large = Image::of_total(device.layout.max_image_size() - 8, 3, KEY).bytes();
         device.upload(&large);

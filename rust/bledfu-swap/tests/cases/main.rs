@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a boot makes of given flash contents: the cases of MCUboot's behaviour that are not about cuts.
+//! What a boot does with given flash contents: the cases of MCUboot's behaviour that are not about power cuts.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -20,7 +20,7 @@ fn versioned(major: u8, minor: u8, build: u32, counter: Option<u32>) -> Vec<u8> 
     .bytes()
 }
 
-/// Boots `update` over `running`; what comes of it.
+/// Requests `update` on a device that runs `running`, and boots it.
 fn outcome(downgrade: Downgrade, running: &[u8], update: &[u8]) -> BootAction {
     let mut device = Device::new(Algorithm::SwapOffset);
     device.downgrade = downgrade;
@@ -120,11 +120,11 @@ fn an_unverified_primary_starts_by_its_header_once_it_is_known_to_be_settled() {
     let mut trust = Nor::<4>::new('t', 2, &device.power);
     let mut damaged = device.copy();
     damaged.primary.bytes[0x300] ^= 1;
-    // Nobody knows whether it was ever checked.
+    // Without a record, nobody knows whether it was ever checked.
     assert!(damaged.copy().boot().is_err());
     assert!(damaged.copy().boot_knowing(&mut Log::new(&mut trust)).is_err());
 
-    // Now it was.
+    // Now it was checked.
     device.boot_knowing(&mut Log::new(&mut trust)).unwrap();
     let mut damaged = device.copy();
     damaged.primary.bytes[0x300] ^= 1;
@@ -136,7 +136,7 @@ fn an_unverified_primary_starts_by_its_header_once_it_is_known_to_be_settled() {
 }
 
 #[test]
-fn what_an_install_put_there_is_looked_at_in_full() {
+fn an_installed_image_is_checked_in_full() {
     let mut device = Device::pending(Algorithm::SwapOffset);
     device.verify_primary = false;
     let mut trust = Nor::<4>::new('t', 2, &device.power);

@@ -9,7 +9,7 @@ use bledfu_testkit::{Image, Tear};
 use crate::device::{installed, Device, KEY};
 
 #[test]
-fn a_repair_leaves_nothing_that_keeps_an_update_out() {
+fn a_repair_leaves_nothing_that_blocks_an_update() {
     for algorithm in [Algorithm::SwapOffset, Algorithm::SwapMove, Algorithm::SwapScratch] {
         // A job of images that are not there, and an image on trial that is the one to go back to as well.
         for trial in [false, true] {

@@ -119,7 +119,7 @@ fn a_primary_image_too_large_to_be_kept_is_not_swapped_away() {
     for algorithm in SWAPS {
         for revert in [false, true] {
             let mut device = Device::pending(algorithm);
-            // One byte more than can be kept, or as much as ends in front of the trailer's fields.
+            // One byte more than can be kept, but not so much that it reaches the fields of the trailer.
             let size = (device.layout.max_image_size() + 1).min(0xF9D1);
             let large = Image::of_total(size, 3, KEY).bytes();
             device.primary.load(0, &large);
@@ -146,7 +146,7 @@ fn a_primary_image_too_large_to_be_kept_is_not_swapped_away() {
                 "{algorithm:?}"
             );
             assert!(device.primary.bytes.starts_with(&large));
-            // The request is gone and the image is not; it would not be tried again on every boot.
+            // The request is gone but the image is not, so nothing is tried again at every boot.
             assert!(device.secondary.bytes.starts_with(&image));
             assert!(is_erased(&device.secondary.bytes[SLOT - SECTOR..]));
             assert_eq!(device.outlook(), Outlook::Nothing, "{algorithm:?}");
@@ -170,7 +170,7 @@ fn an_invalid_primary_too_large_to_be_kept_does_not_lose_the_request_before_it_i
 fn a_request_with_a_damaged_magic_is_left_alone() {
     for algorithm in Algorithm::ALL {
         if algorithm == Algorithm::Copy {
-            continue; // there it is what a request becomes that was carried out
+            continue; // there a damaged magic marks a request that was carried out
         }
         let mut device = Device::pending(algorithm);
         device.secondary.bytes[SLOT - 16] = 0x76;
@@ -182,7 +182,7 @@ fn a_request_with_a_damaged_magic_is_left_alone() {
 }
 
 #[test]
-fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
+fn a_request_with_a_damaged_flag_is_removed_and_its_image_kept() {
     for algorithm in [
         Algorithm::SwapOffset,
         Algorithm::SwapMove,
@@ -199,7 +199,7 @@ fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
             assert_eq!(
                 device.boot().unwrap().action,
                 BootAction::Dropped { swap_type, reason }
-            ); // mcuboot case 54: MCUboot leaves it, and it keeps every later request out
+            ); // mcuboot case 54: MCUboot leaves it, and it blocks every later request
             assert!(device.secondary.bytes == expected && device.runs_old());
             assert_eq!(device.outlook(), Outlook::Nothing);
             assert_eq!(device.boot().unwrap().action, BootAction::None);
@@ -208,7 +208,7 @@ fn a_request_with_a_damaged_flag_is_taken_down_and_its_image_left() {
 }
 
 #[test]
-fn a_damaged_trailer_over_no_image_is_cleared() {
+fn a_damaged_trailer_without_an_image_is_cleared() {
     let mut device = Device::new(Algorithm::SwapMove);
     device.secondary.load(SLOT - 16, &[0x76, 0x12]);
     assert_eq!(device.boot().unwrap().action, BootAction::TrailerCleared);

@@ -23,7 +23,7 @@ fn a_test_update_that_is_not_confirmed_is_reverted_for_good() {
 }
 
 #[test]
-fn an_update_received_by_a_test_image_goes_before_its_revert() {
+fn an_update_received_by_a_test_image_takes_precedence_over_its_revert() {
     let mut device = Device::under_test();
     let third = Image::bare(0x200, 3000, 5).sign(KEY).bytes();
     device.upload(&third);
@@ -77,7 +77,7 @@ fn a_corrupt_test_image_is_reverted() {
 #[test]
 fn a_test_image_that_arrives_damaged_is_reverted_in_the_same_boot() {
     let mut device = Device::pending(Algorithm::SwapMove);
-    // Cut after the first exchanged sector, then damage what is still to come.
+    // Cut after the first exchanged sector, then damage a sector that is still to be copied.
     device.power.cut_at(24, Tear::Before);
     assert!(device.boot().is_err());
     device.power.on();

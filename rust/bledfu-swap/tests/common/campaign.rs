@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whole updates that are disturbed at every flash operation: the power fails before it or inside it, once or several times, or the
-//! driver fails. What differs between the algorithms is a [`Subject`].
+//! Whole updates that are disturbed at every flash operation: the power fails before or inside it, once or several
+//! times, or the driver fails. A [`Subject`] is what differs between the algorithms.
 
 use bledfu_swap::{BootError, BootReport};
 use bledfu_testkit::{Op, Power, Tear, SECTOR};
@@ -9,10 +9,10 @@ use super::BootResult;
 
 /// A device whose update is disturbed.
 pub trait Subject: Sized {
-    /// How far, from the end of a sector, a torn erase gets: to between two fields of the trailer.
+    /// How far from the end of a sector a torn erase ends: between two fields of the trailer.
     const ENDS_OF_ERASES: &'static [usize];
 
-    /// A copy of everything in flash, with a power supply of its own.
+    /// A copy of the device with its own power supply.
     fn fork(&self) -> Self;
 
     /// The power supply.
@@ -24,22 +24,24 @@ pub trait Subject: Sized {
     /// The application confirms its image; false if the flash fails.
     fn confirm(&mut self) -> bool;
 
-    /// The new image runs.
+    /// Whether the new image runs.
     fn runs_new(&self) -> bool;
 
     /// Fails unless the image that has started is one of the two, and the one that the report names.
     fn check_started(&self, report: &BootReport, what: &str);
 
-    /// The new image has started (or was about to) without confirming itself: now a reset brings the old one back.
+    /// Whether the new image has started (or was about to) without confirming itself, so that the next reset brings the
+    /// old one back.
     fn revert_is_due(&mut self) -> bool;
 
     /// Fails unless the image that does not run is still there.
     fn check_kept(&mut self, what: &str);
 
-    /// Fails unless the device is as after the same story without a disturbance.
+    /// Fails unless the device is in the same state as after the same story without a disturbance.
     fn check_end(&mut self, ends: &Ends<Self>, reverted: bool, story: Story, what: &str);
 
-    /// Takes over from the undisturbed end what a driver that refused an operation leaves undone for good.
+    /// Accepts what stays undone for good because the driver refused an operation: takes it over from the undisturbed
+    /// end.
     fn forgive_refused(&mut self, ends: &Ends<Self>, reverted: bool);
 }
 
@@ -58,10 +60,10 @@ impl Story {
     pub const ALL: [Self; 3] = [Self::Confirm, Self::Revert, Self::Permanent];
 }
 
-/// Resets needed until every story has ended.
+/// Number of resets until every story has ended.
 const RESETS: u32 = 3;
 
-/// One reset, and what the application does then; false if the power failed.
+/// One reset and what the application does after it; false if the power failed.
 pub fn live<S: Subject>(device: &mut S, story: Story) -> bool {
     match device.boot() {
         Ok(report) => {
@@ -124,7 +126,8 @@ impl<S: Subject> Ends<S> {
     }
 }
 
-/// The first boot starts an image and keeps the other one, and the story ends as without a disturbance.
+/// Checks that the first boot starts an image and keeps the other one, and that the story ends as without a
+/// disturbance.
 pub fn assert_recovers<S: Subject>(device: S, ends: &Ends<S>, story: Story, what: &str) {
     assert_ends(device, ends, false, story, what, |_| {});
 }
@@ -156,7 +159,7 @@ pub fn tears<S: Subject>(seed: u64) -> Vec<Tear> {
             });
         }
     }
-    // An erase that ends between two fields, with the field at the border torn or not.
+    // An erase that ends between two fields, with the last field torn or not.
     for back in S::ENDS_OF_ERASES {
         for next in [0xFF, 0x00, 0x01, 0x33] {
             tears.push(Tear::Prefix {
@@ -165,7 +168,7 @@ pub fn tears<S: Subject>(seed: u64) -> Vec<Tear> {
             });
         }
     }
-    // A program that gets as far as the first byte, and leaves anything there.
+    // A program that ends in the first byte and leaves a random value there.
     for next in [0xFE, 0x7F, 0x55] {
         tears.push(Tear::Prefix { bytes: 0, next });
     }
@@ -197,7 +200,8 @@ pub fn campaign_of<S: Subject>(start: &S, story: Story, tears: impl Fn(u64, &Op)
     cuts
 }
 
-/// Lives until the power fails at this operation; the power is back then. True if the new image goes back for that.
+/// Runs the story until the power fails at this operation, and switches it on again. True if the new image will be
+/// reverted because of the cut.
 fn cut<S: Subject>(device: &mut S, story: Story, op: u64, tear: Tear) -> bool {
     device.power().cut_at(op, tear);
     while live(device, story) {}
@@ -244,11 +248,12 @@ pub fn campaign_of_repeated_cuts<S: Subject>(start: &S, story: Story, stride: us
     cuts
 }
 
-/// What a driver does wrong for a while: it fails a call twice, so that a second try does not help, or every call from there on.
+/// How a driver fails: one call twice, so that a second try does not help, or every call from there on.
 const FAILURES: [u64; 2] = [2, u64::MAX / 2];
 
-/// Fails single reads, then single erases and programs, of one boot: of every boot of the story, and of the boots after a cut
-/// at every `stride`-th operation. The boots after that end as if nothing had been. Returns the number of failures.
+/// Fails single reads, then single erases and programs, in one boot: in every boot of the story, and in the boots after
+/// a cut at every `stride`-th operation. The boots after that must end as if nothing had happened. Returns the number
+/// of failures.
 pub fn campaign_of_failures<S: Subject>(start: &S, story: Story, stride: usize) -> u64 {
     let ops = Ends::of(start, story).ops;
     let mut stages = Vec::new();
@@ -288,7 +293,7 @@ pub fn failures_of<S: Subject>(stage: &S, story: Story, what: &str) -> u64 {
             match started {
                 Ok(report) => {
                     device.check_started(&report, &what);
-                    // A revert that is put off must not be one that is given up.
+                    // A revert that is postponed must not be given up.
                     if story == Story::Confirm && device.runs_new() && whole.runs_new() {
                         assert!(device.confirm(), "{what}");
                     }

@@ -11,7 +11,7 @@ use embedded_storage::nor_flash::NorFlash;
 
 pub type BootResult = Result<BootReport, BootError>;
 
-/// An area of so many 4 KiB sectors with write units of 4 bytes.
+/// An area of this many 4 KiB sectors with write units of 4 bytes.
 pub fn geometry(sectors: usize) -> Geometry {
     Geometry {
         slot_size: (sectors * SECTOR) as u32,
@@ -50,7 +50,7 @@ pub fn config(layout: Layout, policy: ImagePolicy<'_>) -> BootConfig<'_> {
     }
 }
 
-/// One boot that nobody watches.
+/// One boot without a watch.
 pub fn boot_once(
     primary: &mut impl NorFlash,
     secondary: &mut impl NorFlash,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the tests of boot trust share: a device with a trust area, images by age, and an attacker who writes outside.
+//! What the tests of boot trust share: a device with a trust area, images by age, and an attacker who writes the
+//! external flash.
 //!
-//! A is the image that ran before, B the one that comes; O is genuine and older than both, U is signed by nobody.
+//! A is the image that ran before and B the update; O is genuine and older than both; U is signed by nobody.
 #![allow(dead_code)] // each test program uses its part
 
 use std::rc::Rc;
@@ -17,10 +18,10 @@ use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 /// Sectors of a slot.
 pub const SECTORS: usize = 8;
 
-/// Bytes of payload: three sectors with header and TLVs.
+/// Size of a payload in bytes: with header and TLVs, three sectors.
 const PAYLOAD: u32 = 9000;
 
-/// The downgrade policies that are one.
+/// The policies that refuse a downgrade.
 pub const POLICIES: [Downgrade; 2] = [Downgrade::ByVersion, Downgrade::BySecurityCounter];
 
 /// The algorithms with a way back.
@@ -31,12 +32,12 @@ pub const REVERTING: [Algorithm; 4] = [
     Algorithm::Copy,
 ];
 
-/// A genuine image of this version, whose security counter is ten times its major version and its minor one.
+/// A genuine image of this version; its security counter is ten times the major version plus the minor version.
 pub fn image(major: u8, minor: u8) -> Image {
     image_of(major, minor, PAYLOAD)
 }
 
-/// The same with so many bytes of payload.
+/// The same with this many bytes of payload.
 pub fn image_of(major: u8, minor: u8, payload: u32) -> Image {
     let counter = u32::from(major) * 10 + u32::from(minor);
     Image::bare(0x200, payload, u64::from(counter))
@@ -45,8 +46,8 @@ pub fn image_of(major: u8, minor: u8, payload: u32) -> Image {
         .sign(Key(7))
 }
 
-/// The images of a test. Images count by digest, so that campaigns need not check thousands of signatures; those that must be
-/// refused for their age are known as well, or they would be refused for nothing.
+/// The images of a test. They are accepted by digest, so that campaigns need not check thousands of signatures. Images
+/// that must be refused for their age are on the list, too; otherwise they would be refused for the wrong reason.
 pub struct Images {
     /// 8.0
     pub a: Vec<u8>,
@@ -54,7 +55,7 @@ pub struct Images {
     pub b: Vec<u8>,
     /// 1.0
     pub old: Vec<u8>,
-    /// Header and TLVs of B over other code.
+    /// Header and TLVs of B with other code.
     pub unsigned: Vec<u8>,
     /// 8.5
     pub between: Vec<u8>,
@@ -110,17 +111,17 @@ impl Images {
     }
 }
 
-/// What trailers outside are made to say.
+/// What the external trailers are made to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
     None,
     Test,
     Permanent,
-    /// An install that has ended, and was not confirmed.
+    /// An install that has ended and was not confirmed.
     Revert,
 }
 
-/// A device of which the trust area is known to hold evidence of A, confirmed.
+/// A device whose trust area holds the evidence that A was confirmed.
 pub struct Device<const W: usize = 4> {
     pub layout: Layout,
     pub power: Rc<Power>,
@@ -131,7 +132,7 @@ pub struct Device<const W: usize = 4> {
     pub images: Rc<Images>,
     pub downgrade: Downgrade,
     pub verify_primary: bool,
-    /// There is a trust area.
+    /// Whether there is a trust area.
     pub evidence: bool,
 }
 
@@ -179,7 +180,7 @@ impl<const W: usize> Device<W> {
         device
     }
 
-    /// A device of images of this many bytes of payload, before its first boot.
+    /// A device whose images have this many bytes of payload, before its first boot.
     pub fn fresh_of(algorithm: Algorithm, downgrade: Downgrade, payload: [u32; 2]) -> Self {
         let spare = match algorithm {
             Algorithm::SwapScratch => Some(geometry::<W>(1)),
@@ -194,7 +195,7 @@ impl<const W: usize> Device<W> {
         )
     }
 
-    /// The same with a spare area of so many sectors.
+    /// The same with a spare area of this many sectors.
     pub fn with_spare(algorithm: Algorithm, downgrade: Downgrade, payload: [u32; 2], spare: usize) -> Self {
         let slot = geometry::<W>(SECTORS);
         let max_sectors = if W > 8 { 32 } else { 64 };
@@ -223,14 +224,14 @@ impl<const W: usize> Device<W> {
             verify_primary: true,
             evidence: true,
         };
-        // Outside, bytes are anybody's.
+        // In external flash, anybody may write any byte.
         for area in [&mut device.primary, &mut device.secondary, &mut device.spare] {
             area.lenient = true;
         }
         device
     }
 
-    /// The same device on a supply of its own.
+    /// A copy of the device with its own power supply.
     pub fn fork(&self) -> Self {
         let power = self.power.of_a_copy();
         let copy = |area: &Nor<W>| {
@@ -252,7 +253,7 @@ impl<const W: usize> Device<W> {
         }
     }
 
-    /// One boot with other flashes outside.
+    /// One boot with other external flashes.
     pub fn boot_with(
         &mut self,
         secondary: &mut impl NorFlash,
@@ -295,12 +296,12 @@ impl<const W: usize> Device<W> {
         report
     }
 
-    /// Reset, and the name of what starts then.
+    /// Resets; returns the name of the image that starts.
     pub fn boots(&mut self) -> &'static str {
         self.boots_to().0
     }
 
-    /// Reset; what starts then, and what the boot did.
+    /// Resets; returns the name of the image that starts, and what the boot did.
     pub fn boots_to(&mut self) -> (&'static str, Option<BootAction>) {
         self.power.on();
         match self.boot() {
@@ -309,7 +310,7 @@ impl<const W: usize> Device<W> {
         }
     }
 
-    /// What starts after each of so many resets.
+    /// The names of the images that start after this many resets.
     pub fn resets(&mut self, count: u32) -> Vec<&'static str> {
         (0..count).map(|_| self.boots()).collect()
     }
@@ -319,7 +320,7 @@ impl<const W: usize> Device<W> {
         self.images.name(&self.primary.bytes)
     }
 
-    /// The application says that it works.
+    /// The application confirms itself.
     pub fn confirm(&mut self) {
         trailer::confirm(&mut self.primary, &self.layout).unwrap();
     }
@@ -338,7 +339,7 @@ impl<const W: usize> Device<W> {
         self.claim(claim);
     }
 
-    /// Makes the trailer of the secondary say this.
+    /// Writes this claim into the secondary trailer.
     pub fn claim(&mut self, claim: Claim) {
         let trailer = self.layout.secondary_trailer();
         self.secondary.bytes[trailer.status_start() as usize..].fill(0xFF);
@@ -362,7 +363,7 @@ impl<const W: usize> Device<W> {
         }
     }
 
-    /// The attacker erases everything outside, and puts this image at one of the [places](Self::places).
+    /// The attacker erases all external flash and puts this image at one of the [places](Self::places).
     pub fn rewrite(&mut self, place: usize, image: &[u8], claim: Claim) {
         self.secondary.bytes.fill(0xFF);
         self.spare.bytes.fill(0xFF);
@@ -387,12 +388,12 @@ impl<const W: usize> Device<W> {
         }
     }
 
-    /// A bit of the image in the primary slot turns.
+    /// Flips a bit of the image in the primary slot.
     pub fn damage_primary(&mut self) {
         self.primary.bytes[0x300] ^= 1;
     }
 
-    /// What the trust area says.
+    /// The last record of the trust area.
     pub fn evidence(&mut self) -> Option<Evidence> {
         evidence::last(&mut self.trust)
     }
@@ -407,7 +408,7 @@ impl<const W: usize> Device<W> {
         Trailer::read(&mut self.secondary, &self.layout.secondary_trailer()).unwrap()
     }
 
-    /// Whether this image is whole somewhere outside, none of its bytes weak.
+    /// Whether this image is complete somewhere in external flash, without weak bytes.
     pub fn is_outside(&self, image: &[u8]) -> bool {
         let at = |area: &Nor<W>, start: usize| {
             area.bytes
@@ -418,7 +419,7 @@ impl<const W: usize> Device<W> {
         at(&self.secondary, 0) || at(&self.secondary, SECTOR) || at(&self.spare, 0)
     }
 
-    /// Plans a cut at this operation of the next boot and boots: true if it came.
+    /// Boots with a cut at this operation; true if the operation was reached.
     pub fn is_cut_at(&mut self, operation: u64, tear: Tear) -> bool {
         self.power.on();
         self.power.cut_at(operation, tear);
@@ -446,10 +447,10 @@ impl<const W: usize> Device<W> {
     }
 }
 
-/// Bytes of the largest program that writes fields of a trailer, and no part of an image.
+/// Size in bytes of the largest program that writes fields of a trailer and no part of an image.
 pub const FIELD: usize = 64;
 
-/// A refusal for age.
+/// Whether it is a refusal because of age.
 pub fn is_refused_as_older(action: Option<BootAction>) -> bool {
     matches!(
         action,
@@ -460,17 +461,17 @@ pub fn is_refused_as_older(action: Option<BootAction>) -> bool {
     )
 }
 
-/// Left alone for this reason.
+/// Whether the request was left alone for this reason.
 pub fn is_skipped(action: Option<BootAction>, wanted: SkipReason) -> bool {
     matches!(action, Some(BootAction::Skipped { reason, .. }) if reason == wanted)
 }
 
-/// Installed with this swap type.
+/// Whether an image was installed with this swap type.
 pub fn is_installed(action: Option<BootAction>, wanted: SwapType) -> bool {
     matches!(action, Some(BootAction::Installed { swap_type, .. }) if swap_type == wanted)
 }
 
-/// A refusal of the image itself, not of its age.
+/// Whether it is a refusal of the image itself, not because of its age.
 pub fn is_rejected(action: Option<BootAction>) -> bool {
     matches!(action, Some(BootAction::Rejected { .. }))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A device of the algorithms that MCUboot has.
+//! A device with one of the algorithms that MCUboot has.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ type Chip = Nor<4>;
 
 const KEY: Key = Key(7);
 
-/// Image sizes that make swaps of 3 sectors, the primary or the secondary image being the larger one.
+/// Image sizes for swaps of 3 sectors; either the primary or the secondary image is the larger one.
 pub const SIZES: [(u32, u32); 2] = [(5000, 9000), (9000, 2000)];
 
 /// The swaps with status records.
@@ -34,7 +34,7 @@ pub fn layout(algorithm: Algorithm, sectors: (u32, u32), max_align: u32, max_sec
     .unwrap()
 }
 
-/// So many sectors of so many test sectors each.
+/// An area of this many sectors, each of this many test sectors.
 pub fn geometry(sectors: u32, size: u32) -> Geometry {
     Geometry {
         slot_size: sectors * size * SECTOR as u32,
@@ -62,7 +62,7 @@ pub struct Device {
     pub secondary: Chip,
     /// The spare area, if the layout has one.
     pub spare: Chip,
-    /// The images there are: accepted by digest, so that campaigns need not check thousands of signatures.
+    /// Digests of both images: they are accepted by digest, so that campaigns need not check thousands of signatures.
     pub digests: Vec<[u8; 32]>,
     pub old: Vec<u8>,
     pub new: Vec<u8>,
@@ -118,7 +118,7 @@ impl Device {
 impl Subject for Device {
     const ENDS_OF_ERASES: &'static [usize] = &[16, 20, 24, 28, 32, 40, 44, 48, 52, 56];
 
-    /// A copy of everything in flash, with a supply of its own.
+    /// A copy of the device with its own power supply.
     fn fork(&self) -> Self {
         let power = Power::new();
         let copy = |chip: &Chip| chip.fork(&power);
@@ -173,7 +173,7 @@ impl Subject for Device {
         self.runs_new() && trailer.copy_done == Flag::Set && trailer.image_ok == Flag::Unset
     }
 
-    /// The other image is somewhere whole: in the secondary, or about to be exchanged.
+    /// The other image is complete somewhere: in the secondary, or about to be exchanged.
     fn check_kept(&mut self, what: &str) {
         let starts: &[usize] = match self.layout.algorithm() {
             Algorithm::SwapMove | Algorithm::SwapScratch => &[0],
@@ -189,7 +189,7 @@ impl Subject for Device {
         );
     }
 
-    /// Byte for byte but for what MCUboot, too, leaves differently.
+    /// Compares byte for byte, except for what MCUboot also leaves differently.
     fn check_end(&mut self, ends: &Ends<Self>, reverted: bool, story: Story, what: &str) {
         let mut expected = ends.when(reverted).fork();
         match self.layout.algorithm() {
@@ -198,7 +198,8 @@ impl Subject for Device {
                 normalise_records(&mut expected);
                 let prepared = self.layout.algorithm() != Algorithm::SwapScratch;
                 if prepared && (reverted || story == Story::Revert) {
-                    // A revert cut after its preparation goes on as a permanent swap of the old image, as in MCUboot.
+                    // A revert that is cut after its preparation continues as a permanent swap of the old image, as in
+                    // MCUboot.
                     mask_swap_info(self);
                     mask_swap_info(&mut expected);
                 }
@@ -227,13 +228,13 @@ impl Subject for Device {
     }
 }
 
-/// Bytes that say how the swap was begun; where MCUboot, too, may end differently after a cut.
+/// Masks the bytes that say how the swap was begun; in MCUboot, too, they may differ after a cut.
 fn mask_swap_info(device: &mut Device) {
     let at = device.layout.primary_trailer().swap_info() as usize;
     device.primary.bytes[at] = 0;
 }
 
-/// A torn record counts and stays as it is, in MCUboot too: what counts is that it is not erased.
+/// A torn record counts and stays as it is, in MCUboot too: it only matters that it is not erased.
 fn normalise_records(device: &mut Device) {
     let trailer = device.layout.primary_trailer();
     for index in 0..trailer.record_count() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Power fails before or inside every operation of whole updates, once and again during the recovery; and the operations
-//! themselves, compared with what MCUboot was seen to do.
+//! The power fails before or inside every operation of whole updates, once and again during the recovery. And the
+//! operations themselves are compared with those of MCUboot.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The operations of a boot, in the order in which MCUboot was seen to do them.
+//! The operations of a boot, in the order in which a running MCUboot does them.
 
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::Algorithm;
@@ -94,14 +94,14 @@ fn scratch_keeps_the_job_in_scratch_while_the_trailer_sector_is_exchanged() {
     assert_eq!(found[..expected.len()], expected);
 }
 
-/// The operations of a boot, copies shortened to the sector they fill.
+/// The operations of a boot as text; a copy is shortened to the sector that it fills.
 fn script(ops: &[Op]) -> Vec<String> {
     let mut out = script_of_all(ops);
     out.dedup();
     out
 }
 
-/// As [`script`], with erases that follow each other in the same place.
+/// Like [`script`], but with all erases that follow each other in the same place.
 fn script_of_all(ops: &[Op]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for op in ops {
@@ -123,7 +123,7 @@ fn script_of_all(ops: &[Op]) -> Vec<String> {
     out
 }
 
-/// Upgrade and revert between 6 KB and 11 KB images in 64 KiB slots: the operations MCUboot was seen to do.
+/// Upgrade and revert between 6 KB and 11 KB images in 64 KiB slots: the operations that MCUboot does.
 #[test]
 fn move_does_the_operations_of_mcuboot_in_its_order() {
     let mut device = Device::new(layout(Algorithm::SwapMove, (16, 16), 8, 128), 6000, 11000);
@@ -168,7 +168,7 @@ fn move_does_the_operations_of_mcuboot_in_its_order() {
     expected.extend(strings(&["M p FFF0", "E s f"]));
     expected.extend(strings(&exchange));
     expected.push("W p FFE0=01ffffff".into());
-    // The old image is shorter: its third sector is blank, and a copy of nothing writes nothing.
+    // The old image is shorter: its third sector is blank, and a copy of a blank sector writes nothing.
     let blank = ["C p 3", "C s 2"];
     expected.retain(|line| !blank.contains(&line.as_str()));
     assert_eq!(script(&device.power.recorded()), expected);
@@ -193,7 +193,7 @@ fn move_does_the_operations_of_mcuboot_in_its_order() {
     );
 }
 
-/// In the revert the third sector of the old image, blank in the secondary, is what is not copied into the primary.
+/// In the revert, the third sector of the old image is blank in the secondary, so it is not copied into the primary.
 fn remove_blank_revert_copy(mut lines: Vec<String>) -> Vec<String> {
     let last = lines.iter().rposition(|line| line == "C p 2").unwrap();
     lines.remove(last);

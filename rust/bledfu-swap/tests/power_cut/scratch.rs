@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Swap using scratch: its area tells and keeps the job for a while, and a torn erase of it may tell anything.
+//! Swap using scratch: its area holds the job for a while, and after a torn erase it may hold anything.
 
 use bledfu_slot::trailer::{Magic, Trailer};
 use bledfu_slot::{Algorithm, Layout};
@@ -11,10 +11,10 @@ use crate::common::campaign::{
 };
 use crate::device::{geometry, pending, Device};
 
-/// Both ways an update ends without its help; a confirmed one is the first half of a reverted one.
+/// Both ways in which an update ends; a confirmed update is the first half of a reverted one.
 const STORIES: [Story; 2] = [Story::Revert, Story::Permanent];
 
-/// Few tears for the many copied kibibytes, all of them for everything else.
+/// Few tears for the many copied kibibytes, all tears for everything else.
 fn fewer_tears(op: u64, what: &Op) -> Vec<Tear> {
     let mut tears = tears::<Device>(op);
     if matches!(what, Op::Write { bytes, .. } if bytes.len() > 64) {
@@ -23,7 +23,7 @@ fn fewer_tears(op: u64, what: &Op) -> Vec<Tear> {
     tears
 }
 
-/// Layouts of swap using scratch: the slots' and the scratch area's sectors, and M.
+/// Layouts of swap using scratch: with the sectors of the slots and of the scratch area, and M.
 fn scratch_layouts() -> Vec<Layout> {
     [
         (geometry(8, 1), geometry(8, 1), geometry(1, 1), 128),
@@ -44,7 +44,7 @@ fn scratch_layouts() -> Vec<Layout> {
     .into()
 }
 
-/// Sizes of payloads: a small and a largest one, which reaches into the first trailer sector.
+/// Sizes of payloads: a small one and the largest one, which reaches into the first trailer sector.
 fn scratch_sizes(layout: &Layout) -> [(u32, u32); 2] {
     let largest = layout.max_image_size() - 0x200 - 160;
     [(3000, largest), (largest, 3000)]
@@ -76,7 +76,7 @@ fn scratch_survives_repeated_cuts_with_every_geometry() {
 }
 
 #[test]
-fn scratch_does_not_believe_a_record_that_a_torn_erase_left_over_nothing() {
+fn scratch_does_not_believe_a_record_that_a_torn_erase_left_without_its_data() {
     for layout in scratch_layouts() {
         let area = layout.spare().unwrap();
         for (old, new) in scratch_sizes(&layout) {
@@ -109,7 +109,7 @@ fn scratch_does_not_believe_a_record_that_a_torn_erase_left_over_nothing() {
     }
 }
 
-/// `start`, cut so many operations behind the first one of its boot that is `wanted`, and with the power back.
+/// `start`, cut this many operations after the first one of its boot that is `wanted`, with the power on again.
 fn cut_behind(start: &Device, story: Story, wanted: impl Fn(&Op) -> bool, behind: u64) -> Device {
     let mut whole = start.fork();
     whole.power.record();
@@ -122,7 +122,8 @@ fn cut_behind(start: &Device, story: Story, wanted: impl Fn(&Op) -> bool, behind
     device
 }
 
-/// Devices that keep the job in scratch, cut where the primary lacks only the third record; its place, and the ends.
+/// Devices that keep the job in scratch, cut when the primary lacks only the third record; with the place of that
+/// record and the ends of the story.
 fn cut_before_the_third_record() -> Vec<(Device, usize, Ends<Device>, Story)> {
     let mut found = Vec::new();
     for layout in scratch_layouts() {
@@ -144,22 +145,22 @@ fn cut_before_the_third_record() -> Vec<(Device, usize, Ends<Device>, Story)> {
 }
 
 #[test]
-fn scratch_goes_on_from_scratch_when_the_erase_of_a_primary_with_the_job_was_torn() {
+fn scratch_continues_from_its_area_when_the_erase_of_a_primary_with_the_job_was_torn() {
     let mut torn = 0;
     for (device, third, ends, story) in cut_before_the_third_record() {
         let sector = third / SECTOR * SECTOR;
         if (device.layout.primary_trailer().magic() as usize) >= sector + SECTOR {
-            continue; // the magic goes first
+            continue; // the magic is erased first
         }
         let unit = device.layout.primary_trailer().status_unit() as usize;
         let record = |state: u8, rest: u8| [vec![state], vec![rest; unit - 1]].concat();
         for left in [
             // The third record alone.
             [vec![0xFF; 2 * unit], vec![0x7F]].concat(),
-            // All three with anything in them, and then more of them.
+            // All three with random bytes, and then more of them.
             vec![0x7F; 3 * unit],
             vec![0x7F; 9 * unit],
-            // Some of it as it should be, by chance.
+            // Some of them as they should be, by chance.
             [vec![0x7F; 2 * unit], record(3, 0xFF)].concat(),
             [record(1, 0x7F), record(2, 0x7F), record(3, 0x7F)].concat(),
         ] {
@@ -175,9 +176,9 @@ fn scratch_goes_on_from_scratch_when_the_erase_of_a_primary_with_the_job_was_tor
     assert!(torn > 100, "{torn}");
 }
 
-/// MCUboot erases the primary even when the third record stands, a trailer of two sectors from the upper one down.
+/// MCUboot erases the primary even if the third record is there; a trailer of two sectors from the upper one down.
 #[test]
-fn scratch_goes_on_from_scratch_when_mcuboot_has_torn_the_upper_sector_of_the_trailer() {
+fn scratch_continues_from_its_area_when_mcuboot_has_torn_the_upper_sector_of_the_trailer() {
     let mut torn = 0;
     for (mut device, third, ends, story) in cut_before_the_third_record() {
         let upper = (third / SECTOR + 1) * SECTOR;
@@ -213,7 +214,7 @@ fn scratch_does_not_finish_the_update_before_when_its_trailer_was_torn_in_the_ne
 }
 
 #[test]
-fn scratch_is_not_taken_up_again_when_mcuboot_has_copied_a_torn_record_from_it() {
+fn scratch_is_not_resumed_when_mcuboot_has_copied_a_torn_record_from_it() {
     for (device, third, ends, story) in cut_before_the_third_record() {
         let (primary, spare) = (
             device.layout.primary_trailer(),
@@ -225,7 +226,8 @@ fn scratch_is_not_taken_up_again_when_mcuboot_has_copied_a_torn_record_from_it()
             .rev()
             .find(|at| device.primary.bytes[*at] == 1 && device.primary.bytes[at + unit] == 2)
             .unwrap();
-        // The last erase of the scratch area has not begun; has begun; has left one of its records; or its magic alone.
+        // The last erase of the scratch area has not begun, has begun, has left one of its records, or has left only
+        // its magic.
         for erased in [
             0,
             1,
@@ -243,7 +245,7 @@ fn scratch_is_not_taken_up_again_when_mcuboot_has_copied_a_torn_record_from_it()
             assert!(live(&mut device, story), "{what}");
             device.check_kept(&what);
             finish_story(&mut device, story);
-            // As torn as ever; a revert has written its own.
+            // The record is still torn; a revert has written its own.
             device.primary.bytes[copied] = ends.as_told.primary.bytes[copied];
             device.check_end(&ends, false, story, &what);
         }
@@ -255,7 +257,7 @@ fn scratch_with_its_first_record_alone_is_older_than_a_primary_with_the_third() 
     for (mut device, third, ends, story) in cut_before_the_third_record() {
         let spare = device.layout.spare_trailer().unwrap();
         let second = (spare.status_start() + spare.status_unit()) as usize;
-        // Torn, so that it does not count to the byte.
+        // It is torn, so that not every byte is as written.
         device.primary.bytes[third] = 0x07;
         device.spare.bytes[second..second + spare.status_unit() as usize].fill(0xFF);
         device.spare.bytes[..second - spare.status_unit() as usize].fill(0xFF);
@@ -265,14 +267,14 @@ fn scratch_with_its_first_record_alone_is_older_than_a_primary_with_the_third() 
     }
 }
 
-/// The request or the revert stands, so the area is erased, and everything begins again.
+/// The request or the revert is still there, so the area is erased, and everything begins again.
 #[test]
-fn scratch_does_not_believe_two_records_that_a_torn_erase_left_over_nothing() {
+fn scratch_does_not_believe_two_records_that_a_torn_erase_left_without_their_data() {
     for layout in scratch_layouts() {
         let spare = layout.spare_trailer().unwrap();
         let records = spare.status_start() as usize;
         for (old, new) in scratch_sizes(&layout) {
-            // With a request; and with a revert that is due, which the secondary's trailer says nothing of.
+            // With a request, and with a revert that is due; the secondary trailer does not show the latter.
             for (story, resets) in [(Story::Revert, 0), (Story::Permanent, 0), (Story::Revert, 1)] {
                 let mut start = pending(layout, story, old, new);
                 let ends = Ends::of(&start, story);
@@ -291,9 +293,10 @@ fn scratch_does_not_believe_two_records_that_a_torn_erase_left_over_nothing() {
     }
 }
 
-/// A revert is asked for until the primary trailer is erased; by then nothing but the data tells these records from garbage.
+/// A revert is asked for until the primary trailer is erased; after that, only the data distinguish these records from
+/// garbage.
 #[test]
-fn scratch_goes_on_after_both_its_records_were_torn() {
+fn scratch_continues_after_both_its_records_were_torn() {
     for layout in scratch_layouts() {
         let spare = layout.spare_trailer().unwrap();
         let records = [spare.status_start(), spare.status_start() + spare.status_unit()];
@@ -311,14 +314,14 @@ fn scratch_goes_on_after_both_its_records_were_torn() {
     }
 }
 
-/// While its magic stands, MCUboot takes the scratch area for true, and copies it over the primary.
+/// As long as its magic is there, MCUboot believes the scratch area and copies it over the primary.
 // mcuboot case 97
 #[test]
 fn scratch_keeps_its_data_as_long_as_its_magic() {
     let mut states = 0;
     for layout in scratch_layouts() {
         if layout.spare().unwrap().sector_size > SECTOR as u32 {
-            continue; // one erase of it is several in these chips
+            continue; // in these chips, one erase of it is several erases
         }
         for (old, new) in scratch_sizes(&layout) {
             for story in STORIES {
@@ -348,7 +351,7 @@ fn scratch_keeps_its_data_as_long_as_its_magic() {
     assert!(states > 100, "{states}");
 }
 
-/// A job in scratch of which nobody knows yet whether it is one: only the data can tell.
+/// A job in scratch that may not be one: only the data can tell.
 #[test]
 fn a_doubtful_job_survives_failures_of_the_driver() {
     for layout in scratch_layouts() {

@@ -60,7 +60,7 @@ fn swaps_survive_cuts_with_a_trailer_of_two_sectors() {
 
 #[test]
 fn swaps_survive_cuts_with_other_geometries() {
-    // One sector more in the slot that needs it, the largest image; and the wider spacing of trailer fields.
+    // One more sector in the slot that needs it, with the largest image; and the wider spacing of trailer fields.
     for (layout, new) in [
         (layout(Algorithm::SwapOffset, (5, 6), 8, 128), 15000),
         (layout(Algorithm::SwapOffset, (8, 8), 16, 128), 9000),
@@ -92,7 +92,8 @@ fn without_trailers(device: &mut Device) -> (Vec<u8>, Vec<u8>, [Magic; 2], [Flag
 // mcuboot cases 87, 114
 #[test]
 fn a_swap_using_offset_is_finished_with_either_trailer() {
-    // MCUboot 2.2 has no field for TLV sizes, 2.3 has one: begun by one of them, finished by a build for the other.
+    // MCUboot 2.2 has no field for TLV sizes, 2.3 has one: a build for one of them begins the swap, and a build for the
+    // other finishes it.
     let newer = plain(Algorithm::SwapOffset);
     let older = newer.without_tlv_sizes();
     for (begun, finished) in [(older, newer), (newer, older)] {

@@ -8,7 +8,7 @@ use crate::common::campaign::{
 };
 use crate::device::{layout, layout_of, plain, Board, Device, PAGE, SIZES};
 
-/// [`campaign`] with every `stride`-th tear, others for each operation.
+/// [`campaign`] with every `stride`-th tear; the first one differs from operation to operation.
 fn campaign_with<const W: usize>(start: &Board<W>, story: Story, stride: usize) -> u64 {
     campaign_of(start, story, |op, _| {
         let tears = tears::<Board<W>>(op).into_iter();
@@ -24,11 +24,11 @@ fn starts(layout: Layout, story: Story) -> Vec<Device> {
 fn starts_of<const W: usize>(layout: Layout, story: Story) -> Vec<Board<W>> {
     use Story::{Confirm, Permanent, Revert};
     let histories: [&[(usize, Story)]; 6] = [
-        // The first install ever makes a copy.
+        // The very first install makes a copy.
         &[],
         &[(1, Confirm)],
         &[(1, Permanent), (2, Confirm)],
-        // A new try with the very image that was taken back, and with another one.
+        // A new try with the image that was reverted, and with another one.
         &[(3, Revert)],
         &[(1, Revert), (2, Revert)],
         &[(1, Confirm), (2, Confirm), (1, Revert)],
@@ -117,8 +117,8 @@ fn copy_survives_cuts_with_write_units_of_one_and_two_bytes() {
     survives_with_write_units_of::<2>(8);
 }
 
-/// The application is cut while it takes the next update: nothing that ran before comes back by itself, the update is asked
-/// for or not, and the running image stays or the update comes.
+/// The power is cut while the application receives the next update: no earlier image comes back by itself. The update
+/// is requested or not; accordingly it is installed, or the running image stays.
 #[test]
 fn copy_survives_a_cut_anywhere_in_an_upload_and_the_next_one_arrives() {
     use Story::{Confirm, Permanent, Revert};

@@ -15,10 +15,10 @@ use crate::common::{boot_once, config, trusted, BootResult};
 pub const KEY: Key = Key(7);
 pub const PAGE: u32 = SECTOR as u32;
 
-/// Small images, of 1 or 2 pages; enough of them for several updates in a row.
+/// Sizes of small images of 1 or 2 pages; enough of them for several updates in a row.
 pub const SIZES: [u32; 4] = [5000, 7000, 2000, 6000];
 
-/// Sizes of the three areas in pages, and the sectors the external places are managed in.
+/// A layout with these sizes of the three areas in pages, and this sector size of the external places.
 pub fn layout(pages: [u32; 3], external_sector: u32, max_align: u32) -> Layout {
     layout_of::<4>(pages, external_sector, max_align)
 }
@@ -46,16 +46,16 @@ pub fn plain() -> Layout {
     layout([5, 5, 5], PAGE, 8)
 }
 
-/// With the write unit of the parts that most devices have.
+/// A device with the write unit that most devices have.
 pub type Device = Board<4>;
 
-/// A device, and the images there are.
+/// A device and its images.
 pub struct Board<const W: usize> {
     pub layout: Layout,
     pub power: Rc<Power>,
     pub primary: Nor<W>,
     pub places: [Nor<W>; 2],
-    /// Accepted by digest, so that campaigns need not check thousands of signatures.
+    /// The images are accepted by digest, so that campaigns need not check thousands of signatures.
     pub digests: Vec<[u8; 32]>,
     pub images: Vec<Vec<u8>>,
     /// Numbers of the image before and of the update.
@@ -108,8 +108,8 @@ impl<const W: usize> Board<W> {
         Trailer::read(&mut self.primary, &self.layout.primary_trailer()).unwrap()
     }
 
-    /// What the application does with an update: the trailer goes first, then sector by sector, then the request. False if
-    /// the power failed.
+    /// What the application does with an update: it erases the trailer, writes sector by sector, and then makes the
+    /// request. False if the power failed.
     pub fn upload(&mut self, image: usize, permanent: bool) -> bool {
         let place = self.incoming();
         let layout = self.layout.with_incoming(place);
@@ -143,7 +143,7 @@ impl<const W: usize> Board<W> {
         done
     }
 
-    /// Image `new` waits in a place, image `old` runs; the supply counts from here.
+    /// Image `new` is requested, and the power supply counts operations from here.
     pub fn request(&mut self, new: usize, story: Story) {
         self.old = self.running();
         self.new = new;
@@ -151,7 +151,7 @@ impl<const W: usize> Board<W> {
         self.power.on();
     }
 
-    /// A whole update without a mishap.
+    /// A complete update without a disturbance.
     pub fn update(&mut self, new: usize, story: Story) {
         self.request(new, story);
         finish_story(self, story);
@@ -174,10 +174,10 @@ impl<const W: usize> Board<W> {
 }
 
 impl<const W: usize> Subject for Board<W> {
-    // Also into the role record.
+    // Also torn inside the role record.
     const ENDS_OF_ERASES: &'static [usize] = &[4, 16, 20, 24, 28, 32, 40, 44, 48, 52, 56, 80, 100, 144];
 
-    /// A copy of everything in flash, with a supply of its own.
+    /// A copy of the device with its own power supply.
     fn fork(&self) -> Self {
         let power = Power::new();
         let copy = |chip: &Nor<W>| chip.fork(&power);
@@ -216,13 +216,13 @@ impl<const W: usize> Subject for Board<W> {
         assert!(running == self.old || running == self.new, "{what}");
     }
 
-    /// A flag that stays torn counts as the boot stage takes it.
+    /// A flag that stays torn counts as it does for the boot stage.
     fn revert_is_due(&mut self) -> bool {
         let trailer = self.primary_trailer().settled(&self.layout.primary_trailer());
         self.runs_new() && trailer.copy_done == Flag::Set && trailer.image_ok == Flag::Unset
     }
 
-    /// The image that runs and the other one are both outside, each whole, in the place that roles give them.
+    /// The image that runs and the other one are both complete in external flash, each in the place of its role.
     fn check_kept(&mut self, what: &str) {
         let (running, other) = if self.runs_new() {
             (self.new, self.old)
@@ -237,7 +237,7 @@ impl<const W: usize> Subject for Board<W> {
         );
     }
 
-    /// Byte for byte; a torn mark or a magic that is none may have any value.
+    /// Compares byte for byte; a torn mark or a removed magic may have any value.
     fn check_end(&mut self, ends: &Ends<Self>, reverted: bool, _: Story, what: &str) {
         let mut expected = ends.when(reverted).fork();
         let mark = self.layout.primary_trailer().status_start() as usize + 64;
@@ -274,7 +274,7 @@ impl<const W: usize> Subject for Board<W> {
         }
     }
 
-    /// Where the driver refuses to take a request down, the whole trailer of that place is erased.
+    /// If the driver refuses to remove a request, the whole trailer of that place is erased.
     fn forgive_refused(&mut self, ends: &Ends<Self>, reverted: bool) {
         let expected = ends.when(reverted);
         for place in [Place::First, Place::Second] {
@@ -288,7 +288,8 @@ impl<const W: usize> Subject for Board<W> {
     }
 }
 
-/// Above four bytes nothing is written twice: a torn flag stays torn, and a torn erase of a place's trailer as well.
+/// With write units above four bytes nothing is written twice: a torn flag stays torn, and so does a torn erase of a
+/// place's trailer.
 fn mask_what_stays_torn<const W: usize>(device: &mut Board<W>) {
     let layout = device.layout.primary_trailer();
     for flag in [layout.copy_done(), layout.image_ok()] {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an install costs, and what is done with places that hold something else than roles say.
+//! What an install costs, and what happens with places that do not hold what their roles say.
 
 use bledfu_slot::copy_roles::{Place, Record};
 use bledfu_slot::trailer::{self, Magic, SwapType};
@@ -105,7 +105,7 @@ fn the_copy_of_the_running_image_is_made_once() {
 }
 
 #[test]
-fn a_copy_that_has_rotted_is_made_anew_before_anything_else() {
+fn a_damaged_copy_is_made_anew_before_anything_else() {
     let mut device = Device::new(plain(), &SIZES);
     device.update(1, Story::Confirm);
     device.request(2, Story::Revert);
@@ -171,7 +171,7 @@ fn an_empty_or_broken_primary_takes_an_update_and_the_copy_is_left_alone() {
         }
         device.boot().unwrap();
         assert!(device.runs_new() && device.holds(spare, 1));
-        // Not confirmed: the image before is in the other place still.
+        // Not confirmed: the image before is still in the other place.
         device.boot().unwrap();
         assert_eq!(device.running(), 1);
     }
@@ -193,7 +193,7 @@ fn a_broken_primary_is_repaired_with_the_copy_of_it() {
             assert_eq!(device.running(), 1);
             assert_eq!(device.boot().unwrap().action, BootAction::None);
         }
-        // The copy is gone as well: the other place has the only image left.
+        // The copy is lost as well: the other place has the only image left.
         let incoming = device.incoming();
         let other = (0..3).find(|n| device.holds(incoming, *n)).unwrap();
         device.primary.bytes[700] ^= 4;
@@ -205,12 +205,12 @@ fn a_broken_primary_is_repaired_with_the_copy_of_it() {
 }
 
 #[test]
-fn an_update_that_turns_out_broken_when_it_is_installed_is_taken_back_at_once() {
+fn an_update_that_turns_out_to_be_broken_after_its_install_is_reverted_at_once() {
     for story in [Story::Revert, Story::Permanent] {
         let mut device = Device::new(plain(), &SIZES);
         device.update(1, Story::Confirm);
         device.request(2, story);
-        // Cut behind the job, then the source changes.
+        // Cut after the job was written; then the source changes.
         device.power.cut_at(7, Tear::Before);
         assert!(!live(&mut device, story));
         device.power.on();
@@ -227,7 +227,7 @@ fn an_update_that_turns_out_broken_when_it_is_installed_is_taken_back_at_once() 
 }
 
 #[test]
-fn a_revert_image_that_has_rotted_leaves_the_new_one_running() {
+fn a_damaged_revert_image_leaves_the_new_one_running() {
     let mut device = Device::new(plain(), &SIZES);
     device.request(1, Story::Revert);
     device.boot().unwrap();
@@ -353,7 +353,7 @@ fn random_trailers_and_records_start_no_invalid_image() {
             }
         }
         if pick(2) == 0 {
-            // A record that is whole, with any values.
+            // A complete record with random values.
             device.primary.bytes[from..from + 96].fill(0xFF);
             let record = Record {
                 source: [Place::First, Place::Second][pick(2)],
@@ -370,7 +370,8 @@ fn random_trailers_and_records_start_no_invalid_image() {
         for _ in 0..4 {
             match device.boot() {
                 Ok(report) => {
-                    // Not by all its bytes: nobody looks at the signature of an image trusted by its digest.
+                    // Not all bytes are compared: the signature of an image that is trusted by its digest is not
+                    // checked.
                     let hashed = report.image.header.hashed_size().unwrap() as usize;
                     let digest = sha256(&device.primary.bytes[..hashed]);
                     assert_eq!(digest, report.image.digest, "round {round}");

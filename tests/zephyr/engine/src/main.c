@@ -69,6 +69,7 @@ static const uint8_t magic[16] = {0x77, 0xC2, 0x95, 0xF3, 0x60, 0xD2, 0xEF, 0x7F
 #define INVALID_TLV (-5)
 /* And: there is no such image. */
 #define HASH_NOT_FOUND (-8)
+#define CONFIRMATION_DENIED (-32)
 #define ALREADY_PENDING (-28)
 
 static const uint8_t update_sha[] = {
@@ -326,9 +327,12 @@ ZTEST(refused, test_an_upload_of_another_owner_is_refused_when_it_is_to_be_teste
 	at = smp_begins(&file);
 	zassert_true(at > 0, "error %d", -at);
 	smp_sends(&file, at, file.length);
-	zassert_equal(smp_sets_state(file.digest, true), INVALID_TLV);
+	/* This phone has not paired. */
+	zassert_equal(smp_sets_state(file.digest, true), CONFIRMATION_DENIED);
+	zassert_equal(smp_lists(), 2);
+	zassert_equal(smp_sets_state(file.digest, false), INVALID_TLV);
 	phone_waits();
-	zassert_equal(events[BLEDFU_EVENT_REFUSED], 3);
+	zassert_equal(events[BLEDFU_EVENT_REFUSED], 4);
 	expect_nothing_staged();
 	tell_stack("a refused upload over SMP");
 }
