@@ -40,8 +40,7 @@ use crate::swap_scratch::SwapScratch;
 use crate::trust;
 
 use check::{
-    are_whole, check_primary, check_update, is_proven, known, primary_is_valid, silent, startable,
-    verify_secondary,
+    check_primary, check_update, is_proven, known, primary_is_valid, silent, startable, verify_secondary,
 };
 use kept_copy::keep_copy;
 use repair::{end_repair, repair};
@@ -315,18 +314,6 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
 ) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
     let found = A::find(slots, primary, secondary).map_err(|error| (stored, error))?;
-    let found = match found {
-        // With a single record it may be the one that was cut, in a trailer that a later boot was about to erase.
-        Status::Underway(job) | Status::Claimed(job)
-            if job.done == 1
-                && trust::is_fresh(&slots.rules, &job)
-                && are_whole::<A, P, S, X, T, C>(slots, config, crypto, &job)
-                    .map_err(|error| (stored, error))? =>
-        {
-            Status::Committed(job)
-        }
-        found => found,
-    };
     let doubtful = match found {
         Status::Doubtful(job) => {
             let source = A::source(&slots.layout, job.swap_type);

@@ -180,13 +180,17 @@ fn header_in_place<P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// Number of units recorded in the primary trailer; 0 if the job is kept in scratch and has not moved to the primary
-/// yet.
-fn recorded_in_primary<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorFlashErrorKind> {
+/// yet. `is_moved` = it has, even if the record that says so is torn and reads as erased now.
+fn recorded_in_primary<F: Flash>(
+    flash: &mut F,
+    plan: &Plan,
+    is_moved: bool,
+) -> Result<u32, NorFlashErrorKind> {
     let count = plan.primary.record_count();
     if !plan.kept_in_scratch() {
         return records_until(flash, &plan.primary, 0, count);
     }
-    if !is_written(flash, plan.first_records()[2])? {
+    if !is_moved && !is_written(flash, plan.first_records()[2])? {
         return Ok(0);
     }
     records_until(flash, &plan.primary, STATES, count)
@@ -307,11 +311,12 @@ impl Installer for SwapScratch {
         let in_primary = job_in(primary);
         let mut unless_in_scratch = None;
         if let Some((job, plan)) = in_primary {
-            let recorded = recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)?;
+            let is_moved = trust::settle(&slots.rules, job, 0).done >= STATES;
+            let recorded = recorded_in_primary(slots.primary, &plan, is_moved).map_err(SwapError::Primary)?;
             // A job without records here may be kept in scratch and have its records there.
-            let done = match recorded {
-                0 => 0,
-                recorded => trust::settle(&slots.rules, job, recorded).done,
+            let done = match trust::settle(&slots.rules, job, recorded).done {
+                done if recorded == 0 && plan.kept_in_scratch() && done < STATES => 0,
+                done => done,
             };
             let torn = primary.copy_done == Flag::Bad;
             let mendable =
@@ -335,12 +340,10 @@ impl Installer for SwapScratch {
         let asked = decide(primary, secondary) != SwapType::None;
         if let Some((job, plan)) = in_scratch {
             let recorded = recorded_in_scratch(slots.spare, &plan).map_err(SwapError::Spare)?;
-            let (done, noted) = match recorded {
-                0 => (0, false),
-                recorded => {
-                    let job = trust::settle(&slots.rules, job, recorded);
-                    (job.done, trust::is_noted(&slots.rules, &job))
-                }
+            let (done, noted) = match trust::settle(&slots.rules, job, recorded).done {
+                // It has moved to the primary.
+                done if done >= STATES || !plan.kept_in_scratch() => (0, false),
+                done => (done, trust::is_noted(&slots.rules, &job)),
             };
             // Both records are in scratch before the job moves to the primary.
             let least = if unless_in_scratch.is_some() { 2 } else { 1 };
@@ -367,7 +370,7 @@ impl Installer for SwapScratch {
         if let Some((job, plan)) = in_primary {
             let image_ok = job.swap_type == SwapType::Permanent;
             if !plan.kept_in_scratch()
-                && recorded_in_primary(slots.primary, &plan).map_err(SwapError::Primary)? == 0
+                && recorded_in_primary(slots.primary, &plan, false).map_err(SwapError::Primary)? == 0
             {
                 let status = job::untouched::<Self, _, _, _, _>(slots, job, primary, secondary, image_ok)?;
                 if status != Status::Idle {

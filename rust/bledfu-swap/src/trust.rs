@@ -14,6 +14,9 @@
 //! | e in doubt | up to e + 1 | e | record e is the doubtful one, or unit e was done again; unit e + 1 has not begun |
 //! | e passed | n | the higher of both | all units below e are done; the last record may be doubtful, so this boot notes it |
 //!
+//! A job that is found without any record is begun again: its first unit is noted as in doubt before its trailer is
+//! erased, because the record of that unit may show once more if the erase is torn.
+//!
 //! If there were only one kind of note, a unit might be done again whose source is gone.
 
 use bledfu_slot::decide::{Downgrade, Rules};
@@ -62,14 +65,9 @@ pub fn settle(rules: &Rules, job: Job, recorded: u32) -> Job {
     Job { done, ..job }
 }
 
-/// Whether an earlier boot has resumed this job.
+/// Whether an earlier boot has resumed this job behind its first unit.
 pub fn is_noted(rules: &Rules, job: &Job) -> bool {
-    of_job(rules, job).is_some_and(|evidence| evidence.done != Done::Unknown)
-}
-
-/// Whether this job was begun, and no boot has resumed it yet.
-pub fn is_fresh(rules: &Rules, job: &Job) -> bool {
-    of_job(rules, job).is_some_and(|evidence| evidence.done == Done::Unknown)
+    of_job(rules, job).is_some_and(|evidence| !matches!(evidence.done, Done::Unknown | Done::InDoubt(0)))
 }
 
 /// Whether the evidence is about this job.
@@ -235,6 +233,8 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
     let is_way_back = is_way_back(&slots.rules, image);
     let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
+    // Not for the first time: the torn record of unit 0 may show once more, if the erase of its trailer is torn.
+    let is_in_doubt = evidence.begun.is_some() && evidence.to == image.digest;
     // A revert that continues keeps its `from`, as the image that it replaces may be in pieces by now.
     if !is_way_back {
         evidence.from = slots
@@ -245,9 +245,14 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
     evidence.invalid_way_back = 0;
     evidence.size = job.size;
-    evidence.done = Done::Unknown;
+    evidence.done = match is_in_doubt {
+        true => Done::InDoubt(0),
+        false => Done::Unknown,
+    };
     evidence.to = image.digest;
-    note(slots, evidence)
+    note(slots, evidence)?;
+    slots.in_doubt = is_in_doubt.then_some(0);
+    Ok(())
 }
 
 /// Whether the primary slot shows that its image stays for good, so that the evidence may record it.

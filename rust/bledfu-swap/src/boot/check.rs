@@ -113,21 +113,6 @@ pub(super) fn patiently<R>(
     outcome
 }
 
-/// Whether both images of a job are whole, as they are until its second unit begins.
-pub(super) fn are_whole<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    config: &BootConfig<'_>,
-    crypto: &C,
-    job: &Job,
-) -> Result<bool, SwapError> {
-    let source = A::source(&slots.layout, job.swap_type);
-    let comes = known(
-        verify_secondary(slots, source, config, crypto),
-        SwapError::Secondary,
-    )?;
-    Ok(comes.is_some() && primary_is_valid(slots, config, crypto)?)
-}
-
 #[inline(never)]
 pub(super) fn verify_secondary<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     slots: &mut Slots<'_, P, S, X, T>,
