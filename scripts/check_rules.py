@@ -4,7 +4,7 @@
 
 - who may know whom: the dependency table of ARCHITECTURE.md, for normal dependencies (tests may use more);
 - logic crates are no_std and forbid unsafe code; `unsafe` appears nowhere else either;
-- every source file begins with its licence;
+- every source file begins with its licence, and none of Rust, Python or C has more than 800 lines;
 - crates that go to a registry say what it asks for, and their README has an example that is tested;
 - README shows the very commands that scripts/ci.sh runs, and its lines have at most 120 characters;
 - ARCHITECTURE.md can be read at one sitting: fewer than 2,000 words;
@@ -13,7 +13,7 @@
 - nobody but the service calls the front ends of bledfu-transfer;
 - every step of scripts/ci.sh is in a job of .github/workflows/ci.yml, and no other.
 
-scripts/test_check_rules.py tests the rules about documents, cases and front ends.
+scripts/test_check_rules.py tests the rules about lines, documents, cases and front ends.
 """
 
 import json
@@ -51,6 +51,7 @@ OUT_OF_SCOPE = "**Out of scope:**"
 OPEN = "**Open:**"
 MOST_COLUMNS = 120
 MOST_WORDS = 2_000
+MOST_LINES = 800
 COMMANDS = ("cd rust && cargo run --release -- update", "cd rust && cargo test")
 
 wrong = []
@@ -130,6 +131,7 @@ def check_sources():
             continue
         text = path.read_text()
         shown = path.relative_to(ROOT)
+        wrong.extend(too_many_lines(shown, text))
         if not any("SPDX-License-Identifier: Apache-2.0" in line for line in text.splitlines()[:3]):
             wrong.append(f"{shown} does not begin with its licence")
         if path.suffix == ".rs" and not MAY_BE_UNSAFE & set(shown.parts):
@@ -146,6 +148,14 @@ def long_lines(name, text):
         for number, line in lines
         if len(line) > MOST_COLUMNS
     ]
+
+
+def too_many_lines(path, text):
+    """A fault if a source file of Rust, Python or C has more than MOST_LINES lines: it is about more than one subject."""
+    lines = text.count("\n")
+    if lines <= MOST_LINES or pathlib.PurePath(path).suffix not in {".rs", ".py", ".c", ".h"}:
+        return []
+    return [f"{path} has {lines} lines, {MOST_LINES} is the most: split it by subject"]
 
 
 def too_many_words(name, text):

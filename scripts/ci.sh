@@ -181,6 +181,11 @@ step_reproducible() {
     python3 scripts/reproducible.py
 }
 
+step_semver() {
+    heading 'the interface of the crates, compared with the last release'
+    scripts/semver.sh
+}
+
 step_release() {
     heading 'release, without publishing'
     python3 scripts/release.py --check
@@ -200,7 +205,7 @@ step_zephyr() {
 
 steps=(format msrv lint doc rules text deny test packages demo cut clients central size measurements zephyr)
 # Ten minutes more: jobs of their own in the workflow.
-slow=(embassy fuzz reproducible release site)
+slow=(embassy fuzz reproducible semver release site)
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${steps[@]}" "${slow[@]}"

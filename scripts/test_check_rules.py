@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of check_rules.py: each rule about documents, cases and front ends finds what breaks it, and nothing else."""
+"""Tests of check_rules.py: each rule about lines, documents, cases and front ends finds what breaks it, and nothing else."""
 
 import unittest
 
@@ -18,6 +18,19 @@ TESTS = "tests/all.rs"
 
 def faults(tests, page=PAGE, path=TESTS):
     return rules.case_faults({"smp": page}, {path: tests})
+
+
+class Sources(unittest.TestCase):
+    def test_a_source_file_of_more_than_800_lines_is_found(self):
+        for path in ("rust/a/src/lib.rs", "scripts/a.py", "zephyr/shim/a.c", "zephyr/shim/a.h"):
+            self.assertEqual(rules.too_many_lines(path, "\n" * 800), [])
+            self.assertEqual(
+                rules.too_many_lines(path, "\n" * 801), [f"{path} has 801 lines, 800 is the most: split it by subject"]
+            )
+
+    def test_other_files_may_be_longer(self):
+        for path in ("rust/Cargo.toml", "scripts/ci.sh"):
+            self.assertEqual(rules.too_many_lines(path, "\n" * 801), [])
 
 
 class Cases(unittest.TestCase):

@@ -23,7 +23,7 @@ SECTOR_SIZE = 0x1000
 IMAGE_LIMIT = SLOT_SIZE - 2 * SECTOR_SIZE
 
 # Where the processor sees the primary slot of an nRF52840, and the flash of the network core of an nRF5340.
-SLOT_ADDRESS = 0xC000
+SLOT_ADDRESS = 0xD000
 NETWORK_CORE_ADDRESS = 0x01000000
 
 # The image of the case: 116 objects of 4096 bytes and one of 248.

@@ -2,7 +2,7 @@
 //! What this device is: its partitions, keys and settings, and what it does when the service tells it something.
 //!
 //! ```text
-//! internal  0x0C000  primary slot    928 KiB, the image runs here
+//! internal  0x0D000  primary slot    928 KiB, the image runs here
 //! external  0x00000  secondary slot  928 KiB
 //!           0xE8000  journal           8 KiB
 //! ```
@@ -33,7 +33,7 @@ pub const NAME: &str = "bledfu embassy";
 pub const SMP_FRAME_SIZE: usize = DEFAULT_FRAME_SIZE;
 
 const SLOT_SIZE: u32 = 0xE8000;
-const PRIMARY_AT: u32 = 0xC000;
+const PRIMARY_AT: u32 = 0xD000;
 const SECONDARY_AT: u32 = 0;
 const JOURNAL_AT: u32 = SECONDARY_AT + SLOT_SIZE;
 const JOURNAL_SIZE: u32 = 0x2000;

@@ -261,18 +261,19 @@ fn update<I: Units, X: Units>(
             "event": "result", "before": before, "after": after,
             "total_s": world.now_ns() as f64 / 1e9, "sessions": outcome.sessions,
         }),
-        format_args!("version      {before} -> {after}"),
+        format_args!("{}", named("version", &format!("{before} -> {after}"))),
     )?;
 
     if args.no_confirm {
         let boot = world.power_up()?.clone();
         let version = boot.report.image.header.version;
+        let runs_again = format!(
+            "not confirmed: after the next reset {version} runs again ({})",
+            describe(&boot)
+        );
         format.fact(
             &json!({ "event": "next_reset", "runs": version.to_string(), "action": describe(&boot) }),
-            format_args!(
-                "not confirmed: after the next reset {version} runs again ({})",
-                describe(&boot)
-            ),
+            format_args!("{}", wrap(&runs_again, 0)),
         )?;
     } else if !running_version(&world).ends_with(" (confirmed)") {
         bail!("the new image is not confirmed");
@@ -454,6 +455,11 @@ fn named(name: &str, value: &str) -> String {
     wrap(&format!("{name:<12} {value}"), 13)
 }
 
+/// A stage with the time that it took, in lines that fit the screen.
+fn timed(name: &str, seconds: f64, note: &str) -> String {
+    wrap(format!("{name:<10} {seconds:8.2} s   {note}").trim_end(), 24)
+}
+
 fn say_plan<I: Units, X: Units>(
     format: Format,
     args: &UpdateArgs,
@@ -552,40 +558,43 @@ fn say_stages<I: Units, X: Units>(
             1 => String::new(),
             n => format!(" in {n} sessions"),
         };
+        let speed = format!(
+            "{:.1} kB/s{sessions} (the link carries {:.1}: {:.2} of it)",
+            rate / 1000.0,
+            limit / 1000.0,
+            rate / limit
+        );
         format.fact(
             &json!({
                 "event": "received", "seconds": receive, "bytes_per_s": rate, "link_limit_bytes_per_s": limit,
                 "sessions": outcome.sessions, "resumed_at": session.resumed_at,
             }),
-            format_args!(
-                "receive    {receive:8.2} s   {:.1} kB/s{sessions} (the link carries {:.1}: {:.2} of it)",
-                rate / 1000.0,
-                limit / 1000.0,
-                rate / limit
-            ),
+            format_args!("{}", timed("receive", receive, &speed)),
         )?;
     }
     if session.verified_ns > 0 {
         let verify = seconds(session.verified_ns - session.received_ns);
         format.fact(
             &json!({ "event": "verified", "seconds": verify }),
-            format_args!("verify     {verify:8.2} s"),
+            format_args!("{}", timed("verify", verify, "")),
         )?;
     }
     let install = seconds(outcome.boot.took_ns);
     format.fact(
         &json!({ "event": "installed", "seconds": install, "action": describe(&outcome.boot) }),
-        format_args!("install    {install:8.2} s   {}", describe(&outcome.boot)),
+        format_args!("{}", timed("install", install, &describe(&outcome.boot))),
     )?;
+    let total = seconds(world.now_ns());
     format.text(format_args!(
-        "total      {:8.2} s   since the device was switched on",
-        seconds(world.now_ns())
+        "{}",
+        timed("total", total, "since the device was switched on")
     ))?;
     if session.resumed_at > 0 {
-        format.text(format_args!(
-            "sessions     {} (the last that sent something went on at byte {})",
+        let resumed = format!(
+            "{} (the last that sent something went on at byte {})",
             outcome.sessions, session.resumed_at
-        ))?;
+        );
+        format.text(format_args!("{}", named("sessions", &resumed)))?;
     } else if outcome.sessions > 1 {
         format.text(format_args!("sessions     {}", outcome.sessions))?;
     }

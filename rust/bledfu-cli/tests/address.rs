@@ -1,43 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Images that this device can never start are refused over both protocols, as soon as the first bytes show it, and the
-//! command says why.
+//! Images that this device can never start. The command names the reason over both protocols, as soon as the first bytes
+//! show it.
+
+mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bledfu_sim::keys::SigningKey;
 use bledfu_sim::package::PackageSpec;
 
+use common::{bledfu, vector};
+
 const PACKAGE_KEY: &str = include_str!("../../../tests/vectors/keys/package.pem");
 
-/// A signed image of the vectors.
-fn vector(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
-    folder.join(format!("{name}.signed.bin"))
+/// A signed image of `tests/vectors`.
+fn signed(name: &str) -> PathBuf {
+    vector(&format!("{name}.signed.bin"))
 }
 
-/// Runs `bledfu update` from one image to another; returns whether it succeeded and what it said.
+/// Runs `bledfu update` from one image to another; returns whether it succeeded, and its output.
 fn update(old: &str, new: &str, protocol: &str, options: &[&str]) -> (bool, String) {
     if protocol == "smp" {
-        return run(&vector(old), &vector(new), protocol, options);
+        return run(&signed(old), &signed(new), protocol, options);
     }
     let folder = tempfile::tempdir().expect("a folder");
     let package = folder.path().join("new.zip");
     let key = SigningKey::from_pem("key", PACKAGE_KEY).expect("a good vector");
-    let image = std::fs::read(vector(new)).expect("a vector");
+    let image = std::fs::read(signed(new)).expect("a vector");
     let bytes = PackageSpec::new("new", 52, 2).build(&image, &key);
     std::fs::write(&package, bytes.expect("a package")).expect("a file");
-    run(&vector(old), &package, protocol, options)
+    run(&signed(old), &package, protocol, options)
 }
 
 fn run(old: &Path, new: &Path, protocol: &str, options: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_bledfu"))
-        .arg("update")
+    let output = bledfu("update")
         .arg(new)
         .args(["--protocol", protocol, "--primary"])
         .arg(old)
         .args(options)
-        .env_remove("RUST_LOG")
         .output()
         .expect("the program runs");
     let said = [output.stdout, output.stderr].concat();
@@ -50,20 +50,20 @@ fn run(old: &Path, new: &Path, protocol: &str, options: &[&str]) -> (bool, Strin
 const PROTOCOLS: [&str; 2] = ["secure-dfu", "smp"];
 
 #[test]
-fn an_image_for_another_slot_or_processor_is_refused_by_name_if_the_running_one_has_an_address() {
+fn an_image_linked_for_another_slot_or_processor_is_refused_if_the_running_one_has_a_vector_table() {
     let old = "vectored/application-1.0.0";
     let bad = [
         (
             "vectored/network-core-2.0.0",
-            "its reset vector 0x01008a01 lies outside 0x0000c000-0x000f4000",
+            "its reset vector 0x01008a01 lies outside 0x0000d000-0x000f5000",
         ),
         (
             "vectored/second-slot-2.0.0",
-            "its reset vector 0x000f4301 lies outside 0x0000c000-0x000f4000",
+            "its reset vector 0x000f5301 lies outside 0x0000d000-0x000f5000",
         ),
         (
             "vectored/rom-fixed-elsewhere-2.0.0",
-            "the image is linked for the slot at 0x000f4000, not for the one at 0x0000c000",
+            "the image is linked for the slot at 0x000f5000, not for the one at 0x0000d000",
         ),
         (
             "vectored/ram-load-2.0.0",
@@ -89,7 +89,7 @@ fn an_image_for_another_slot_or_processor_is_refused_by_name_if_the_running_one_
 }
 
 #[test]
-fn addresses_are_checked_only_on_request_if_the_running_image_has_none() {
+fn reset_vectors_are_checked_only_on_request_if_the_running_image_has_none() {
     let (old, new) = ("images/small-1.0.0", "vectored/network-core-2.0.0");
     for protocol in PROTOCOLS {
         let (success, said) = update(old, new, protocol, &[]);
@@ -101,7 +101,7 @@ fn addresses_are_checked_only_on_request_if_the_running_image_has_none() {
 }
 
 #[test]
-fn an_image_of_another_kind_is_refused_by_name() {
+fn an_image_of_an_unsupported_kind_is_refused_and_its_kind_named() {
     let kinds = [
         (
             "vectored/encrypted-128-2.0.0",

@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the command line says about packages that cannot be used. The sentences themselves are tested in `bledfu-sim`.
+//! Messages about packages that cannot be used. The sentences themselves are tested in `bledfu-sim`.
 
-use std::process::Command;
+mod common;
 
 use bledfu_sim::package::Package;
 
-/// Path of a file of the vectors.
-fn vector(file: &str) -> String {
-    format!("{}/../../tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"))
-}
+use common::{bledfu, vector};
 
-/// Runs `bledfu update` with a file of the vectors; returns whether it succeeded and what it said.
+/// Runs `bledfu update` with a file of `tests/vectors`; returns whether it succeeded, and its messages.
 fn run_update(file: &str) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_bledfu"))
-        .args(["update", &vector(file)])
+    let output = bledfu("update")
+        .arg(vector(file))
         .env("RUST_BACKTRACE", "1")
-        .env_remove("RUST_LOG")
         .output()
         .expect("the program runs");
     (
@@ -38,7 +34,7 @@ fn bad_packages_fail_with_one_sentence() {
         }
         let (success, said) = run_update(file);
         assert!(!success, "{file} succeeds");
-        // The device's own log may have more lines; the tool prints one sentence.
+        // The device may log more; the tool itself prints one sentence.
         let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "{file}: {said}");
         assert_eq!(said.lines().last(), errors.first().copied(), "{file}: {said}");
@@ -47,7 +43,7 @@ fn bad_packages_fail_with_one_sentence() {
             "{file}: {said}"
         );
         if entry["expect"] == "file" {
-            let sentence = Package::open(vector(file).as_ref()).expect_err(file).to_string();
+            let sentence = Package::open(&vector(file)).expect_err(file).to_string();
             assert!(said.contains(&sentence), "{file}: {said}");
         }
     }
@@ -59,12 +55,12 @@ fn bad_packages_fail_with_one_sentence() {
 }
 
 #[test]
-fn a_package_is_not_signed_with_a_key_that_everybody_has_unless_it_is_a_trial() {
+fn a_package_is_signed_with_a_public_demo_key_only_with_trial() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.zip");
     let run = |more: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_bledfu"))
-            .args(["package", "--hw-version", "52", "--fw-version", "2", "--image"])
+        let output = bledfu("package")
+            .args(["--hw-version", "52", "--fw-version", "2", "--image"])
             .arg(vector("images/small-2.0.0.signed.bin"))
             .arg("--key")
             .arg(vector("keys/package.pem"))

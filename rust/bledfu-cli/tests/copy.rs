@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Copy with a kept revert image on a whole device: updates in a row, each into the other place; reverts; power cuts.
+//! Copy with a kept revert image, on a whole device: several updates, which use the two places in turn; reverts; power cuts.
 
 use std::path::Path;
 
@@ -80,7 +80,7 @@ fn install(world: &mut World, package: &Package) -> bool {
 }
 
 #[test]
-fn updates_in_a_row_go_to_one_place_and_the_other_in_turn() {
+fn successive_updates_use_the_two_places_in_turn() {
     let mut world = world();
     let mut places = Vec::new();
     for major in 2..6 {
@@ -94,7 +94,7 @@ fn updates_in_a_row_go_to_one_place_and_the_other_in_turn() {
 }
 
 #[test]
-fn an_update_that_is_not_confirmed_is_reverted_and_the_next_one_arrives() {
+fn an_unconfirmed_update_is_reverted_and_the_next_one_is_accepted() {
     let mut world = world();
     for _ in 0..2 {
         install(&mut world, &package());
@@ -111,7 +111,7 @@ fn an_update_that_is_not_confirmed_is_reverted_and_the_next_one_arrives() {
 }
 
 #[test]
-fn a_second_update_and_its_revert_cut_at_every_operation_can_always_be_finished() {
+fn a_second_update_and_its_revert_survive_a_cut_at_every_operation() {
     let prepare = || {
         // With a trust area, an image that was reverted three times is not tried again.
         let mut world = world_of(Setup {

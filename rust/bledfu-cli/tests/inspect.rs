@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu inspect` as a gate: the exit code for every file of `tests/vectors` and for files made here.
+//! `bledfu inspect` as a gate: its exit code for every file of `tests/vectors`, and for files made here.
+
+mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use bledfu_sim::device::{Board, Setup};
+use bledfu_sim::device::{Board, Setup, PRIMARY_START};
 use bledfu_sim::keys::SigningKey;
 use bledfu_sim::package::{write_parts, PackageSpec, PartKind};
 use bledfu_sim::power::Power;
@@ -15,6 +16,8 @@ use bledfu_slot::{request_test, Slot, SoftCrypto};
 use serde_json::{json, Value};
 use tempfile::TempDir;
 
+use common::{bledfu, vector, vector_path};
+
 const GOOD: i32 = 0;
 const WRONG: i32 = 1;
 const UNCHECKED: i32 = 3;
@@ -22,20 +25,13 @@ const UNCHECKED: i32 = 3;
 /// Size of the slots of the vectors' device.
 const SLOT_SIZE: usize = 0xE8000;
 
-fn vector(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/vectors")
-        .join(file)
-}
-
 fn image() -> Vec<u8> {
     std::fs::read(vector("images/small-2.0.0.signed.bin")).expect("a vector")
 }
 
-/// Runs `bledfu inspect`: its exit code and what it printed.
+/// Runs `bledfu inspect`; returns its exit code and output.
 fn inspect(file: &Path, options: &[&str]) -> (i32, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_bledfu"))
-        .arg("inspect")
+    let output = bledfu("inspect")
         .arg(file)
         .args(options)
         .output()
@@ -45,10 +41,9 @@ fn inspect(file: &Path, options: &[&str]) -> (i32, String) {
     (output.status.code().expect("an exit code"), text)
 }
 
-/// With the keys of the vectors.
+/// The same with `--strict` and the keys of `tests/vectors`.
 fn with_keys(file: &Path, more: &[&str]) -> (i32, String) {
-    let [package, image] = ["keys/package.pub.pem", "keys/image.pub.pem"]
-        .map(|key| vector(key).to_str().expect("a path").to_owned());
+    let [package, image] = ["keys/package.pub.pem", "keys/image.pub.pem"].map(vector_path);
     let mut options = vec!["--strict", "--public-key", &package, "--image-key", &image];
     options.extend(more);
     inspect(file, &options)
@@ -70,7 +65,7 @@ fn verdict(text: &str) -> String {
 fn exactly_the_packages_that_a_device_accepts_are_good() {
     let list = std::fs::read(vector("packages.json")).expect("a list");
     let list: Value = serde_json::from_slice(&list).expect("a list");
-    // The device for which the list is.
+    // The device that packages.json describes.
     let device = [
         "--hw-version",
         "52",
@@ -177,16 +172,16 @@ fn images_of_other_kinds_are_named_and_refused() {
     }
     let (code, text) = with_keys(
         &vector("vectored/ram-load-2.0.0.signed.bin"),
-        &["--slot-address", "0xc000"],
+        &["--slot-address", "0xd000"],
     );
     assert_eq!(code, WRONG);
     assert!(text.contains("MCUboot image to be loaded into RAM"), "{text}");
 }
 
 #[test]
-fn a_padded_image_is_named_and_wrong_in_a_package_only() {
+fn a_padded_image_is_named_and_is_wrong_only_in_a_package() {
     let folder = TempDir::new().expect("a folder");
-    // The image as imgtool --pad writes it.
+    // Padded as by imgtool --pad.
     let mut padded = image();
     padded.resize(SLOT_SIZE - 16, 0xFF);
     padded.extend(bledfu_slot::trailer::magic_bytes(8));
@@ -210,22 +205,23 @@ fn a_padded_image_is_named_and_wrong_in_a_package_only() {
         (WRONG, format!("wrong: {sentence}")),
         "{text}"
     );
-    // Sending it fails with the same message.
-    let update = Command::new(env!("CARGO_BIN_EXE_bledfu"))
-        .arg("update")
-        .arg(&path)
-        .output()
-        .expect("the program runs");
+    // `bledfu update` prints the same sentence.
+    let update = bledfu("update").arg(&path).output().expect("the program runs");
     let said = String::from_utf8_lossy(&update.stderr);
     assert!(!update.status.success() && said.contains(sentence), "{said}");
 }
 
-/// The image as a hex file with load address 0xC000.
+/// The image as a hex file for the primary slot.
 fn hex_file() -> String {
-    let mut records = vec![ihex::Record::ExtendedLinearAddress(0)];
+    let mut records = Vec::new();
     for (line, value) in image().chunks(16).enumerate() {
+        let address = PRIMARY_START + 16 * line as u32;
+        // A record has 16 bits of the address.
+        if line == 0 || address & 0xFFFF == 0 {
+            records.push(ihex::Record::ExtendedLinearAddress((address >> 16) as u16));
+        }
         records.push(ihex::Record::Data {
-            offset: 0xC000 + 16 * line as u16,
+            offset: address as u16,
             value: value.to_vec(),
         });
     }
@@ -235,14 +231,14 @@ fn hex_file() -> String {
 
 fn sdk_packages(folder: &TempDir) -> [PathBuf; 2] {
     [0, 1].map(|format| {
-        let fields = json!({ "image_index": "0", "load_address": 49152, "board": "nrf52840dk" });
+        let fields = json!({ "image_index": "0", "load_address": PRIMARY_START, "board": "nrf52840dk" });
         let package = sdk_package::write(format, "app.signed.bin", &image(), &fields).expect("a package");
         put(folder, &format!("dfu_application{format}.zip"), &package)
     })
 }
 
 #[test]
-fn hex_files_and_packages_of_the_nrf_connect_sdk_are_named_and_good() {
+fn hex_files_and_nrf_connect_sdk_packages_are_named_and_good() {
     let folder = TempDir::new().expect("a folder");
     let hex = put(&folder, "signed.hex", hex_file().as_bytes());
     let mut files = sdk_packages(&folder).to_vec();
@@ -273,7 +269,7 @@ fn hex_files_and_packages_of_the_nrf_connect_sdk_are_named_and_good() {
 }
 
 #[test]
-fn update_and_package_take_the_same_kinds_or_refuse_them_in_the_same_words() {
+fn update_and_package_accept_the_same_kinds_and_refuse_others_in_the_same_words() {
     let folder = TempDir::new().expect("a folder");
     let hex = put(&folder, "signed.hex", hex_file().as_bytes());
     let [sdk, _] = sdk_packages(&folder);
@@ -281,8 +277,8 @@ fn update_and_package_take_the_same_kinds_or_refuse_them_in_the_same_words() {
     let encrypted = vector("vectored/encrypted-128-2.0.0.signed.bin");
     let bin = vector("images/small-2.0.0.signed.bin");
     let run = |words: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_bledfu"))
-            .args(words)
+        let output = bledfu(words[0])
+            .args(&words[1..])
             .output()
             .expect("the program runs");
         let said = String::from_utf8(output.stderr).expect("text");
@@ -330,7 +326,7 @@ fn update_and_package_take_the_same_kinds_or_refuse_them_in_the_same_words() {
     }
 }
 
-/// A device as `bledfu serve` keeps it, with 2.0.0 requested for a test.
+/// A folder of `bledfu serve`, with a test of 2.0.0 requested.
 fn device(folder: &Path, algorithm: Algorithm) {
     let factory = std::fs::read(vector("images/small-1.0.0.signed.bin")).expect("a vector");
     let setup = Setup {
@@ -348,7 +344,7 @@ fn device(folder: &Path, algorithm: Algorithm) {
 }
 
 #[test]
-fn a_device_is_shown_with_its_next_boot_and_stays_unchanged() {
+fn inspect_shows_a_device_and_its_next_boot_and_changes_nothing() {
     for algorithm in Algorithm::ALL {
         let folder = TempDir::new().expect("a folder");
         device(folder.path(), algorithm);
@@ -366,7 +362,7 @@ fn a_device_is_shown_with_its_next_boot_and_stays_unchanged() {
             "then runs              2.0.0 (",
             "image                  version 1.0.0, 9400 bytes at 0x0",
             "image                  version 2.0.0, 13636 bytes at 0x",
-            "0x0000c000 primary      #",
+            "0x0000d000 primary      #",
         ] {
             assert!(text.contains(wanted), "{name} lacks {wanted}: {text}");
         }
@@ -388,14 +384,15 @@ fn a_device_is_shown_with_its_next_boot_and_stays_unchanged() {
 }
 
 #[test]
-fn a_device_that_does_not_boot_is_wrong_and_a_dump_of_one_flash_is_shown_as_a_device() {
+fn a_device_that_does_not_boot_is_wrong_and_a_dump_of_one_flash_counts_as_a_device() {
     let folder = TempDir::new().expect("a folder");
     device(folder.path(), Algorithm::SwapMove);
     let read = |name: &str| std::fs::read(folder.path().join(name)).expect(name);
     let (mut internal, external) = (read("internal.bin"), read("external.bin"));
-    // One flash with both slots: the primary at 0x1000, the secondary after it.
+    let start = PRIMARY_START as usize;
+    // One flash with both slots: the primary at 0x1000, the secondary behind it.
     let mut both = vec![0xFF; 0x1000];
-    both.extend_from_slice(&internal[0xC000..0xC000 + SLOT_SIZE]);
+    both.extend_from_slice(&internal[start..start + SLOT_SIZE]);
     both.extend_from_slice(&external[..SLOT_SIZE]);
     let dump = put(&folder, "flash.bin", &both);
     let (code, text) = with_keys(
@@ -410,7 +407,7 @@ fn a_device_that_does_not_boot_is_wrong_and_a_dump_of_one_flash_is_shown_as_a_de
     );
     assert_eq!(code, WRONG);
 
-    internal[0xC000..0xC100].fill(0);
+    internal[start..start + 0x100].fill(0);
     let mut erased = external;
     erased.fill(0xFF);
     put(&folder, "internal.bin", &internal);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu install` on slot files: what it boots and leaves in the files, and that a cut boot is finished with the same
-//! bytes.
+//! `bledfu install` on files with slots: what it boots, what it leaves in the slots, and that the next boot finishes a cut one
+//! with the same bytes.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
+
+use std::process::Output;
+
+use common::{bledfu, vector};
 
 const OLD: &[u8] = include_bytes!("../../../tests/vectors/images/small-1.0.0.signed.bin");
 const NEW: &[u8] = include_bytes!("../../../tests/vectors/images/small-2.0.0.signed.bin");
@@ -40,19 +43,11 @@ impl Device {
     }
 
     fn install(&self, options: &[&str]) -> (i32, String) {
-        let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/keys/image.pub.pem");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bledfu"));
+        let mut command = bledfu("install");
         command.current_dir(self.folder.path());
-        command.args([
-            "install",
-            "--primary",
-            "primary",
-            "--secondary",
-            "secondary",
-            "--key",
-        ]);
+        command.args(["--primary", "primary", "--secondary", "secondary", "--key"]);
         command
-            .arg(key)
+            .arg(vector("keys/image.pub.pem"))
             .args(["--algorithm", self.algorithm])
             .args(options);
         match self.algorithm {
@@ -68,7 +63,7 @@ impl Device {
 const ALGORITHMS: [&str; 5] = ["swap-offset", "swap-move", "swap-scratch", "overwrite", "copy"];
 
 #[test]
-fn an_update_on_trial_is_installed_and_reverted_unless_it_is_confirmed() {
+fn an_update_for_a_test_is_installed_and_reverted_unless_it_is_confirmed() {
     for algorithm in ALGORITHMS {
         for confirm in [false, true] {
             let device = Device::new(algorithm);
@@ -93,7 +88,7 @@ fn an_update_on_trial_is_installed_and_reverted_unless_it_is_confirmed() {
 }
 
 #[test]
-fn a_boot_that_was_cut_is_finished_with_the_same_bytes() {
+fn the_boot_after_a_cut_one_leaves_the_same_bytes_as_one_without_a_cut() {
     for algorithm in ALGORITHMS {
         let whole = Device::new(algorithm);
         whole.install(&["--pending", "permanent"]);
@@ -118,11 +113,8 @@ fn a_boot_that_was_cut_is_finished_with_the_same_bytes() {
 }
 
 #[test]
-fn an_image_for_another_slot_is_not_installed_where_the_address_of_the_slot_is_known() {
-    let image = |name| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/vectored");
-        std::fs::read(folder.join(format!("{name}.signed.bin"))).unwrap()
-    };
+fn an_image_linked_for_another_slot_is_not_installed_if_the_slot_address_is_given() {
+    let image = |name| std::fs::read(vector(&format!("vectored/{name}.signed.bin"))).unwrap();
     let old = image("application-1.0.0");
     for algorithm in ALGORITHMS {
         for (new, installed) in [("application-2.0.0", "2.0.0"), ("second-slot-2.0.0", "1.0.0")] {
@@ -130,10 +122,10 @@ fn an_image_for_another_slot_is_not_installed_where_the_address_of_the_slot_is_k
             let start = if algorithm == "swap-offset" { SECTOR } else { 0 };
             device.write("primary", 0, &old, SLOT);
             device.write("secondary", start, &image(new), SLOT);
-            // As if an application that does not check addresses had requested it.
+            // As requested by an application that does not check addresses.
             let (code, line) = device.install(&["--pending", "permanent", "--stop-after", "0"]);
             assert_eq!(code, 3, "{algorithm}: {line}");
-            let (code, line) = device.install(&["--slot-address", "0xc000"]);
+            let (code, line) = device.install(&["--slot-address", "0xd000"]);
             assert_eq!(code, 0, "{algorithm}: {line}");
             let wanted = format!("booted {installed}: ");
             assert!(line.starts_with(&wanted), "{algorithm}, {new}: {line}");

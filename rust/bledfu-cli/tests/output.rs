@@ -1,28 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Habits of a command line: closed pipes and full disks, JSON, quiet, colours, completions, manual pages, and
-//! requested mishaps that never happen.
+//! Habits of a command line: closed pipes, full disks, JSON, quiet, colours, completions, manual pages, and planned mishaps that
+//! were never reached.
+
+mod common;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// A small package, so that an update takes a moment.
-fn small() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/packages/small-2.0.0.zip")
+use common::{vector, vector_path};
+
+/// A small package: its update takes a moment.
+fn small() -> String {
+    vector_path("packages/small-2.0.0.zip")
 }
 
 fn bledfu(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bledfu"));
-    command.args(words).env_remove("RUST_LOG").stdin(Stdio::null());
+    let mut command = common::bledfu(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null());
     command
 }
 
 fn update(words: &[&str]) -> Output {
     let small = small();
-    let mut all = vec!["update", small.to_str().expect("a path")];
+    let mut all = vec!["update", &small];
     all.extend(words);
     bledfu(&all).output().expect("the program runs")
 }
@@ -42,7 +45,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
 #[test]
 fn a_closed_pipe_ends_the_program_silently() {
     for words in [
-        &["update", small().to_str().expect("a path")][..],
+        &["update", &small()][..],
         &["bench", "--install"],
         &["completions", "bash"],
         &["--help"],
@@ -65,9 +68,9 @@ fn a_closed_pipe_ends_the_program_silently() {
 #[test]
 fn a_full_disk_is_an_error_in_one_sentence() {
     for words in [
-        &["update", small().to_str().expect("a path")][..],
-        &["update", small().to_str().expect("a path"), "--json"],
-        &["inspect", small().to_str().expect("a path")],
+        &["update", &small()][..],
+        &["update", &small(), "--json"],
+        &["inspect", &small()],
         &["cut", "--algorithm", "overwrite"],
         &["bench", "--install"],
         &["completions", "zsh"],
@@ -104,7 +107,7 @@ fn update_prints_each_fact_as_a_json_line() {
 }
 
 #[test]
-fn a_failed_update_says_so_in_json_and_in_words() {
+fn a_failed_update_is_reported_as_json_and_as_text() {
     let output = bledfu(&["update", "--json", "no-such-file.zip"])
         .output()
         .expect("the program runs");
@@ -117,7 +120,7 @@ fn a_failed_update_says_so_in_json_and_in_words() {
 }
 
 #[test]
-fn mishaps_that_are_never_reached_are_an_error_and_those_that_happen_are_reported() {
+fn a_mishap_that_is_never_reached_is_an_error_and_one_that_happens_is_reported() {
     let output = update(&["--cut-at", "99999999"]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
@@ -230,10 +233,41 @@ fn every_line_of_every_help_fits_a_screen() {
             assert!(line.chars().count() <= 80, "{command}: {line}");
         }
     }
-    for line in text(&update(&[]).stdout).lines() {
-        assert!(
-            line.chars().count() <= 80 || line.contains("small-2.0.0.zip"),
-            "{line}"
-        );
+}
+
+#[test]
+fn every_line_of_every_update_fits_a_screen() {
+    // Run in the folder of the package: a path is never broken, so a long one would not fit.
+    let package = vector("packages/small-2.0.0.zip");
+    let (folder, package) = (package.parent().expect("a folder"), package.file_name());
+    for client in [
+        &["--phone", "android"][..],
+        &["--phone", "ios"],
+        &["--phone", "nrfutil"],
+        &["--protocol", "smp", "--phone", "android"],
+        &["--protocol", "smp", "--phone", "ios"],
+        &["--protocol", "smp", "--phone", "smpclient"],
+    ] {
+        for more in [
+            &[][..],
+            &["--no-confirm"],
+            &["--used-slot", "--worst-case", "--mtu", "23", "--interval", "7.5"],
+            &["--cut-at", "20"],
+            &["--drop-link-at", "5000", "--drop-link-at", "9000"],
+        ] {
+            let output = bledfu(&["update"])
+                .arg(package.expect("a name"))
+                .current_dir(folder)
+                .args(client)
+                .args(more)
+                .output()
+                .expect("the program runs");
+            let printed = text(&output.stdout);
+            let complaint = text(&output.stderr);
+            assert!(printed.contains("\nreceive "), "{client:?} {more:?}: {complaint}");
+            for line in printed.lines() {
+                assert!(line.chars().count() <= 80, "{client:?} {more:?}: {line}");
+            }
+        }
     }
 }

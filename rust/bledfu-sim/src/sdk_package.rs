@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn both_formats_name_the_image_and_what_it_is_for() {
-        let fields = json!({ "image_index": "0", "load_address": 49152, "board": "nrf52840dk/nrf52840", "version_MCUBOOT": "2.0.0+7" });
+        let fields = json!({ "image_index": "0", "load_address": 53248, "board": "nrf52840dk/nrf52840", "version_MCUBOOT": "2.0.0+7" });
         for format in [0, 1] {
             let package = read(format, &fields).unwrap().unwrap();
             assert_eq!((package.format, package.files.len()), (format, 1));
@@ -195,7 +195,7 @@ mod tests {
             assert_eq!((file.name.as_str(), file.image_index), ("app.bin", 0));
             assert_eq!(
                 (file.load_address, file.bytes.as_slice()),
-                (Some(0xC000), &[7; 40][..])
+                (Some(0xD000), &[7; 40][..])
             );
             assert_eq!(file.version.as_deref(), Some("2.0.0+7"));
         }

@@ -437,7 +437,10 @@ fn images_with_any_damage_are_refused_at_the_end() {
     }
 }
 
-/// A device whose primary slot is at 0xC000 and that checks for which slot images are linked.
+/// A reset vector in the primary slot, behind the header; bit 0 says Thumb.
+const INSIDE: u32 = bledfu_sim::device::PRIMARY_START + 0x201;
+
+/// A device that checks for which slot images are linked.
 fn addressed() -> Setup {
     Setup {
         check_address: true,
@@ -456,7 +459,7 @@ fn linked(reset_vector: u32, major: u8) -> Vec<u8> {
 // secure-dfu case 99
 #[test]
 fn an_image_linked_for_another_slot_is_refused_by_the_first_bytes_that_show_it() {
-    let factory = linked(0xC201, 1);
+    let factory = linked(INSIDE, 1);
     let network_core = linked(0x0100_9A35, 2);
     let mut peer = Peer::with_factory(addressed(), &factory);
     listen();
@@ -468,14 +471,14 @@ fn an_image_linked_for_another_slot_is_refused_by_the_first_bytes_that_show_it()
     // Nothing of it is left, and an image for this slot is accepted.
     peer.ask("06 02", &selected(OBJECT, &[]));
     assert_eq!(peer.reboot().image.header.version, version(1));
-    let good = linked(0xC201, 2);
+    let good = linked(INSIDE, 2);
     assert_eq!(peer.transfer(&init_for(&good), &good), "60 04 01");
     peer.install_and_confirm(&good);
 }
 
 #[test]
 fn the_boot_stage_does_not_install_an_image_that_is_linked_for_another_slot() {
-    let factory = linked(0xC201, 1);
+    let factory = linked(INSIDE, 1);
     let network_core = linked(0x0100_9A35, 2);
     let mut peer = Peer::with_factory(
         Setup {
@@ -490,7 +493,7 @@ fn the_boot_stage_does_not_install_an_image_that_is_linked_for_another_slot() {
     peer.board.setup.check_address = true;
     assert_eq!(peer.reboot().image.header.version, version(1));
     peer.assert_pending(false);
-    let good = linked(0xC201, 2);
+    let good = linked(INSIDE, 2);
     assert_eq!(peer.transfer(&init_for(&good), &good), "60 04 01");
     peer.install_and_confirm(&good);
 }

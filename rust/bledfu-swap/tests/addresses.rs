@@ -15,7 +15,7 @@ use common::{boot_once, config, geometry};
 
 /// The primary slot of an nRF52840.
 const SLOT: AddressRange = AddressRange {
-    start: 0xC000,
+    start: 0xD000,
     size: 0xE8000,
 };
 const SECTORS: usize = SLOT.size as usize / SECTOR;
@@ -36,7 +36,7 @@ fn files() -> Vec<(&'static str, Option<(HeaderError, usize)>)> {
             0x208,
         ))
     };
-    let linked_for = 0xF_4000;
+    let linked_for = 0xF_5000;
     vec![
         ("application-1.0.0", None),
         ("application-2.0.0", None),
@@ -44,7 +44,7 @@ fn files() -> Vec<(&'static str, Option<(HeaderError, usize)>)> {
         ("last-word-2.0.0", None),
         ("rom-fixed-2.0.0", None),
         ("network-core-2.0.0", wrong(0x0100_8A01)),
-        ("second-slot-2.0.0", wrong(0xF_4301)),
+        ("second-slot-2.0.0", wrong(0xF_5301)),
         (
             "rom-fixed-elsewhere-2.0.0",
             Some((

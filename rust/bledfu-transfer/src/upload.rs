@@ -21,10 +21,16 @@
 //! the newest transfer wins.
 
 mod error;
+mod images;
+mod obstacles;
+mod oldest;
 mod running;
+mod session;
 mod staging;
 
 pub use error::{Obstacle, TransferError};
+pub use images::Present;
+pub use oldest::{OldestAccepted, Unfit};
 pub use running::{digest_prefix, Running};
 
 use crate::doors::{Doors, Guard};
@@ -33,19 +39,15 @@ use crate::note;
 use crate::payload::Image;
 use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
-use bledfu_slot::decide::{self, outlook_by, Downgrade, Outlook, Rules};
-use bledfu_slot::flash::Aligned;
-use bledfu_slot::header::{HeaderError, ImageStart};
-use bledfu_slot::journal::{Journal, JournalError, Progress, Versions, MAX_SESSION};
+use bledfu_slot::decide::{outlook_by, Outlook, Rules};
+use bledfu_slot::journal::{Journal, JournalError, Progress, Versions};
 use bledfu_slot::layout::Layout;
-use bledfu_slot::read_bytes;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer;
-use bledfu_slot::verify::{read_info, Crypto, ImageInfo, ImagePolicy, Key, Sha256, Signature};
+use bledfu_slot::verify::{Crypto, ImagePolicy, Key, Signature};
 use bledfu_slot::writer::{SlotWriter, WriteError};
-use bledfu_slot::Version;
 use core::fmt;
-use embedded_storage::nor_flash::{ErrorType, ReadNorFlash};
+use embedded_storage::nor_flash::ErrorType;
 
 /// A transfer without data for this long may be taken over by the other protocol.
 pub const TAKEOVER_MS: u64 = 10_000;
@@ -94,79 +96,6 @@ struct Transfer {
     size: u32,
 }
 
-/// The oldest image that is accepted; [`Upload::new`] raises it to the boot stage's minimum ([`Setup::rules`]). An
-/// older image is refused here with a code that the peer understands, not only by the boot stage after a reset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OldestAccepted {
-    /// Minimum version; the build number does not count.
-    pub version: Option<Version>,
-    /// The minimum version itself is too old as well: the running image is not to be installed again.
-    pub is_above_version: bool,
-    /// Minimum security counter, which the image must then have.
-    pub counter: Option<u32>,
-}
-
-impl OldestAccepted {
-    /// The stricter of this and the boot stage's.
-    fn raised(self, rules: &Rules) -> Self {
-        let Some(evidence) = rules.evidence else {
-            return self;
-        };
-        let ((major, minor, revision), counter) = (evidence.floor.version, evidence.floor.security_counter);
-        let noted = Version {
-            major,
-            minor,
-            revision,
-            build: 0,
-        };
-        match rules.downgrade {
-            Downgrade::Allowed => self,
-            Downgrade::ByVersion => Self {
-                version: self.version.max(Some(noted)),
-                ..self
-            },
-            Downgrade::BySecurityCounter => Self {
-                counter: self.counter.max(counter),
-                ..self
-            },
-        }
-    }
-
-    /// Whether an image of this version is too old. Its security counter is known only after the whole image was
-    /// received.
-    pub fn refuses(&self, version: &Version) -> bool {
-        let release = |version: &Version| (version.major, version.minor, version.revision);
-        self.version.is_some_and(|floor| {
-            let (offered, floor) = (release(version), release(&floor));
-            offered < floor || (self.is_above_version && offered == floor)
-        })
-    }
-
-    /// Whether this image is too old.
-    pub fn refuses_image(&self, info: &ImageInfo) -> bool {
-        // No counter is lower than any counter.
-        self.refuses(&info.header.version) || info.security_counter < self.counter
-    }
-}
-
-/// Why an image that is being received can never run here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// Its header shows it.
-    Header(HeaderError),
-    /// Its version is below the [`OldestAccepted`].
-    Older(Version),
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header(error) => error.fmt(f),
-            Self::Older(version) => write!(f, "{version} is older than the oldest image this device accepts"),
-        }
-    }
-}
-
 /// What a product configures for an upload.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'k> {
@@ -187,34 +116,6 @@ pub struct Setup<'k> {
     /// Nothing is staged if its firmware version cannot be recorded in the journal. For products that build the same
     /// [`Running::fw_version`] into every image: there the journal alone tells which packages are older.
     pub must_keep_version: bool,
-}
-
-/// An image that a peer need not send again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Present {
-    /// CRC-32 of the file.
-    pub crc: u32,
-    /// It waits for the next boot; otherwise it is running.
-    pub is_staged: bool,
-}
-
-/// SHA-256 and CRC-32 of `length` bytes from `start`; `None` if they cannot be read.
-fn sum<F: ReadNorFlash, H: Sha256>(
-    flash: &mut F,
-    (start, length): (u32, u32),
-    mut hash: H,
-) -> Option<([u8; 32], u32)> {
-    let mut crc = crc32();
-    let mut chunk = Aligned([0; 256]);
-    let mut at = 0;
-    while at < length {
-        let part = chunk.0.get_mut(..(length - at).min(256) as usize)?;
-        read_bytes(flash, start.checked_add(at)?, part).ok()?;
-        hash.update(part);
-        crc.update(part);
-        at += part.len() as u32;
-    }
-    Some((hash.finish(), crc.finalize()))
 }
 
 /// The error of the secondary slot's flash.
@@ -387,179 +288,14 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         )
     }
 
-    /// Why `protocol` may not touch the secondary slot now, if there is a reason. A request that the boot stage can
-    /// never carry out is not a reason: it is worthless.
-    #[inline(never)]
-    pub fn slot_obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
-        if self.is_staged() {
-            return Some(Obstacle::Staged);
-        }
-        match self.outlook() {
-            Outlook::Revert => Some(Obstacle::OnTrial),
-            Outlook::Install(_) => Some(Obstacle::Staged),
-            _ if !self.is_free_for(protocol, now_ms) => Some(Obstacle::OtherTransfer),
-            Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => {
-                too_soon(self.guard.wait_to_begin(&self.setup.doors, now_ms))
-            }
-        }
-    }
-
-    /// What the product allows strangers.
-    pub fn doors(&self) -> &Doors {
-        &self.setup.doors
-    }
-
-    /// Whether the peer whose frame is being handled has not paired.
-    pub fn is_for_stranger(&self) -> bool {
-        self.guard.is_stranger()
-    }
-
-    /// A person at the device wants an update: strangers no longer have to wait.
-    pub fn allow_updates(&mut self) {
-        self.guard.allow();
-    }
-
-    /// Why the peer may not reset the device now, if there is a reason: a stranger's reset would take back an image on
-    /// trial, or refill the buckets.
-    ///
-    /// # Errors
-    /// A sentence for the log.
-    #[inline(never)]
-    pub fn may_reset(&mut self, now_ms: u64) -> Result<(), Obstacle> {
-        if !self.guard.is_stranger() || self.is_staged() || matches!(self.outlook(), Outlook::Install(_)) {
-            return Ok(());
-        }
-        if !self.setup.running.confirmed {
-            return Err(Obstacle::OnTrial);
-        }
-        too_soon(self.guard.wait_to_reset(now_ms)).map_or(Ok(()), Err)
-    }
-
-    /// Counts an object that starts where another one was rolled back: its sectors are erased once more.
-    ///
-    /// # Errors
-    /// [`Obstacle::TooSoon`]: a stranger did this too often.
-    pub fn repeat(&mut self, now_ms: u64) -> Result<(), Obstacle> {
-        if !self.is_rewound {
-            return Ok(());
-        }
-        too_soon(self.guard.wait_to_repeat(now_ms)).map_or(Ok(()), Err)?;
-        self.guard.repeat(now_ms);
-        self.is_rewound = false;
-        Ok(())
-    }
-
-    /// Why `protocol` can receive no new image now, if there is a reason.
-    #[inline(never)]
-    pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
-        let obstacle = self.slot_obstacle(protocol, now_ms);
-        if obstacle.is_some() {
-            return obstacle;
-        }
-        self.lasting_obstacle()
-    }
-
-    /// Why no image can ever be installed over the running one, if there is a reason.
-    #[inline(never)]
-    pub fn lasting_obstacle(&mut self) -> Option<Obstacle> {
-        let layout = self.setup.layout;
-        // An unreadable primary slot is for the boot stage to judge.
-        let reason = decide::obstacle(&layout, &mut self.primary()).ok().flatten();
-        reason.map(Obstacle::Never)
-    }
-
-    /// Whether the product accepts this image now.
-    pub fn admits(&self, incoming: Incoming) -> bool {
-        let admitted = (self.setup.admit)(incoming);
-        if !admitted {
-            note::warn(format_args!("refused: the product takes no update now"));
-        }
-        admitted
-    }
-
-    /// Whether a file of `size` bytes with this SHA-256 is running already, or waits for the next boot.
-    #[inline(never)]
-    pub fn find(&mut self, size: u32, sha256: &[u8; 32]) -> Option<Present> {
-        let layout = self.setup.layout;
-        let running = read_info(&mut self.primary(), 0, layout.primary().slot_size);
-        if matches!(running, Ok(Some(info)) if info.total_size == size) {
-            let hash = self.crypto.sha256();
-            let (digest, crc) = sum(&mut self.primary(), (0, size), hash)?;
-            if digest == *sha256 {
-                let is_staged = false;
-                return Some(Present { crc, is_staged });
-            }
-        }
-        let waits = self.is_staged() || matches!(self.outlook(), Outlook::Install(_));
-        if !waits || size > self.limit() {
-            return None;
-        }
-        let hash = self.crypto.sha256();
-        let (digest, crc) = sum(&mut self.secondary(), (layout.upload_offset(), size), hash)?;
-        let is_staged = true;
-        (digest == *sha256).then_some(Present { crc, is_staged })
-    }
-
     /// An update is staged: only a reset can follow.
     pub fn is_staged(&self) -> bool {
         self.state == State::Staged
     }
 
-    /// Whether `protocol` may begin a transfer at `now_ms`: the other one has none, or has received no data for it for
-    /// too long.
-    pub fn is_free_for(&self, protocol: Protocol, now_ms: u64) -> bool {
-        let is_fed = self
-            .fed_ms
-            .is_some_and(|fed_ms| now_ms.saturating_sub(fed_ms) < TAKEOVER_MS);
-        !is_fed || self.owner().is_none_or(|owner| owner == protocol) || self.is_complete()
-    }
-
-    /// Data for the transfer of `protocol` arrived.
-    pub fn touch(&mut self, protocol: Protocol, now_ms: u64) {
-        if self.owner() == Some(protocol) {
-            self.fed_ms = Some(now_ms);
-        }
-    }
-
-    /// The protocol of the current transfer.
-    pub fn owner(&self) -> Option<Protocol> {
-        match self.state {
-            State::Receiving(transfer) => Some(transfer.owner),
-            State::Idle | State::Staged => None,
-        }
-    }
-
-    /// The link is gone: the next peer may begin, over either protocol.
-    pub fn release(&mut self) {
-        self.fed_ms = None;
-    }
-
     /// The layout of the slots.
     pub fn layout(&self) -> &Layout {
         &self.setup.layout
-    }
-
-    /// What the image in the primary slot says about itself, unverified; `None` when there is none.
-    #[inline(never)]
-    pub fn primary_image(&mut self) -> Option<ImageInfo> {
-        let size = self.setup.layout.primary().slot_size;
-        read_info(&mut self.primary(), 0, size).ok().flatten()
-    }
-
-    /// What the image in the secondary slot says about itself, unverified; `None` when there is none. `outlook` is the
-    /// result of [`Upload::outlook`].
-    ///
-    /// Swap using offset leaves the previous image at the start of the slot, and stores an update one sector after it.
-    /// The previous image counts only while the device can still go back to it: later it cannot be requested, and a
-    /// client that finds it in a list would not send it (Zephyr `boot_get_image_start_offset`).
-    #[inline(never)]
-    pub fn secondary_image(&mut self, outlook: Outlook) -> Option<ImageInfo> {
-        let size = self.setup.layout.secondary().slot_size;
-        let start = match outlook {
-            Outlook::Revert => 0,
-            _ => self.setup.layout.upload_offset(),
-        };
-        read_info(&mut self.secondary(), start, size).ok().flatten()
     }
 
     /// Bytes received, and their CRC-32, which is maintained for Secure DFU only.
@@ -592,82 +328,6 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// Bytes of the image in the slot. If the payload is the image itself, this equals the bytes received.
     pub fn image_bytes(&self) -> u32 {
         self.payload.image_bytes()
-    }
-
-    /// The session that the journal kept over the last reset; its init packet is copied to `init`, and its length is
-    /// returned. The packet must be checked again before [`Upload::resume`]. `None` while the running image is on
-    /// trial.
-    #[inline(never)]
-    pub fn stored_session(&mut self, init: &mut [u8; MAX_SESSION]) -> Option<(usize, Progress)> {
-        // A cut between the request and the end of the session leaves the session of the very image that is now running
-        // on trial. Continuing it would erase the image to go back to.
-        if !self.setup.running.confirmed {
-            return None;
-        }
-        // Nor may it touch what the next boot installs.
-        if self.outlook().needs_secondary() {
-            return None;
-        }
-        if let Some(obstacle) = self.lasting_obstacle() {
-            note::warn(format_args!("{obstacle}"));
-            self.abandon_session();
-            return None;
-        }
-        match self.journal().session(init) {
-            Ok(session) => session,
-            Err(error) => {
-                note::warn(format_args!("no resume: {error}; the journal starts anew"));
-                if let Err(error) = self.journal().reset() {
-                    note::error(format_args!("the journal cannot be erased: {error}"));
-                }
-                None
-            }
-        }
-    }
-
-    /// Closes the session of the journal, which cannot be continued. The slot's content stays until the slot is needed.
-    pub fn abandon_session(&mut self) {
-        self.close();
-        self.slot_kept = true;
-    }
-
-    /// Continues the journal's session: hashes what is in the slot and compares it with the journal. Returns the
-    /// progress of the session; 0 when the slot does not hold what was recorded.
-    #[inline(never)]
-    pub fn resume(&mut self, owner: Protocol, init: &[u8], size: u32, stored: Progress) -> Progress {
-        let session = bledfu_slot::journal::session_id(init);
-        self.state = State::Receiving(Transfer {
-            owner,
-            image: 0,
-            session,
-            size,
-        });
-        self.slot_kept = true;
-        self.crc = crc32();
-        let crc = &mut self.crc;
-        let has_crc = owner == Protocol::SecureDfu;
-        let read = self.payload.writer().resume(
-            &mut Retry(self.areas.all().secondary),
-            size,
-            stored.offset,
-            self.crypto.sha256(),
-            |bytes| {
-                if has_crc {
-                    crc.update(bytes);
-                }
-            },
-        );
-        if read.is_err() || self.record() != stored {
-            note::warn(format_args!(
-                "the slot does not hold the {} bytes that the journal recorded: starting over",
-                stored.offset
-            ));
-            // Something else wrote to the slot, so there may be a trailer as well.
-            self.payload.writer().forget_erased();
-            self.restart(size);
-        }
-        self.committed_crc = self.crc.clone();
-        self.progress()
     }
 
     /// Opens a session for a file of `size` bytes (at most [`Upload::limit`]); `init` is what the journal stores to
@@ -783,39 +443,6 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.payload.erased_ahead()
     }
 
-    /// Checks the first bytes of an image: whether it is for another slot, or of a kind that this device never runs.
-    /// That is worth reporting before the rest is sent; whether it is an image at all is decided at its end.
-    ///
-    /// # Errors
-    /// The first broken rule that these bytes show.
-    pub fn judge(&self, start: &ImageStart) -> Result<(), Unfit> {
-        if let Ok(header) = start.header() {
-            if self.setup.floor.refuses(&header.version) {
-                return Err(Unfit::Older(header.version));
-            }
-        }
-        let slot_size = self.setup.layout.secondary().slot_size;
-        match start.check(slot_size, self.setup.image_policy.address) {
-            Err(
-                reason @ (HeaderError::Encrypted
-                | HeaderError::Compressed
-                | HeaderError::NotBootable
-                | HeaderError::RamLoad
-                | HeaderError::WrongSlot { .. }
-                | HeaderError::WrongAddress { .. }),
-            ) => Err(Unfit::Header(reason)),
-            _ => Ok(()),
-        }
-    }
-
-    /// [`Upload::judge`] for the slot's current content.
-    ///
-    /// # Errors
-    /// Those of [`Upload::judge`].
-    pub fn judge_received(&self) -> Result<(), Unfit> {
-        self.judge(self.payload.digest().start())
-    }
-
     /// SHA-256 of the file, as far as it was read back from the slot.
     pub fn file_digest(&self) -> [u8; 32] {
         self.payload.digest().file_digest()
@@ -896,11 +523,6 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Idle | State::Staged => Err(TransferError::NotReceiving),
         }
     }
-}
-
-/// The peer has to wait, unless the time is over.
-fn too_soon(wait_ms: u64) -> Option<Obstacle> {
-    (wait_ms > 0).then_some(Obstacle::TooSoon { wait_ms })
 }
 
 fn write_failed<E: fmt::Debug>(error: WriteError<E>) -> TransferError {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
 /// The processor's address of the primary slot.
-pub const PRIMARY_ADDRESS: u32 = 0xC000;
+pub const PRIMARY_ADDRESS: u32 = 0xD000;
 
 /// A partition as the devicetree describes it, in bytes.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let options = Options {
         slot_size: (how & 1 != 0).then_some(SLOT as u32),
-        slot_address: (how & 2 != 0).then_some(0xC000),
+        slot_address: (how & 2 != 0).then_some(bledfu_sim::device::PRIMARY_START),
         align: 1 << (units % 6),
         max_align: 8 << (units / 6 % 3),
         max_sectors: (how & 4 != 0).then_some(u32::from(*how)),

@@ -13,7 +13,7 @@ from harness import Failure, Output, Server
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KEY = os.path.join(harness.VECTORS, "keys", "image.pem")
-SIM_SLOT_SIZE, SIM_PRIMARY_AT, SIM_SECONDARY_AT, SIM_REVERT_AT = 0xE8000, 0xC000, 0, 0xEA000
+SIM_SLOT_SIZE, SIM_PRIMARY_AT, SIM_SECONDARY_AT, SIM_REVERT_AT = 0xE8000, 0xD000, 0, 0xEA000
 CHECK_ADDRESS = "--check-address"
 # Sizes of the flashes of examples/embassy; in a layout the external one is behind the internal one.
 EMBASSY_INTERNAL_SIZE, EMBASSY_EXTERNAL_SIZE = 0x100000, 0x200000

@@ -534,7 +534,7 @@ def refuses_kind(context, kind, size):
     context.update("small-2.0.0")
 
 
-@scenario((0x1000,), (0xF4000,), (0x01000000,))
+@scenario((0x1000,), (0xF5000,), (0x01000000,))
 def refuses_reset_vector(context, address):
     """A program for another place (a network core's, say): refused at the first object; one for this slot is taken."""
     if not context.device.checks_address:

@@ -685,7 +685,7 @@ def smp_refuses_kind(context, kind):
     finish(context, phone, "medium-2.3.4")
 
 
-@scenario((0x1000,), (0xF4000,), (0x01000000,))
+@scenario((0x1000,), (0xF5000,), (0x01000000,))
 def smp_refuses_reset_vector(context, address):
     """A program for another place (a network core's, say) is refused at the first chunk, one for this slot is taken."""
     if not context.device.checks_address:

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
+use bledfu_sim::device::{primary_start, PRIMARY_START};
 use bledfu_sim::nor::{Area, Chip, Units, UnitsOf};
 use bledfu_sim::parts::{self, Part};
 use bledfu_sim::plain::Plain;
@@ -32,9 +33,7 @@ use super::{hex, InspectArgs, Options};
 use crate::args::{find_part, parse_u32};
 use crate::serve::folder::{self, Settings};
 
-/// The processor's address of the primary slot of a `bledfu serve` device.
-const PRIMARY_AT: u32 = 0xC000;
-/// Size of that slot, in bytes.
+/// Size of the slots of a `bledfu serve` device.
 const SLOT_SIZE: u32 = 0xE8000;
 
 /// Options for dumps of flashes.
@@ -51,8 +50,11 @@ pub struct MapArgs {
     /// External flash part, for its units [default: mx25r6435f].
     #[arg(long, value_name = "PART", requires = "map")]
     part: Option<String>,
-    /// Offset of the primary slot in FILE [default: 0xc000].
-    #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
+    /// Offset of the primary slot in FILE; default: where the simulator has it.
+    #[arg(
+        long, value_name = "OFFSET", requires = "map", value_parser = parse_u32,
+        help = format!("Offset of the primary slot in FILE [default: {PRIMARY_START:#x}]")
+    )]
     primary_at: Option<u32>,
     /// Offset of the secondary slot in the external flash [default: 0], or in FILE [default: after the primary].
     #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
@@ -200,7 +202,7 @@ impl Device {
             .context("slots with these numbers are not possible (see --slot-size, --align, --erase-size)")?;
 
         let map = &args.map;
-        let primary_at = map.primary_at.unwrap_or(PRIMARY_AT);
+        let primary_at = map.primary_at.unwrap_or(primary_start(sector));
         let secondary_at = map.secondary_at.unwrap_or(match has_external {
             true => 0,
             false => primary_at.saturating_add(slot_size),

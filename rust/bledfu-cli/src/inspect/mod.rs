@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{bail, Context};
+use bledfu_sim::device::PRIMARY_START;
 use bledfu_sim::keys::open_public_key;
 use bledfu_sim::parts;
 use bledfu_sim::phone::secure_dfu::crc32;
@@ -80,9 +81,12 @@ pub struct InspectArgs {
     /// Size of the slot; default: the file's size, if it is a multiple of the erase unit.
     #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
     pub slot_size: Option<u32>,
-    /// The processor's address of the image's slot (0xc000 in the simulator): an image linked for another slot or
-    /// processor is then wrong.
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_u32)]
+    /// The processor's address of the image's slot: an image linked for another slot or processor is then wrong.
+    #[arg(
+        long, value_name = "ADDRESS", value_parser = parse_u32,
+        help = format!("The processor's address of the image's slot ({PRIMARY_START:#x} in the simulator): an image \
+                        linked for another slot or processor is then wrong")
+    )]
     pub slot_address: Option<u32>,
     /// Flash of the processor, for its units; an unknown name lists the known ones [default: nrf52840].
     #[arg(long, value_name = "PART")]

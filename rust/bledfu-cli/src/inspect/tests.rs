@@ -214,7 +214,7 @@ fn packed_updates_are_named_with_what_they_need() {
         (2, 0, "packed update (compressed)"),
     ] {
         let mut pack = vec![1, method, 3, 0];
-        for word in [296_756, base, 0xC000, 0x2000_0000, 0x4_0000] {
+        for word in [296_756, base, PRIMARY_START, 0x2000_0000, 0x4_0000] {
             pack.extend(word.to_le_bytes());
         }
         let mut image = spec();
@@ -229,7 +229,7 @@ fn packed_updates_are_named_with_what_they_need() {
         );
         assert_eq!(value(&report, "makes"), "296756 bytes");
         let from = match method {
-            1 => "an image of 4000 bytes at 0x0000c000",
+            1 => "an image of 4000 bytes at 0x0000d000",
             _ => "",
         };
         assert_eq!(value(&report, "from"), from);
@@ -266,8 +266,8 @@ fn an_image_for_another_slot_or_processor_is_named_when_the_address_of_the_slot_
         inspect("app.bin", &std::fs::read(file).unwrap(), &options)
     };
     let outside =
-        "wrong: the image is linked for another slot: its reset vector 0x01008a01 lies outside 0x0000c000-0x000f4000";
-    let elsewhere = "wrong: the image is linked for the slot at 0x000f4000, not for the one at 0x0000c000";
+        "wrong: the image is linked for another slot: its reset vector 0x01008a01 lies outside 0x0000d000-0x000f5000";
+    let elsewhere = "wrong: the image is linked for the slot at 0x000f5000, not for the one at 0x0000d000";
     let good = NO_IMAGE_KEY;
     for (name, verdict) in [
         ("application", good),
@@ -283,7 +283,7 @@ fn an_image_for_another_slot_or_processor_is_named_when_the_address_of_the_slot_
         // Without the slot nobody can tell where an image is linked for; that it is for RAM is in its header.
         let alone = if name == "ram-load" { verdict } else { good };
         assert_eq!(report(name, None, None).verdict(), alone, "{name}");
-        let report = report(name, Some(0xC000), Some(0xE8000));
+        let report = report(name, Some(PRIMARY_START), Some(0xE8000));
         assert_eq!(report.verdict(), verdict, "{name}");
         let word = match verdict == good {
             true => "accept the image, if its signature is good",
@@ -292,7 +292,7 @@ fn an_image_for_another_slot_or_processor_is_named_when_the_address_of_the_slot_
         assert_eq!(value(&report, "boot stage would"), word, "{name}");
     }
     // Without the size of the slot, the reset vector must be inside the image itself.
-    assert_eq!(report("application", Some(0xC000), None).verdict(), good);
+    assert_eq!(report("application", Some(PRIMARY_START), None).verdict(), good);
     let network_core = report("network-core", None, None);
     assert_eq!(
         value(&network_core, "vector table"),

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A device on a bench with a client that writes directly into its ring: there is no radio, and no other time than that
-//! of the device.
+//! A device and a client that writes directly into its ring: there is no radio, and time passes only in the device.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -24,12 +23,12 @@ use sha2::{Digest, Sha256};
 pub const SECTOR: usize = 4096;
 /// Number of bytes in a write at MTU 247.
 const PAYLOAD: usize = 244;
-/// A client that has polled this often makes no progress.
+/// A client that polls more often than this makes no progress.
 const MAX_POLLS: u32 = 20_000;
 /// Version of every package: higher than that of any running image.
 const FW_VERSION: u32 = 1000;
 
-/// An image, and the init packet that goes with it.
+/// An image and its init packet.
 pub struct Update {
     pub bytes: Vec<u8>,
     pub sha: [u8; 32],
@@ -69,7 +68,7 @@ pub fn package_key() -> SigningKey {
     SigningKey::from_scalar(&[0x55; 32]).expect("a number below the order")
 }
 
-/// The images that devices run and get. The first [`SMALL`] have 5 to 6 KB.
+/// Images that devices run and receive. The first [`SMALL`] have 5 to 6 KB.
 pub fn updates() -> &'static [Update] {
     static UPDATES: OnceLock<Vec<Update>> = OnceLock::new();
     UPDATES.get_or_init(|| {
@@ -88,7 +87,7 @@ pub fn updates() -> &'static [Update] {
     })
 }
 
-/// The updates for devices that refuse older images: newer than all images that may run. They have 5 to 6 KB.
+/// Images for devices that refuse older ones: newer than any that may run. They have 5 to 6 KB.
 pub fn newest() -> &'static [Update] {
     static NEWEST: OnceLock<Vec<Update>> = OnceLock::new();
     NEWEST.get_or_init(|| {
@@ -98,7 +97,7 @@ pub fn newest() -> &'static [Update] {
     })
 }
 
-/// Number of images that are sent and installed; the ones after them are only in devices from the start.
+/// Number of images that are sent. Devices only start with the others.
 pub const SMALL: usize = 3;
 
 fn keys() -> Keys {
@@ -106,8 +105,7 @@ fn keys() -> Keys {
     *KEYS.get_or_init(|| {
         let known = updates().iter().chain(newest());
         let digests = known.map(|update| update.digest).collect();
-        // Images are accepted by their digests: signature checks would take most of the time and are not the subject
-        // here.
+        // Images are trusted by their digests: verifying signatures would take most of the time, and is tested elsewhere.
         Keys {
             image: &[],
             ..Keys::new(package_key().public(), package_key().public(), digests)
@@ -115,7 +113,7 @@ fn keys() -> Keys {
     })
 }
 
-/// A device with slots of eight sectors, as in the traces of MCUboot. It takes any image.
+/// A device with slots of eight sectors, as in the traces of MCUboot. It accepts older images.
 pub fn setup(algorithm: Algorithm) -> Setup {
     Setup {
         algorithm,
@@ -129,7 +127,7 @@ pub fn setup(algorithm: Algorithm) -> Setup {
 /// What the device did in one step.
 enum Did {
     Something,
-    /// There is nothing to do until something arrives.
+    /// There is nothing to do until the next event.
     Nothing,
     Said(Vec<u8>),
     Closed,
@@ -143,11 +141,11 @@ enum Did {
 pub enum Stopped {
     /// It was refused, or gave up.
     Failed(String),
-    /// It would go on for ever.
+    /// It makes no progress and does not end.
     Stuck,
     /// The power was cut.
     Off,
-    /// After a reset nothing starts.
+    /// Nothing starts after a reset.
     NoStart(String),
 }
 
@@ -155,7 +153,7 @@ impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Failed(reason) => write!(f, "{reason}"),
-            Self::Stuck => write!(f, "the client makes no progress and never ends"),
+            Self::Stuck => write!(f, "the client makes no progress and does not end"),
             Self::Off => write!(f, "the power is off"),
             Self::NoStart(reason) => write!(f, "nothing starts after a reset: {reason}"),
         }
@@ -167,7 +165,7 @@ pub struct Bench {
     device: Option<Device>,
     is_linked: bool,
     sequence: u8,
-    /// What the boots did, in order.
+    /// Reports of the boots, in order.
     pub boots: Vec<BootReport>,
 }
 
@@ -194,7 +192,7 @@ impl Bench {
         copy
     }
 
-    /// Power on or reset: boot stage, application.
+    /// Power on or reset: runs the boot stage and starts the application.
     pub fn boot(&mut self) -> Result<BootReport, StartError> {
         self.device = None;
         self.is_linked = false;
@@ -291,12 +289,12 @@ impl Bench {
         self.is_linked = true;
     }
 
-    /// Does background work until there is none left.
+    /// Background work, until there is none left.
     pub fn idle(&mut self) {
         while !matches!(self.step(), Did::Nothing | Did::Off) {}
     }
 
-    /// The steps after the last answer: up to the reset, if there is one.
+    /// The steps after the last answer, up to the reset if there is one.
     fn end(&mut self) -> Result<(), Stopped> {
         self.hang_up();
         loop {
@@ -317,7 +315,7 @@ impl Bench {
         }
     }
 
-    /// Does what `client` says until it ends, and then what the device still does.
+    /// Runs `client` to its end, and the device until it has nothing left to do.
     pub fn run<C: UpdateClient>(&mut self, client: &mut C) -> Result<(), Stopped>
     where
         C::Error: std::fmt::Display,
@@ -369,7 +367,7 @@ impl Bench {
         Err(Stopped::Stuck)
     }
 
-    /// One step of the device, which the client is told about; false if there is nothing to do.
+    /// One step of the device, with its result passed to the client; false if there is nothing to do.
     fn tell<C: UpdateClient>(&mut self, client: &mut C) -> Result<bool, Stopped> {
         let was_linked = self.is_linked;
         let did = self.step();
@@ -390,7 +388,7 @@ impl Bench {
         Ok(true)
     }
 
-    /// Sends one SMP request on the open link, or on a new one, and reads the answer with `read`.
+    /// Sends one SMP request on the open link, or on a new one; returns what `read` makes of the answer.
     pub fn ask<T>(
         &mut self,
         request: &Request<'_>,
@@ -431,7 +429,7 @@ impl Bench {
         }
     }
 
-    /// The reset that an SMP client asks for.
+    /// Requests a reset over SMP.
     pub fn ask_reset(&mut self) -> Result<(), Stopped> {
         let request = bledfu_wire::os_group::Request::Reset {
             force: false,
@@ -442,7 +440,7 @@ impl Bench {
     }
 }
 
-/// Whether to print what goes over the link: if only one device is made.
+/// Whether the traffic is printed: only if one device is made.
 fn is_traced() -> bool {
     static IS_ON: OnceLock<bool> = OnceLock::new();
     *IS_ON.get_or_init(|| std::env::var_os("WAY_OUT_DEVICE").is_some())
@@ -458,7 +456,7 @@ fn trace(what: &str, bytes: &[u8]) {
     }
 }
 
-// ---- the device's log ----
+// ---- the log of the device ----
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -481,7 +479,7 @@ impl log::Log for Recorder {
     fn flush(&self) {}
 }
 
-/// Records what the devices of this thread log.
+/// Records the log of the devices of this thread.
 pub fn listen() {
     // Another test of this binary may have installed it already.
     let _ = log::set_logger(&Recorder);
@@ -489,14 +487,14 @@ pub fn listen() {
     LINES.with_borrow_mut(Vec::clear);
 }
 
-/// What they have logged since the last call.
+/// The lines logged since the last call.
 pub fn said() -> Vec<String> {
     let mut lines = LINES.with_borrow_mut(std::mem::take);
     lines.dedup();
     lines
 }
 
-/// The spare area, with the units that all areas of these devices have.
+/// The spare area. On these devices all areas have the same units.
 pub fn spare(board: &Board) -> Area {
     board.spare.with_units().expect("units of the other areas")
 }

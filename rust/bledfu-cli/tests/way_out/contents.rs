@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What may be in the flashes of a device: random bytes, or what MCUboot, the factory or a cut update has left.
+//! Contents of the flashes of a device: random, as MCUboot leaves them, as the factory leaves them, as a cut update leaves
+//! them.
 
 use bledfu_sim::device::Board;
 use bledfu_sim::nor::Area;
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::bench::{spare, updates, Bench, Update, SECTOR, SMALL};
 use crate::{attempt, Way};
 
-/// Random choices, all from one seed.
+/// Random choices from one seed.
 pub struct Dice(Random);
 
 impl Dice {
@@ -26,7 +27,7 @@ impl Dice {
         (((self.0.bits() >> 32) * count as u64) >> 32) as usize
     }
 
-    /// True once in `count` times.
+    /// True once in `count` times, on average.
     pub fn once_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
@@ -52,7 +53,7 @@ impl Dice {
         self.0.bits() as u32
     }
 
-    /// What a cut write of `wanted` to erased cells leaves, or a cut erase of it.
+    /// The cells after a cut write of `wanted` to erased flash, or after a cut erase of it.
     fn torn(&mut self, wanted: &[u8]) -> Vec<u8> {
         let cells = wanted.iter().map(|wanted| wanted | self.0.byte()).collect();
         cells
@@ -69,7 +70,7 @@ fn fill(area: &Area, byte: u8) {
     put(area, 0, &vec![byte; area.size() as usize]);
 }
 
-/// Any trailer: random, with fields that make sense one by one, or torn.
+/// Any trailer: random bytes, fields that are each valid, or torn ones.
 pub fn scribble(area: &Area, layout: &TrailerLayout, dice: &mut Dice) {
     let start = layout.status_start() as usize;
     let end = layout.slot_size() as usize;
@@ -161,7 +162,7 @@ pub fn damage(board: &Board, dice: &mut Dice) {
             put(area, at, &bytes);
         }
         _ => {
-            // One bit, where there is something.
+            // One bit, where the flash is not erased.
             let cells = area.contents();
             let at = dice.below(size);
             let at = (at..size).find(|&at| cells[at] != 0xFF).unwrap_or(at);
@@ -176,10 +177,10 @@ fn any_image(dice: &mut Dice) -> Vec<u8> {
     altered(image, dice)
 }
 
-/// An image, mostly with something wrong.
+/// The image, mostly damaged.
 fn altered(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
     match dice.below(12) {
-        // Half of it: an upload that was cut.
+        // A part of it, as after a cut upload.
         0 => image.truncate(dice.below(image.len())),
         1 => {
             let at = dice.below(image.len());
@@ -208,7 +209,7 @@ fn any_primary(board: &Board, dice: &mut Dice) {
     put(&board.primary, 0, &image);
 }
 
-/// Any bytes: in all areas, or in some of them.
+/// Random bytes in all areas, or in some.
 pub fn any_bytes(board: &Board, dice: &mut Dice) {
     for area in [&board.primary, &board.secondary, &spare(board), &board.journal] {
         match dice.below(4) {
@@ -226,7 +227,7 @@ pub fn any_bytes(board: &Board, dice: &mut Dice) {
     }
 }
 
-/// Any trailers and images, complete or not.
+/// Any trailers, with complete or damaged images.
 pub fn any_trailers(board: &Board, dice: &mut Dice) {
     let layout = board.setup.layout();
     any_primary(board, dice);
@@ -288,8 +289,8 @@ fn any_roles(board: &Board, layout: &Layout, dice: &mut Dice) {
     }
 }
 
-/// As a programmer in the factory leaves it: images with `--pad`, with `--pad --confirm` or without, of any size that
-/// the header check allows; and as overwrite only leaves it.
+/// As the factory programs it: images with `--pad`, with `--pad --confirm` or with neither, of any size that the header check
+/// accepts; and as overwrite only leaves it.
 pub fn of_the_factory(board: &Board, dice: &mut Dice) {
     let layout = board.setup.layout();
     let image = &dice.pick(updates()).bytes;
@@ -305,7 +306,7 @@ pub fn of_the_factory(board: &Board, dice: &mut Dice) {
     if marks & 4 != 0 && dice.once_in(2) {
         put(&board.primary, trailer.copy_done() as usize, &[1]);
     }
-    // The second image comes from the factory, too.
+    // The factory programs the second image, too.
     if dice.once_in(2) {
         let second = &dice.pick(updates()).bytes;
         put(&board.secondary, layout.upload_offset() as usize, second);
@@ -327,8 +328,8 @@ pub fn of_the_factory_alone(board: &Board, dice: &mut Dice) {
     put(&board.primary, 0, image);
 }
 
-/// Any trust area: records that are about another image, as after a debugger was used; torn records; pages of random
-/// bytes; and pages with hardly a free place.
+/// Any trust area: records about another image, as after somebody has programmed one with a debugger; torn records; pages with
+/// random bytes; pages that are almost full.
 pub fn any_evidence(board: &Board, dice: &mut Dice) {
     let area = &board.trust;
     let size = area.size() as usize;
@@ -347,7 +348,7 @@ pub fn any_evidence(board: &Board, dice: &mut Dice) {
         }
     }
     match dice.below(4) {
-        // A torn record or random bytes where a record may be.
+        // A torn record.
         0 => {
             let at = dice.below(size / 128) * 128;
             let held = area.contents()[at..at + 128].to_vec();
@@ -358,7 +359,7 @@ pub fn any_evidence(board: &Board, dice: &mut Dice) {
             let page = dice.below(2) * (size / 2);
             put(area, page, &dice.bytes(size / 2));
         }
-        // Places that are not erased, up to the last ones.
+        // Places that are not erased, from one to the end.
         2 => {
             let at = dice.below(size / 128) * 128;
             put(area, at, &vec![0; size - at]);
@@ -385,7 +386,7 @@ fn some_evidence(dice: &mut Dice) -> Evidence {
         taken_back: dice.below(5) as u8,
         size: *dice.pick(&[0, 5_000, 5_100, 6_000, u32::MAX]),
         done: *dice.pick(&[Done::Unknown, Done::InDoubt(unit), Done::Passed(unit)]),
-        // Not above the version that is sent.
+        // Not higher than the images that are sent.
         floor: Floor {
             version: (dice.below(4) as u8, dice.below(2) as u8, 0),
             security_counter: None,
@@ -395,7 +396,7 @@ fn some_evidence(dice: &mut Dice) -> Evidence {
     }
 }
 
-/// An SMP session as the journal keeps it.
+/// An SMP session as the journal stores it.
 fn smp_session(length: u32, sha: &[u8]) -> Vec<u8> {
     let mut session = vec![0];
     session.extend_from_slice(&length.to_le_bytes());
@@ -403,7 +404,7 @@ fn smp_session(length: u32, sha: &[u8]) -> Vec<u8> {
     session
 }
 
-/// A journal with a session of any kind, and a slot that may hold its bytes.
+/// A journal with any session, and a slot that may hold its bytes.
 pub fn any_journal(board: &Board, dice: &mut Dice) {
     let layout = board.setup.layout();
     let update = &updates()[dice.below(SMALL)];
@@ -427,7 +428,7 @@ pub fn any_journal(board: &Board, dice: &mut Dice) {
             session
         }
     };
-    // The bytes that it says are in the slot, and some more.
+    // The recorded bytes, and some more.
     let start = layout.upload_offset() as usize;
     let offset = *dice.pick(&[
         0,
@@ -471,7 +472,7 @@ pub fn any_journal(board: &Board, dice: &mut Dice) {
             base: installed(),
             staged: installed(),
         };
-        // The area may be full of random bytes; then it stays so.
+        // Fails if the area is full of random bytes; then they stay.
         let _ = journal.set_versions(versions);
     }
     let of = if dice.once_in(8) {
@@ -505,7 +506,7 @@ fn damaged_init(update: &Update, dice: &mut Dice) -> Vec<u8> {
     init
 }
 
-/// As MCUboot leaves it when it is stopped after any operation, or at the end of a boot.
+/// As MCUboot leaves it after any operation, or at the end of a boot.
 pub fn of_mcuboot(board: &Board, state: &[Vec<u8>; 3], dice: &mut Dice) {
     let [primary, secondary, scratch] = state;
     put(&board.primary, 0, primary);
@@ -520,14 +521,14 @@ pub fn of_mcuboot(board: &Board, state: &[Vec<u8>; 3], dice: &mut Dice) {
     }
 }
 
-/// A journal from another time: the slot is left as it is.
+/// A journal that does not belong to the slot, which stays as it is.
 fn any_journal_only(board: &Board, dice: &mut Dice) {
     let secondary = board.secondary.contents();
     any_journal(board, dice);
     put(&board.secondary, 0, &secondary);
 }
 
-/// An update of ours that was cut anywhere, perhaps twice: upload, request, install, revert.
+/// One of our updates, cut once or twice anywhere: upload, request, install, revert.
 pub fn of_a_cut_update(bench: &mut Bench, dice: &mut Dice) {
     let first = dice.below(SMALL);
     put(&bench.board.primary, 0, &updates()[first].bytes);
@@ -543,7 +544,7 @@ pub fn of_a_cut_update(bench: &mut Bench, dice: &mut Dice) {
         plan_cut(&power, dice);
         if bench.boot().is_ok() {
             let running = bench.running();
-            // Mostly the same again: the user does not give up.
+            // Mostly the same image again: the user tries once more.
             let which = last.filter(|_| !dice.once_in(3)).unwrap_or(dice.below(SMALL));
             last = Some(which);
             let update = &updates()[which];
