@@ -155,6 +155,14 @@ def test_good_keys_become_the_bytes_of_their_points(tmp_path):
     assert bytes_of["package"][64:] == bytes_of["image"]
 
 
-def run_keys(output, package, image):
+def test_keys_that_everybody_has_are_for_trials(tmp_path):
+    source = tmp_path / "keys.c"
+    done = run_keys(source, [GOOD], [GOOD], options=())
+    assert done.returncode != 0
+    assert words(done.stderr).startswith("%s is the demo key of packages: anybody can sign with it." % GOOD)
+    assert not source.exists()
+
+
+def run_keys(output, package, image, options=("--trial",)):
     return subprocess.run([sys.executable, str(ROOT / "zephyr" / "keys.py"), "--output", str(output), "--package", *package,
-                           "--image", *image], capture_output=True, text=True)
+                           "--image", *image, *options], capture_output=True, text=True)
