@@ -202,6 +202,15 @@ impl Rules {
             .is_some_and(|evidence| evidence.to == *image)
     }
 
+    /// Whether an install of this image was begun, and is not over.
+    pub fn has_begun(&self, image: &Digest) -> bool {
+        self.is_for(image)
+            && self
+                .evidence
+                .as_ref()
+                .is_some_and(|evidence| evidence.begun.is_some())
+    }
+
     /// Whether a swap was begun again, and its first unit is not known to be done: the primary trailer is about to be
     /// erased then, and what a torn erase leaves of it says nothing. Both images are whole.
     pub fn is_begun_again(&self, algorithm: Algorithm, running: Option<&Digest>) -> bool {

@@ -27,6 +27,7 @@ mod take_down;
 pub use bledfu_slot::decide::Downgrade;
 use bledfu_slot::decide::{is_sound, Rules};
 use bledfu_slot::evidence::Store;
+use bledfu_slot::trailer::erase_trailer;
 use bledfu_slot::{Algorithm, Crypto, Flag, ImagePolicy, Layout, Magic, Plain, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
@@ -439,6 +440,12 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
     };
     if A::KEEPS_COPY && swap_type != SwapType::Revert {
+        if committed.is_none() && slots.rules.has_begun(&update.digest) {
+            // A torn job may show once more; it must not, while the copy is not whole.
+            (slots.watch)(Progress::Erase);
+            let trailer = slots.layout.primary_trailer();
+            erase_trailer(slots.primary, &trailer).map_err(|kind| failed(SwapError::Primary(kind)))?;
+        }
         if let Some(reason) = keep_copy(slots, config, crypto).map_err(failed)? {
             return skipped(reason);
         }

@@ -21,6 +21,7 @@
 
 use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence::{Done, Evidence, Floor, NO_DIGEST};
+use bledfu_slot::trailer::write_magic;
 use bledfu_slot::verify::{read_info, Digest};
 use bledfu_slot::{Flag, ImageInfo, Layout, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
@@ -264,13 +265,13 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
     // Not for the first time: the torn record of unit 0 may show once more, if the erase of its trailer is torn.
     let is_in_doubt = evidence.begun.is_some() && evidence.to == image.digest;
-    // A revert that continues keeps its `from`, as the image that it replaces may be in pieces by now.
+    let running = slots.verified.as_ref().map(|running| running.digest);
+    // What goes on keeps its `from`, as the image that it replaces may be in pieces by now.
     if !is_way_back {
-        evidence.from = slots
-            .verified
-            .as_ref()
-            .map_or(NO_DIGEST, |running| running.digest);
         evidence.begun = Some(job.swap_type);
+        if !is_in_doubt || running.is_some_and(|running| running != image.digest) {
+            evidence.from = running.unwrap_or(NO_DIGEST);
+        }
     }
     evidence.invalid_way_back = 0;
     evidence.size = job.size;
@@ -313,9 +314,18 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) {
     let layout = slots.layout.primary_trailer();
-    let (Some(image), Ok(primary)) = (slots.verified, Trailer::read(slots.primary, &layout)) else {
+    let (Some(image), Ok(mut primary)) = (slots.verified, Trailer::read(slots.primary, &layout)) else {
         return;
     };
+    // A torn magic that reads as erased again would end the trial. What counts is whether it reads as written then.
+    if A::REVERTS
+        && primary.magic != Magic::Good
+        && primary.copy_done == Flag::Set
+        && slots.rules.has_begun(&image.digest)
+    {
+        let _ = write_magic(slots.primary, &layout);
+        primary = Trailer::read(slots.primary, &layout).unwrap_or(primary);
+    }
     if !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
         || below_floor(&slots.rules, &image).is_some()
     {

@@ -101,14 +101,8 @@ fn hardware_and_firmware_version_are_reported() {
         "60 0A 01 40 28 05 00 30 44 41 41 00 00 10 00 00 00 04 00 00 10 00 00 C0",
     );
     // The boot stage, the application (version 1, 9000 bytes), and then nothing.
-    line.ask(
-        "0B 00 C0",
-        "60 0B 01 02 01 00 00 00 00 00 00 00 00 D0 00 00 C0",
-    );
-    line.ask(
-        "0B 01 C0",
-        "60 0B 01 01 01 00 00 00 00 D0 00 00 28 23 00 00 C0",
-    );
+    line.ask("0B 00 C0", "60 0B 01 02 01 00 00 00 00 00 00 00 00 D0 00 00 C0");
+    line.ask("0B 01 C0", "60 0B 01 01 01 00 00 00 00 D0 00 00 28 23 00 00 C0");
     line.ask("0B 02 C0", "60 0B 01 FF 00 00 00 00 00 00 00 00 00 00 00 00 C0");
 }
 

@@ -24,6 +24,10 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     let Some(running) = known(running, SwapError::Primary)?.flatten() else {
         return Ok(None); // nothing to keep
     };
+    // An install of this very image was begun: the copy is of the image before it.
+    if slots.rules.has_begun(&running.digest) {
+        return Ok(None);
+    }
     // A request there would ask to install the copy, now or after the install.
     let take_request_down = |slots: &mut Slots<'_, P, S, X, T>| {
         let found = Trailer::read(slots.spare, &trailer)?;
@@ -49,17 +53,16 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
         Ok(false)
     };
+    let is_too_large = running.total_size > layout.max_image_size();
     // A copy that cannot be read may be lost. It is made again, but only of an image that is known to be valid.
-    if running.total_size <= layout.max_image_size() && matches!(is_kept(slots), Ok(true)) {
-        take_request_down(slots).map_err(SwapError::Spare)?;
+    let is_there = !is_too_large && matches!(is_kept(slots), Ok(true));
+    if !is_there && !primary_is_valid(slots, config, crypto)? {
         return Ok(None);
     }
-    if !primary_is_valid(slots, config, crypto)? {
-        return Ok(None);
-    }
-    if running.total_size > layout.max_image_size() {
+    if is_too_large {
         return Ok(Some(SkipReason::PrimaryTooLarge));
     }
+    // Also if it is there: its last sector may be torn, and read as equal only now.
     take_request_down(slots).map_err(SwapError::Spare)?;
     let taken = replace(
         At(slots.primary, 0, SwapError::Primary),

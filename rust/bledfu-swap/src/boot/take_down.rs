@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Removes requests and jobs that are refused, impossible or stale.
 
+use bledfu_slot::copy_roles::Record;
 use bledfu_slot::decide::interrupted;
 use bledfu_slot::trailer::{erase_trailer, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::read_header;
@@ -33,8 +34,13 @@ pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Tra
     // stale.
     let job = job_left::<A, P, S, X, T>(slots).unwrap_or(SwapType::None);
     let stale = job != SwapType::None;
-    // A torn `copy_done` that was read as set at first.
-    let was_done = A::NAME != Algorithm::SwapScratch && primary.copy_done == Flag::Set;
+    // A torn `copy_done` that was read as set at first; with copy that is when the roles of the places were found.
+    let was_done = match A::NAME {
+        Algorithm::SwapScratch => false,
+        Algorithm::Copy if !requested => Record::read(slots.primary, &layout.primary_trailer())
+            .is_ok_and(|record| record.is_some_and(|record| record.source != layout.incoming())),
+        _ => primary.copy_done == Flag::Set,
+    };
     let (swap_type, reason) = match action {
         BootAction::Skipped {
             swap_type,
