@@ -211,8 +211,8 @@ impl Rules {
                 .is_some_and(|evidence| evidence.begun.is_some())
     }
 
-    /// Whether a swap was begun again, and its first unit is not known to be done: the primary trailer is about to be
-    /// erased then, and what a torn erase leaves of it says nothing. Both images are whole.
+    /// Whether a swap was begun again, and its first unit is not known to be done: trailers are about to be erased then,
+    /// and what a torn erase leaves of them says nothing. Both images are whole.
     pub fn is_begun_again(&self, algorithm: Algorithm, running: Option<&Digest>) -> bool {
         !matches!(algorithm, Algorithm::Overwrite | Algorithm::Copy)
             && self.evidence.as_ref().is_some_and(|evidence| {
@@ -240,10 +240,11 @@ impl Rules {
         secondary: &Trailer,
         running: Option<&Digest>,
     ) -> Option<SwapType> {
-        let primary = match self.is_begun_again(algorithm, running) {
-            true => Trailer::ERASED,
-            false => self.primary(*primary, running),
-        };
+        // What the trailers say then may be left of a torn erase, on either side.
+        if self.is_begun_again(algorithm, running) {
+            return self.evidence.as_ref()?.begun;
+        }
+        let primary = self.primary(*primary, running);
         let begun = self.evidence.as_ref().and_then(|evidence| {
             let begun = evidence.begun?;
             // Only a swap removes its request before the end.
@@ -374,7 +375,8 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     let image = info_of(primary, 0, layout.primary().slot_size)?;
     let digest = image.map(|image| image.digest);
     // A job that an earlier boot began, and could not finish because a flash failed.
-    let job = match rules.is_begun_again(layout.algorithm(), digest.as_ref()) {
+    let is_begun_again = rules.is_begun_again(layout.algorithm(), digest.as_ref());
+    let job = match is_begun_again {
         true => SwapType::None,
         false => interrupted(layout, primary, spare)?,
     };
@@ -421,7 +423,7 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
             }
             // Nothing but the evidence asks, and that for another image.
             SwapType::Test | SwapType::Permanent
-                if next_boot(layout.algorithm(), &settled, &request) != swap_type
+                if (is_begun_again || next_boot(layout.algorithm(), &settled, &request) != swap_type)
                     && !update.is_some_and(|update| rules.is_for(&update.digest)) =>
             {
                 return Ok(Outlook::Nothing);

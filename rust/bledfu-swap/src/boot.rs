@@ -314,7 +314,8 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     secondary: &Trailer,
 ) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
-    let found = match trust::is_begun_again::<A, _, _, _, _>(slots) {
+    let is_begun_again = trust::is_begun_again::<A, _, _, _, _>(slots);
+    let found = match is_begun_again {
         true => Status::Idle,
         false => A::find(slots, primary, secondary).map_err(|error| (stored, error))?,
     };
@@ -373,12 +374,18 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     }
     // Only the evidence asks for this install. It is about one image and says nothing about another one that may be
     // there by now.
+    let reverts = swap_type == SwapType::Revert;
     let by_evidence =
-        committed.is_none() && swap_type != SwapType::Revert && A::decide(primary, secondary) != swap_type;
+        committed.is_none() && (is_begun_again || !reverts && A::decide(primary, secondary) != swap_type);
     let was_begun = committed.is_some() || by_evidence;
     let checked =
         check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, was_begun).map_err(failed)?;
-    if by_evidence && !matches!(&checked, Ok(update) if slots.rules.is_for(&update.digest)) {
+    // A way back that is not valid now may be valid at the next boot.
+    let is_another = match &checked {
+        Ok(update) => !slots.rules.is_for(&update.digest),
+        Err(_) => !reverts,
+    };
+    if by_evidence && is_another {
         if primary_is_valid(slots, config, crypto).map_err(failed)? {
             trust::give_up(slots);
         }

@@ -320,7 +320,7 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     // A torn magic that reads as erased again would end the trial. What counts is whether it reads as written then.
     if A::REVERTS
         && primary.magic != Magic::Good
-        && primary.copy_done == Flag::Set
+        && primary.swap_type() != SwapType::None
         && slots.rules.has_begun(&image.digest)
     {
         let _ = write_magic(slots.primary, &layout);
