@@ -189,9 +189,15 @@ pub fn write_reverted<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Res
 /// bytes usually keeps an error-correction code per unit, which a second write would break: there the trailer is
 /// erased. It is also erased if the driver refuses the second write.
 ///
+/// `was_cut` = an earlier boot may have been cut here: what it left may read as a request again.
+///
 /// # Errors
 /// The flash's error.
-pub fn take_request_down<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> Result<(), F::Error> {
+pub fn take_request_down<F: NorFlash>(
+    flash: &mut F,
+    layout: &TrailerLayout,
+    was_cut: bool,
+) -> Result<(), F::Error> {
     // Its image runs. If one wrong read let the request stay, it would cause the image before to be overwritten.
     let asks = |flash: &mut F| {
         for _ in 0..LOOKS {
@@ -201,7 +207,7 @@ pub fn take_request_down<F: NorFlash>(flash: &mut F, layout: &TrailerLayout) -> 
         }
         Ok(false)
     };
-    if !asks(flash)? {
+    if !was_cut && !asks(flash)? {
         return Ok(());
     }
     let zeros = Aligned([0u8; 16]);
@@ -367,10 +373,10 @@ mod tests {
     #[test]
     fn a_removed_request_does_not_come_back_when_its_erase_is_torn() {
         let (mut flash, layout) = (flash::<4>(), layout::<4>(8).secondary_trailer());
-        take_request_down(&mut flash, &layout).unwrap();
+        take_request_down(&mut flash, &layout, false).unwrap();
         assert_eq!(flash.power.ops(), 0);
         write_magic(&mut flash, &layout).unwrap();
-        take_request_down(&mut flash, &layout).unwrap();
+        take_request_down(&mut flash, &layout, false).unwrap();
         assert_eq!(flash.power.ops(), 2);
         let zeros = flash.bytes.clone();
         for done in 0..=16 {
@@ -388,7 +394,7 @@ mod tests {
     fn parts_that_cannot_be_written_twice_have_the_trailer_erased() {
         let (mut flash, layout) = (flash::<8>(), layout::<8>(8).secondary_trailer());
         write_magic(&mut flash, &layout).unwrap();
-        take_request_down(&mut flash, &layout).unwrap();
+        take_request_down(&mut flash, &layout, false).unwrap();
         assert!(crate::is_erased(&flash.bytes));
     }
 
@@ -397,13 +403,13 @@ mod tests {
         let (mut flash, layout) = (flash::<4>(), layout::<4>(8).secondary_trailer());
         write_magic(&mut flash, &layout).unwrap();
         flash.refuse_writes = layout.magic()..layout.slot_size();
-        take_request_down(&mut flash, &layout).unwrap();
+        take_request_down(&mut flash, &layout, false).unwrap();
         assert!(crate::is_erased(&flash.bytes));
         // A flash that fails completely is still an error.
         flash.refuse_writes = 0..0;
         write_magic(&mut flash, &layout).unwrap();
         flash.broken = true;
-        assert!(take_request_down(&mut flash, &layout).is_err());
+        assert!(take_request_down(&mut flash, &layout, false).is_err());
     }
 
     /// Every row of the table.

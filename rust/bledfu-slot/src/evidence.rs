@@ -12,7 +12,8 @@
 //!   6  nn                boots in a row at which the image to go back to was not valid
 //!   7  nn                reverts since an image was last confirmed (saturates)
 //!   8  nn nn nn nn       sequence; the highest valid one counts
-//!  12  nn nn nn nn       size of the job, like swap_size in the trailer; 0 if settled
+//!  12  nn nn nn nn       size of the job, like swap_size in the trailer. Beside settled: 0, or that of a copy of the
+//!                        running image that was begun outside
 //!  16  nn nn nn nn       units of the job known to be done; bit 31 = in doubt; ff ff ff ff = never noted
 //!  20  mm nn rr rr       floor: major, minor, revision
 //!  24  nn nn nn nn       floor: security counter + 1; 0 = none
@@ -109,7 +110,8 @@ pub struct Evidence {
     pub invalid_way_back: u8,
     /// Number of reverts since an image was last confirmed; saturates.
     pub taken_back: u8,
-    /// Size of the job in bytes, like `swap_size` in the trailer; 0 if settled.
+    /// Size of the job in bytes, like `swap_size` in the trailer. If settled 0, or that of a copy of the running image that
+    /// was begun outside.
     pub size: u32,
     /// How far the job has come.
     pub done: Done,

@@ -367,6 +367,10 @@ fn program<F: Flash>(flash: &mut F, offset: u32, bytes: &[u8]) -> Result<(), Nor
 /// copy of what the target held at the beginning; no boot has written a sector that is the same in `before` and in the
 /// source. Returns false if a sector does not take its bytes.
 ///
+/// `resumed`, from the evidence, says more than such guesses: sectors below it are as they were written by boots that
+/// were not cut there, and only these may be left alone. `u32::MAX` = nothing of this copy was written before.
+/// `done` is called behind each sector.
+///
 /// # Errors
 /// The flash that failed.
 pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
@@ -375,13 +379,18 @@ pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
     (length, sector): (u32, u32),
     Through(transform, direction, offset): Through<'_, T>,
     mut before: Option<At<'_, C>>,
+    resumed: Option<u32>,
     watch: &mut dyn FnMut(Progress),
+    done: &mut dyn FnMut(u32),
 ) -> Result<bool, SwapError> {
     let steps = length.div_ceil(sector);
     let bounds = |step: u32| (step * sector, sector.min(length - step * sector));
-    let mut doubt = true;
+    let mut doubt = resumed.is_none();
     for step in 0..=steps {
-        if step < steps {
+        if step > 0 {
+            done(step);
+        }
+        if step < steps && resumed.is_none_or(|resumed| step < resumed) {
             watch(Progress::Install { step, steps });
             let (at, part) = bounds(step);
             let through = Through(transform, direction, offset + at);

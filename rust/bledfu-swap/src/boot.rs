@@ -274,7 +274,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 match (repaired, found) {
                     (Some(image), _) => {
                         // The image is good in any case; the next boot does what is left to do.
-                        let _ = end_repair::<A, P, S, X, T>(slots);
+                        let _ = end_repair::<A, P, S, X, T>(slots, &primary);
                         (image, BootAction::Repaired)
                     }
                     (None, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
@@ -457,7 +457,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
             return skipped(reason);
         }
     }
-    if let Err(kind) = trust::begin(slots, &job, &update) {
+    if let Err(kind) = trust::begin::<A, _, _, _, _>(slots, &job, &update) {
         return skipped(SkipReason::EvidenceFailed(kind));
     }
     slots.verified = None;

@@ -66,6 +66,7 @@ use crate::algorithm::{
 use crate::boot::{boot_unless, fit, BootConfig, BootError, BootReport, Steady};
 use crate::decide::decide;
 use crate::job;
+use crate::trust;
 
 /// Copy with a kept revert image. [`boot`] first finds out the roles of the places.
 pub struct CopyKept;
@@ -148,6 +149,7 @@ impl Installer for CopyKept {
             committed: true,
             done: 0,
         };
+        let job = trust::settle(&slots.rules, job, 0);
         let layout = slots.layout.primary_trailer();
         let reverted = copy_roles::is_reverted(slots.primary, &layout).map_err(SwapError::Primary)?;
         if primary.copy_done == Flag::Set {
@@ -197,19 +199,32 @@ impl Installer for CopyKept {
         if !reverts && !job.committed {
             begin(slots, job)?;
         }
+        let resumed = trust::resumed(&slots.rules, job);
+        let Slots {
+            primary,
+            secondary,
+            spare,
+            transform,
+            watch,
+            evidence,
+            rules,
+            ..
+        } = slots;
         taken(replace(
-            At(slots.secondary, 0, SwapError::Secondary),
-            At(slots.primary, 0, SwapError::Primary),
+            At(*secondary, 0, SwapError::Secondary),
+            At(*primary, 0, SwapError::Primary),
             (job.size, layout.sector_size()),
-            Through(slots.transform, Direction::Inward, 0),
+            Through(*transform, Direction::Inward, 0),
             // The copy of what the primary slot held when this began.
-            Some(At(slots.spare, 0, SwapError::Spare)),
-            slots.watch,
+            Some(At(*spare, 0, SwapError::Spare)),
+            resumed,
+            *watch,
+            &mut |step| trust::passed(*evidence, rules, resumed, step),
         )?)?;
         if reverts {
             return end_revert(slots);
         }
-        copy_roles::take_request_down(slots.secondary, &slots.layout.secondary_trailer())
+        copy_roles::take_request_down(slots.secondary, &slots.layout.secondary_trailer(), job.committed)
             .map_err(SwapError::Secondary)?;
         job::finish(slots.primary, &layout, job.swap_type).map_err(SwapError::Primary)
     }

@@ -20,8 +20,8 @@
 //! If there were only one kind of note, a unit might be done again whose source is gone.
 
 use bledfu_slot::decide::{Downgrade, Rules};
-use bledfu_slot::evidence::{Done, Evidence, Floor, NO_DIGEST};
-use bledfu_slot::trailer::write_magic;
+use bledfu_slot::evidence::{Done, Evidence, Floor, Store, NO_DIGEST};
+use bledfu_slot::trailer::{write_copy_done, write_magic};
 use bledfu_slot::verify::{read_info, Digest};
 use bledfu_slot::{Flag, ImageInfo, Layout, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
@@ -91,6 +91,62 @@ pub fn take_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_,
     if of_job(&slots.rules, job).is_some() && note_done(slots, Done::InDoubt(job.done)) {
         slots.in_doubt = Some(job.done);
     }
+}
+
+/// How often a flag is read that may read differently each time.
+const READINGS: u32 = 3;
+
+/// How often a resumed copy notes how far it has come, in sectors: enough to end between two cuts, and some records a copy.
+const NOTED_SECTORS: u32 = 16;
+
+/// The sectors of a copy that are as earlier boots left them, for [`replace`](crate::algorithm::replace).
+pub fn resumed(rules: &Rules, job: &Job) -> Option<u32> {
+    of_job(rules, job).map(|evidence| match evidence.done {
+        Done::Unknown if !job.committed => u32::MAX,
+        Done::Unknown => 0,
+        Done::InDoubt(sector) | Done::Passed(sector) => sector,
+    })
+}
+
+/// To be called when a resumed copy has written sectors up to `step`. Without the note a boot behind the next cut begins
+/// further below.
+pub fn passed(store: &mut dyn Store, rules: &mut Rules, resumed: Option<u32>, step: u32) {
+    let Some(evidence) = rules.evidence else {
+        return;
+    };
+    if resumed.is_none_or(|resumed| step <= resumed) || !step.is_multiple_of(NOTED_SECTORS) {
+        return;
+    }
+    let noted = Evidence {
+        done: Done::Passed(step),
+        ..evidence
+    };
+    if store.append(&noted).is_ok() {
+        rules.evidence = Some(noted);
+    }
+}
+
+/// Notes that a copy of the running image is about to be written outside, unless it `is_there`; returns what of it is as
+/// earlier boots left it, for [`replace`](crate::algorithm::replace). A size beside an image that runs for good says that.
+pub fn begin_copy<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    size: u32,
+    is_there: bool,
+) -> Option<u32> {
+    let evidence = slots.rules.evidence?;
+    // If an install was begun, the copy was complete before, unless this is another one.
+    let was_cut = evidence.begun.is_none() && evidence.size != 0;
+    if is_there && !was_cut {
+        return Some(u32::MAX);
+    }
+    // Once more, too: if the record behind this one was torn, it must not show beside half a copy.
+    let noted = match evidence.begun {
+        None => Evidence { size, ..evidence },
+        Some(_) => evidence,
+    };
+    let is_noted = note(slots, noted).is_ok();
+    let is_first = evidence.begun.is_none() && !was_cut && is_noted;
+    Some(if is_first { u32::MAX } else { 0 })
 }
 
 /// To be called when a unit is done and recorded.
@@ -253,7 +309,7 @@ pub fn give_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_,
 /// # Errors
 /// The trust area does not take it; nothing may be installed then.
 #[inline(never)]
-pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
+pub fn begin<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
     image: &ImageInfo,
@@ -275,9 +331,11 @@ pub fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
     evidence.invalid_way_back = 0;
     evidence.size = job.size;
-    evidence.done = match is_in_doubt {
-        true => Done::InDoubt(0),
-        false => Done::Unknown,
+    evidence.done = match evidence.done {
+        // A copy goes on where it was.
+        done @ Done::Passed(_) if is_in_doubt && A::KEEPS_COPY => done,
+        _ if is_in_doubt => Done::InDoubt(0),
+        _ => Done::Unknown,
     };
     evidence.to = image.digest;
     note(slots, evidence)?;
@@ -317,14 +375,18 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     let (Some(image), Ok(mut primary)) = (slots.verified, Trailer::read(slots.primary, &layout)) else {
         return;
     };
-    // A torn magic that reads as erased again would end the trial. What counts is whether it reads as written then.
-    if A::REVERTS
-        && primary.magic != Magic::Good
-        && primary.swap_type() != SwapType::None
-        && slots.rules.has_begun(&image.digest)
-    {
-        let _ = write_magic(slots.primary, &layout);
-        primary = Trailer::read(slots.primary, &layout).unwrap_or(primary);
+    if A::REVERTS && primary.swap_type() != SwapType::None && slots.rules.has_begun(&image.digest) {
+        // A torn magic that reads as erased again would end the trial. What counts is whether it reads as written then.
+        if primary.magic != Magic::Good {
+            let _ = write_magic(slots.primary, &layout);
+            primary = Trailer::read(slots.primary, &layout).unwrap_or(primary);
+        }
+        // A torn `copy_done` is written behind a complete install only: so it can be completed.
+        for _ in 0..READINGS {
+            if Trailer::read(slots.primary, &layout).is_ok_and(|read| read.copy_done != primary.copy_done) {
+                let _ = write_copy_done(slots.primary, &layout);
+            }
+        }
     }
     if !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
         || below_floor(&slots.rules, &image).is_some()

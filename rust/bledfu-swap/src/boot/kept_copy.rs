@@ -9,6 +9,7 @@ use super::check::{known, primary_is_valid, REFUSALS};
 use super::report::SkipReason;
 use super::BootConfig;
 use crate::algorithm::{is_equal, replace, At, Flash, Progress, Slots, SwapError, Through};
+use crate::trust;
 
 /// Makes sure that a valid image in the primary slot has a valid copy in the spare area. `Some` says why it has none.
 pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
@@ -62,15 +63,20 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     if is_too_large {
         return Ok(Some(SkipReason::PrimaryTooLarge));
     }
-    // Also if it is there: its last sector may be torn, and read as equal only now.
     take_request_down(slots).map_err(SwapError::Spare)?;
+    let resumed = trust::begin_copy(slots, running.total_size, is_there);
+    if is_there && resumed != Some(0) {
+        return Ok(None);
+    }
     let taken = replace(
         At(slots.primary, 0, SwapError::Primary),
         At(slots.spare, 0, SwapError::Spare),
         (running.total_size, area.sector_size),
         Through(slots.transform, Direction::Outward, 0),
         None::<At<'_, X>>,
+        resumed,
         slots.watch,
+        &mut |_| {},
     )?;
     Ok(match taken && is_kept(slots)? {
         true => None,

@@ -3,7 +3,7 @@
 
 use bledfu_slot::trailer::erase_trailer;
 use bledfu_slot::verify::read_info;
-use bledfu_slot::{Crypto, Direction, ImageInfo, Magic, SwapType, Trailer, Transform};
+use bledfu_slot::{Algorithm, Crypto, Direction, Flag, ImageInfo, Magic, SwapType, Trailer, Transform};
 
 use super::check::{known, patiently, primary_is_valid, verify_at, verify_secondary};
 use super::take_down::{end_job, job_left};
@@ -69,7 +69,9 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
                 (info.total_size, sector),
                 Through(slots.transform, Direction::Inward, 0),
                 None::<At<'_, X>>,
+                None,
                 slots.watch,
+                &mut |_| {},
             )?)?;
             if primary_is_valid(slots, config, crypto)? {
                 A::repaired(slots, true)?;
@@ -102,7 +104,9 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
             (info.total_size, sector),
             Through(slots.transform, Direction::Inward, 0),
             None::<At<'_, X>>,
+            None,
             slots.watch,
+            &mut |_| {},
         )?)?;
         if !primary_is_valid(slots, config, crypto)? {
             return Ok(None);
@@ -124,12 +128,17 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
 /// own copy. So what the trailers still ask for is removed; it would block every update until the next boot.
 pub(super) fn end_repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
+    found: &Trailer,
 ) -> Result<(), SwapError> {
     let layout = slots.layout;
     let trailer = layout.primary_trailer();
     let primary = Trailer::read(slots.primary, &trailer).map_err(SwapError::Primary)?;
     let reverts = A::decide(&primary.settled(&trailer), &Trailer::ERASED) == SwapType::Revert;
-    let job = job_left::<A, P, S, X, T>(slots).map_err(SwapError::Primary)?;
+    // A torn `copy_done` that was read as set at first may read as erased now.
+    let job = match found.copy_done == Flag::Set && A::NAME != Algorithm::SwapScratch {
+        true => SwapType::None,
+        false => job_left::<A, P, S, X, T>(slots).map_err(SwapError::Primary)?,
+    };
     if (reverts && A::REVERTS && !A::KEEPS_COPY) || job != SwapType::None {
         end_job::<A, P, S, X, T>(slots)?;
     }
