@@ -379,9 +379,8 @@ pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
     (length, sector): (u32, u32),
     Through(transform, direction, offset): Through<'_, T>,
     mut before: Option<At<'_, C>>,
-    resumed: Option<u32>,
+    (resumed, done): (Option<u32>, &mut dyn FnMut(u32)),
     watch: &mut dyn FnMut(Progress),
-    done: &mut dyn FnMut(u32),
 ) -> Result<bool, SwapError> {
     let steps = length.div_ceil(sector);
     let bounds = |step: u32| (step * sector, sector.min(length - step * sector));

@@ -217,9 +217,10 @@ impl Installer for CopyKept {
             Through(*transform, Direction::Inward, 0),
             // The copy of what the primary slot held when this began.
             Some(At(*spare, 0, SwapError::Spare)),
-            resumed,
+            (resumed, &mut |step| {
+                trust::passed(*evidence, rules, resumed, step)
+            }),
             *watch,
-            &mut |step| trust::passed(*evidence, rules, resumed, step),
         )?)?;
         if reverts {
             return end_revert(slots);

@@ -170,6 +170,18 @@ mod tests {
 
     #[test]
     fn a_boot_stage_with_evidence_loses_no_image() {
-        assert_eq!(row(Rules::STRICT).map(|row| row.wrong()), Some(0));
+        let algorithms = [
+            Algorithm::SwapOffset,
+            Algorithm::SwapMove,
+            Algorithm::SwapScratch,
+            Algorithm::Overwrite,
+        ];
+        for algorithm in algorithms {
+            for story in Story::ALL {
+                let row = Job::small(Column::Weak, algorithm, story, Rules::STRICT).run();
+                let row = row.expect("a device that holds the images");
+                assert_eq!(row.wrong(), 0, "{algorithm:?} {story:?}: {:?}", row.examples);
+            }
+        }
     }
 }

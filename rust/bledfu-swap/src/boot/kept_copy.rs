@@ -74,9 +74,8 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         (running.total_size, area.sector_size),
         Through(slots.transform, Direction::Outward, 0),
         None::<At<'_, X>>,
-        resumed,
+        (resumed, &mut |_| {}),
         slots.watch,
-        &mut |_| {},
     )?;
     Ok(match taken && is_kept(slots)? {
         true => None,

@@ -69,9 +69,8 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
                 (info.total_size, sector),
                 Through(slots.transform, Direction::Inward, 0),
                 None::<At<'_, X>>,
-                None,
+                (None, &mut |_| {}),
                 slots.watch,
-                &mut |_| {},
             )?)?;
             if primary_is_valid(slots, config, crypto)? {
                 A::repaired(slots, true)?;
@@ -104,9 +103,8 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
             (info.total_size, sector),
             Through(slots.transform, Direction::Inward, 0),
             None::<At<'_, X>>,
-            None,
+            (None, &mut |_| {}),
             slots.watch,
-            &mut |_| {},
         )?)?;
         if !primary_is_valid(slots, config, crypto)? {
             return Ok(None);
