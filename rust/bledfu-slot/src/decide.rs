@@ -216,9 +216,7 @@ impl Rules {
     pub fn is_begun_again(&self, algorithm: Algorithm, running: Option<&Digest>) -> bool {
         !matches!(algorithm, Algorithm::Overwrite | Algorithm::Copy)
             && self.evidence.as_ref().is_some_and(|evidence| {
-                evidence.begun.is_some()
-                    && evidence.done == Done::InDoubt(0)
-                    && running == Some(&evidence.from)
+                evidence.begun.is_some() && evidence.done == Done::InDoubt(0) && evidence.replaces(running)
             })
     }
 
@@ -254,7 +252,7 @@ impl Rules {
                 _ => true,
             };
             // It continues as long as the image that it replaces still runs.
-            (goes_on && running == Some(&evidence.from)).then_some(begun)
+            (goes_on && evidence.replaces(running)).then_some(begun)
         });
         match (next_boot(algorithm, &primary, secondary), begun) {
             (SwapType::None, Some(begun)) => Some(begun),

@@ -140,6 +140,13 @@ impl Evidence {
     };
 }
 
+impl Evidence {
+    /// Whether this is the image that is to be replaced with another one.
+    pub fn replaces(&self, running: Option<&Digest>) -> bool {
+        running == Some(&self.from) && self.from != self.to
+    }
+}
+
 /// A record and its place in the sequence.
 #[derive(Clone, Copy)]
 struct Numbered {

@@ -208,7 +208,15 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         let found = Trailer::read_twice(slots.secondary, &slots.layout.secondary_trailer());
         let found = unreadable.map_or(found, Err);
         let outcome = match &found {
-            Ok(secondary) => act::<A, P, S, X, T, C>(slots, config, crypto, &primary, secondary),
+            Ok(secondary) => {
+                let had_begun = trust::has_begun(&slots.rules);
+                let action = act::<A, P, S, X, T, C>(slots, config, crypto, &primary, secondary);
+                match had_begun && !trust::has_begun(&slots.rules) && action == Ok(BootAction::None) {
+                    // What the evidence asked for is given up; now to what the trailers ask for.
+                    true => act::<A, P, S, X, T, C>(slots, config, crypto, &primary, secondary),
+                    false => action,
+                }
+            }
             // It is not known what the secondary trailer asks for, which is not the same as nothing. The primary
             // trailer alone may ask for a revert.
             Err(kind) => Ok(BootAction::Skipped {
@@ -275,6 +283,9 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                     (Some(image), _) => {
                         // The image is good in any case; the next boot does what is left to do.
                         let _ = end_repair::<A, P, S, X, T>(slots, &primary);
+                        if !slots.rules.has_begun(&image.digest) && trust::has_begun(&slots.rules) {
+                            trust::give_up(slots);
+                        }
                         (image, BootAction::Repaired)
                     }
                     (None, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
@@ -383,7 +394,14 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     // A way back that is not valid now may be valid at the next boot.
     let is_another = match &checked {
         Ok(update) => !slots.rules.is_for(&update.digest),
-        Err(_) => !reverts,
+        // Unless there is a request by now, which would wait for it.
+        Err(_) => {
+            !reverts
+                || matches!(
+                    A::decide(&Trailer::ERASED, secondary),
+                    SwapType::Test | SwapType::Permanent
+                )
+        }
     };
     if by_evidence && is_another {
         if primary_is_valid(slots, config, crypto).map_err(failed)? {

@@ -71,13 +71,17 @@ pub fn is_noted(rules: &Rules, job: &Job) -> bool {
     of_job(rules, job).is_some_and(|evidence| !matches!(evidence.done, Done::Unknown | Done::InDoubt(0)))
 }
 
-/// Whether another job was begun after this one.
-pub fn is_past(rules: &Rules, job: &Job) -> bool {
-    let has_begun = rules
+/// Whether an install was begun.
+pub fn has_begun(rules: &Rules) -> bool {
+    rules
         .evidence
         .as_ref()
-        .is_some_and(|evidence| evidence.begun.is_some());
-    has_begun && !is_known(rules, job)
+        .is_some_and(|evidence| evidence.begun.is_some())
+}
+
+/// Whether another job was begun after this one.
+pub fn is_past(rules: &Rules, job: &Job) -> bool {
+    has_begun(rules) && !is_known(rules, job)
 }
 
 /// Whether the evidence is about this job.
