@@ -331,7 +331,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     }
 
     /// Opens a session for a file of `size` bytes (at most [`Upload::limit`]); `init` is what the journal stores to
-    /// continue it after a reset, 1 to [`MAX_SESSION`] bytes.
+    /// continue it after a reset, 1 to [`MAX_SESSION`](bledfu_slot::journal::MAX_SESSION) bytes.
     ///
     /// # Errors
     /// [`TransferError::Write`] when it does not fit.

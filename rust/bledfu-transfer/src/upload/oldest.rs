@@ -9,8 +9,9 @@ use bledfu_slot::verify::{Crypto, ImageInfo};
 use bledfu_slot::Version;
 use core::fmt;
 
-/// The oldest image that is accepted; [`Upload::new`] raises it to the boot stage's minimum ([`Setup::rules`]). An
-/// older image is refused here with a code that the peer understands, not only by the boot stage after a reset.
+/// The oldest image that is accepted; [`Upload::new`] raises it to the boot stage's minimum
+/// ([`Setup::rules`](super::Setup::rules)). An older image is refused here with a code that the peer understands,
+/// not only by the boot stage after a reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OldestAccepted {
     /// Minimum version; the build number does not count.
