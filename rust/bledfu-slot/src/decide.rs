@@ -188,10 +188,7 @@ impl Rules {
     ) -> bool {
         let is_done =
             algorithm == Algorithm::Copy && primary.magic == Magic::Good && primary.copy_done == Flag::Set;
-        let begun = self
-            .evidence
-            .as_ref()
-            .is_some_and(|evidence| evidence.begun.is_some() && update == Some(&evidence.to));
+        let begun = update.is_some_and(|update| self.is_bringing(update));
         self.is_kept && update.is_some() && running == update && (!begun || is_done)
     }
 
@@ -202,13 +199,16 @@ impl Rules {
             .is_some_and(|evidence| evidence.to == *image)
     }
 
-    /// Whether an install of this image was begun, and is not over.
-    pub fn has_begun(&self, image: &Digest) -> bool {
-        self.is_for(image)
-            && self
-                .evidence
-                .as_ref()
-                .is_some_and(|evidence| evidence.begun.is_some())
+    /// Whether an install or a revert was begun, and is not over.
+    pub fn is_underway(&self) -> bool {
+        self.evidence
+            .as_ref()
+            .is_some_and(|evidence| evidence.begun.is_some())
+    }
+
+    /// Whether what is under way is to bring this image.
+    pub fn is_bringing(&self, image: &Digest) -> bool {
+        self.is_for(image) && self.is_underway()
     }
 
     /// Whether a swap was begun again, and its first unit is not known to be done: trailers are about to be erased then,

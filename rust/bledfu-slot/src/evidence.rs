@@ -145,6 +145,16 @@ impl Evidence {
     pub fn replaces(&self, running: Option<&Digest>) -> bool {
         running == Some(&self.from) && self.from != self.to
     }
+
+    /// Nothing is under way any more: this image stays.
+    #[inline(never)]
+    pub fn end(&mut self, image: Digest) {
+        self.begun = None;
+        self.invalid_way_back = 0;
+        self.size = 0;
+        self.done = Done::Unknown;
+        self.to = image;
+    }
 }
 
 /// A record and its place in the sequence.

@@ -209,9 +209,9 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         let found = unreadable.map_or(found, Err);
         let outcome = match &found {
             Ok(secondary) => {
-                let had_begun = trust::has_begun(&slots.rules);
+                let had_begun = slots.rules.is_underway();
                 let action = act::<A, P, S, X, T, C>(slots, config, crypto, &primary, secondary);
-                match had_begun && !trust::has_begun(&slots.rules) && action == Ok(BootAction::None) {
+                match had_begun && !slots.rules.is_underway() && action == Ok(BootAction::None) {
                     // What the evidence asked for is given up; now to what the trailers ask for.
                     true => act::<A, P, S, X, T, C>(slots, config, crypto, &primary, secondary),
                     false => action,
@@ -283,7 +283,7 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                     (Some(image), _) => {
                         // The image is good in any case; the next boot does what is left to do.
                         let _ = end_repair::<A, P, S, X, T>(slots, &primary);
-                        if !slots.rules.has_begun(&image.digest) && trust::has_begun(&slots.rules) {
+                        if !slots.rules.is_bringing(&image.digest) && slots.rules.is_underway() {
                             trust::give_up(slots);
                         }
                         (image, BootAction::Repaired)
@@ -325,7 +325,8 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     secondary: &Trailer,
 ) -> Result<BootAction, (SwapType, SwapError)> {
     let stored = primary.swap_type();
-    let is_begun_again = trust::is_begun_again::<A, _, _, _, _>(slots);
+    let running = trust::claimed_digest(slots);
+    let is_begun_again = slots.rules.is_begun_again(A::NAME, running.as_ref());
     let found = match is_begun_again {
         true => Status::Idle,
         false => A::find(slots, primary, secondary).map_err(|error| (stored, error))?,
@@ -364,7 +365,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         Status::Committed(job) => (job.swap_type, Some(job)),
         Status::Idle => {
             let settled = primary.settled(&slots.layout.primary_trailer());
-            match trust::decide::<A, _, _, _, _>(slots, &settled, secondary) {
+            match slots.rules.decide(A::NAME, &settled, secondary, running.as_ref()) {
                 Some(swap_type) => (swap_type, None),
                 None => {
                     return Ok(BootAction::Skipped {
@@ -465,7 +466,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
     };
     if A::KEEPS_COPY && swap_type != SwapType::Revert {
-        if committed.is_none() && slots.rules.has_begun(&update.digest) {
+        if committed.is_none() && slots.rules.is_bringing(&update.digest) {
             // A torn job may show once more; it must not, while the copy is not whole.
             (slots.watch)(Progress::Erase);
             let trailer = slots.layout.primary_trailer();

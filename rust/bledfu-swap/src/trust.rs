@@ -42,8 +42,13 @@ fn note<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     evidence: Evidence,
 ) -> Result<(), NorFlashErrorKind> {
-    slots.evidence.append(&evidence)?;
-    slots.rules.evidence = Some(evidence);
+    append(slots.evidence, &mut slots.rules, evidence)
+}
+
+/// [`note`], where the flashes of the slots are in use.
+fn append(store: &mut dyn Store, rules: &mut Rules, evidence: Evidence) -> Result<(), NorFlashErrorKind> {
+    store.append(&evidence)?;
+    rules.evidence = Some(evidence);
     Ok(())
 }
 
@@ -71,17 +76,9 @@ pub fn is_noted(rules: &Rules, job: &Job) -> bool {
     of_job(rules, job).is_some_and(|evidence| !matches!(evidence.done, Done::Unknown | Done::InDoubt(0)))
 }
 
-/// Whether an install was begun.
-pub fn has_begun(rules: &Rules) -> bool {
-    rules
-        .evidence
-        .as_ref()
-        .is_some_and(|evidence| evidence.begun.is_some())
-}
-
 /// Whether another job was begun after this one.
 pub fn is_past(rules: &Rules, job: &Job) -> bool {
-    has_begun(rules) && !is_known(rules, job)
+    rules.is_underway() && !is_known(rules, job)
 }
 
 /// Whether the evidence is about this job.
@@ -121,13 +118,8 @@ pub fn passed(store: &mut dyn Store, rules: &mut Rules, resumed: Option<u32>, st
     if resumed.is_none_or(|resumed| step <= resumed) || !step.is_multiple_of(NOTED_SECTORS) {
         return;
     }
-    let noted = Evidence {
-        done: Done::Passed(step),
-        ..evidence
-    };
-    if store.append(&noted).is_ok() {
-        rules.evidence = Some(noted);
-    }
+    let done = Done::Passed(step);
+    let _ = append(store, rules, Evidence { done, ..evidence });
 }
 
 /// Notes that a copy of the running image is about to be written outside, unless it `is_there`; returns what of it is as
@@ -222,7 +214,7 @@ pub fn is_way_back(rules: &Rules, image: &ImageInfo) -> bool {
 /// The digest that the image in the primary slot has in its TLV, unchecked. `None` also if there is no evidence,
 /// because it would be compared with nothing.
 #[inline(never)]
-fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
+pub fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
 ) -> Option<Digest> {
     slots.rules.evidence.as_ref()?;
@@ -236,24 +228,6 @@ fn claimed_digest<P: Flash, S: Flash, X: Flash, T: Transform>(
 pub fn is_settled<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) -> bool {
     let running = claimed_digest(slots);
     slots.rules.is_settled(running.as_ref())
-}
-
-/// Whether the primary trailer says nothing; see [`Rules::is_begun_again`].
-pub fn is_begun_again<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-) -> bool {
-    let running = claimed_digest(slots);
-    slots.rules.is_begun_again(A::NAME, running.as_ref())
-}
-
-/// What the trailers ask for; see [`Rules::decide`].
-pub fn decide<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
-    slots: &mut Slots<'_, P, S, X, T>,
-    primary: &Trailer,
-    secondary: &Trailer,
-) -> Option<SwapType> {
-    let running = claimed_digest(slots);
-    slots.rules.decide(A::NAME, primary, secondary, running.as_ref())
 }
 
 /// Whether `update` is the verified image in the primary slot; see [`Rules::already_runs`].
@@ -294,17 +268,10 @@ pub fn way_back_is_invalid<P: Flash, S: Flash, X: Flash, T: Transform>(
 /// Notes that what was begun cannot be done: the image in the primary slot stays. It was not confirmed, so the floor
 /// does not rise.
 pub fn give_up<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) {
-    if let (Some(evidence), Some(running)) = (slots.rules.evidence, slots.verified) {
-        let stays = Evidence {
-            begun: None,
-            invalid_way_back: 0,
-            size: 0,
-            done: Done::Unknown,
-            to: running.digest,
-            ..evidence
-        };
+    if let (Some(mut evidence), Some(running)) = (slots.rules.evidence, slots.verified) {
+        evidence.end(running.digest);
         // Without the note, the next boot tries once more, with the same result.
-        let _ = note(slots, stays);
+        let _ = note(slots, evidence);
     }
 }
 
@@ -379,7 +346,7 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
     let (Some(image), Ok(mut primary)) = (slots.verified, Trailer::read(slots.primary, &layout)) else {
         return;
     };
-    if A::REVERTS && primary.swap_type() != SwapType::None && slots.rules.has_begun(&image.digest) {
+    if A::REVERTS && primary.swap_type() != SwapType::None && slots.rules.is_bringing(&image.digest) {
         // A torn magic that reads as erased again would end the trial. What counts is whether it reads as written then.
         if primary.magic != Magic::Good {
             let _ = write_magic(slots.primary, &layout);
@@ -402,12 +369,8 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
         Some(SwapType::Revert) if evidence.to == image.digest => evidence.taken_back.saturating_add(1),
         _ => 0,
     };
-    evidence.begun = None;
-    evidence.invalid_way_back = 0;
-    evidence.size = 0;
-    evidence.done = Done::Unknown;
     evidence.floor = evidence.floor.raised(Floor::of(&image));
-    evidence.to = image.digest;
+    evidence.end(image.digest);
     let _ = note(slots, evidence);
 }
 

@@ -26,7 +26,7 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         return Ok(None); // nothing to keep
     };
     // An install of this very image was begun: the copy is of the image before it.
-    if slots.rules.has_begun(&running.digest) {
+    if slots.rules.is_bringing(&running.digest) {
         return Ok(None);
     }
     // A request there would ask to install the copy, now or after the install.
