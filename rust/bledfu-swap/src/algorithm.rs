@@ -421,11 +421,6 @@ pub fn replace<A: Flash, B: Flash, C: Flash, T: Transform>(
                 }
             }
         }
-        if let (Some(_), true) = (doubtful, step < steps) {
-            // Or it was this one that the cut boot wrote last, and it reads as equal only later: no two may be in doubt.
-            let at = to + bounds(step).0;
-            target.erase(at, at + sector).map_err(target_error)?;
-        }
         for step in doubtful.into_iter().chain((step < steps).then_some(step)) {
             let (at, part) = bounds(step);
             let taken = try_rewrite(
