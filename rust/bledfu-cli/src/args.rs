@@ -109,6 +109,10 @@ pub struct DeviceArgs {
     /// Image in the primary slot of a new device [default: the demo image 1.0.0].
     #[arg(long, value_name = "FILE.bin")]
     pub primary: Option<PathBuf>,
+    /// Secure DFU: largest data object in bytes, a multiple of the flash sector. Over a serial line at most 4096 [default:
+    /// 32768].
+    #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
+    pub object_size: Option<u32>,
     /// Whether to refuse images for another slot or processor, whose reset vector lies outside the primary slot: on or
     /// off [default: on if the image in the primary slot has its reset vector there; the demo's has none].
     #[arg(long, value_name = "on|off", value_parser = BoolishValueParser::new())]
@@ -150,6 +154,14 @@ impl DeviceArgs {
             ..Setup::demo().on(internal, self.write_unit.unwrap_or(internal.write_size))
         };
         setup.check_units().context("the option --write-unit")?;
+        let sector = setup.external_sector_size();
+        setup.object_size = self.object_size.unwrap_or(setup.object_size);
+        if setup.object_size == 0 || !setup.object_size.is_multiple_of(sector) {
+            bail!(
+                "--object-size must be a multiple of {sector}, not {}",
+                setup.object_size
+            );
+        }
         setup.check_address = self
             .check_address
             .unwrap_or_else(|| is_linked_for(&factory, setup.address()));

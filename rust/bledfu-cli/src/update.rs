@@ -15,7 +15,7 @@ use bledfu_sim::phone::{secure_dfu, smp};
 use bledfu_sim::power::{OpInfo, Tear};
 use bledfu_sim::world::{Boot, Outcome, WorldError, WorldOf};
 use bledfu_slot::{HeaderError, ImageStart};
-use bledfu_transfer::ring::{ring_size, smp_ring_size};
+use bledfu_transfer::ring::{ring_size_for, smp_ring_size};
 use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -139,10 +139,6 @@ pub struct UpdateArgs {
     /// The client that the phone runs.
     #[arg(long, value_enum, default_value = "android")]
     phone: Phone,
-    /// Largest data object in bytes, a multiple of the flash sector [default: 4096, or the flash sector if it is
-    /// larger].
-    #[arg(long, value_name = "BYTES")]
-    object_size: Option<u32>,
     /// The new image does not confirm itself: the next reset restores the old one.
     #[arg(long)]
     no_confirm: bool,
@@ -389,22 +385,12 @@ fn run<I: Units, X: Units>(
 /// The device that the options describe, and its factory image.
 fn build_setup(args: &UpdateArgs) -> Result<(Setup, Vec<u8>)> {
     let (setup, factory) = args.device.setup()?;
-    let sector = setup.external_sector_size();
-    let object_size = args.object_size.unwrap_or(setup.object_size);
-    if object_size == 0 || !object_size.is_multiple_of(sector) {
-        bail!("--object-size must be a multiple of {sector}, not {object_size}");
-    }
     let times = if args.worst_case {
         Times::Maximum
     } else {
         Times::Typical
     };
-    let setup = Setup {
-        times,
-        object_size,
-        ..setup
-    };
-    Ok((setup, factory))
+    Ok((Setup { times, ..setup }, factory))
 }
 
 fn build_world<I: Units, X: Units>(args: &UpdateArgs, setup: Setup, factory: &[u8]) -> Result<WorldOf<I, X>> {
@@ -621,18 +607,25 @@ fn say_costs<I: Units, X: Units>(
     let operations = world.board.power.ops() - start.ops;
     let held = world.ring_high_water();
     let ring = match args.protocol {
-        Protocol::SecureDfu => ring_size(world.board.setup.object_size as usize, 20),
+        Protocol::SecureDfu => ring_size_for(world.board.setup.object_size as usize, 20),
         Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
+    };
+    let (waits, lost) = (world.packets_waited, world.packets_lost);
+    let wait_ms = world.longest_wait_ns as f64 / 1e6;
+    let waited = match (waits, lost) {
+        (0, _) => String::new(),
+        (_, 0) => format!("; {waits} packets waited, {wait_ms:.1} ms at most"),
+        (..) => format!("; {waits} packets waited, {lost} were lost"),
     };
     let answer_ms = world.slowest_answer_ns as f64 / 1e6;
     format.fact(
         &json!({
             "event": "costs", "operations": operations, "ring_bytes_held": held, "ring_bytes": ring,
-            "slowest_answer_ms": answer_ms,
+            "packets_waited": waits, "packets_lost": lost, "longest_wait_ms": wait_ms, "slowest_answer_ms": answer_ms,
         }),
         format_args!(
             "operations   {operations} program and erase operations, both flashes\n\
-             ring         at most {held} bytes held of {ring}\n\
+             ring         at most {held} bytes held of {ring}{waited}\n\
              answers      slowest after {answer_ms:.0} ms"
         ),
     )?;

@@ -575,6 +575,7 @@ mod tests {
                 secure_dfu: secure_dfu::Config {
                     init,
                     object_size: 4096,
+                    is_object_buffered: true,
                     chip: Chip::default(),
                 },
                 smp: smp::Config::default(),

@@ -179,7 +179,7 @@ impl<'k> Smp<'k> {
             upload.abandon_session();
             return;
         };
-        let resumed = upload.resume(Protocol::Smp, stored, session.length, progress);
+        let resumed = upload.resume(Protocol::Smp, stored, session.length, progress, 0);
         note::info(format_args!(
             "an upload of {} bytes goes on at {}",
             session.length, resumed.offset

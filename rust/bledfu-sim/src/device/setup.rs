@@ -16,6 +16,9 @@ use super::{primary_start, Keys};
 use crate::nor::{Units, UnitsOf, Words};
 use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
 
+/// Largest data object in bytes; the default of `CONFIG_BLEDFU_OBJECT_SIZE`.
+pub const OBJECT_SIZE: u32 = 32 * 1024;
+
 /// How a device is built and configured.
 #[derive(Clone, Copy)]
 pub struct Setup {
@@ -82,7 +85,7 @@ impl Setup {
             hw_version: 52,
             fw_version: 1,
             soft_device: SoftDevicePolicy::Absent,
-            object_size: 4096,
+            object_size: OBJECT_SIZE,
             check_address: false,
             peer: Peer::Trusted,
             doors: Doors::default(),
@@ -298,6 +301,7 @@ impl Setup {
                 debug_build: false,
             },
             object_size: self.object_size,
+            is_object_buffered: super::is_object_buffered(self.object_size),
             chip: ChipInfo {
                 part: 0x52840,
                 variant: 0x4141_4430, // "AAD0"
