@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{bail, Context, Result};
+use bledfu_sim::cost::CryptoCost;
 use bledfu_sim::demo;
 use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
 use bledfu_sim::keys::open_public_key;
@@ -72,6 +73,17 @@ impl From<Downgrade> for Prevent {
     }
 }
 
+/// Who computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CryptoArg {
+    /// Portable Rust.
+    Software,
+    /// P-256 in Arm assembly.
+    CortexM,
+    /// Hardware.
+    Platform,
+}
+
 /// Device options shared by `update` and `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArgs {
@@ -101,8 +113,12 @@ pub struct DeviceArgs {
     #[arg(long, default_value = "none", value_name = "POLICY")]
     pub sd_policy: String,
     /// Install algorithm of the boot stage.
-    #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
+    #[arg(long, default_value = Algorithm::Copy.as_str(), value_parser = algorithm_parser())]
     pub install: Algorithm,
+    /// What computes hashes and signatures, for their times: portable Rust, P-256 in Arm assembly, or the CryptoCell of
+    /// an nRF52840.
+    #[arg(long, value_enum, default_value = "software")]
+    pub crypto: CryptoArg,
     /// Which images may not replace the running one.
     #[arg(long, value_enum, default_value = "version")]
     pub prevent_downgrade: Prevent,
@@ -151,6 +167,11 @@ impl DeviceArgs {
             soft_device: parse_sd_policy(&self.sd_policy)?,
             algorithm: self.install,
             downgrade: self.prevent_downgrade.into(),
+            crypto: match self.crypto {
+                CryptoArg::Software => CryptoCost::SOFTWARE,
+                CryptoArg::CortexM => CryptoCost::CORTEX_M,
+                CryptoArg::Platform => CryptoCost::PLATFORM,
+            },
             ..Setup::demo().on(internal, self.write_unit.unwrap_or(internal.write_size))
         };
         setup.check_units().context("the option --write-unit")?;

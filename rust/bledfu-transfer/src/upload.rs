@@ -22,6 +22,7 @@
 
 mod error;
 mod images;
+mod kept_copy;
 mod obstacles;
 mod oldest;
 mod running;
@@ -30,6 +31,7 @@ mod staging;
 
 pub use error::{Obstacle, TransferError};
 pub use images::Present;
+use kept_copy::KeptCopy;
 pub use oldest::{OldestAccepted, Unfit};
 pub use running::{digest_prefix, Running};
 
@@ -144,6 +146,7 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     is_journal_off: bool,
     /// The sectors rolled back, which will be erased once more, are not counted yet.
     is_rewound: bool,
+    kept_copy: KeptCopy,
     /// What strangers did, and whether the peer is one.
     pub(crate) guard: Guard,
     /// Events for the product.
@@ -171,6 +174,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             slot_kept: false,
             is_journal_off: false,
             is_rewound: false,
+            kept_copy: KeptCopy::Unknown,
             guard: Guard::default(),
             events: Events::default(),
         };
@@ -565,10 +569,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Idle | State::Staged => Ok(false),
         };
         // A sector that cannot be erased now is tried again, and refused, when it is needed.
-        step.unwrap_or_else(|error| {
+        let has_erased = step.unwrap_or_else(|error| {
             note::warn(format_args!("erasing ahead: {error}"));
             false
-        })
+        });
+        has_erased || self.keep_copy()
     }
 
     fn receiving(&self) -> Result<Transfer, TransferError> {

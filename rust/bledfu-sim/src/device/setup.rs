@@ -13,6 +13,7 @@ use bledfu_transfer::smp::{self, System, DEFAULT_FRAME_COUNT};
 use bledfu_transfer::upload::OldestAccepted;
 
 use super::{primary_start, Keys};
+use crate::cost::CryptoCost;
 use crate::nor::{Units, UnitsOf, Words};
 use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
 
@@ -30,6 +31,8 @@ pub struct Setup {
     pub part: &'static Part,
     /// Write unit of the external flash's driver in bytes.
     pub external_write_unit: u32,
+    /// What the processor needs for hashes and signatures.
+    pub crypto: CryptoCost,
     /// Typical or maximum times, for the external flash.
     pub times: Times,
     /// Size of each slot in bytes.
@@ -75,6 +78,7 @@ impl Setup {
             write_unit: 4,
             part: &MX25R6435F,
             external_write_unit: 4,
+            crypto: CryptoCost::SOFTWARE,
             times: Times::Typical,
             slot_size: 0xE8000,
             max_sectors: 256,
