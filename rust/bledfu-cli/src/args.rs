@@ -7,7 +7,6 @@ use anyhow::{bail, Context, Result};
 use bledfu_sim::cost::CryptoCost;
 use bledfu_sim::demo;
 use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
-use bledfu_sim::keys::open_public_key;
 use bledfu_sim::parts::{self, Part};
 use bledfu_slot::decide::Downgrade;
 use bledfu_slot::layout::Algorithm;
@@ -15,6 +14,8 @@ use bledfu_transfer::init_check::SoftDevicePolicy;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+
+use crate::keys::open_public;
 
 /// A number in the tools' notation: decimal, or hexadecimal after 0x.
 ///
@@ -153,7 +154,7 @@ impl DeviceArgs {
             bail!("the image for the primary slot has no MCUboot header; sign it with imgtool first");
         };
         let [demo_package, demo_image] = demo_keys()?;
-        let key = |path: &Option<PathBuf>, demo| path.as_deref().map_or(Ok(demo), open_public_key);
+        let key = |path: &Option<PathBuf>, demo| path.as_deref().map_or(Ok(demo), open_public);
         let keys = Keys::new(
             key(&self.public_key, demo_package)?,
             key(&self.image_key, demo_image)?,

@@ -11,6 +11,7 @@
 //! | [`serve`] | the device in real time, for real clients |
 //! | [`inspect`] | what is in a file and what is wrong with it |
 //! | [`package`] | a package around a signed image |
+//! | [`keys`] | key files: made, shown, opened |
 //! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
 //! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
 //! | [`args`], [`kind`], [`output`] | what several of them take, what a file is, how they print |
@@ -21,6 +22,7 @@ pub mod bench;
 pub mod cut;
 pub mod inspect;
 pub mod install;
+pub mod keys;
 pub mod kind;
 pub mod mcuboot;
 pub mod output;
