@@ -557,6 +557,7 @@ pub fn check_is_image(image: &[u8]) -> Result<(), PackageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::SigningKey;
     use crate::init_packet::signed_packet;
     use std::path::PathBuf;
 
