@@ -569,7 +569,7 @@ mod tests {
         std::fs::read(vectors().join("packages").join(name)).unwrap()
     }
 
-    fn key() -> crate::keys::SigningKey {
+    fn key() -> SigningKey {
         SigningKey::from_scalar(&[5; 32]).unwrap()
     }
 
