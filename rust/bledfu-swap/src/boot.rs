@@ -429,8 +429,12 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     };
     if slots.rules.is_kept {
         // The new image is not older than the one it replaces, and the replaced one may come back. So that one must be
-        // known to be valid. With copy, its equal copy outside says so.
-        if A::KEEPS_COPY && !reverts && !slots.rules.is_for(&update.digest) && trust::is_settled(slots) {
+        // known to be valid. With copy, if it was checked after its install, its equal copy outside says so.
+        let was_checked = running.is_some_and(|running| {
+            let is_confirmed = primary.copy_done == Flag::Set && primary.image_ok == Flag::Set;
+            slots.rules.is_settled(Some(&running)) || is_confirmed && slots.rules.is_for(&running)
+        });
+        if A::KEEPS_COPY && !reverts && was_checked && !slots.rules.is_for(&update.digest) {
             let size = slots.layout.primary().slot_size;
             let running = known(read_info(slots.primary, 0, size), SwapError::Primary).map_err(failed)?;
             slots.verified = running.flatten();
