@@ -557,8 +557,8 @@ pub fn check_is_image(image: &[u8]) -> Result<(), PackageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::SigningKey;
     use crate::init_packet::signed_packet;
+    use crate::keys::SigningKey;
     use std::path::PathBuf;
 
     fn vectors() -> PathBuf {
