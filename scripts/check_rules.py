@@ -27,8 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client", "bledfu-patch")
 MAY_DEPEND_ON = {
     "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
-    # embedded-storage-async is the shape sequential-storage wants a flash in.
-    "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "p256-cm4", "crc"},
+    "bledfu-slot": {"embedded-storage", "sha2", "p256", "p256-cm4", "crc"},
     "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "defmt", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-client": {"bledfu-wire", "crc", "heapless"},

@@ -2,41 +2,47 @@
 //! What survives a reset in the middle of an update: the open session, its progress, and which firmware versions are
 //! installed.
 //!
-//! The records live in `sequential-storage`'s map on at least two flash sectors: each record is a key byte and a value,
-//! protected by a CRC and appended after the last one. A torn record is ignored, and the one before it still counts.
-//! The sectors take turns, which spreads wear.
+//! The records are values of an append log on at least two flash sectors of its own. All numbers are little-endian.
 //!
 //! ```text
-//! key 0  session    the init packet as received, 1..=512 bytes; absent or empty: no session
-//! key 1  progress   session u32 │ offset u32 │ check u32                  (CRC-32 of image[..offset], or another check)
-//! key 2  versions   base fw u32 │ base digest 8 bytes │ staged fw u32 │ staged digest 8 bytes
+//! area   | page 0 | page 1 | ...          a page is one sector, or 4 KiB of smaller ones; the pages take turns
+//! page   | cell | cell | ... | ff ...
+//!
+//! cell, 64 bytes, programmed at once
+//!   0  b1                format
+//!   1  nk                n: number of the image, 0 for the application; k: kind
+//!   2  nn nn             bytes of the value from here to its end; the cell holds the first 52 of them
+//!   4  nn nn nn nn       sequence number, the same in all cells of a value; below 80000000
+//!   8  52 bytes          value, filled with ff
+//!  60  nn nn nn nn       CRC-32 of bytes 0 to 59
+//!
+//! kind 0  session    the init packet as received, 1 to 512 bytes; 0 bytes: no session
+//!      1  progress   session u32 | offset u32 | check u32        (CRC-32 of image[..offset], or another check)
+//!      2  versions   base fw u32 | base digest 8 bytes | staged fw u32 | staged digest 8 bytes
+//!      3  the other cells of a session, last one first, in front of its kind 0
+//!      4  only a number: the end of the copies in a page
 //! ```
-//! The high half of the key is the number of the image that the record is for, 0 for the application.
+//! Of each kind and image, the value with the highest number counts. When a page is full, and at the first store after
+//! a start, what counts is copied to the next page, which is erased just before. Why no power cut can hurt is said in
+//! `journal/log.rs`. Each cell is read back. If one differs, the store moves to the next page and is tried there; if
+//! that fails as well, it is an error.
 //!
 //! `session` in the progress record is the CRC-32 of the init packet it belongs to, so that progress of an older
 //! session is never taken for that of a newer one, whatever was cut between the two writes.
 //!
-//! A cut erase can leave bytes in a sector that the storage takes for erased, as it does not look for them; records
-//! written over them do not read back. So each erase is checked and repeated if need be, [`Journal::open`] erases what
-//! a cut erase has left, and each record is read back. If one differs, the area is erased and the records are written
-//! again.
-//!
 //! Anyone with a probe on the board can rewrite external flash, so a record proves nothing: an init packet from here is
-//! validated again, and the image bytes are hashed again.
+//! validated again, and the image bytes are hashed again. Bytes in another format, such as that of another journal, are
+//! no records; the first store erases them.
 
-use core::future::Future;
-use core::pin::pin;
-use core::task::{Context, Poll, Waker};
+mod log;
 
-use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind};
-use sequential_storage::cache::{Cache, Uncached};
-use sequential_storage::map::{MapConfig, MapStorage};
-use sequential_storage::Error as StorageError;
+use core::borrow::BorrowMut;
 
+use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
+
+use self::log::{cells_of, Log, Next, VALUE};
 use crate::crc32::crc32;
-use crate::flash::{read_bytes, Aligned, MAX_WRITE_SIZE};
 use crate::layout::MAX_IMAGE_NUMBER;
-use crate::retry::blank;
 
 /// Size of the longest init packet that the journal keeps, in bytes.
 pub const MAX_SESSION: usize = 512;
@@ -45,20 +51,15 @@ const KEY_SESSION: u8 = 0;
 const KEY_PROGRESS: u8 = 1;
 const KEY_VERSIONS: u8 = 2;
 
-/// Room for one key, the longest value, and rounding to any write size up to 32.
-const BUFFER: usize = MAX_SESSION + 32;
-
 /// Why the journal could not do what was asked. None of these errors endangers an image: without a journal, an update
 /// that a reset interrupts starts over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalError {
     /// The flash failed.
     Flash(NorFlashErrorKind),
-    /// The records cannot be read or written; the journal must be erased.
-    Corrupted,
-    /// The area is smaller than two sectors, or not a whole number of them.
+    /// The area is not a whole number of sectors, or not at least two of them with 3 KiB.
     BadArea,
-    /// A record does not read back, even after the area was erased.
+    /// A sector does not read as erased after an erase, or a record does not read back in it.
     NotKept,
     /// The journal has stopped writing because an earlier record did not read back.
     Off,
@@ -70,8 +71,7 @@ impl core::fmt::Display for JournalError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Flash(kind) => write!(f, "the journal's flash failed: {kind:?}"),
-            Self::Corrupted => f.write_str("the journal's records are damaged"),
-            Self::BadArea => f.write_str("the journal needs at least two whole flash sectors"),
+            Self::BadArea => f.write_str("the journal needs at least two whole flash sectors, and 3 KiB"),
             Self::NotKept => f.write_str("the journal does not keep what is written"),
             Self::Off => f.write_str("the journal is off until the next start"),
             Self::BadSession => f.write_str("a journal session has 1 to 512 bytes"),
@@ -156,59 +156,53 @@ pub fn session_id(init_packet: &[u8]) -> u32 {
     crc.finalize()
 }
 
+/// What a journal remembers from one store to the next. It must not outlive a power cycle: a journal that remembers
+/// nothing moves to the next page first, which costs an erase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory(Option<Next>);
+
 /// The journal on one flash area (at least two sectors).
 #[derive(Debug)]
-pub struct Journal<J> {
+pub struct Journal<J, M = Memory> {
     flash: J,
+    memory: M,
     is_off: bool,
     /// Number of the image whose records these are.
     number: u8,
 }
 
-impl<J: NorFlash> Journal<J> {
+impl<J> Journal<J> {
     /// A journal that uses the whole of `flash`.
     pub const fn new(flash: J) -> Self {
+        Self::with(flash, Memory(None))
+    }
+}
+
+impl<J, M> Journal<J, M> {
+    /// A journal that uses the whole of `flash`, and continues with what an earlier one of this power cycle remembers.
+    pub const fn with(flash: J, memory: M) -> Self {
         Self {
             flash,
+            memory,
             is_off: false,
             number: 0,
         }
     }
+}
 
+impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     /// Stops writing records: an earlier one did not read back, and more tries would only wear the flash.
     #[must_use]
     pub fn off_if(self, is_off: bool) -> Self {
         Self { is_off, ..self }
     }
 
-    /// To be called once after a start. Erases sectors that the storage would take for erased although a cut erase has
-    /// left bytes in them.
+    /// Reads the journal, so that an area that cannot be used is known before it is needed. Writes nothing.
     ///
     /// # Errors
-    /// The flash's error.
+    /// [`JournalError::BadArea`], or the flash's error.
     pub fn open(&mut self) -> Result<(), JournalError> {
-        let (size, sector) = (self.flash.capacity() as u32, J::ERASE_SIZE as u32);
-        let mut from = 0;
-        while from < size {
-            let to = from.saturating_add(sector).min(size);
-            if !self.is_marked(from)? && !self.is_marked(to.saturating_sub(J::READ_SIZE as u32))? {
-                let is_blank = blank(&mut self.flash, from, to).map_err(flash_failed)?;
-                if !is_blank {
-                    erase(&mut self.flash, from, to).map_err(flash_failed)?;
-                }
-            }
-            from = to;
-        }
-        Ok(())
-    }
-
-    /// Whether the storage takes the bytes at `offset` for one of its marks, which are at the start and the end of a
-    /// sector: it does if one read unit has at least half a byte of zeros.
-    fn is_marked(&mut self, offset: u32) -> Result<bool, JournalError> {
-        let mut bytes = Aligned([0xFF; MAX_WRITE_SIZE]);
-        let mark = bytes.0.get_mut(..J::READ_SIZE).unwrap_or_default();
-        read_bytes(&mut self.flash, offset, mark).map_err(flash_failed)?;
-        Ok(mark.iter().map(|byte| byte.count_zeros()).sum::<u32>() >= 4)
+        Log::new(&mut self.flash)?.contents().map(drop)
     }
 
     /// A journal for the image with this number, 1 to 15; number 0 is the application. The records of all images are in
@@ -226,6 +220,23 @@ impl<J: NorFlash> Journal<J> {
         kind | self.number << 4
     }
 
+    /// Makes room for `count` records of progress, so that storing them needs no erase.
+    ///
+    /// # Errors
+    /// [`JournalError::NotKept`] or an error of the flash.
+    pub fn make_room(&mut self, count: u32) -> Result<(), JournalError> {
+        if self.is_off {
+            return Err(JournalError::Off);
+        }
+        let memory = self.memory.borrow_mut();
+        let mut log = Log::new(&mut self.flash)?;
+        match memory.0 {
+            Some(next) if log.has_room(&next, count) => {}
+            _ => memory.0 = Some(log.move_on(self.number, count)?),
+        }
+        Ok(())
+    }
+
     /// Opens a session: from now on progress belongs to this init packet.
     ///
     /// # Errors
@@ -235,7 +246,7 @@ impl<J: NorFlash> Journal<J> {
         if init_packet.is_empty() || init_packet.len() > MAX_SESSION {
             return Err(JournalError::BadSession);
         }
-        self.store(&mut Aligned([0; BUFFER]), KEY_SESSION, init_packet)
+        self.store(KEY_SESSION, init_packet)
     }
 
     /// Records that `progress.offset` bytes of the image are in flash.
@@ -249,22 +260,17 @@ impl<J: NorFlash> Journal<J> {
     /// The open session: copies its init packet into `out` and returns the packet's length and the progress.
     ///
     /// # Errors
-    /// An error of the flash or of the records.
+    /// An error of the flash.
     pub fn session(
         &mut self,
         out: &mut [u8; MAX_SESSION],
     ) -> Result<Option<(usize, Progress)>, JournalError> {
-        let mut buffer = Aligned([0; BUFFER]);
-        let packet = self.fetch(&mut buffer, KEY_SESSION)?;
-        if packet.is_empty() {
+        let length = self.fetch(KEY_SESSION, out)?.len();
+        if length == 0 {
             return Ok(None);
         }
-        let length = packet.len();
-        let place = out.get_mut(..length).ok_or(JournalError::Corrupted)?;
-        place.copy_from_slice(packet);
-        let id = session_id(place);
-        let record = words(self.fetch(&mut buffer, KEY_PROGRESS)?);
-        let progress = match record {
+        let id = session_id(out.get(..length).unwrap_or_default());
+        let progress = match words(self.fetch(KEY_PROGRESS, &mut [0; VALUE])?) {
             Some([session, offset, check]) if session == id => Progress { offset, check },
             _ => Progress::default(),
         };
@@ -277,20 +283,18 @@ impl<J: NorFlash> Journal<J> {
     /// An error of the flash or of the records.
     #[inline(never)]
     pub fn close(&mut self) -> Result<(), JournalError> {
-        let mut buffer = Aligned([0; BUFFER]);
-        if self.fetch(&mut buffer, KEY_SESSION)?.is_empty() {
+        if self.fetch(KEY_SESSION, &mut [0; MAX_SESSION])?.is_empty() {
             return Ok(());
         }
-        self.store(&mut buffer, KEY_SESSION, &[])
+        self.store(KEY_SESSION, &[])
     }
 
     /// Which firmware is installed, if that was ever recorded.
     ///
     /// # Errors
-    /// An error of the flash or of the records.
+    /// An error of the flash.
     pub fn versions(&mut self) -> Result<Option<Versions>, JournalError> {
-        let mut buffer = Aligned([0; BUFFER]);
-        let record = words(self.fetch(&mut buffer, KEY_VERSIONS)?);
+        let record = words(self.fetch(KEY_VERSIONS, &mut [0; VALUE])?);
         Ok(record.map(Versions::from_words))
     }
 
@@ -302,86 +306,44 @@ impl<J: NorFlash> Journal<J> {
         self.store_words(KEY_VERSIONS, &versions.to_words())
     }
 
-    /// Erases the area with the records of all images: the way out of [`JournalError::Corrupted`].
+    /// Erases the area with the records of all images.
     ///
     /// # Errors
     /// The flash's error.
     pub fn reset(&mut self) -> Result<(), JournalError> {
-        run(Self::map(&mut self.flash)?.erase_all())
+        self.memory.borrow_mut().0 = None;
+        Log::new(&mut self.flash)?.erase_all()
     }
 
-    /// The value of a record; empty if there is none. One function for all kinds of records, so that the storage's code
-    /// is compiled once.
-    #[inline(never)]
-    fn fetch<'b>(&mut self, buffer: &'b mut Aligned<BUFFER>, key: u8) -> Result<&'b [u8], JournalError> {
-        let key = self.key(key);
-        run(Self::map(&mut self.flash)?.fetch_item(&mut buffer.0, &key)).map(Option::unwrap_or_default)
+    /// The value of a record, at the start of `buffer`; empty if there is none.
+    fn fetch<'b>(&mut self, kind: u8, buffer: &'b mut [u8]) -> Result<&'b [u8], JournalError> {
+        let key = self.key(kind);
+        Log::new(&mut self.flash)?.value(key, buffer)
     }
 
     #[inline(never)]
-    fn store(&mut self, buffer: &mut Aligned<BUFFER>, key: u8, value: &[u8]) -> Result<(), JournalError> {
+    fn store(&mut self, kind: u8, value: &[u8]) -> Result<(), JournalError> {
         if self.is_off {
             return Err(JournalError::Off);
         }
-        match self.put(buffer, key, value) {
-            Ok(()) => Ok(()),
-            // A driver may refuse to write next to bytes that are not erased, and only an erase ends that. A flash that
-            // does not answer at all keeps its contents, because the erase fails as well.
-            Err(_) => self.store_anew(buffer, key, value),
-        }
-    }
-
-    /// Writes a record, and reads it back.
-    #[inline(never)]
-    fn put(&mut self, buffer: &mut Aligned<BUFFER>, key: u8, value: &[u8]) -> Result<(), JournalError> {
-        let of_image = self.key(key);
-        run(Self::map(&mut self.flash)?.store_item(&mut buffer.0, &of_image, &value))?;
-        match self.fetch(buffer, key)? == value {
-            true => Ok(()),
-            false => Err(JournalError::NotKept),
-        }
-    }
-
-    /// Erases the area and writes the records of this image again, those that could be read and the new one.
-    #[inline(never)]
-    fn store_anew(
-        &mut self,
-        buffer: &mut Aligned<BUFFER>,
-        key: u8,
-        value: &[u8],
-    ) -> Result<(), JournalError> {
-        let mut session = [0; MAX_SESSION];
-        let mut others = [[0; 24]; 2];
-        let [progress, versions] = &mut others;
-        let places: [(u8, &mut [u8]); 3] = [
-            (KEY_SESSION, &mut session),
-            (KEY_PROGRESS, progress),
-            (KEY_VERSIONS, versions),
-        ];
-        let places = places.map(|(kind, place)| {
-            let found = self.fetch(buffer, kind).unwrap_or_default();
-            let place = place.get_mut(..found.len()).unwrap_or_default();
-            place.copy_from_slice(found.get(..place.len()).unwrap_or_default());
-            (kind, place)
-        });
-        self.reset()?;
-        for (kind, kept) in places {
-            if kind != key && !kept.is_empty() {
-                self.put(buffer, kind, kept)?;
+        let key = self.key(kind);
+        let memory = self.memory.borrow_mut();
+        let mut log = Log::new(&mut self.flash)?;
+        // What comes next is known again when the value is stored: a place where a write failed is not used.
+        if let Some(mut next) = memory.0.take() {
+            if log.append(&mut next, key, value).is_ok() {
+                memory.0 = Some(next);
+                return Ok(());
             }
         }
-        self.put(buffer, key, value)
+        let mut next = log.move_on(self.number, cells_of(value))?;
+        log.append(&mut next, key, value)?;
+        memory.0 = Some(next);
+        Ok(())
     }
 
-    fn store_words<const N: usize>(&mut self, key: u8, words: &[u32; N]) -> Result<(), JournalError> {
-        let bytes = words.map(u32::to_le_bytes);
-        self.store(&mut Aligned([0; BUFFER]), key, bytes.as_flattened())
-    }
-
-    fn map(flash: &mut J) -> Result<MapStorage<u8, Blocking<'_, J>, NoCache>, JournalError> {
-        let size = u32::try_from(flash.capacity()).map_err(|_| JournalError::BadArea)?;
-        let config = MapConfig::try_new(0..size).map_err(|_| JournalError::BadArea)?;
-        Ok(MapStorage::new(Blocking(flash), config, Cache::new_uncached()))
+    fn store_words<const N: usize>(&mut self, kind: u8, words: &[u32; N]) -> Result<(), JournalError> {
+        self.store(kind, words.map(u32::to_le_bytes).as_flattened())
     }
 }
 
@@ -392,83 +354,6 @@ fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
     };
     let chunks: &[[u8; 4]; N] = chunks.try_into().ok()?;
     Some(chunks.map(u32::from_le_bytes))
-}
-
-/// No cache: reading a few records in two sectors takes a millisecond, and a cache would cost RAM and code.
-type NoCache = Cache<Uncached, Uncached, Uncached, u8>;
-
-/// Runs a storage call to completion. Every flash call below it blocks, so the future is ready at the first poll.
-fn run<T, E: embedded_storage::nor_flash::NorFlashError>(
-    call: impl Future<Output = Result<T, StorageError<E>>>,
-) -> Result<T, JournalError> {
-    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(value)) => Ok(value),
-        Poll::Ready(Err(StorageError::Storage { value, .. })) => Err(JournalError::Flash(value.kind())),
-        Poll::Ready(Err(_)) | Poll::Pending => Err(JournalError::Corrupted),
-    }
-}
-
-fn flash_failed<E: NorFlashError>(error: E) -> JournalError {
-    JournalError::Flash(error.kind())
-}
-
-/// Erases, and erases once more if anything is left.
-fn erase<F: NorFlash>(flash: &mut F, from: u32, to: u32) -> Result<(), EraseError<F::Error>> {
-    for _ in 0..2 {
-        flash.erase(from, to).map_err(EraseError::Flash)?;
-        if blank(flash, from, to).map_err(EraseError::Flash)? {
-            return Ok(());
-        }
-    }
-    Err(EraseError::NotBlank)
-}
-
-/// Why a sector of the journal is not erased.
-#[derive(Debug)]
-enum EraseError<E> {
-    Flash(E),
-    NotBlank,
-}
-
-impl<E: NorFlashError> NorFlashError for EraseError<E> {
-    fn kind(&self) -> NorFlashErrorKind {
-        match self {
-            Self::Flash(error) => error.kind(),
-            Self::NotBlank => NorFlashErrorKind::Other,
-        }
-    }
-}
-
-/// A blocking flash with the interface that `sequential-storage` needs.
-struct Blocking<'f, F>(&'f mut F);
-
-impl<F: NorFlash> embedded_storage_async::nor_flash::ErrorType for Blocking<'_, F> {
-    type Error = EraseError<F::Error>;
-}
-
-impl<F: NorFlash> embedded_storage_async::nor_flash::ReadNorFlash for Blocking<'_, F> {
-    const READ_SIZE: usize = F::READ_SIZE;
-
-    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.read(offset, bytes).map_err(EraseError::Flash)
-    }
-
-    fn capacity(&self) -> usize {
-        self.0.capacity()
-    }
-}
-
-impl<F: NorFlash> embedded_storage_async::nor_flash::NorFlash for Blocking<'_, F> {
-    const WRITE_SIZE: usize = F::WRITE_SIZE;
-    const ERASE_SIZE: usize = F::ERASE_SIZE;
-
-    async fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
-        erase(self.0, from, to)
-    }
-
-    async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        self.0.write(offset, bytes).map_err(EraseError::Flash)
-    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ use crate::payload::Image;
 use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::decide::{outlook_by, Outlook, Rules};
-use bledfu_slot::journal::{Journal, JournalError, Progress, Versions};
+use bledfu_slot::journal::{Journal, JournalError, Memory, Progress, Versions};
 use bledfu_slot::layout::Layout;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer;
@@ -144,6 +144,7 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     slot_kept: bool,
     /// The journal failed to store a record: nothing more is written to it.
     is_journal_off: bool,
+    journal_memory: Memory,
     /// The sectors rolled back, which will be erased once more, are not counted yet.
     is_rewound: bool,
     kept_copy: KeptCopy,
@@ -173,6 +174,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             fed_ms: None,
             slot_kept: false,
             is_journal_off: false,
+            journal_memory: Memory::default(),
             is_rewound: false,
             kept_copy: KeptCopy::Unknown,
             guard: Guard::default(),
@@ -190,16 +192,16 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         Retry(self.areas.all().secondary)
     }
 
-    fn journal(&mut self) -> Journal<Flash<'_, A::Journal>> {
-        let is_off = self.is_journal_off;
-        Journal::new(Retry(self.areas.all().journal)).off_if(is_off)
+    fn journal(&mut self) -> Journal<Flash<'_, A::Journal>, &mut Memory> {
+        let flash = Retry(self.areas.all().journal);
+        Journal::with(flash, &mut self.journal_memory).off_if(self.is_journal_off)
     }
 
-    /// Repairs the journal; before the first access to it.
+    /// Reads the journal once, so that a journal that cannot be used is known at the start.
     #[inline(never)]
     pub fn open_journal(&mut self) {
         if let Err(error) = self.journal().open() {
-            self.journal_failed(error, "the journal may be damaged");
+            self.journal_failed(error, "the journal cannot be read");
         }
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Records that are written, cut, torn and read back.
 
+mod model;
+
 use super::*;
 use bledfu_testkit::{Nor, Power, Random, Tear};
 use std::vec::Vec;
