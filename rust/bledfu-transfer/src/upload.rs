@@ -526,6 +526,18 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         done.and(behind)
     }
 
+    /// Makes room in the journal for the progress of the next `length` bytes, so that recording it needs no erase while
+    /// they arrive. A failure shows when there is something to record.
+    pub fn reserve_records(&mut self, length: u32) {
+        let count = length.div_ceil(self.sector_size());
+        let _ = self.journal().make_room(count);
+    }
+
+    /// Does the next erase of the journal now, while nothing waits for it.
+    pub fn erase_records_ahead(&mut self) {
+        let _ = self.journal().erase_ahead();
+    }
+
     /// Closes the object: the next one begins behind the committed bytes.
     pub fn close_object(&mut self) {
         self.payload.writer().mark();

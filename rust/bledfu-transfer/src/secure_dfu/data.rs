@@ -80,6 +80,7 @@ impl SecureDfu<'_> {
             return;
         };
         let rest = object.end() - upload.progress().offset;
+        self.reserve_records(upload, rest);
         let is_ready = match upload.repeat(self.now_ms) {
             Ok(()) => upload.prepare(rest).is_ok(),
             Err(obstacle) => {
@@ -89,6 +90,13 @@ impl SecureDfu<'_> {
         };
         if !is_ready {
             self.rewind(upload);
+        }
+    }
+
+    /// A journal that erases while packets arrive needs a ring that holds them.
+    pub(super) fn reserve_records<A: Areas, C: Crypto>(&self, upload: &mut Upload<'_, A, C>, length: u32) {
+        if !self.config.is_object_buffered {
+            upload.reserve_records(length);
         }
     }
 
@@ -168,6 +176,7 @@ impl SecureDfu<'_> {
                 return refused(ResultCode::OperationFailed);
             }
             upload.close_object();
+            self.reserve_records(upload, self.config.object_size);
             self.object = None;
             if let Err(reason) = upload.judge_received() {
                 note::error(format_args!("the image is refused: {reason}"));
