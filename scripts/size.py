@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the logic crates for a Cortex-M4 and prints their code size.
 
-usage: scripts/size.py [--check] [--json FILE] [--find]
+usage: scripts/size.py [--check] [--json FILE] [--explain PROGRAM] [--find]
 
 Each program in rust/size/src/bin holds one part of the device's logic; what is printed is its size minus that of a
-program that holds nothing. --check compares with scripts/size-budget.json and fails above it. --json writes the sizes
-and the compiler to a file, `-` for standard output. --find only says which compiler would be used, and fails if there is none.
+program that holds nothing. --check compares with scripts/size-budget.json, which has the size at the last change that was
+meant, and fails for a growth of more than 1 %. --json writes the sizes and the compiler to a file, `-` for standard output.
+--explain says which crates and which functions of a program the bytes are in. --find only says which compiler would be
+used, and fails if there is none.
 
 Sizes are of one compiler: the budgets were measured with the one that size-budget.json names, and it is looked for first,
 among rustup's toolchains and as /usr/bin/rustc. Its sources must be beside it (rustup component rust-src; Debian: rustc-web and
@@ -18,6 +20,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +29,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUDGETS = ROOT / "scripts" / "size-budget.json"
 TARGET = "thumbv7em-none-eabihf"
 LINKER_FLAGS = "-C linker={} -C linker-flavor=ld.lld -C link-arg=--gc-sections"
+# A size may grow by this part of it before the check fails.
+TOLERANCE = 100
+# Functions that --explain names.
+SYMBOLS = 40
 # Sections with these names are loaded into flash.
 FLASH_SECTIONS = (".text", ".rodata", ".data", ".ARM.exidx", ".ARM.extab")
 
@@ -80,6 +87,59 @@ def flash_size(elf):
     return total
 
 
+def crate_of(symbol):
+    """The crate that a demangled symbol is from: for a method or the implementation of a trait, that of the type."""
+    path = re.search(r"([A-Za-z_]\w*)::", re.sub(r"[<>&*(\[]|\bmut |\bdyn |\bconst ", "", symbol, count=8))
+    return path.group(1) if path else "(runtime)"
+
+
+def short(symbol):
+    """A symbol without the arguments of generic types and functions."""
+    text, depth = "", 0
+    for i, character in enumerate(symbol):
+        if character == "<" and (depth or i and (symbol[i - 1].isalnum() or symbol[i - 1] in "_:")):
+            depth += 1
+        elif character == ">" and depth and symbol[i - 1] != "-":
+            depth -= 1
+        elif not depth:
+            text += character
+    return text.replace("::::", "::").removesuffix("::")
+
+
+def symbols(elf):
+    """(bytes, name) of everything with a name that is loaded into flash, the largest first."""
+    found = []
+    for line in output("nm", "-SC", str(elf)).splitlines():
+        match = re.match(r"[0-9a-f]+ ([0-9a-f]+) ([TtRrDdWwVv]) (.*)", line)
+        if match:
+            found.append((int(match[1], 16), match[3]))
+    return sorted(found, reverse=True)
+
+
+def explain(folder, name):
+    """Prints the bytes of a program by crate and by function."""
+    elf, empty = folder / name, folder / "empty"
+    found, total = symbols(elf), flash_size(elf) - flash_size(empty)
+    by_crate = {}
+    for size, symbol in found:
+        by_crate[crate_of(symbol)] = by_crate.get(crate_of(symbol), 0) + size
+    rest = total - sum(by_crate.values())
+    if rest > 0:
+        by_crate["(constants without a name)"] = rest
+    print(f"\n{name}: {total} bytes")
+    for crate, size in sorted(by_crate.items(), key=lambda item: -item[1]):
+        print(f"{size:>7}  {100 * size / total:>5.1f} %  {crate}")
+    print(f"\nthe largest functions of {name}")
+    for size, symbol in found[:SYMBOLS]:
+        print(f"{size:>7}  {short(symbol)}")
+
+
+def programs():
+    """The folder of the programs."""
+    crate = ROOT / "rust" / "size"
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", crate / "target"), TARGET, "release")
+
+
 def measure(rustc, link):
     """Bytes of every program above the empty one, by its name; None if one does not build."""
     environment = {**os.environ, "RUSTC": rustc, "RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": LINKER_FLAGS.format(link)}
@@ -87,7 +147,7 @@ def measure(rustc, link):
     build = ["cargo", "build", "--quiet", "--release", "--locked", "--target", TARGET, "-Zbuild-std=core"]
     if subprocess.run(build, cwd=crate, env=environment).returncode != 0:
         return None
-    folder = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", crate / "target"), TARGET, "release")
+    folder = programs()
     names = sorted(path.stem for path in (crate / "src" / "bin").glob("*.rs"))
     sizes = {name: flash_size(folder / name) for name in names}
     empty = sizes.pop("empty")
@@ -96,8 +156,9 @@ def measure(rustc, link):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="fail above the budget")
+    parser.add_argument("--check", action="store_true", help="fail if a size has grown by more than 1 %%")
     parser.add_argument("--json", metavar="FILE", help="write the sizes there")
+    parser.add_argument("--explain", metavar="PROGRAM", help="the bytes of this program by crate and function")
     parser.add_argument("--find", action="store_true", help="only say which compiler it would be")
     arguments = parser.parse_args()
 
@@ -119,20 +180,29 @@ def main():
         sys.stdout.write(text) if arguments.json == "-" else pathlib.Path(arguments.json).write_text(text)
     out = sys.stderr if arguments.json == "-" else sys.stdout
 
+    smaller = []
     wrong = [f"{name} has no budget in {BUDGETS.name}" for name in sizes if name not in budget_of]
     wrong += [f"{name} has a budget in {BUDGETS.name} and no program" for name in budget_of if name not in sizes]
-    print(f"{f'code size, {TARGET}, opt-level z, rustc {release}':<72} bytes  budget", file=out)
-    for name, (budget, what) in budget_of.items():
+    print(f"{f'code size, {TARGET}, opt-level z, rustc {release}':<72} bytes  before", file=out)
+    for name, (before, what) in budget_of.items():
         size = sizes.get(name, 0)
-        over = size > budget
+        over = size > before + before // TOLERANCE
         if over:
-            wrong.append(f"{name} is {size - budget} bytes above its budget")
-        print(f"{name:<16} {what:<55} {size:>5}  {budget:>6}{'  TOO LARGE' if over else ''}", file=out)
-    for line in wrong:
+            wrong.append(f"{name} has grown by {size - before} bytes, {100 * (size - before) / before:.1f} %: if that is meant, say why and"
+                         f" write {size} into {BUDGETS.name}")
+        if size < before - before // TOLERANCE:
+            smaller.append(f"{name} is smaller: write {size} into {BUDGETS.name}, so that it stays so")
+        print(f"{name:<16} {what:<55} {size:>5}  {before:>6}{'  TOO LARGE' if over else ''}", file=out)
+    for line in wrong + smaller:
         print(line, file=out)
     if release != pinned:
         print(f"The budgets were measured with rustc {pinned}; this is {release}. A size that changed may be the compiler's doing:"
               f" measure with {pinned}, or measure all anew and name {release} in {BUDGETS.name}.", file=out)
+    if arguments.explain:
+        if arguments.explain not in sizes:
+            print(f"there is no program {arguments.explain}: {', '.join(sizes)}")
+            return 1
+        explain(programs(), arguments.explain)
     return 1 if wrong and arguments.check else 0
 
 

@@ -8,19 +8,19 @@
 //! area   | page 0 | page 1 | ...          a page is one sector, or 4 KiB of smaller ones; the pages take turns
 //! page   | cell | cell | ... | ff ...
 //!
-//! cell, 64 bytes, programmed at once
+//! cell, 32 bytes, programmed at once
 //!   0  b1                format
-//!   1  nk                n: number of the image, 0 for the application; k: kind
-//!   2  nn nn             bytes of the value from here to its end; the cell holds the first 52 of them
+//!   1  nk                n: number of the image, 0 for the application; k: kind, + 8 if not the first cell of its value
+//!   2  nn nn             bytes of the value from here to its end; the cell holds the first 20 of them
 //!   4  nn nn nn nn       sequence number, the same in all cells of a value; below 80000000
-//!   8  52 bytes          value, filled with ff
-//!  60  nn nn nn nn       CRC-32 of bytes 0 to 59
+//!   8  20 bytes          value, filled with ff
+//!  28  nn nn nn nn       CRC-32 of bytes 0 to 27
 //!
 //! kind 0  session    the init packet as received, 1 to 512 bytes; 0 bytes: no session
 //!      1  progress   session u32 | offset u32 | check u32        (CRC-32 of image[..offset], or another check)
 //!      2  versions   base fw u32 | base digest 8 bytes | staged fw u32 | staged digest 8 bytes
-//!      3  the other cells of a session, last one first, in front of its kind 0
 //!      4  only a number: the end of the copies in a page
+//! The cells of a value are in reverse order: the first one is written last.
 //! ```
 //! Of each kind and image, the value with the highest number counts. When a page is full, and at the first store after
 //! a start, what counts is copied to the next page, which is erased just before. Why no power cut can hurt is said in
@@ -40,7 +40,7 @@ use core::borrow::BorrowMut;
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
-use self::log::{cells_of, Log, Next, VALUE};
+use self::log::{cells_of, Log, Next};
 use crate::crc32::crc32;
 use crate::layout::MAX_IMAGE_NUMBER;
 
@@ -284,7 +284,7 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
             return Ok(None);
         }
         let id = session_id(out.get(..length).unwrap_or_default());
-        let progress = match words(self.fetch(KEY_PROGRESS, &mut [0; VALUE])?) {
+        let progress = match words(self.fetch(KEY_PROGRESS, &mut [0; 12])?) {
             Some([session, offset, check]) if session == id => Progress { offset, check },
             _ => Progress::default(),
         };
@@ -308,7 +308,7 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     /// # Errors
     /// An error of the flash.
     pub fn versions(&mut self) -> Result<Option<Versions>, JournalError> {
-        let record = words(self.fetch(KEY_VERSIONS, &mut [0; VALUE])?);
+        let record = words(self.fetch(KEY_VERSIONS, &mut [0; 24])?);
         Ok(record.map(Versions::from_words))
     }
 

@@ -45,8 +45,9 @@ impl<F: NorFlash> NorFlash for Retry<F> {
         if is_final(&error) {
             return Err(error);
         }
-        let done = blank(&mut self.0, from, to)?;
-        if done || self.0.erase(from, to).is_ok() || blank(&mut self.0, from, to)? {
+        // All of this reads through `self`, so that the functions below are compiled once for a flash, not twice.
+        let done = blank(self, from, to)?;
+        if done || self.0.erase(from, to).is_ok() || blank(self, from, to)? {
             return Ok(());
         }
         Err(error)
@@ -59,14 +60,14 @@ impl<F: NorFlash> NorFlash for Retry<F> {
         if is_final(&error) {
             return Err(error);
         }
-        if holds(&mut self.0, offset, bytes)? {
+        if holds(self, offset, bytes)? {
             return Ok(());
         }
         let end = offset.saturating_add(bytes.len() as u32);
-        if !programs_again::<F>() && !blank(&mut self.0, offset, end)? {
+        if !programs_again::<F>() && !blank(self, offset, end)? {
             return Err(error);
         }
-        if self.0.write(offset, bytes).is_ok() || holds(&mut self.0, offset, bytes)? {
+        if self.0.write(offset, bytes).is_ok() || holds(self, offset, bytes)? {
             return Ok(());
         }
         Err(error)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The append log under the journal: values with a key, in cells of 64 bytes. The format is drawn in
+//! The append log under the journal: values with a key, in cells of 32 bytes. The format is drawn in
 //! [`journal`](super); this file says why it is safe.
 //!
 //! # Rules
@@ -30,9 +30,9 @@ use crate::layout::MAX_IMAGE_NUMBER;
 use crate::retry::blank;
 
 /// Bytes of a cell: a multiple of every write unit.
-const CELL: usize = 64;
+const CELL: usize = 32;
 /// Value bytes of a cell.
-pub(super) const VALUE: usize = 52;
+const VALUE: usize = 20;
 /// Where the value begins in a cell, after format, key, bytes left and sequence number.
 const START: usize = 8;
 /// Where the check begins in a cell.
@@ -40,19 +40,21 @@ const CHECK: usize = START + VALUE;
 
 const FORMAT: u8 = 0xB1;
 
-/// Kind, in the low half of a key, of a cell that continues a value of kind 0.
-const REST: u8 = 3;
+/// Bit of a key: the cell is not the first one of its value.
+const REST: u8 = 8;
+/// Kinds of values, in the low bits of a key.
+const KINDS: u8 = 3;
 /// Key of a cell that only takes a number.
 const MARK: u8 = 4;
-/// Values of kinds 0 to 2, of all images.
+/// Places for the values of all images.
 const KEYS: usize = (MAX_IMAGE_NUMBER as usize + 1) * 4;
 
 /// A page has this many bytes if its flash has small sectors.
 const PAGE_SIZE: u32 = 4096;
 /// A longer area is not used up to its end. Bounded so that a set of pages fits into a byte.
 const MAX_PAGES: u32 = 8;
-/// Cells of one image: a longest session, progress, versions.
-const IMAGE_CELLS: u32 = LONGEST + 2;
+/// Cells of one image: a longest session, progress, and versions, which take two.
+const IMAGE_CELLS: u32 = LONGEST + 3;
 /// Cells of the longest value.
 const LONGEST: u32 = MAX_SESSION.div_ceil(VALUE) as u32;
 /// A page must have room for all cells of one image, the mark, and the longest value once more.
@@ -126,17 +128,13 @@ impl Cell {
 
     /// Whether it is the first cell of a value.
     fn is_head(&self) -> bool {
-        self.key() & 0x0F < REST
+        self.key() & REST == 0
     }
 
     /// The place in [`Contents::newest`] of the value that this cell belongs to; `None` for a cell without a value.
     fn place(&self) -> Option<usize> {
         let key = self.key();
-        match key & 0x0F {
-            REST => Some(place_of(key & 0xF0)),
-            kind if kind < REST => Some(place_of(key)),
-            _ => None,
-        }
+        (key & (REST - 1) < KINDS).then(|| place_of(key))
     }
 }
 
@@ -361,7 +359,7 @@ impl<'f, F: NorFlash> Log<'f, F> {
         let sequence = next.sequence + 1;
         let (head, rest) = value.split_at_checked(VALUE).unwrap_or((value, &[]));
         for (i, part) in rest.chunks(VALUE).enumerate().rev() {
-            let cell = Cell::new(key & 0xF0 | REST, rest.len() - i * VALUE, sequence, part);
+            let cell = Cell::new(key | REST, rest.len() - i * VALUE, sequence, part);
             self.write(next, &cell)?;
         }
         self.write(next, &Cell::new(key, value.len(), sequence, head))?;
