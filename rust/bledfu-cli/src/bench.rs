@@ -39,7 +39,7 @@ pub struct BenchArgs {
 }
 
 /// Conditions of an update, and the options of `bledfu update` for them.
-const UPDATES: [(&str, &str); 12] = [
+const UPDATES: [(&str, &str); 15] = [
     ("Android, 15 ms, slot erased beforehand", ""),
     ("slot erased while receiving", "--used-slot"),
     ("maximum flash times, slot erased beforehand", "--worst-case"),
@@ -48,13 +48,16 @@ const UPDATES: [(&str, &str); 12] = [
         "--used-slot --worst-case",
     ),
     ("7.5 ms, objects of 64 KiB", "--interval 7.5 --object-size 65536"),
+    ("objects of 4 KiB", "--object-size 4096"),
     ("30 ms", "--interval 30"),
     ("iOS: a receipt every 12 packets", "--phone ios"),
     ("SMP", "--protocol smp"),
     ("SMP, slot erased while receiving", "--protocol smp --used-slot"),
     ("swap using move", "--install swap-move"),
     ("overwrite only", "--install overwrite"),
-    ("copy, first update", "--install copy"),
+    ("swap using offset", "--install swap-offset"),
+    ("P-256 in Arm assembly", "--crypto cortex-m"),
+    ("hash and P-256 in hardware", "--crypto platform"),
 ];
 
 /// Columns of the table of installs.
