@@ -569,7 +569,7 @@ mod tests {
     }
 
     fn key() -> crate::keys::SigningKey {
-        SigningKey::from_scalar(&[5; 32]).unwrap()
+        crate::keys::SigningKey::from_scalar(&[5; 32]).unwrap()
     }
 
     fn sentence(bytes: &[u8]) -> String {
