@@ -513,7 +513,7 @@ fn replayed(out: &mut String, replay: Option<&Replay>) {
         let lines = [
             format!("  line {}, request {}", played.spot.line, hex(&played.request)),
             format!("    log     {logged}"),
-            format!("    bledfu  {answer}, after {:.1} ms", played.took_ms),
+            format!("    bledfu  {answer}{took}"),
         ];
         for line in lines {
             let _ = writeln!(out, "{}", wrap(&line, 12));
