@@ -19,6 +19,7 @@ use serde_json::{json, Value};
 
 use crate::outln;
 use crate::output::Columns;
+use crate::picture::{ReportArgs, Run, Table};
 use crate::update::{self, UpdateArgs};
 
 /// `bledfu bench`.
@@ -36,6 +37,8 @@ pub struct BenchArgs {
     /// Prints the figures as one JSON object.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// Conditions of an update, and the options of `bledfu update` for them.
@@ -153,6 +156,7 @@ pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
 /// # Errors
 /// Those of [`measure`] and [`update::measure`].
 pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    let other = args.report.other()?;
     let mut all = json!({ "part": args.part });
     if args.install {
         all["install"] = installs(args)?;
@@ -163,7 +167,48 @@ pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         outln!("{all}")?;
     }
+    args.report.write(&page(&all), other.as_ref())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The figures as a page.
+fn page(all: &Value) -> Run {
+    let part = all["part"].as_str().unwrap_or_default();
+    let mut tables = Vec::new();
+    if let Some(rows) = all["install"].as_array() {
+        tables.push(Table::of(
+            "Installs, sectors erased and bytes programmed",
+            &[
+                ("algorithm", "/algorithm"),
+                ("seconds", "/ns"),
+                ("erases inside", "/internal/sectors_erased"),
+                ("erases outside", "/external/sectors_erased"),
+                ("bytes inside", "/internal/bytes_programmed"),
+                ("bytes outside", "/external/bytes_programmed"),
+            ],
+            rows,
+            1,
+        ));
+    }
+    if let Some(rows) = all["updates"].as_array() {
+        tables.push(Table::of(
+            "Updates, in seconds",
+            &[
+                ("update", "/what"),
+                ("receive", "/receive_ns"),
+                ("verify", "/verify_ns"),
+                ("install", "/install_ns"),
+            ],
+            rows,
+            1,
+        ));
+    }
+    Run {
+        title: format!("What installs and updates cost with {part}"),
+        facts: vec![("image".to_owned(), "the demo image, in virtual time".to_owned())],
+        tables,
+        ..Run::default()
+    }
 }
 
 /// Measures installs; prints a line for each unless the result is for a program.

@@ -24,6 +24,7 @@ use serde_json::json;
 use crate::args::DeviceArgs;
 use crate::kind;
 use crate::output::{is_quiet, sentence, wrap, Format};
+use crate::picture::{self, ReportArgs, Run};
 
 /// The protocols of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -151,6 +152,8 @@ pub struct UpdateArgs {
     /// JSON instead of text: one object in each line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs `bledfu update`.
@@ -216,6 +219,8 @@ fn update<I: Units, X: Units>(
     file: &File,
 ) -> Result<ExitCode> {
     let format = Format::of(args.json);
+    let other = args.report.other()?;
+    world.board.power.trace();
     let size = file.image().len();
     let before = running_version(&world);
     let start = Start {
@@ -250,6 +255,11 @@ fn update<I: Units, X: Units>(
     let after = running_version(&world);
 
     say_stages(format, &world, size, &outcome, start.ops)?;
+    say_seconds(format, &world, &outcome)?;
+    if args.report.is_wanted() {
+        args.report
+            .write(&page_of(args, &world, &outcome, size), other.as_ref())?;
+    }
     say_costs(format, args, &world, &start)?;
     format.text(format_args!(""))?;
     format.fact(
@@ -588,6 +598,65 @@ fn say_stages<I: Units, X: Units>(
     Ok(())
 }
 
+/// Where the time went, as one bar.
+fn say_seconds<I: Units, X: Units>(format: Format, world: &WorldOf<I, X>, outcome: &Outcome) -> Result<()> {
+    let shares = picture::seconds(
+        &world.board.power.traced(),
+        &picture::update::stages(world, outcome),
+    );
+    let (bar, names) = picture::bar(&shares, 13);
+    let json: serde_json::Map<String, serde_json::Value> = shares
+        .iter()
+        .map(|(name, seconds)| (name.replace([' ', ','], "_").replace("__", "_"), json!(seconds)))
+        .collect();
+    format.fact(
+        &json!({ "event": "seconds", "shares": json }),
+        format_args!("{}\n{}\n", named("where", &bar), named("", &names)),
+    )?;
+    Ok(())
+}
+
+/// The page of an update.
+fn page_of<I: Units, X: Units>(
+    args: &UpdateArgs,
+    world: &WorldOf<I, X>,
+    outcome: &Outcome,
+    size: usize,
+) -> Run {
+    let setup = &world.board.setup;
+    let protocol = match args.protocol {
+        Protocol::SecureDfu => "Secure DFU",
+        Protocol::Smp => "SMP",
+    };
+    let times = if args.worst_case { "maximum" } else { "typical" };
+    let fact = |name: &str, value: String| (name.to_owned(), value);
+    let facts = vec![
+        fact("device", device_name(setup)),
+        fact("external flash", format!("{}, {times} times", setup.part.name)),
+        fact("install", setup.algorithm.as_str().to_owned()),
+        fact(
+            "link",
+            format!("MTU {}, interval {} ms", world.link.mtu, args.interval),
+        ),
+        fact("image", format!("{size} bytes")),
+        fact("sessions", outcome.sessions.to_string()),
+    ];
+    let title = format!(
+        "Update over {protocol}, {:?}, {}",
+        args.phone,
+        setup.algorithm.as_str()
+    );
+    picture::update::run(world, outcome, title, facts, ring_bytes(args, setup))
+}
+
+/// Size of the ring that the protocol asks for.
+fn ring_bytes(args: &UpdateArgs, setup: &Setup) -> usize {
+    match args.protocol {
+        Protocol::SecureDfu => ring_size_for(setup.object_size as usize, 20),
+        Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
+    }
+}
+
 fn say_costs<I: Units, X: Units>(
     format: Format,
     args: &UpdateArgs,
@@ -606,10 +675,7 @@ fn say_costs<I: Units, X: Units>(
     )?;
     let operations = world.board.power.ops() - start.ops;
     let held = world.ring_high_water();
-    let ring = match args.protocol {
-        Protocol::SecureDfu => ring_size_for(world.board.setup.object_size as usize, 20),
-        Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
-    };
+    let ring = ring_bytes(args, &world.board.setup);
     let (waits, lost) = (world.packets_waited, world.packets_lost);
     let wait_ms = world.longest_wait_ns as f64 / 1e6;
     let waited = match (waits, lost) {

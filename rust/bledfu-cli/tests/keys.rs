@@ -499,6 +499,6 @@ fn the_digest_to_sign_is_that_of_the_init_command_in_the_package() {
     two_steps(at, |digest| key.sign_digest_der(digest));
     let package = Package::open(&at.join("app.zip")).expect("a package");
     let init = InitPacket::decode(&package.application.init).expect("an init packet");
-    let digest = Sha256::digest(init.init.signed_bytes());
-    assert_eq!(std::fs::read(at.join("digest")).unwrap(), &digest[..]);
+    let digest: [u8; 32] = Sha256::digest(init.init.signed_bytes()).into();
+    assert_eq!(std::fs::read(at.join("digest")).unwrap(), digest);
 }

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use bledfu_slot::Key;
+use ecdsa::RecoveryId;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::Signature;
@@ -110,6 +111,17 @@ pub fn signature_from(bytes: &[u8]) -> Option<[u8; 64]> {
 pub fn is_signed(key: &Key, digest: &[u8; 32], signature: &[u8; 64]) -> bool {
     let signature = bledfu_slot::verify::Signature::from_le_halves(&swap_halves(signature));
     SoftCrypto.verify(key, digest, &signature) == SignatureCheck::Good
+}
+
+/// A public key under which this is a good signature (r and s, big-endian) of this digest. Every signature has such keys, so this
+/// proves nothing; it makes a device for a packet whose key is not known.
+pub fn key_that_signed(digest: &[u8; 32], signature: &[u8; 64]) -> Option<Key> {
+    let parsed = Signature::from_slice(signature).ok()?;
+    (0..=RecoveryId::MAX)
+        .filter_map(RecoveryId::from_byte)
+        .filter_map(|id| p256::ecdsa::VerifyingKey::recover_from_prehash(digest, &parsed, id).ok())
+        .map(|key| public_of(&p256::PublicKey::from(key)))
+        .find(|key| is_signed(key, digest, signature))
 }
 
 /// A public key as SubjectPublicKeyInfo (DER); `None` when the bytes are no point of the curve.
@@ -458,6 +470,8 @@ ClbxfZ+TVA==
         assert!(is_signed(&key.public(), &digest, &signature));
         assert!(!is_signed(&key.public(), &[0; 32], &signature));
         assert!(!is_signed(&SigningKey::generate().public(), &digest, &signature));
+        let some = key_that_signed(&digest, &signature).unwrap();
+        assert!(is_signed(&some, &digest, &signature));
     }
 
     #[test]

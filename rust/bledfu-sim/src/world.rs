@@ -23,6 +23,7 @@ use crate::link::LinkParams;
 use crate::nor::{NorError, Units, Words};
 use crate::phone::{PhoneError, Session};
 use crate::power::{set_thread_now_ns, Power};
+use crate::trace::{Lane, Moment};
 
 mod phone;
 
@@ -130,8 +131,8 @@ pub struct WorldOf<I: Units, X: Units> {
     connected: bool,
     worker_free_ns: u64,
     rest: Rest,
-    /// Arrival times of the frames in the ring, and how many frames the worker took before them.
-    arrivals: VecDeque<u64>,
+    /// Arrival times and lengths of the frames in the ring, and how many frames the worker took before them.
+    arrivals: VecDeque<(u64, u32)>,
     taken: u64,
     /// Arrival time of the last frame that the worker took.
     last_arrival_ns: u64,
@@ -229,8 +230,10 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         loop {
             self.board.power.power_on();
             let started = self.board.power.now_ns();
+            self.board.power.moment(started, Moment::Boot);
             let booted = self.board.boot();
             let took_ns = self.board.power.now_ns() - started;
+            self.board.power.was_busy(Lane::Boot, started, started + took_ns);
             let outcome = booted.and_then(|report| {
                 let device = self.board.start(&report.image)?;
                 Ok((report, device))
@@ -238,6 +241,9 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             // A cut during the start of the application only shows in the power domain.
             if self.board.power.is_off() {
                 log::info!("the power was cut in the boot, and is back");
+                self.board
+                    .power
+                    .moment(self.board.power.now_ns(), Moment::PowerCut);
                 continue;
             }
             let (report, device) = outcome?;
@@ -298,6 +304,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         if let Some(device) = &mut self.device {
             set_thread_now_ns(self.now_ns);
             log::info!("the phone connects");
+            self.board.power.moment(self.now_ns, Moment::LinkUp);
             device.link_up(Transport::Ble);
             self.connected = true;
             self.next_event_ns = self.now_ns + self.link.interval_ns();
@@ -310,6 +317,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         if self.connected {
             set_thread_now_ns(self.now_ns);
             log::info!("the link is down");
+            self.board.power.moment(self.now_ns, Moment::LinkDown);
         }
         self.connected = false;
         self.writes.clear();
@@ -365,6 +373,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             }
             self.rest = Rest::None;
             self.board.power.set_now_ns(self.worker_free_ns);
+            let started = self.worker_free_ns;
             let mut closes = false;
             match device.step() {
                 None | Some(Step::Hurry) => {}
@@ -387,10 +396,16 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             self.worker_free_ns = self.board.power.now_ns();
             while self.taken < device.frames_taken() {
                 self.taken += 1;
-                self.last_arrival_ns = self.arrivals.pop_front().unwrap_or(self.last_arrival_ns);
+                if let Some((at, _)) = self.arrivals.pop_front() {
+                    self.last_arrival_ns = at;
+                }
             }
+            let power = &self.board.power;
+            power.was_busy(Lane::Worker, started, self.worker_free_ns);
+            power.ring_holds(self.worker_free_ns, waiting(&self.arrivals));
             if self.board.power.is_off() {
                 log::info!("the power is cut");
+                self.board.power.moment(self.worker_free_ns, Moment::PowerCut);
                 self.device = None;
                 closes = true;
             }
@@ -436,6 +451,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                 return;
             }
         }
+        self.board.power.was_busy(Lane::Link, start, self.now_ns);
         self.now_ns = self.now_ns.max(self.next_event_ns - 1);
     }
 
@@ -480,7 +496,8 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         };
         match received {
             Ok(()) => {
-                self.arrivals.push_back(self.now_ns);
+                self.arrivals.push_back((self.now_ns, write.bytes.len() as u32));
+                self.board.power.ring_holds(self.now_ns, waiting(&self.arrivals));
                 if write.channel != Channel::Control {
                     self.image_bytes_sent += write.bytes.len() as u64;
                 }
@@ -498,6 +515,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             Err(error) => {
                 self.packets_lost += u32::from(write.channel == Channel::Packet);
                 log::error!("a write is lost: {error}");
+                self.board.power.moment(self.now_ns, Moment::WriteLost);
             }
         }
     }
@@ -533,6 +551,11 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             }
         }
     }
+}
+
+/// Bytes of the frames in the ring.
+fn waiting(arrivals: &VecDeque<(u64, u32)>) -> u32 {
+    arrivals.iter().map(|(_, length)| length).sum()
 }
 
 /// The first bytes of a message, for the log.
