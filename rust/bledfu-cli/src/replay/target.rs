@@ -219,7 +219,8 @@ impl Player {
         let fw_version = fw_version.unwrap_or(1);
         let setup = Setup {
             keys: Keys::new(key, own.public(), vec![digest]),
-            // As the device of the log must be.
+            // As the device of the log must be; the nRF5 SDK has these objects.
+            object_size: 4096,
             hw_version: if extended(6) {
                 hw_version.wrapping_add(1)
             } else {
