@@ -24,6 +24,7 @@ mod report;
 mod rules;
 mod story;
 mod target;
+mod target_smp;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -31,6 +32,7 @@ mod text;
 use rules::Outcome;
 use story::Story;
 use target::{Decision, Packages, Replay};
+use target_smp::Piece;
 
 /// Most bytes of a log that are read. A whole update with every packet is a few megabytes.
 const MOST_BYTES: u64 = 64 << 20;
@@ -52,6 +54,7 @@ pub struct Explained {
     story: Story,
     outcome: Outcome,
     replay: Option<Replay>,
+    pieces: Vec<Piece>,
     decisions: Vec<Decision>,
 }
 
@@ -108,6 +111,7 @@ pub fn explain(text: &str) -> Result<Vec<Explained>> {
             };
             Ok(Explained {
                 replay: target::play(&story, &packages, id)?,
+                pieces: target_smp::play(&story)?,
                 decisions: target::decisions(&story),
                 story,
                 outcome,

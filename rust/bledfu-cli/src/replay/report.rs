@@ -11,6 +11,7 @@ use super::fact::{Fact, Place};
 use super::rules::{Outcome, Verdict};
 use super::story::{op, Answer, Exchange, Spot, Step, Story};
 use super::target::{Decision, Played, Replay, Same};
+use super::target_smp::Piece;
 use super::{clock, Explained};
 use crate::output::wrap;
 
@@ -64,6 +65,7 @@ pub fn text(log: &Explained) -> String {
         );
     }
     replayed(&mut out, log.replay.as_ref());
+    uploaded(&mut out, &log.pieces);
     decided(&mut out, &log.decisions);
     out
 }
@@ -510,9 +512,10 @@ fn replayed(out: &mut String, replay: Option<&Replay>) {
         } else {
             hex(&played.answer)
         };
-        let took = match played.answer.is_empty() {
-            true => String::new(),
-            false => format!(", after {:.1} ms", played.took_ms),
+        // Flash that works for an answer takes time on the target's clock; most answers need none.
+        let took = match played.took_ms {
+            ms if ms >= 0.1 => format!(", after {ms:.1} ms"),
+            _ => String::new(),
         };
         let lines = [
             format!("  line {}, request {}", played.spot.line, hex(&played.request)),
@@ -538,6 +541,46 @@ fn replayed(out: &mut String, replay: Option<&Replay>) {
                 2
             )
         );
+    }
+}
+
+/// The target's answer to a piece, in words.
+fn answer_to(piece: &Piece) -> String {
+    match &piece.answer {
+        Ok(offset) => format!("offset {offset} after {:.1} ms", piece.took_ms),
+        Err(why) => why.clone(),
+    }
+}
+
+fn uploaded(out: &mut String, pieces: &[Piece]) {
+    if pieces.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\nplayed to bledfu's own target, with an image of the same length"
+    );
+    for piece in pieces.iter().take(FIRST) {
+        let logged = match piece.logged {
+            Some((spot, off)) => {
+                let what = off.map_or("an answer".to_owned(), |off| format!("offset {off}"));
+                match (piece.spot.at_ms, spot.at_ms) {
+                    (Some(from), Some(to)) => format!("{what} after {} ms", to - from),
+                    _ => what,
+                }
+            }
+            None => "no answer".to_owned(),
+        };
+        let line = format!(
+            "  line {}, offset {}: {logged}; bledfu: {}",
+            piece.spot.line,
+            piece.off,
+            answer_to(piece)
+        );
+        let _ = writeln!(out, "{}", wrap(&line, 12));
+    }
+    if pieces.len() > FIRST {
+        let _ = writeln!(out, "  {} more pieces", pieces.len() - FIRST);
     }
 }
 
@@ -626,6 +669,11 @@ pub fn json(log: &Explained) -> Value {
             .collect();
         json!({ "own_init": replay.own_init, "left_out": replay.left_out.map(|spot| spot.line), "requests": played })
     });
+    let pieces: Vec<Value> = log
+        .pieces
+        .iter()
+        .map(|piece| json!({ "line": piece.spot.line, "off": piece.off, "bledfu": answer_to(piece) }))
+        .collect();
     let decisions: Vec<Value> = log
         .decisions
         .iter()
@@ -635,6 +683,6 @@ pub fn json(log: &Explained) -> Value {
         "event": "log", "format": story.format().map(|format| format.name()),
         "first_line": story.first_line, "last_line": story.last_line,
         "lines": story.lines, "understood": story.understood, "not_understood": story.unknown,
-        "verdict": verdict, "events": events, "objects": objects, "replay": replay, "boot": decisions,
+        "pieces": pieces, "verdict": verdict, "events": events, "objects": objects, "replay": replay, "boot": decisions,
     })
 }

@@ -103,6 +103,25 @@ fn the_case_is_answered_as_its_own_tests_say() {
 }
 
 #[test]
+fn the_first_piece_of_an_upload_is_answered_before_any_client_gives_up() {
+    let files = vectors();
+    let log = one(&files
+        .iter()
+        .find(|(name, _)| name.starts_with("L09"))
+        .expect("the vector")
+        .1);
+    let first = log.pieces.first().expect("a piece");
+    assert_eq!(first.answer, Ok(2404), "the offset of the log's late answer");
+    assert!(first.took_ms < 2000.0, "{}", first.took_ms);
+    assert!(
+        log.text()
+            .contains("line 6, offset 0: offset 2404 after 46200 ms"),
+        "{}",
+        log.text()
+    );
+}
+
+#[test]
 fn the_trailers_of_a_boot_log_are_decided_as_mcuboot_does() {
     for (name, text) in vectors().iter().filter(|(name, _)| name.contains("-B")) {
         let report = one(text).text();
