@@ -96,15 +96,12 @@ fn an_update_is_drawn_and_compared_with_another() {
 }
 
 #[test]
-fn a_campaign_and_a_bench_are_drawn_as_tables() {
+fn a_bench_is_drawn_as_a_table() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     runs(at, &["bench", "--install", "--report", "bench.html"]);
     let page = std::fs::read_to_string(at.join("bench.html")).unwrap();
     assert!(page.contains("<td>swap-offset</td><td class=\"n\">"), "{page}");
-    runs(at, &["cut", "--algorithm", "overwrite", "--report", "cut.html"]);
-    let page = std::fs::read_to_string(at.join("cut.html")).unwrap();
-    assert!(page.contains("<dt>wrong in all</dt><dd>0</dd>"), "{page}");
 }
 
 #[test]

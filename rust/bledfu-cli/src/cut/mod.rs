@@ -571,6 +571,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_campaign_is_drawn_as_a_table_with_its_sums() {
+        let row = json!({
+            "column": "power cuts", "algorithm": "overwrite", "device": "equal sectors", "story": "test",
+            "operations": 5, "cuts": 7, "lost": 0, "old": 0, "unsigned": 0,
+        });
+        let run = page(&[row.clone(), row], 0);
+        assert_eq!(run.facts[0], ("points tried".to_owned(), "14".to_owned()));
+        assert_eq!(run.tables[0].rows[1][5], "7");
+        assert_eq!(run.tables[0].rows[0][1], "overwrite");
+    }
+
+    #[test]
     fn every_algorithm_has_devices_that_can_hold_the_images() {
         for algorithm in Algorithm::ALL {
             let shapes = shapes(algorithm).into_iter().chain(others(algorithm));
