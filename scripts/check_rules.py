@@ -24,13 +24,15 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client")
+LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client", "bledfu-patch")
 MAY_DEPEND_ON = {
     "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
     "bledfu-slot": {"embedded-storage", "sha2", "p256", "p256-cm4", "crc"},
     "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "defmt", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-client": {"bledfu-wire", "crc", "heapless"},
+    # The packer sorts; the decoder needs nothing.
+    "bledfu-patch": {"divsufsort"},
     "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
     "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
     "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
@@ -45,7 +47,7 @@ MAY_BE_UNSAFE = {"bledfu-zephyr"}
 # The entry of an interrupt, in the example for embassy.
 MAY_BE_UNSAFE |= {"nrf52840.rs"}
 SOURCES = {".rs": "//", ".py": "#", ".sh": "#", ".toml": "#", ".c": "/*", ".h": "/*"}
-CASE_LISTS = ("secure-dfu", "smp", "mcuboot", "boot-trust")
+CASE_LISTS = ("secure-dfu", "smp", "mcuboot", "boot-trust", "small-updates")
 OUT_OF_SCOPE = "**Out of scope:**"
 OPEN = "**Open:**"
 MOST_COLUMNS = 120

@@ -153,7 +153,10 @@ step_clients() {
 step_central() {
     heading 'a third-party Bluetooth central, through a virtual controller'
     build_bledfu
-    python3 tests/zephyr/e2e/run.py --bledfu "$root/rust/target/release/bledfu"
+    run="python3 tests/zephyr/e2e/run.py --bledfu $root/rust/target/release/bledfu"
+    $run --object-size 4096
+    # What depends on the size of objects, with the default one.
+    $run -k fresh -k as_phones_do -k demo_image -k large_object -k power_cuts_on_the_way
 }
 
 step_size() {

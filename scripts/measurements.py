@@ -70,7 +70,7 @@ The image has {size:,} bytes, as in the field log that this project starts from.
 *Of link*: the share of what the link can carry.
 
 {table(["Circumstances", "Command", "Receive", "kB/s", "Of link", "Verify", "Install"], rows, right=range(2, 7))}
-With objects of 4 KiB the round trips of Secure DFU are the limit, not radio or flash. SMP has a window of requests instead.
+With objects of 4 KiB the round trips of Secure DFU are the limit, not radio or flash; in a used slot the erases are. SMP has a window of requests instead.
 """
 
 
@@ -88,7 +88,7 @@ What the boot stage does for each of the image's {bench['install'][0]['pages']} 
 column has the same four counts as MCUboot's sources give them; for *copy*, as few as there can be.
 
 {table(["Algorithm", "Internal erases", "External erases", "Internal bytes", "External bytes", "Seconds", "Reference"], rows, right=range(1, 6))}
-*copy* is measured as every install but the first: the first one also keeps a copy of the running image, once.
+*copy* finds a copy of the running image: the application has made the first one, and every update leaves the next.
 """
 
 

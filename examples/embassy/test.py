@@ -24,14 +24,13 @@ SCENARIOS = ("fresh_247_0", "demo_image_0", "disconnected_in_an_object_247", "po
 
 
 def build_for_the_nrf52840():
-    found, link = size.toolchain(), size.linker()
-    if found is None or link is None:
-        print(f"no Rust core for {size.TARGET}, or no linker: see scripts/size.py")
+    (rustc, _), link = size.find_rustc(size.budgets()["compiler"]), size.linker()
+    if rustc is None or link is None:
+        print("no rustc with its sources, or no linker: scripts/size.py says which packages bring one")
         return 1
-    extra, arguments = found
-    environment = {**os.environ, **extra, "RUSTFLAGS": size.LINKER_FLAGS.format(link)}
+    environment = {**os.environ, "RUSTC": rustc, "RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": size.LINKER_FLAGS.format(link)}
     command = ["cargo", "build", "--quiet", "--release", "--locked", "--features", "nrf52840", "--bin", "nrf52840",
-               "--target", size.TARGET, *arguments]
+               "--target", size.TARGET, "-Zbuild-std=core"]
     if subprocess.run(command, cwd=HERE, env=environment).returncode != 0:
         return 1
     print(f"nrf52840: {size.flash_size(target() / size.TARGET / 'release' / 'nrf52840')} bytes of flash")

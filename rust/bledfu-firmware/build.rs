@@ -8,8 +8,8 @@ fn main() {
     options.constant("u32", "HW_VERSION", "52");
     options.fw_version();
     options.constant("bool", "FW_VERSION_PER_RELEASE", "n");
-    options.constant("u32", "OBJECT_SIZE", "4096");
-    options.constant("usize", "RING_SIZE", "4315");
+    options.constant("u32", "OBJECT_SIZE", "32768");
+    options.constant("usize", "RING_SIZE", "8192");
     options.constant("u32", "MAX_IMG_SECTORS", "256");
     options.constant("u32", "MAX_ALIGN", "8");
     options.constant("bool", "CHECK_IMAGE_ADDRESS", "n");

@@ -19,6 +19,7 @@
 #define BLEDFU_SHIM_NO_BUFFER     (-4)
 #define BLEDFU_SHIM_TOO_LONG      (-5)
 #define BLEDFU_SHIM_NO_CHANNEL    (-6)
+#define BLEDFU_SHIM_LOST          (-7)
 #define BLEDFU_SHIM_OTHER(err)    (-100 - (err)) /* a positive errno */
 
 /* The characteristics, for bledfu_rs_push; answers go to CONTROL and SMP. */
@@ -41,11 +42,12 @@ int32_t bledfu_shim_flash_erase(uint8_t area, uint32_t offset, uint32_t length);
 /* Where the processor sees the primary slot. */
 uint32_t bledfu_shim_primary_address(void);
 
-/* peer.c; notify copies; payload is what one notification holds; delivered waits until all notifications have left. */
+/* peer.c; notify copies, and waits up to 50 ms for a buffer; payload is what one notification holds; delivered waits until all notifications have left. */
 int32_t bledfu_shim_notify(uint8_t channel, const uint8_t *bytes, uint32_t length);
 uint32_t bledfu_shim_payload(void);
 int32_t bledfu_shim_delivered(uint32_t timeout_ms);
 void bledfu_shim_disconnect(void);
+void bledfu_shim_made_room(void);
 void bledfu_shim_hurry(void);
 
 /* worker.c; the lock is a spin lock, its key goes back to unlock. A wait of UINT32_MAX has no end but wake. */
@@ -75,8 +77,11 @@ void bledfu_shim_boot_wait(void);
 
 /* ---- Rust provides (rust/bledfu-zephyr/src/worker.rs and boot.rs) ---- */
 
-/* Bluetooth thread: copies one write, and never waits. BLEDFU_SHIM_NO_BUFFER: no room; a lost packet is remembered. */
-int32_t bledfu_rs_push(uint8_t channel, const uint8_t *bytes, uint32_t length);
+/*
+ * Bluetooth thread: copies one write, and never waits. BLEDFU_SHIM_NO_BUFFER: no room; a lost packet is remembered, unless
+ * may_wait is 1: then it may be offered again. BLEDFU_SHIM_LOST: packets before it were lost, and so is it.
+ */
+int32_t bledfu_rs_push(uint8_t channel, const uint8_t *bytes, uint32_t length, uint8_t may_wait);
 /* Bluetooth thread: a peer subscribed (1), or it is gone (0). */
 void bledfu_rs_link(uint8_t up);
 /* Bluetooth thread: the peer has paired as BLEDFU_LINK asks (1), or has not (0); 0 after every bledfu_rs_link. */

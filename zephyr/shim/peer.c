@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The peer: the first one that subscribes, until it disconnects. A write of it is checked for what ATT demands, copied into
- * Rust's ring, and answered; nothing in a callback waits. Below, what the worker does with the peer.
+ * Rust's ring, and answered. Only a packet that finds the ring full waits, for ROOM_MS at most. Below, what the worker does
+ * with the peer.
  */
 #include <errno.h>
 #include <zephyr/kernel.h>
@@ -20,11 +21,27 @@ LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 
 #define MAX_WRITE 512 /* the longest attribute value of ATT */
 
+/*
+ * The last resort before a packet is lost. The controller refuses the peer's packets meanwhile, so a longer wait would delay
+ * link layer procedures beyond their instant, and end the link (0x28).
+ */
+#define ROOM_MS 20
+
+/*
+ * Notifications that may be under way: the host blocks the worker for one more than it has buffers, and one is needed for
+ * the response to a write.
+ */
+#define NOTIFICATIONS MAX(CONFIG_BT_ATT_TX_COUNT - 1, 1)
+#define BUFFER_MS 50
+
 static struct bt_conn *peer;
 static struct k_spinlock peer_lock;
 /* Notifications that have not left yet. */
 static atomic_t pending;
 static K_SEM_DEFINE(sent, 0, 1);
+/* The Bluetooth thread waits for room in the ring. */
+static atomic_t waiting;
+static K_SEM_DEFINE(room, 0, 1);
 
 /* The link is as safe as BLEDFU_LINK asks; where it asks for nothing, as safe as pairing makes it. */
 static bool is_trusted(struct bt_conn *conn)
@@ -65,6 +82,46 @@ ssize_t bledfu_peer_subscribe(struct bt_conn *conn, const struct bt_gatt_attr *a
 	return sizeof(value);
 }
 
+static bool may_wait(struct bt_conn *conn)
+{
+	struct bt_conn_info info;
+
+	/* The system work queue gives back the buffers of notifications: the worker would wait for it, and it for the worker. */
+	return k_current_get() != k_work_queue_thread_get(&k_sys_work_q) &&
+	       bt_conn_get_info(conn, &info) == 0 && info.state == BT_CONN_STATE_CONNECTED;
+}
+
+static int32_t push_packet(struct bt_conn *conn, const void *buf, uint16_t len)
+{
+	int64_t until = k_uptime_get() + ROOM_MS;
+	int32_t status = bledfu_rs_push(BLEDFU_CHANNEL_PACKET, buf, len, 1);
+
+	while (status == BLEDFU_SHIM_NO_BUFFER) {
+		int64_t left = until - k_uptime_get();
+
+		if (left <= 0 || !may_wait(conn)) {
+			return bledfu_rs_push(BLEDFU_CHANNEL_PACKET, buf, len, 0);
+		}
+		k_sem_reset(&room);
+		atomic_set(&waiting, 1);
+		/* Room that was made before the worker could see that somebody waits. */
+		status = bledfu_rs_push(BLEDFU_CHANNEL_PACKET, buf, len, 1);
+		if (status == BLEDFU_SHIM_NO_BUFFER) {
+			(void)k_sem_take(&room, K_MSEC(left));
+			status = bledfu_rs_push(BLEDFU_CHANNEL_PACKET, buf, len, 1);
+		}
+		atomic_clear(&waiting);
+	}
+	return status;
+}
+
+void bledfu_shim_made_room(void)
+{
+	if (atomic_get(&waiting) != 0) {
+		k_sem_give(&room);
+	}
+}
+
 ssize_t bledfu_peer_write(uint8_t channel, const struct bt_gatt_attr *answer, struct bt_conn *conn,
 			  const void *buf, uint16_t len, uint16_t offset)
 {
@@ -80,7 +137,8 @@ ssize_t bledfu_peer_write(uint8_t channel, const struct bt_gatt_attr *answer, st
 	if (!claim(conn)) {
 		return BT_GATT_ERR(BT_ATT_ERR_PROCEDURE_IN_PROGRESS);
 	}
-	if (bledfu_rs_push(channel, buf, len) != 0) {
+	if ((channel == BLEDFU_CHANNEL_PACKET ? push_packet(conn, buf, len)
+					      : bledfu_rs_push(channel, buf, len, 0)) != 0) {
 		/* Only a request has an answer: of a packet that is lost, the worker tells the peer. */
 		return BT_GATT_ERR(BT_ATT_ERR_INSUFFICIENT_RESOURCES);
 	}
@@ -141,9 +199,10 @@ BT_CONN_CB_DEFINE(bledfu_conn_callbacks) = {
 
 static void notified(struct bt_conn *conn, void *user_data)
 {
-	if (atomic_get(&pending) > 0 && atomic_dec(&pending) == 1) {
-		k_sem_give(&sent);
+	if (atomic_get(&pending) > 0) {
+		(void)atomic_dec(&pending);
 	}
+	k_sem_give(&sent);
 }
 
 int32_t bledfu_shim_notify(uint8_t channel, const uint8_t *bytes, uint32_t length)
@@ -159,14 +218,22 @@ int32_t bledfu_shim_notify(uint8_t channel, const uint8_t *bytes, uint32_t lengt
 	if (IS_ENABLED(CONFIG_BLEDFU_SMP) && channel == BLEDFU_CHANNEL_SMP) {
 		params.attr = bledfu_smp_characteristic;
 	}
+	if (atomic_get(&pending) >= NOTIFICATIONS) {
+		(void)k_sem_take(&sent, K_MSEC(BUFFER_MS));
+	}
+	if (atomic_get(&pending) >= NOTIFICATIONS) {
+		bt_conn_unref(conn);
+		return BLEDFU_SHIM_NO_BUFFER;
+	}
 	k_sem_reset(&sent);
 	atomic_inc(&pending);
 	err = bt_gatt_notify_cb(conn, &params);
 	bt_conn_unref(conn);
 	if (err != 0) {
-		notified(NULL, NULL);
+		(void)atomic_dec(&pending);
 	}
 	if (err == -ENOMEM || err == -ENOBUFS) {
+		(void)k_sem_take(&sent, K_MSEC(BUFFER_MS));
 		return BLEDFU_SHIM_NO_BUFFER;
 	}
 	if (err == -ENOTCONN) {
@@ -189,10 +256,17 @@ uint32_t bledfu_shim_payload(void)
 
 int32_t bledfu_shim_delivered(uint32_t timeout_ms)
 {
-	if (atomic_get(&pending) == 0 || k_sem_take(&sent, K_MSEC(timeout_ms)) == 0) {
-		return 0;
+	int64_t until = k_uptime_get() + timeout_ms;
+
+	while (atomic_get(&pending) > 0) {
+		int64_t left = until - k_uptime_get();
+
+		if (left <= 0) {
+			return BLEDFU_SHIM_TIMED_OUT;
+		}
+		(void)k_sem_take(&sent, K_MSEC(left));
 	}
-	return BLEDFU_SHIM_TIMED_OUT;
+	return 0;
 }
 
 void bledfu_shim_disconnect(void)

@@ -140,6 +140,7 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
                 debug_build: false,
             },
             object_size: OBJECT_SIZE,
+            is_object_buffered: true,
             // Asked for over a serial transport only.
             chip: secure_dfu::Chip::default(),
         },

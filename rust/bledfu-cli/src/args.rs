@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use anyhow::{bail, Context, Result};
+use bledfu_sim::cost::CryptoCost;
 use bledfu_sim::demo;
 use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
-use bledfu_sim::keys::open_public_key;
 use bledfu_sim::parts::{self, Part};
 use bledfu_slot::decide::Downgrade;
 use bledfu_slot::layout::Algorithm;
@@ -14,6 +14,8 @@ use bledfu_transfer::init_check::SoftDevicePolicy;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+
+use crate::keys::open_public;
 
 /// A number in the tools' notation: decimal, or hexadecimal after 0x.
 ///
@@ -72,6 +74,17 @@ impl From<Downgrade> for Prevent {
     }
 }
 
+/// Who computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CryptoArg {
+    /// Portable Rust.
+    Software,
+    /// P-256 in Arm assembly.
+    CortexM,
+    /// Hardware.
+    Platform,
+}
+
 /// Device options shared by `update` and `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArgs {
@@ -101,14 +114,22 @@ pub struct DeviceArgs {
     #[arg(long, default_value = "none", value_name = "POLICY")]
     pub sd_policy: String,
     /// Install algorithm of the boot stage.
-    #[arg(long, default_value = Algorithm::SwapOffset.as_str(), value_parser = algorithm_parser())]
+    #[arg(long, default_value = Algorithm::Copy.as_str(), value_parser = algorithm_parser())]
     pub install: Algorithm,
+    /// What computes hashes and signatures, for their times: portable Rust, P-256 in Arm assembly, or the CryptoCell of
+    /// an nRF52840.
+    #[arg(long, value_enum, default_value = "software")]
+    pub crypto: CryptoArg,
     /// Which images may not replace the running one.
     #[arg(long, value_enum, default_value = "version")]
     pub prevent_downgrade: Prevent,
     /// Image in the primary slot of a new device [default: the demo image 1.0.0].
     #[arg(long, value_name = "FILE.bin")]
     pub primary: Option<PathBuf>,
+    /// Secure DFU: largest data object in bytes, a multiple of the flash sector. Over a serial line at most 4096 [default:
+    /// 32768].
+    #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
+    pub object_size: Option<u32>,
     /// Whether to refuse images for another slot or processor, whose reset vector lies outside the primary slot: on or
     /// off [default: on if the image in the primary slot has its reset vector there; the demo's has none].
     #[arg(long, value_name = "on|off", value_parser = BoolishValueParser::new())]
@@ -133,7 +154,7 @@ impl DeviceArgs {
             bail!("the image for the primary slot has no MCUboot header; sign it with imgtool first");
         };
         let [demo_package, demo_image] = demo_keys()?;
-        let key = |path: &Option<PathBuf>, demo| path.as_deref().map_or(Ok(demo), open_public_key);
+        let key = |path: &Option<PathBuf>, demo| path.as_deref().map_or(Ok(demo), open_public);
         let keys = Keys::new(
             key(&self.public_key, demo_package)?,
             key(&self.image_key, demo_image)?,
@@ -147,9 +168,22 @@ impl DeviceArgs {
             soft_device: parse_sd_policy(&self.sd_policy)?,
             algorithm: self.install,
             downgrade: self.prevent_downgrade.into(),
+            crypto: match self.crypto {
+                CryptoArg::Software => CryptoCost::SOFTWARE,
+                CryptoArg::CortexM => CryptoCost::CORTEX_M,
+                CryptoArg::Platform => CryptoCost::PLATFORM,
+            },
             ..Setup::demo().on(internal, self.write_unit.unwrap_or(internal.write_size))
         };
         setup.check_units().context("the option --write-unit")?;
+        let sector = setup.external_sector_size();
+        setup.object_size = self.object_size.unwrap_or(setup.object_size);
+        if setup.object_size == 0 || !setup.object_size.is_multiple_of(sector) {
+            bail!(
+                "--object-size must be a multiple of {sector}, not {}",
+                setup.object_size
+            );
+        }
         setup.check_address = self
             .check_address
             .unwrap_or_else(|| is_linked_for(&factory, setup.address()));

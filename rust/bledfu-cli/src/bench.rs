@@ -19,6 +19,7 @@ use serde_json::{json, Value};
 
 use crate::outln;
 use crate::output::Columns;
+use crate::picture::{ReportArgs, Run, Table};
 use crate::update::{self, UpdateArgs};
 
 /// `bledfu bench`.
@@ -36,10 +37,12 @@ pub struct BenchArgs {
     /// Prints the figures as one JSON object.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// Conditions of an update, and the options of `bledfu update` for them.
-const UPDATES: [(&str, &str); 12] = [
+const UPDATES: [(&str, &str); 15] = [
     ("Android, 15 ms, slot erased beforehand", ""),
     ("slot erased while receiving", "--used-slot"),
     ("maximum flash times, slot erased beforehand", "--worst-case"),
@@ -48,13 +51,16 @@ const UPDATES: [(&str, &str); 12] = [
         "--used-slot --worst-case",
     ),
     ("7.5 ms, objects of 64 KiB", "--interval 7.5 --object-size 65536"),
+    ("objects of 4 KiB", "--object-size 4096"),
     ("30 ms", "--interval 30"),
     ("iOS: a receipt every 12 packets", "--phone ios"),
     ("SMP", "--protocol smp"),
     ("SMP, slot erased while receiving", "--protocol smp --used-slot"),
     ("swap using move", "--install swap-move"),
     ("overwrite only", "--install overwrite"),
-    ("copy, first update", "--install copy"),
+    ("swap using offset", "--install swap-offset"),
+    ("P-256 in Arm assembly", "--crypto cortex-m"),
+    ("hash and P-256 in hardware", "--crypto platform"),
 ];
 
 /// Columns of the table of installs.
@@ -117,6 +123,8 @@ pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
     let power = Power::new();
     let board = Board::new(setup, &power)?;
     board.program_factory(&demo::factory_image()?)?;
+    // The first start of all notes the factory's image in the evidence.
+    board.boot()?;
     let image = demo::update_package()?.application.firmware;
     // The first install with `copy` also makes a copy of the running image, once; that is not part of the cost of an
     // install.
@@ -148,6 +156,7 @@ pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
 /// # Errors
 /// Those of [`measure`] and [`update::measure`].
 pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    let other = args.report.other()?;
     let mut all = json!({ "part": args.part });
     if args.install {
         all["install"] = installs(args)?;
@@ -158,7 +167,48 @@ pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         outln!("{all}")?;
     }
+    args.report.write(&page(&all), other.as_ref())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The figures as a page.
+fn page(all: &Value) -> Run {
+    let part = all["part"].as_str().unwrap_or_default();
+    let mut tables = Vec::new();
+    if let Some(rows) = all["install"].as_array() {
+        tables.push(Table::of(
+            "Installs, sectors erased and bytes programmed",
+            &[
+                ("algorithm", "/algorithm"),
+                ("seconds", "/ns"),
+                ("erases inside", "/internal/sectors_erased"),
+                ("erases outside", "/external/sectors_erased"),
+                ("bytes inside", "/internal/bytes_programmed"),
+                ("bytes outside", "/external/bytes_programmed"),
+            ],
+            rows,
+            1,
+        ));
+    }
+    if let Some(rows) = all["updates"].as_array() {
+        tables.push(Table::of(
+            "Updates, in seconds",
+            &[
+                ("update", "/what"),
+                ("receive", "/receive_ns"),
+                ("verify", "/verify_ns"),
+                ("install", "/install_ns"),
+            ],
+            rows,
+            1,
+        ));
+    }
+    Run {
+        title: format!("What installs and updates cost with {part}"),
+        facts: vec![("image".to_owned(), "the demo image, in virtual time".to_owned())],
+        tables,
+        ..Run::default()
+    }
 }
 
 /// Measures installs; prints a line for each unless the result is for a program.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{bail, Context};
-use bledfu_sim::keys::open_public_key;
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{Power, Tear};
 use bledfu_slot::trailer::{confirm, request_permanent, request_test};
@@ -15,6 +14,7 @@ use bledfu_swap::{boot, BootConfig, BootError, BootReport, NoEvidence};
 use clap::{Args, ValueEnum};
 
 use crate::args::{algorithm_parser, parse_u32, Prevent};
+use crate::keys::open_public;
 use crate::outln;
 
 /// `bledfu install`.
@@ -166,7 +166,7 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
     let keys: Vec<Key> = args
         .key
         .iter()
-        .map(|path| open_public_key(path))
+        .map(|path| open_public(path))
         .collect::<Result<_, _>>()?;
     let policy = ImagePolicy {
         keys: &keys,

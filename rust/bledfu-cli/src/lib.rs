@@ -11,8 +11,11 @@
 //! | [`serve`] | the device in real time, for real clients |
 //! | [`inspect`] | what is in a file and what is wrong with it |
 //! | [`package`] | a package around a signed image |
+//! | [`keys`] | key files: made, shown, opened |
+//! | [`replay`] | what a log from the field shows, and what this target answers |
 //! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
 //! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
+//! | [`picture`] | a page about a run |
 //! | [`args`], [`kind`], [`output`] | what several of them take, what a file is, how they print |
 #![forbid(unsafe_code)]
 
@@ -21,9 +24,12 @@ pub mod bench;
 pub mod cut;
 pub mod inspect;
 pub mod install;
+pub mod keys;
 pub mod kind;
 pub mod mcuboot;
 pub mod output;
 pub mod package;
+pub mod picture;
+pub mod replay;
 pub mod serve;
 pub mod update;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bledfu_cli::output::{self, OutputError};
-use bledfu_cli::{bench, cut, inspect, install, package, serve, update};
+use bledfu_cli::{bench, cut, inspect, install, keys, package, replay, serve, update};
 use bledfu_sim::power::thread_now_ns;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -35,8 +35,12 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Explain an image, a slot, a package, an init packet or a whole device, field by field.
     Inspect(inspect::InspectArgs),
+    /// Explain a log of an update that went wrong, and play it to the simulated device.
+    Replay(replay::ReplayArgs),
     /// Create a package for a signed image.
     Package(package::PackageArgs),
+    /// Create keys, show them, and write their public halves.
+    Keys(keys::KeysArgs),
     /// One boot on slot files, written back: to compare with another boot stage.
     Install(install::InstallArgs),
     /// Cut the power at every flash operation of every kind of install.
@@ -77,6 +81,8 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Serve(args) => serve::cmd_serve(args),
         Command::Inspect(args) => inspect::cmd_inspect(args),
         Command::Package(args) => package::cmd_package(args),
+        Command::Replay(args) => replay::cmd_replay(args),
+        Command::Keys(args) => keys::cmd_keys(args),
         Command::Install(args) => install::cmd_install(args),
         Command::Cut(args) => cut::cmd_cut(args),
         Command::Bench(args) => bench::cmd_bench(args),
@@ -88,6 +94,8 @@ fn run(command: &Command) -> Result<ExitCode> {
 fn start_log(cli: &Cli) {
     let level = match cli.verbose {
         _ if cli.quiet => "error",
+        // What the played target warns of is in the report.
+        0 if matches!(cli.command, Command::Replay(_)) => "error",
         0 => "warn",
         1 => "info",
         2 => "debug",

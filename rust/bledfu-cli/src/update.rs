@@ -15,7 +15,7 @@ use bledfu_sim::phone::{secure_dfu, smp};
 use bledfu_sim::power::{OpInfo, Tear};
 use bledfu_sim::world::{Boot, Outcome, WorldError, WorldOf};
 use bledfu_slot::{HeaderError, ImageStart};
-use bledfu_transfer::ring::{ring_size, smp_ring_size};
+use bledfu_transfer::ring::{ring_size_for, smp_ring_size};
 use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,6 +24,7 @@ use serde_json::json;
 use crate::args::DeviceArgs;
 use crate::kind;
 use crate::output::{is_quiet, sentence, wrap, Format};
+use crate::picture::{self, ReportArgs, Run};
 
 /// The protocols of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -139,10 +140,6 @@ pub struct UpdateArgs {
     /// The client that the phone runs.
     #[arg(long, value_enum, default_value = "android")]
     phone: Phone,
-    /// Largest data object in bytes, a multiple of the flash sector [default: 4096, or the flash sector if it is
-    /// larger].
-    #[arg(long, value_name = "BYTES")]
-    object_size: Option<u32>,
     /// The new image does not confirm itself: the next reset restores the old one.
     #[arg(long)]
     no_confirm: bool,
@@ -155,6 +152,8 @@ pub struct UpdateArgs {
     /// JSON instead of text: one object in each line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs `bledfu update`.
@@ -220,6 +219,8 @@ fn update<I: Units, X: Units>(
     file: &File,
 ) -> Result<ExitCode> {
     let format = Format::of(args.json);
+    let other = args.report.other()?;
+    world.board.power.trace();
     let size = file.image().len();
     let before = running_version(&world);
     let start = Start {
@@ -254,6 +255,11 @@ fn update<I: Units, X: Units>(
     let after = running_version(&world);
 
     say_stages(format, &world, size, &outcome, start.ops)?;
+    say_seconds(format, &world, &outcome)?;
+    if args.report.is_wanted() {
+        args.report
+            .write(&page_of(args, &world, &outcome, size), other.as_ref())?;
+    }
     say_costs(format, args, &world, &start)?;
     format.text(format_args!(""))?;
     format.fact(
@@ -389,22 +395,12 @@ fn run<I: Units, X: Units>(
 /// The device that the options describe, and its factory image.
 fn build_setup(args: &UpdateArgs) -> Result<(Setup, Vec<u8>)> {
     let (setup, factory) = args.device.setup()?;
-    let sector = setup.external_sector_size();
-    let object_size = args.object_size.unwrap_or(setup.object_size);
-    if object_size == 0 || !object_size.is_multiple_of(sector) {
-        bail!("--object-size must be a multiple of {sector}, not {object_size}");
-    }
     let times = if args.worst_case {
         Times::Maximum
     } else {
         Times::Typical
     };
-    let setup = Setup {
-        times,
-        object_size,
-        ..setup
-    };
-    Ok((setup, factory))
+    Ok((Setup { times, ..setup }, factory))
 }
 
 fn build_world<I: Units, X: Units>(args: &UpdateArgs, setup: Setup, factory: &[u8]) -> Result<WorldOf<I, X>> {
@@ -602,6 +598,65 @@ fn say_stages<I: Units, X: Units>(
     Ok(())
 }
 
+/// Where the time went, as one bar.
+fn say_seconds<I: Units, X: Units>(format: Format, world: &WorldOf<I, X>, outcome: &Outcome) -> Result<()> {
+    let shares = picture::seconds(
+        &world.board.power.traced(),
+        &picture::update::stages(world, outcome),
+    );
+    let (bar, names) = picture::bar(&shares, 13);
+    let json: serde_json::Map<String, serde_json::Value> = shares
+        .iter()
+        .map(|(name, seconds)| (name.replace([' ', ','], "_").replace("__", "_"), json!(seconds)))
+        .collect();
+    format.fact(
+        &json!({ "event": "seconds", "shares": json }),
+        format_args!("{}\n{}\n", named("where", &bar), named("", &names)),
+    )?;
+    Ok(())
+}
+
+/// The page of an update.
+fn page_of<I: Units, X: Units>(
+    args: &UpdateArgs,
+    world: &WorldOf<I, X>,
+    outcome: &Outcome,
+    size: usize,
+) -> Run {
+    let setup = &world.board.setup;
+    let protocol = match args.protocol {
+        Protocol::SecureDfu => "Secure DFU",
+        Protocol::Smp => "SMP",
+    };
+    let times = if args.worst_case { "maximum" } else { "typical" };
+    let fact = |name: &str, value: String| (name.to_owned(), value);
+    let facts = vec![
+        fact("device", device_name(setup)),
+        fact("external flash", format!("{}, {times} times", setup.part.name)),
+        fact("install", setup.algorithm.as_str().to_owned()),
+        fact(
+            "link",
+            format!("MTU {}, interval {} ms", world.link.mtu, args.interval),
+        ),
+        fact("image", format!("{size} bytes")),
+        fact("sessions", outcome.sessions.to_string()),
+    ];
+    let title = format!(
+        "Update over {protocol}, {:?}, {}",
+        args.phone,
+        setup.algorithm.as_str()
+    );
+    picture::update::run(world, outcome, title, facts, ring_bytes(args, setup))
+}
+
+/// Size of the ring that the protocol asks for.
+fn ring_bytes(args: &UpdateArgs, setup: &Setup) -> usize {
+    match args.protocol {
+        Protocol::SecureDfu => ring_size_for(setup.object_size as usize, 20),
+        Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
+    }
+}
+
 fn say_costs<I: Units, X: Units>(
     format: Format,
     args: &UpdateArgs,
@@ -620,19 +675,23 @@ fn say_costs<I: Units, X: Units>(
     )?;
     let operations = world.board.power.ops() - start.ops;
     let held = world.ring_high_water();
-    let ring = match args.protocol {
-        Protocol::SecureDfu => ring_size(world.board.setup.object_size as usize, 20),
-        Protocol::Smp => smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, 20),
+    let ring = ring_bytes(args, &world.board.setup);
+    let (waits, lost) = (world.packets_waited, world.packets_lost);
+    let wait_ms = world.longest_wait_ns as f64 / 1e6;
+    let waited = match (waits, lost) {
+        (0, _) => String::new(),
+        (_, 0) => format!("; {waits} packets waited, {wait_ms:.1} ms at most"),
+        (..) => format!("; {waits} packets waited, {lost} were lost"),
     };
     let answer_ms = world.slowest_answer_ns as f64 / 1e6;
     format.fact(
         &json!({
             "event": "costs", "operations": operations, "ring_bytes_held": held, "ring_bytes": ring,
-            "slowest_answer_ms": answer_ms,
+            "packets_waited": waits, "packets_lost": lost, "longest_wait_ms": wait_ms, "slowest_answer_ms": answer_ms,
         }),
         format_args!(
             "operations   {operations} program and erase operations, both flashes\n\
-             ring         at most {held} bytes held of {ring}\n\
+             ring         at most {held} bytes held of {ring}{waited}\n\
              answers      slowest after {answer_ms:.0} ms"
         ),
     )?;

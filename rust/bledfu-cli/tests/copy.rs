@@ -194,3 +194,108 @@ fn inspect_shows_where_the_running_image_came_from() {
     assert!(report.text().contains("removed: "), "{}", report.text());
     assert!(!report.problems.iter().any(|problem| problem.contains("magic")));
 }
+
+/// The start of the place that is for copies of the factory image.
+fn copy(world: &World) -> Vec<u8> {
+    let mut bytes = world.board.spare.contents();
+    bytes.truncate(OLD.len());
+    bytes
+}
+
+#[test]
+fn a_device_with_nothing_to_do_copies_its_first_image_so_the_boot_stage_does_not() {
+    let world = world();
+    assert_eq!(copy(&world), OLD);
+    let mut world = world;
+    install(&mut world, &package());
+    let first = world.boots.last().expect("a boot").took_ns;
+    world.confirm().expect("a confirmation");
+    world.settle();
+    let next = release(&world, 3);
+    install(&mut world, &next);
+    let second = world.boots.last().expect("a boot").took_ns;
+    let difference = first.abs_diff(second);
+    assert!(difference < first / 4, "{first} and {second} ns");
+}
+
+#[test]
+fn an_update_that_comes_at_once_is_copied_over_a_copy_made_before_the_reset() {
+    let setup = Setup {
+        algorithm: Algorithm::Copy,
+        ..Setup::small(8)
+    };
+    let mut world = World::new(setup, OLD, LinkParams::default()).expect("the factory image boots");
+    world
+        .board
+        .secondary
+        .set_contents(0, OLD)
+        .expect("within the slot");
+    install(&mut world, &package());
+    assert_eq!(version(&world), (2, false));
+    assert_eq!(copy(&world), OLD);
+    world.power_up().expect("a boot");
+    assert_eq!(version(&world), (1, true));
+}
+
+#[test]
+fn a_cut_while_the_first_image_is_copied_costs_nothing() {
+    let setup = Setup {
+        algorithm: Algorithm::Copy,
+        ..Setup::small(8)
+    };
+    let new = || {
+        let world = World::new(setup, OLD, LinkParams::default()).expect("the factory image boots");
+        // The place holds something else, and reads as neither blank nor equal.
+        world
+            .board
+            .spare
+            .set_contents(0, &[0x5A; 4096 * 7])
+            .expect("within the area");
+        world
+    };
+    let mut calm = new();
+    let start = calm.board.power.ops();
+    calm.settle();
+    let operations = calm.board.power.ops() - start;
+    assert!(operations > 30, "{operations}");
+    for cut in (0..operations).step_by(3) {
+        for fraction in [0.0, 0.5, 1.0] {
+            let mut world = new();
+            let seed = cut;
+            world
+                .board
+                .power
+                .cut_at(start + cut, Tear::Inside { fraction, seed });
+            world.settle();
+            if world.device().is_none() {
+                world.power_up().expect("a boot");
+            }
+            assert_eq!(version(&world), (1, true), "cut {cut} at {fraction}");
+            install(&mut world, &package());
+            assert_eq!(version(&world), (2, false), "cut {cut} at {fraction}");
+            world.power_up().expect("a boot");
+            assert_eq!(
+                version(&world),
+                (1, true),
+                "cut {cut} at {fraction}: the way back"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_place_that_does_not_keep_the_copy_is_written_once_and_left_to_the_boot_stage() {
+    let setup = Setup {
+        algorithm: Algorithm::Copy,
+        ..Setup::small(8)
+    };
+    let mut world = World::new(setup, OLD, LinkParams::default()).expect("the factory image boots");
+    let start = world.board.spare.start();
+    world.board.external.wear_out(start..start + 4096);
+    let before = world.board.external.stats();
+    world.settle();
+    world.settle();
+    let erases = (world.board.external.stats() - before).erases();
+    assert!(erases < 20, "{erases} erases");
+    assert_eq!(version(&world), (1, true));
+}

@@ -34,7 +34,7 @@ use bledfu_transfer::doors::Peer;
 use bledfu_transfer::event::{self, Refusal};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::note;
-use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, MAX_FRAME};
+use bledfu_transfer::ring::{self, smp_ring_size, Channel, Frame, PushError, MAX_FRAME};
 use bledfu_transfer::secure_dfu::Transport;
 use bledfu_transfer::service::{Service, Step};
 use bledfu_wire::secure_dfu::ResultCode;
@@ -46,10 +46,11 @@ use bledfu_zephyr::{ble, export_entry_points, log as zephyr_log, ZephyrError};
 /// Longest packet in bytes at the smallest MTU, 23.
 const SHORTEST_PACKET: usize = 20;
 
-// The Bluetooth thread never waits for room, so the ring must hold all that a peer may send before it must wait.
+// A ring that holds all that a peer may send before it must wait never loses a packet; a larger object needs a ring that
+// lasts for one erase.
 const _: () = assert!(
-    options::RING_SIZE >= ring_size(options::OBJECT_SIZE as usize, SHORTEST_PACKET),
-    "CONFIG_BLEDFU_RING_SIZE does not hold one object in packets of 20 bytes and the request behind it: \
+    ring::suits(options::RING_SIZE, options::OBJECT_SIZE as usize, SHORTEST_PACKET),
+    "CONFIG_BLEDFU_RING_SIZE holds neither one object in packets of 20 bytes and the request behind it, nor 8192 bytes: \
      raise it (or remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE"
 );
 
@@ -76,7 +77,11 @@ struct SharedInbox;
 
 impl Inlet for SharedInbox {
     fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next> {
-        INBOX.with(|inbox| inbox.next(buffer))
+        let next = INBOX.with(|inbox| inbox.next(buffer));
+        if let Some(Next::Frame(..)) = next {
+            worker::made_room();
+        }
+        next
     }
 
     fn is_link_gone(&self) -> bool {
@@ -90,7 +95,7 @@ pub struct Firmware;
 export_entry_points!(Firmware);
 
 impl EntryPoints for Firmware {
-    fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken> {
+    fn push(channel: u8, bytes: &[u8], may_wait: bool) -> Result<(), NotTaken> {
         let channel = match channel {
             0 => Channel::Control,
             1 => Channel::Packet,
@@ -98,12 +103,18 @@ impl EntryPoints for Firmware {
             _ => return Err(NotTaken::NoChannel),
         };
         let now_ms = worker::uptime_ms();
-        match INBOX.with(|inbox| inbox.push(Frame { channel, bytes }, now_ms)) {
+        let frame = Frame { channel, bytes };
+        let pushed = INBOX.with(|inbox| match may_wait {
+            true => inbox.try_push(frame, now_ms),
+            false => inbox.push(frame, now_ms),
+        });
+        match pushed {
             Ok(()) => {
                 worker::wake();
                 Ok(())
             }
             Err(PushError::Full) => Err(NotTaken::Full),
+            Err(PushError::Lost) => Err(NotTaken::Lost),
             Err(PushError::TooLong) => Err(NotTaken::TooLong),
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From partitions, keys and options to a running service.
 
-use crate::{options, Areas, Device};
+use crate::{options, Areas, Device, SHORTEST_PACKET};
 use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence;
@@ -12,6 +12,7 @@ use bledfu_transfer::doors::{ConfirmBy, Doors};
 use bledfu_transfer::event::Incoming;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
+use bledfu_transfer::ring::holds_object;
 use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
@@ -280,6 +281,7 @@ fn secure_dfu_config(package: &KeyRing) -> secure_dfu::Config<'_> {
             debug_build: options::DEBUG_PACKAGES,
         },
         object_size: options::OBJECT_SIZE,
+        is_object_buffered: holds_object(options::RING_SIZE, options::OBJECT_SIZE as usize, SHORTEST_PACKET),
         // Requested over the serial transport only.
         chip: Chip {
             part: 0,

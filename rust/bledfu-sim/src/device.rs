@@ -17,14 +17,16 @@ mod setup;
 
 pub use board::{Board, BoardOf, StartError};
 pub use keys::{demo_keys, Keys};
-pub use setup::{Setup, UnitsError, WithUnits};
+pub use setup::{Setup, UnitsError, WithUnits, OBJECT_SIZE};
 
 use bledfu_slot::areas::Partitions;
 use bledfu_slot::header::{AddressRange, ImageHeader};
 use bledfu_slot::verify::{Crypto, ImageInfo, SoftCrypto, StreamDigest};
 use bledfu_transfer::doors::Peer;
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
-use bledfu_transfer::ring::{ring_size, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME};
+use bledfu_transfer::ring::{
+    holds_object, ring_size_for, smp_ring_size, Channel, Frame, PushError, Ring, MAX_FRAME,
+};
 use bledfu_transfer::secure_dfu::Transport;
 use bledfu_transfer::service::{Service, Step};
 use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
@@ -67,17 +69,26 @@ pub fn is_linked_for(bytes: &[u8], slot: AddressRange) -> bool {
 /// Longest packet at the smallest MTU, 23.
 const SHORTEST_PACKET: usize = 20;
 
-/// The receive ring of a device with objects of this size; the default of `CONFIG_BLEDFU_RING_SIZE` with SMP. It has
-/// room for all that a peer may send before it must wait for an answer.
-fn ring(object_size: u32) -> Ring<Box<[u8]>> {
-    let objects = ring_size(object_size as usize, SHORTEST_PACKET);
+/// Size of the receive ring in bytes of a device with objects of this size; the default of `CONFIG_BLEDFU_RING_SIZE`
+/// with SMP.
+pub const fn ring_size(object_size: u32) -> usize {
+    let objects = ring_size_for(object_size as usize, SHORTEST_PACKET);
     let frames = smp_ring_size(DEFAULT_FRAME_SIZE, DEFAULT_FRAME_COUNT, SHORTEST_PACKET);
-    Ring::on(vec![0; objects.max(frames)].into_boxed_slice())
+    if objects > frames {
+        objects
+    } else {
+        frames
+    }
+}
+
+/// Whether that ring holds a whole object.
+const fn is_object_buffered(object_size: u32) -> bool {
+    holds_object(ring_size(object_size), object_size as usize, SHORTEST_PACKET)
 }
 
 /// An empty inbox of a device with objects of this size.
 pub fn inbox(object_size: u32) -> Inbox<Box<[u8]>> {
-    Inbox::on(ring(object_size))
+    Inbox::on(Ring::on(vec![0; ring_size(object_size)].into_boxed_slice()))
 }
 
 /// The areas of the simulated device.
@@ -126,6 +137,15 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
     pub fn receive(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
         let now_ms = self.now_ms();
         self.inbox.push(frame, now_ms)
+    }
+
+    /// The same for a packet; see [`Inbox::try_push`].
+    ///
+    /// # Errors
+    /// [`PushError::Full`]: the Bluetooth thread may wait for room.
+    pub fn try_receive(&mut self, frame: Frame<'_>) -> Result<(), PushError> {
+        let now_ms = self.now_ms();
+        self.inbox.try_push(frame, now_ms)
     }
 
     /// Like [`Device::receive`], from a peer that can be held back.

@@ -12,6 +12,8 @@ use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, HASH_SHA256, SIGNATURE_ECDSA_P256_SHA256,
 };
 
+use sha2::{Digest as _, Sha256};
+
 use crate::keys::{swap_halves, SigningKey};
 
 /// How the device must check the installed image at boot.
@@ -150,9 +152,21 @@ impl InitFields {
 
     /// A signed packet.
     pub fn signed(&self, key: &SigningKey) -> Vec<u8> {
-        let init = self.init_command();
-        let signature = swap_halves(&key.sign(&init));
-        signed_packet(&init, SIGNATURE_ECDSA_P256_SHA256, &signature)
+        self.signed_as(&key.sign(&self.init_command()))
+    }
+
+    /// The packet with this signature of [`InitFields::digest`]: r and s, big-endian.
+    pub fn signed_as(&self, signature: &[u8; 64]) -> Vec<u8> {
+        signed_packet(
+            &self.init_command(),
+            SIGNATURE_ECDSA_P256_SHA256,
+            &swap_halves(signature),
+        )
+    }
+
+    /// What a signature is made of: the SHA-256 of [`InitFields::init_command`].
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.init_command()).into()
     }
 
     /// An unsigned packet.

@@ -7,13 +7,18 @@
 use std::path::Path;
 
 use bledfu_slot::Key;
+use ecdsa::RecoveryId;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::Signature;
 use p256::elliptic_curve::sec1::ToEncodedPoint;
-use p256::pkcs8::{DecodePrivateKey, DecodePublicKey};
+use p256::elliptic_curve::zeroize::Zeroizing;
+use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use p256::SecretKey;
+use rand_core::OsRng;
 use sha2::{Digest as _, Sha256};
+
+use bledfu_slot::verify::{Crypto as _, SignatureCheck, SoftCrypto};
 
 /// Why a key could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -29,15 +34,111 @@ pub enum KeyError {
     /// The file is not a PEM text with a key.
     #[error("{0} is not a PEM file with an EC key")]
     NotPem(String),
-    /// The key is locked with a password.
-    #[error("the key in {0} is encrypted; write it without a password first")]
+    /// The key is encrypted, and no password was given.
+    #[error("the key in {0} is encrypted, and no password was given")]
     Encrypted(String),
+    /// The key is encrypted in the form that OpenSSL wrote before PKCS#8.
+    #[error("the key in {0} is encrypted in OpenSSL's old form; write it anew with: openssl pkcs8 -topk8")]
+    OldEncryption(String),
+    /// The password is wrong, or the encrypted key is damaged.
+    #[error("the password does not open the key in {0}")]
+    WrongPassword(String),
+    /// An encrypted key was asked for in a form that has no encryption.
+    #[error("only PKCS#8 keys can be encrypted, SEC1 keys cannot")]
+    NoEncryption,
     /// The key is not a P-256 key, or is damaged.
     #[error("the key in {0} is not a valid P-256 key")]
     NotP256(String),
     /// A private key is needed to sign.
     #[error("{0} holds a public key, but signing needs the private one")]
     PublicOnly(String),
+}
+
+/// How a private key is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PemForm {
+    /// `PRIVATE KEY`, or `ENCRYPTED PRIVATE KEY`: what imgtool writes, and what most tools read.
+    #[default]
+    Pkcs8,
+    /// `EC PRIVATE KEY`: what nrfutil writes. Never encrypted.
+    Sec1,
+}
+
+impl PemForm {
+    /// The form of the private key in a PEM text, and whether it is encrypted; `None` when there is no private key.
+    pub fn of(text: &str) -> Option<(Self, bool)> {
+        if let Some(pem) = block(text, "EC PRIVATE KEY") {
+            Some((Self::Sec1, pem == OLD_ENCRYPTION))
+        } else if block(text, "PRIVATE KEY").is_some() {
+            Some((Self::Pkcs8, false))
+        } else {
+            block(text, "ENCRYPTED PRIVATE KEY").map(|_| (Self::Pkcs8, true))
+        }
+    }
+}
+
+/// A signature could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SignError(pub String);
+
+/// Who signs: a key in memory, or a command in front of a key that stays where it is.
+pub trait Sign {
+    /// The signature of a SHA-256 digest: r and s, big-endian.
+    ///
+    /// # Errors
+    /// [`SignError`], a sentence.
+    fn sign_digest(&self, digest: &[u8; 32]) -> Result<[u8; 64], SignError>;
+}
+
+impl Sign for SigningKey {
+    fn sign_digest(&self, digest: &[u8; 32]) -> Result<[u8; 64], SignError> {
+        let signed: Result<Signature, _> = self.0.sign_prehash(digest);
+        signed
+            .map(|signature| signature.to_bytes().into())
+            .map_err(|_| SignError("the key does not sign this digest".to_owned()))
+    }
+}
+
+/// r and s, big-endian, of a signature in one of the two forms that signing tools write: DER, or r and s themselves.
+/// `None` for anything else.
+pub fn signature_from(bytes: &[u8]) -> Option<[u8; 64]> {
+    let parsed = Signature::from_der(bytes).or_else(|_| Signature::from_slice(bytes));
+    parsed.ok().map(|signature| signature.to_bytes().into())
+}
+
+/// Whether this is the key's signature (r and s, big-endian) of this digest.
+pub fn is_signed(key: &Key, digest: &[u8; 32], signature: &[u8; 64]) -> bool {
+    let signature = bledfu_slot::verify::Signature::from_le_halves(&swap_halves(signature));
+    SoftCrypto.verify(key, digest, &signature) == SignatureCheck::Good
+}
+
+/// A public key under which this is a good signature (r and s, big-endian) of this digest. Every signature has such keys, so this
+/// proves nothing; it makes a device for a packet whose key is not known.
+pub fn key_that_signed(digest: &[u8; 32], signature: &[u8; 64]) -> Option<Key> {
+    let parsed = Signature::from_slice(signature).ok()?;
+    (0..=RecoveryId::MAX)
+        .filter_map(RecoveryId::from_byte)
+        .filter_map(|id| p256::ecdsa::VerifyingKey::recover_from_prehash(digest, &parsed, id).ok())
+        .map(|key| public_of(&p256::PublicKey::from(key)))
+        .find(|key| is_signed(key, digest, signature))
+}
+
+/// A public key as SubjectPublicKeyInfo (DER); `None` when the bytes are no point of the curve.
+pub fn public_key_der(key: &Key) -> Option<Vec<u8>> {
+    let der = point_of(key)?.to_public_key_der().ok()?;
+    Some(der.as_bytes().to_vec())
+}
+
+/// The same as PEM.
+pub fn public_key_pem(key: &Key) -> Option<String> {
+    point_of(key)?.to_public_key_pem(LineEnding::LF).ok()
+}
+
+fn point_of(key: &Key) -> Option<p256::PublicKey> {
+    let mut sec1 = vec![4];
+    sec1.extend_from_slice(key.as_bytes());
+    p256::PublicKey::from_sec1_bytes(&sec1).ok()
 }
 
 /// A private P-256 key. Signatures are deterministic (RFC 6979): same input, same bytes.
@@ -50,7 +151,15 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError`], [`KeyError::PublicOnly`] for a public key.
     pub fn from_pem(name: &str, text: &str) -> Result<Self, KeyError> {
-        match Pem::parse(name, text)? {
+        Self::from_pem_with(name, text, None)
+    }
+
+    /// [`SigningKey::from_pem`] of a key that may be encrypted.
+    ///
+    /// # Errors
+    /// Those of [`SigningKey::from_pem`], [`KeyError::Encrypted`] without a password.
+    pub fn from_pem_with(name: &str, text: &str, password: Option<&str>) -> Result<Self, KeyError> {
+        match Pem::parse(name, text, password)? {
             Pem::Private(key) => Ok(Self(key.into())),
             Pem::Public(_) => Err(KeyError::PublicOnly(name.to_owned())),
         }
@@ -62,6 +171,29 @@ impl SigningKey {
     /// Those of [`SigningKey::from_pem`], or [`KeyError::Io`].
     pub fn open(path: &Path) -> Result<Self, KeyError> {
         Self::from_pem(&path.display().to_string(), &read(path)?)
+    }
+
+    /// A new key, from the system's random numbers.
+    pub fn generate() -> Self {
+        Self(p256::ecdsa::SigningKey::random(&mut OsRng))
+    }
+
+    /// The key as PEM. With a password it is encrypted (PBES2: scrypt and AES-256), which only PKCS#8 can be.
+    ///
+    /// # Errors
+    /// [`KeyError::NoEncryption`].
+    pub fn to_pem(&self, form: PemForm, password: Option<&str>) -> Result<Zeroizing<String>, KeyError> {
+        let key = SecretKey::from(&self.0);
+        // The key is valid, so it can be written.
+        let failed = || KeyError::NotP256("memory".to_owned());
+        match (form, password) {
+            (PemForm::Pkcs8, None) => key.to_pkcs8_pem(LineEnding::LF).map_err(|_| failed()),
+            (PemForm::Pkcs8, Some(password)) => key
+                .to_pkcs8_encrypted_pem(OsRng, password, LineEnding::LF)
+                .map_err(|_| failed()),
+            (PemForm::Sec1, None) => key.to_sec1_pem(LineEnding::LF).map_err(|_| failed()),
+            (PemForm::Sec1, Some(_)) => Err(KeyError::NoEncryption),
+        }
     }
 
     /// The key with this private number (big-endian); `None` for zero and numbers that are not below the group order.
@@ -95,7 +227,15 @@ impl SigningKey {
 /// # Errors
 /// [`KeyError`].
 pub fn public_key_from_pem(name: &str, text: &str) -> Result<Key, KeyError> {
-    Ok(match Pem::parse(name, text)? {
+    public_key_from_pem_with(name, text, None)
+}
+
+/// [`public_key_from_pem`] of a key that may be encrypted.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn public_key_from_pem_with(name: &str, text: &str, password: Option<&str>) -> Result<Key, KeyError> {
+    Ok(match Pem::parse(name, text, password)? {
         Pem::Private(key) => public_of(&key.public_key()),
         Pem::Public(key) => public_of(&key),
     })
@@ -131,12 +271,20 @@ pub fn swap_halves(signature: &[u8; 64]) -> [u8; 64] {
     swapped
 }
 
-fn read(path: &Path) -> Result<String, KeyError> {
+/// The text of a PEM file. A public key in DER, as HSM tools write it, is turned into PEM.
+///
+/// # Errors
+/// [`KeyError::Io`], or [`KeyError::NotPem`] for bytes that are neither.
+pub fn read(path: &Path) -> Result<String, KeyError> {
     let shown = || path.display().to_string();
     let bytes = std::fs::read(path).map_err(|source| KeyError::Io {
         path: shown(),
         source,
     })?;
+    if let Ok(pem) = p256::PublicKey::from_public_key_der(&bytes).map(|key| public_key_pem(&public_of(&key)))
+    {
+        return pem.ok_or_else(|| KeyError::NotP256(shown()));
+    }
     String::from_utf8(bytes).map_err(|_| KeyError::NotPem(shown()))
 }
 
@@ -154,12 +302,12 @@ enum Pem {
 }
 
 impl Pem {
-    fn parse(name: &str, text: &str) -> Result<Self, KeyError> {
+    fn parse(name: &str, text: &str, password: Option<&str>) -> Result<Self, KeyError> {
         let not_p256 = || KeyError::NotP256(name.to_owned());
         // OpenSSL writes an EC PARAMETERS block in front of the key; the label selects the right block.
         if let Some(pem) = block(text, "EC PRIVATE KEY") {
-            if pem.contains("ENCRYPTED") {
-                return Err(KeyError::Encrypted(name.to_owned()));
+            if pem == OLD_ENCRYPTION {
+                return Err(KeyError::OldEncryption(name.to_owned()));
             }
             SecretKey::from_sec1_pem(&pem)
                 .map(Pem::Private)
@@ -172,13 +320,19 @@ impl Pem {
             p256::PublicKey::from_public_key_pem(&pem)
                 .map(Pem::Public)
                 .map_err(|_| not_p256())
-        } else if block(text, "ENCRYPTED PRIVATE KEY").is_some() {
-            Err(KeyError::Encrypted(name.to_owned()))
+        } else if let Some(pem) = block(text, "ENCRYPTED PRIVATE KEY") {
+            let password = password.ok_or_else(|| KeyError::Encrypted(name.to_owned()))?;
+            SecretKey::from_pkcs8_encrypted_pem(&pem, password)
+                .map(Pem::Private)
+                .map_err(|_| KeyError::WrongPassword(name.to_owned()))
         } else {
             Err(KeyError::NotPem(name.to_owned()))
         }
     }
 }
+
+/// What stands for a block with the headers of OpenSSL's old encryption.
+const OLD_ENCRYPTION: &str = "ENCRYPTED";
 
 /// The block with this label, with lines as the strict reader expects them: 64 characters, no stray blanks.
 fn block(text: &str, label: &str) -> Option<String> {
@@ -187,7 +341,7 @@ fn block(text: &str, label: &str) -> Option<String> {
     let (_, rest) = text.split_once(&begin)?;
     let (body, _) = rest.split_once(&end)?;
     if body.contains("Proc-Type") {
-        return Some("ENCRYPTED".to_owned());
+        return Some(OLD_ENCRYPTION.to_owned());
     }
     let body: Vec<char> = body.chars().filter(|c| !c.is_whitespace()).collect();
     let lines: Vec<String> = body.chunks(64).map(|line| line.iter().collect()).collect();
@@ -260,16 +414,64 @@ ClbxfZ+TVA==
         );
         assert!(
             sentence("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIH=\n-----END ENCRYPTED PRIVATE KEY-----")
-                .contains("without a password")
+                .contains("no password was given")
         );
         assert!(sentence(
             "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END EC PRIVATE KEY-----"
         )
-        .contains("encrypted"));
+        .contains("openssl pkcs8 -topk8"));
         let missing = SigningKey::open(Path::new("no-such.pem")).err().unwrap();
         assert!(missing
             .to_string()
             .starts_with("cannot read the key file no-such.pem"));
+    }
+
+    #[test]
+    fn a_new_key_is_read_back_from_each_form_and_with_the_right_password_only() {
+        let key = SigningKey::generate();
+        assert_ne!(
+            key.public().as_bytes(),
+            SigningKey::generate().public().as_bytes()
+        );
+        for form in [PemForm::Pkcs8, PemForm::Sec1] {
+            let pem = key.to_pem(form, None).unwrap();
+            assert_eq!(PemForm::of(&pem), Some((form, false)));
+            let back = SigningKey::from_pem("k", &pem).unwrap();
+            assert_eq!(back.public().as_bytes(), key.public().as_bytes());
+        }
+        let pem = key.to_pem(PemForm::Pkcs8, Some("open it")).unwrap();
+        assert_eq!(PemForm::of(&pem), Some((PemForm::Pkcs8, true)));
+        let back = SigningKey::from_pem_with("k", &pem, Some("open it")).unwrap();
+        assert_eq!(back.public().as_bytes(), key.public().as_bytes());
+        let wrong = SigningKey::from_pem_with("k", &pem, Some("open")).err().unwrap();
+        assert!(matches!(wrong, KeyError::WrongPassword(_)), "{wrong}");
+        let refused = key.to_pem(PemForm::Sec1, Some("open it")).err().unwrap();
+        assert!(matches!(refused, KeyError::NoEncryption), "{refused}");
+
+        let public = public_key_pem(&key.public()).unwrap();
+        assert_eq!(PemForm::of(&public), None);
+        assert_eq!(
+            public_key_from_pem("k", &public).unwrap().as_bytes(),
+            key.public().as_bytes()
+        );
+        assert_eq!(public_key_der(&key.public()).unwrap().len(), 91);
+    }
+
+    #[test]
+    fn a_signature_made_elsewhere_is_read_in_both_forms_and_checked() {
+        let key = scalar_key();
+        let digest: [u8; 32] = Sha256::digest(b"sample").into();
+        let signature = Sign::sign_digest(&key, &digest).unwrap();
+        assert_eq!(signature, key.sign(b"sample"));
+        assert_eq!(signature_from(&signature), Some(signature));
+        assert_eq!(signature_from(&key.sign_digest_der(&digest)), Some(signature));
+        assert_eq!(signature_from(&signature[..63]), None);
+        assert_eq!(signature_from(&[0; 64]), None);
+        assert!(is_signed(&key.public(), &digest, &signature));
+        assert!(!is_signed(&key.public(), &[0; 32], &signature));
+        assert!(!is_signed(&SigningKey::generate().public(), &digest, &signature));
+        let some = key_that_signed(&digest, &signature).unwrap();
+        assert!(is_signed(&some, &digest, &signature));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`device`], [`cost`] | the device: flashes, boot stage, application; what its arithmetic costs |
 //! | [`link`], [`phone`] | Bluetooth timing, and the clients of Android, iOS, nrfutil and smpclient |
 //! | [`nor`], [`parts`], [`power`] | NOR flash with its rules, times and faults; the power that may be cut |
+//! | [`trace`] | what happened when in a run, for pictures |
 //! | [`hostile`] | cells that an operation without power left weak, and reads that go wrong |
 //! | [`plain`] | a slot as plain bytes with any units, where times do not matter |
 //! | [`package`], [`sdk_package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
@@ -32,4 +33,5 @@ pub mod phone;
 pub mod plain;
 pub mod power;
 pub mod sdk_package;
+pub mod trace;
 pub mod world;

@@ -20,7 +20,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::init_packet::{BootValidation, InitFields};
-use crate::keys::SigningKey;
+use crate::keys::{Sign, SignError};
 
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
@@ -183,6 +183,9 @@ pub enum PackageError {
     /// The archive could not be made.
     #[error("the package could not be written: {0}")]
     Zip(String),
+    /// The signature could not be made.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 /// Firmware and its init packet.
@@ -445,8 +448,9 @@ impl PackageSpec {
     /// The fields of the init command for an image that is already padded.
     ///
     /// # Errors
-    /// [`PackageError::EmptyImage`], [`PackageError::ImageTooLarge`], [`PackageError::TooManySdReq`].
-    pub fn fields(&self, padded: &[u8], key: &SigningKey) -> Result<InitFields, PackageError> {
+    /// [`PackageError::EmptyImage`], [`PackageError::ImageTooLarge`], [`PackageError::TooManySdReq`];
+    /// [`PackageError::Sign`] of a boot validation by signature.
+    pub fn fields(&self, padded: &[u8], key: &dyn Sign) -> Result<InitFields, PackageError> {
         if padded.is_empty() {
             return Err(PackageError::EmptyImage);
         }
@@ -459,7 +463,7 @@ impl PackageSpec {
         }
         fields.is_debug = Some(self.debug);
         let bytes = match self.boot_validation {
-            BootValidation::Ecdsa => crate::keys::swap_halves(&key.sign(padded)).to_vec(),
+            BootValidation::Ecdsa => crate::keys::swap_halves(&key.sign_digest(&sha256)?).to_vec(),
             _ => Vec::new(),
         };
         fields.boot_validation = vec![(self.boot_validation.number(), bytes)];
@@ -469,11 +473,12 @@ impl PackageSpec {
     /// The application part: padded image and signed init packet.
     ///
     /// # Errors
-    /// Those of [`PackageSpec::fields`].
-    pub fn part(&self, image: &[u8], key: &SigningKey) -> Result<Part, PackageError> {
+    /// Those of [`PackageSpec::fields`], or [`PackageError::Sign`].
+    pub fn part(&self, image: &[u8], key: &dyn Sign) -> Result<Part, PackageError> {
         let firmware = Self::padded(image);
+        let fields = self.fields(&firmware, key)?;
         Ok(Part {
-            init: self.fields(&firmware, key)?.signed(key),
+            init: fields.signed_as(&key.sign_digest(&fields.digest())?),
             firmware,
             dat_file: format!("{}.dat", self.name),
             bin_file: format!("{}.bin", self.name),
@@ -484,7 +489,7 @@ impl PackageSpec {
     ///
     /// # Errors
     /// Those of [`PackageSpec::fields`], or [`PackageError::Zip`].
-    pub fn build(&self, image: &[u8], key: &SigningKey) -> Result<Vec<u8>, PackageError> {
+    pub fn build(&self, image: &[u8], key: &dyn Sign) -> Result<Vec<u8>, PackageError> {
         write_parts(&[(PartKind::Application, self.part(image, key)?)])
     }
 }
@@ -553,6 +558,7 @@ pub fn check_is_image(image: &[u8]) -> Result<(), PackageError> {
 mod tests {
     use super::*;
     use crate::init_packet::signed_packet;
+    use crate::keys::SigningKey;
     use std::path::PathBuf;
 
     fn vectors() -> PathBuf {
@@ -612,7 +618,7 @@ mod tests {
             let padded = PackageSpec::padded(&image);
             let (fields, key) = match case["key"].as_str() {
                 Some(key) => {
-                    let key = SigningKey::open(&vectors().join(key)).unwrap();
+                    let key = crate::keys::SigningKey::open(&vectors().join(key)).unwrap();
                     (spec.fields(&padded, &key).unwrap(), Some(key))
                 }
                 None => (spec.fields(&padded, &key()).unwrap(), None),

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::hostile::Weak;
+use crate::trace::{Lane, Moment, Span, Trace};
 
 /// Where in an operation the power fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,6 +108,8 @@ struct State {
     last: Cell<Option<OpInfo>>,
     recorded: RefCell<Option<Vec<OpInfo>>>,
     cuts: RefCell<Vec<Cut>>,
+    /// What is recorded for pictures, if anything.
+    trace: RefCell<Option<Trace>>,
 }
 
 /// Reads are far shorter than a sleep can be: the thread sleeps only when this much read time has accumulated.
@@ -254,9 +257,56 @@ impl Power {
         }
     }
 
+    /// From now on, records for pictures what happens when.
+    pub fn trace(&self) {
+        *self.0.trace.borrow_mut() = Some(Trace::default());
+    }
+
+    /// What was recorded since [`Power::trace`]; empty without it.
+    pub fn traced(&self) -> Trace {
+        self.0.trace.borrow().clone().unwrap_or_default()
+    }
+
+    /// Somebody was busy from `from_ns` to `to_ns`.
+    pub fn was_busy(&self, lane: Lane, from_ns: u64, to_ns: u64) {
+        if let Some(trace) = self.0.trace.borrow_mut().as_mut() {
+            trace.span(Span {
+                lane,
+                from_ns,
+                to_ns,
+                address: 0,
+                length: 0,
+            });
+        }
+    }
+
+    /// Something happened at this time.
+    pub fn moment(&self, at_ns: u64, moment: Moment) {
+        if let Some(trace) = self.0.trace.borrow_mut().as_mut() {
+            trace.moments.push((at_ns, moment));
+        }
+    }
+
+    /// So many bytes wait in the ring at this time.
+    pub(crate) fn ring_holds(&self, at_ns: u64, bytes: u32) {
+        if let Some(trace) = self.0.trace.borrow_mut().as_mut() {
+            trace.ring.push((at_ns, bytes));
+        }
+    }
+
     /// Lets the time of a program or erase pass; in real time it sleeps.
     pub(crate) fn spend_operation(&self, ns: u64) {
+        let from_ns = self.now_ns();
         self.account(ns);
+        if let (Some(trace), Some(op)) = (self.0.trace.borrow_mut().as_mut(), self.0.last.get()) {
+            trace.span(Span {
+                lane: Lane::Flash(op.chip, op.kind),
+                from_ns,
+                to_ns: self.now_ns(),
+                address: op.address,
+                length: op.length,
+            });
+        }
         if self.0.real_time.get() {
             std::thread::sleep(Duration::from_nanos(ns));
         }

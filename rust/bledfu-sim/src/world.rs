@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use bledfu_swap::{BootAction, BootReport};
 use bledfu_transfer::event::Event;
-use bledfu_transfer::ring::{Channel, Frame};
+use bledfu_transfer::ring::{Channel, Frame, PushError};
 use bledfu_transfer::secure_dfu::Transport;
 use bledfu_transfer::service::Step;
 
@@ -23,10 +23,13 @@ use crate::link::LinkParams;
 use crate::nor::{NorError, Units, Words};
 use crate::phone::{PhoneError, Session};
 use crate::power::{set_thread_now_ns, Power};
+use crate::trace::{Lane, Moment};
 
 mod phone;
 
 const MS: u64 = 1_000_000;
+/// How long the Bluetooth thread waits for room for a packet, as in `zephyr/shim/peer.c`.
+const ROOM_NS: u64 = 20 * MS;
 /// Sessions after which an update has finally failed.
 const MAX_SESSIONS: u32 = 100;
 
@@ -35,6 +38,8 @@ const MAX_SESSIONS: u32 = 100;
 pub struct Mishaps {
     /// The link is dropped when this many image bytes have been sent over it, counted over all sessions; ascending.
     pub drop_link_at: VecDeque<u64>,
+    /// Every such packet of the phone is damaged on the air, and sent again: 100 is a loss of 1 %. 0: none.
+    pub repeat_every: u32,
 }
 
 /// What one boot did and how long it took.
@@ -112,6 +117,12 @@ pub struct WorldOf<I: Units, X: Units> {
     pub boots: Vec<Boot>,
     /// Longest time from a request's arrival to its answer, in ns.
     pub slowest_answer_ns: u64,
+    /// Longest time that the Bluetooth thread waited for room for one packet, in ns.
+    pub longest_wait_ns: u64,
+    /// Packets for which it waited, and packets that were lost after the wait.
+    pub packets_waited: u32,
+    /// Packets that found no room even then.
+    pub packets_lost: u32,
     /// What the product was told since the last reset.
     pub events: Vec<Event>,
     device: Option<DeviceOf<I, X>>,
@@ -120,8 +131,8 @@ pub struct WorldOf<I: Units, X: Units> {
     connected: bool,
     worker_free_ns: u64,
     rest: Rest,
-    /// Arrival times of the frames in the ring, and how many frames the worker took before them.
-    arrivals: VecDeque<u64>,
+    /// Arrival times and lengths of the frames in the ring, and how many frames the worker took before them.
+    arrivals: VecDeque<(u64, u32)>,
     taken: u64,
     /// Arrival time of the last frame that the worker took.
     last_arrival_ns: u64,
@@ -132,6 +143,8 @@ pub struct WorldOf<I: Units, X: Units> {
     writes: VecDeque<Write>,
     inbox: VecDeque<Notification>,
     image_bytes_sent: u64,
+    /// Packets of the phone on the air.
+    packets: u32,
     /// Totals of the devices before the last reset.
     ring_high_water: usize,
 }
@@ -160,6 +173,9 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             mishaps: Mishaps::default(),
             boots: Vec::new(),
             slowest_answer_ns: 0,
+            longest_wait_ns: 0,
+            packets_waited: 0,
+            packets_lost: 0,
             events: Vec::new(),
             device: None,
             now_ns: 0,
@@ -175,6 +191,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             writes: VecDeque::new(),
             inbox: VecDeque::new(),
             image_bytes_sent: 0,
+            packets: 0,
             ring_high_water: 0,
         }
     }
@@ -213,8 +230,10 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         loop {
             self.board.power.power_on();
             let started = self.board.power.now_ns();
+            self.board.power.moment(started, Moment::Boot);
             let booted = self.board.boot();
             let took_ns = self.board.power.now_ns() - started;
+            self.board.power.was_busy(Lane::Boot, started, started + took_ns);
             let outcome = booted.and_then(|report| {
                 let device = self.board.start(&report.image)?;
                 Ok((report, device))
@@ -222,6 +241,9 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             // A cut during the start of the application only shows in the power domain.
             if self.board.power.is_off() {
                 log::info!("the power was cut in the boot, and is back");
+                self.board
+                    .power
+                    .moment(self.board.power.now_ns(), Moment::PowerCut);
                 continue;
             }
             let (report, device) = outcome?;
@@ -282,6 +304,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         if let Some(device) = &mut self.device {
             set_thread_now_ns(self.now_ns);
             log::info!("the phone connects");
+            self.board.power.moment(self.now_ns, Moment::LinkUp);
             device.link_up(Transport::Ble);
             self.connected = true;
             self.next_event_ns = self.now_ns + self.link.interval_ns();
@@ -294,6 +317,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         if self.connected {
             set_thread_now_ns(self.now_ns);
             log::info!("the link is down");
+            self.board.power.moment(self.now_ns, Moment::LinkDown);
         }
         self.connected = false;
         self.writes.clear();
@@ -349,6 +373,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             }
             self.rest = Rest::None;
             self.board.power.set_now_ns(self.worker_free_ns);
+            let started = self.worker_free_ns;
             let mut closes = false;
             match device.step() {
                 None | Some(Step::Hurry) => {}
@@ -371,10 +396,16 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             self.worker_free_ns = self.board.power.now_ns();
             while self.taken < device.frames_taken() {
                 self.taken += 1;
-                self.last_arrival_ns = self.arrivals.pop_front().unwrap_or(self.last_arrival_ns);
+                if let Some((at, _)) = self.arrivals.pop_front() {
+                    self.last_arrival_ns = at;
+                }
             }
+            let power = &self.board.power;
+            power.was_busy(Lane::Worker, started, self.worker_free_ns);
+            power.ring_holds(self.worker_free_ns, waiting(&self.arrivals));
             if self.board.power.is_off() {
                 log::info!("the power is cut");
+                self.board.power.moment(self.worker_free_ns, Moment::PowerCut);
                 self.device = None;
                 closes = true;
             }
@@ -420,6 +451,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                 return;
             }
         }
+        self.board.power.was_busy(Lane::Link, start, self.now_ns);
         self.now_ns = self.now_ns.max(self.next_event_ns - 1);
     }
 
@@ -429,6 +461,10 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             return;
         };
         self.now_ns += LinkParams::exchange_ns(LinkParams::packet(write.bytes.len()), down_packet);
+        self.packets = self.packets.wrapping_add(1);
+        if self.mishaps.repeat_every > 0 && self.packets.is_multiple_of(self.mishaps.repeat_every) {
+            return;
+        }
         write.fragments_left = write.fragments_left.saturating_sub(1);
         if write.fragments_left > 0 {
             return;
@@ -446,14 +482,22 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         if write.channel != Channel::Packet {
             log::debug!("request {}", short(&write.bytes));
         }
-        let received = device.receive(frame);
+        let received = match write.channel {
+            Channel::Packet => device.try_receive(frame),
+            _ => device.receive(frame),
+        };
         self.wake();
         let Some(write) = self.writes.pop_front() else {
             return;
         };
+        let received = match received {
+            Err(PushError::Full) if write.channel == Channel::Packet => self.wait_for_room(&write.bytes),
+            received => received,
+        };
         match received {
             Ok(()) => {
-                self.arrivals.push_back(self.now_ns);
+                self.arrivals.push_back((self.now_ns, write.bytes.len() as u32));
+                self.board.power.ring_holds(self.now_ns, waiting(&self.arrivals));
                 if write.channel != Channel::Control {
                     self.image_bytes_sent += write.bytes.len() as u64;
                 }
@@ -468,9 +512,50 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                     self.link_lost();
                 }
             }
-            Err(error) => log::error!("a write is lost: {error}"),
+            Err(error) => {
+                self.packets_lost += u32::from(write.channel == Channel::Packet);
+                log::error!("a write is lost: {error}");
+                self.board.power.moment(self.now_ns, Moment::WriteLost);
+            }
         }
     }
+
+    /// The Bluetooth thread waits for room for a packet. The phone's packets are refused meanwhile, and it repeats them.
+    fn wait_for_room(&mut self, bytes: &[u8]) -> Result<(), PushError> {
+        let began_ns = self.now_ns;
+        let until_ns = began_ns + ROOM_NS;
+        self.packets_waited += 1;
+        let frame = Frame {
+            channel: Channel::Packet,
+            bytes,
+        };
+        loop {
+            let next_ns = self.worker_free_ns.max(self.now_ns + 1);
+            self.now_ns = next_ns.min(until_ns);
+            self.run_worker(self.now_ns);
+            let Some(device) = &mut self.device else {
+                return Err(PushError::Full);
+            };
+            if !self.connected {
+                return Err(PushError::Full);
+            }
+            self.board.power.set_now_ns(self.now_ns);
+            let received = match self.now_ns >= until_ns {
+                true => device.receive(frame),
+                false => device.try_receive(frame),
+            };
+            self.wake();
+            if received.is_ok() || self.now_ns >= until_ns {
+                self.longest_wait_ns = self.longest_wait_ns.max(self.now_ns - began_ns);
+                return received;
+            }
+        }
+    }
+}
+
+/// Bytes of the frames in the ring.
+fn waiting(arrivals: &VecDeque<(u64, u32)>) -> u32 {
+    arrivals.iter().map(|(_, length)| length).sum()
 }
 
 /// The first bytes of a message, for the log.

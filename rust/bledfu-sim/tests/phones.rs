@@ -3,7 +3,7 @@
 //! no room, power cuts.
 
 use bledfu_client::secure_dfu::Settings as DfuSettings;
-use bledfu_sim::device::Setup;
+use bledfu_sim::device::{Setup, OBJECT_SIZE};
 use bledfu_sim::link::LinkParams;
 use bledfu_sim::package::Package;
 use bledfu_sim::phone::secure_dfu;
@@ -106,7 +106,11 @@ fn android_with_retries_reconnects_100_times_faster_than_its_user() {
 
 #[test]
 fn a_delay_before_every_object_costs_exactly_its_time() {
-    let objects = package().application.firmware.len().div_ceil(4096);
+    let objects = package()
+        .application
+        .firmware
+        .len()
+        .div_ceil(OBJECT_SIZE as usize);
     let time = |object_delay_ms| {
         let settings = DfuSettings {
             object_delay_ms,

@@ -53,13 +53,13 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         3,
         "packets that arrive during an erase are lost",
-        "The ring holds a whole object and the request after it, and Create is answered only when the erase is done.",
+        "Create is answered only when the whole object is erased, and nothing is erased until its last packet is there, unless the ring holds a whole object.",
         &["a_whole_object_in_one_burst_waits_for_a_slow_erase_without_loss"],
     ),
     pitfall(
         4,
         "packets of 20 bytes exhaust a pool of packet buffers",
-        "The ring counts bytes, with one byte of overhead for a short packet, and is sized for an object in packets of 20 bytes.",
+        "The ring counts bytes, with one byte of overhead for a short packet, and small objects are sized for packets of 20 bytes.",
         &["an_object_in_packets_of_20_bytes_never_finds_the_ring_full"],
     ),
     pitfall(
@@ -71,7 +71,7 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         6,
         "the inactivity timer fires while a request is in work",
-        "The worker itself looks at the clock, between two frames. When it has been silent for too long, only the link is closed, and the transfer goes back to the last executed object.",
+        "The worker itself looks at the clock, between two frames. When it has been silent for too long, only the link is closed, and the transfer goes back to its last whole sector.",
         &["work_is_no_silence_and_silence_ends_the_link_only"],
     ),
     pitfall(
@@ -86,13 +86,13 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         8,
         "NOR flash is programmed again without an erase",
-        "Create always ends with sectors that read blank. Sectors used since the last executed object are erased even if they read blank. The simulated flash refuses to turn a bit from 0 to 1.",
+        "Create always ends with sectors that read blank. Sectors used since the last commit are erased even if they read blank. The simulated flash refuses to turn a bit from 0 to 1.",
         &["create_again_restarts_the_object_on_erased_flash"],
     ),
     pitfall(
         9,
         "Create was answered, the link broke, and Execute is refused on resume",
-        "When the link is lost, the open object is forgotten. Execute at the end of an object succeeds and changes nothing.",
+        "When the link is lost, an open object without a whole sector is forgotten. Execute at the end of an object succeeds and changes nothing.",
         &["a_link_lost_right_after_create_leaves_no_object_behind"],
     ),
     pitfall(

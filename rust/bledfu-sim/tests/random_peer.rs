@@ -4,6 +4,7 @@
 
 mod harness;
 
+use bledfu_sim::device::Setup;
 use bledfu_sim::nor::Fault;
 use bledfu_transfer::secure_dfu::{Then, Transport};
 use bledfu_wire::secure_dfu::{op, Reply};
@@ -135,8 +136,14 @@ struct Random {
 }
 
 impl Random {
-    fn new(serial: bool) -> Self {
-        let peer = if serial { Peer::serial(131) } else { Peer::new() };
+    fn new(serial: bool, object_size: u32) -> Self {
+        let peer = match serial {
+            true => Peer::serial(131),
+            false => Peer::with(Setup {
+                object_size,
+                ..setup()
+            }),
+        };
         Self { peer, serial }
     }
 
@@ -294,8 +301,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_peer_can_do_harm(steps in steps(), serial in any::<bool>()) {
-        let mut random = Random::new(serial);
+    fn no_peer_can_do_harm(
+        steps in steps(),
+        serial in any::<bool>(),
+        object_size in prop_oneof![Just(4096u32), Just(16384)],
+    ) {
+        let mut random = Random::new(serial, object_size);
         for step in &steps {
             random.take(step);
             random.check();

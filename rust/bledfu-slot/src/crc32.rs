@@ -1,24 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The CRC-32 of Secure DFU and of the journal: ISO-HDLC, the one of zlib.
 //!
-//! Without a table: 80 bytes of code instead of 1 KiB. At 1 µs a byte on a 64 MHz Cortex-M4 it takes a sixth of
-//! the time a byte needs to arrive over a 2M link.
+//! Four bits at a time, with a table of 64 bytes. The crate `crc` offers no table (five times slower: the answer to a
+//! checksum request would miss its connection event) or one of 1 KiB.
 
-use crc::{Crc, Digest, NoTable, CRC_32_ISO_HDLC};
+/// What four bits of this value leave behind them: the reflected polynomial EDB88320, shifted out.
+const fn remainder(value: u32) -> u32 {
+    let mut remainder = value;
+    let mut bit = 0;
+    while bit < 4 {
+        remainder = (remainder >> 1) ^ ((remainder & 1) * 0xEDB8_8320);
+        bit += 1;
+    }
+    remainder
+}
 
-static CRC32: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISO_HDLC);
+#[rustfmt::skip]
+static TABLE: [u32; 16] = [
+    remainder(0), remainder(1), remainder(2), remainder(3), remainder(4), remainder(5), remainder(6), remainder(7),
+    remainder(8), remainder(9), remainder(10), remainder(11), remainder(12), remainder(13), remainder(14), remainder(15),
+];
 
 /// A running CRC-32; a clone of it is a snapshot.
-pub type Crc32 = Digest<'static, u32, NoTable>;
+#[derive(Clone, Debug)]
+pub struct Crc32(u32);
 
 /// The CRC-32 of no bytes yet, which is 0.
-pub fn crc32() -> Crc32 {
-    CRC32.digest()
+pub const fn crc32() -> Crc32 {
+    Crc32(!0)
+}
+
+impl Crc32 {
+    /// Appends the next bytes.
+    #[inline(never)]
+    pub fn update(&mut self, bytes: &[u8]) {
+        let mut crc = self.0;
+        for &byte in bytes {
+            crc = shift(shift(crc ^ u32::from(byte)));
+        }
+        self.0 = crc;
+    }
+
+    /// The CRC-32 of all bytes.
+    pub const fn finalize(self) -> u32 {
+        !self.0
+    }
+}
+
+/// The remainder after four more bits.
+fn shift(crc: u32) -> u32 {
+    let [low, ..] = crc.to_le_bytes();
+    (crc >> 4) ^ TABLE.get(usize::from(low & 15)).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn check_value_is_that_of_zlib() {
@@ -26,5 +65,17 @@ mod tests {
         crc.update(b"123456789");
         assert_eq!(crc.finalize(), 0xCBF4_3926);
         assert_eq!(crc32().finalize(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_have_the_crc_of_the_crate_crc(bytes: std::vec::Vec<u8>, at: prop::sample::Index) {
+            let (first, second) = bytes.split_at(at.index(bytes.len() + 1));
+            let mut crc = crc32();
+            crc.update(first);
+            crc.update(second);
+            let expected = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&bytes);
+            prop_assert_eq!(crc.finalize(), expected);
+        }
     }
 }

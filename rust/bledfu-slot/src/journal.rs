@@ -232,9 +232,23 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
         let mut log = Log::new(&mut self.flash)?;
         match memory.0 {
             Some(next) if log.has_room(&next, count) => {}
-            _ => memory.0 = Some(log.move_on(self.number, count)?),
+            last => memory.0 = Some(log.move_on(self.number, count, last)?),
         }
         Ok(())
+    }
+
+    /// Does the erase of the next move now, while nothing waits for it.
+    ///
+    /// # Errors
+    /// [`JournalError::NotKept`] or an error of the flash: the move will try again.
+    pub fn erase_ahead(&mut self) -> Result<(), JournalError> {
+        if self.is_off {
+            return Err(JournalError::Off);
+        }
+        match &mut self.memory.borrow_mut().0 {
+            Some(next) => Log::new(&mut self.flash)?.erase_ahead(next),
+            None => Ok(()),
+        }
     }
 
     /// Opens a session: from now on progress belongs to this init packet.
@@ -330,15 +344,27 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
         let memory = self.memory.borrow_mut();
         let mut log = Log::new(&mut self.flash)?;
         // What comes next is known again when the value is stored: a place where a write failed is not used.
-        if let Some(mut next) = memory.0.take() {
-            if log.append(&mut next, key, value).is_ok() {
-                memory.0 = Some(next);
+        let mut last = memory.0.take();
+        if let Some(next) = &mut last {
+            if log.append(next, key, value).is_ok() {
+                memory.0 = last;
                 return Ok(());
             }
         }
-        let mut next = log.move_on(self.number, cells_of(value))?;
-        log.append(&mut next, key, value)?;
-        memory.0 = Some(next);
+        // One wrong bit may be in the page of the move as well, which is then erased once more.
+        let mut moved = Err(JournalError::NotKept);
+        for last in [last, None] {
+            moved = log
+                .move_on(self.number, cells_of(value), last)
+                .and_then(|mut next| {
+                    log.append(&mut next, key, value)?;
+                    Ok(next)
+                });
+            if moved.is_ok() {
+                break;
+            }
+        }
+        memory.0 = Some(moved?);
         Ok(())
     }
 

@@ -7,8 +7,9 @@
 //!               │ same bytes are read back from it  │◄─── read back ────────│           │         │ ahead  │      │
 //!               └───────────────────────────────────┘     └► digest         └───────────┴─────────┴────────┴──────┘
 //! ```
-//! - `committed`: an executed object. Never taken back, except by [`SlotWriter::begin`].
-//! - `durable`: programmed and read back, but the object is open; [`SlotWriter::rewind`] drops it.
+//! - `committed`: survives a lost link or a reset. Taken back only by [`SlotWriter::begin`], and up to the mark by
+//!   [`SlotWriter::rewind_to_mark`].
+//! - `durable`: programmed and read back, but not committed; [`SlotWriter::rewind`] drops it.
 //! - Erased ahead: no data, and no page programmed since the erase.
 //!
 //! There is one page buffer and no callback. A page leaves the buffer only in [`SlotWriter::accept`] or
@@ -22,6 +23,8 @@
 //! a device that only starts and stops must not wear it out.
 //!
 //! The digest is computed over what was read back, not over what was received: it is the digest of the bytes in flash.
+
+use core::ops::Range;
 
 use embedded_storage::nor_flash::NorFlash;
 
@@ -73,7 +76,7 @@ impl<E: core::fmt::Debug> core::fmt::Display for WriteError<E> {
 
 impl<E: core::fmt::Debug> core::error::Error for WriteError<E> {}
 
-/// Writer of one image into the secondary slot. RAM: one page and two running digests (about 750 bytes).
+/// Writer of one image into the secondary slot. RAM: one page and three running digests (about 1,000 bytes).
 pub struct SlotWriter<H: Sha256> {
     layout: Layout,
     page: Aligned<PAGE>,
@@ -90,12 +93,17 @@ pub struct SlotWriter<H: Sha256> {
     trailer_cleared: bool,
     /// Below this offset even a sector that reads blank is erased: its last erase may have been cut.
     distrust_blank_below: u32,
+    /// This writer erased the sectors of this range (image offsets), and no byte was programmed there since: what a
+    /// rewind leaves erased.
+    clean: Range<u32>,
     /// This writer erased the trailer of the slot, and nothing has written one since.
     trailer_erased: bool,
     /// A page of the open object could not be programmed.
     object_lost: bool,
     digest: StreamDigest<H>,
     committed: StreamDigest<H>,
+    /// The start of the open object.
+    mark: StreamDigest<H>,
 }
 
 impl<H: Sha256> SlotWriter<H> {
@@ -112,9 +120,11 @@ impl<H: Sha256> SlotWriter<H> {
             cleared_to: 0,
             trailer_cleared: false,
             distrust_blank_below: 0,
+            clean: 0..0,
             trailer_erased: false,
             object_lost: false,
             committed: digest.clone(),
+            mark: digest.clone(),
             digest,
         }
     }
@@ -138,12 +148,14 @@ impl<H: Sha256> SlotWriter<H> {
         self.page = Aligned([0xFF; PAGE]);
         self.digest = StreamDigest::new(digest);
         self.committed = self.digest.clone();
+        self.mark = self.digest.clone();
         Ok(())
     }
 
     /// Continues after a reset. The first `offset` bytes of an image of `image_size` bytes are taken as they are in
     /// flash: they go to the digest and, in order, to `seen`. The next two sectors will be erased even if they read
-    /// blank, as the reset may have cut their erase.
+    /// blank, as the reset may have cut their erase. The mark is set at `mark`, a multiple of the sector size, or at
+    /// `offset` if that is smaller.
     ///
     /// # Errors
     /// [`WriteError::OutOfBounds`] when the numbers make no sense (they come from flash), or the flash's error.
@@ -152,6 +164,7 @@ impl<H: Sha256> SlotWriter<H> {
         flash: &mut F,
         image_size: u32,
         offset: u32,
+        mark: u32,
         digest: H,
         mut seen: impl FnMut(&[u8]),
     ) -> Result<(), WriteError<F::Error>> {
@@ -171,6 +184,9 @@ impl<H: Sha256> SlotWriter<H> {
         self.begin(image_size, digest)?;
         let mut page = Aligned([0; PAGE]);
         while self.accepted < offset {
+            if self.accepted == mark {
+                self.mark = self.digest.clone();
+            }
             let length = ((offset - self.accepted) as usize).min(PAGE);
             let bytes = page.0.get_mut(..length).ok_or(WriteError::OutOfBounds)?;
             read_bytes(flash, self.slot_offset(self.accepted), bytes).map_err(WriteError::Flash)?;
@@ -179,6 +195,9 @@ impl<H: Sha256> SlotWriter<H> {
             self.accepted += length as u32;
         }
         self.committed = self.digest.clone();
+        if mark >= offset {
+            self.mark = self.digest.clone();
+        }
         self.erased_to = round_up(offset, sector);
         self.distrust_blank_below = self.erased_to.saturating_add(2 * sector);
         // It is erased once more, unless bytes of the image would go with it.
@@ -189,6 +208,7 @@ impl<H: Sha256> SlotWriter<H> {
     /// Sectors are in use now: what was known about blank ones no longer holds.
     fn use_sectors(&mut self) {
         (self.blank_to, self.cleared_to) = (0, 0);
+        self.clean = 0..0;
     }
 
     /// Image bytes accepted so far.
@@ -205,7 +225,7 @@ impl<H: Sha256> SlotWriter<H> {
         self.erased_to.saturating_sub(self.accepted)
     }
 
-    /// Image bytes of executed objects.
+    /// Image bytes that are committed.
     pub fn committed(&self) -> u32 {
         self.committed.position()
     }
@@ -353,26 +373,48 @@ impl<H: Sha256> SlotWriter<H> {
         self.program_page(flash, self.filled())
     }
 
-    /// Notes that everything accepted is in flash and now belongs to an executed object.
+    /// Notes that everything accepted is in flash, and commits it.
     pub fn commit(&mut self) {
         self.committed = self.digest.clone();
     }
 
-    /// Drops everything after the last executed object. The sectors that held it will be erased again, even if they
-    /// read blank.
+    /// Marks the committed bytes: the next object begins behind them.
+    pub fn mark(&mut self) {
+        self.mark = self.committed.clone();
+    }
+
+    /// Image bytes up to the mark.
+    pub fn marked(&self) -> u32 {
+        self.mark.position()
+    }
+
+    /// Drops everything that is not committed. The sectors that held it will be erased again, even if they read blank.
     pub fn rewind(&mut self) {
         let committed = self.committed();
         if self.accepted != committed {
+            let sector = self.sector();
+            let used_to = round_up(self.accepted, sector);
             self.cleared_to = 0;
-            self.distrust_blank_below = self
-                .distrust_blank_below
-                .max(round_up(self.accepted, self.sector()));
-            self.erased_to = round_up(committed, self.sector());
+            self.distrust_blank_below = self.distrust_blank_below.max(used_to);
+            self.clean = if self.clean.contains(&self.erased_to) {
+                used_to.max(self.clean.start)..self.clean.end
+            } else if self.erased_to < self.clean.start {
+                self.clean.clone()
+            } else {
+                used_to..self.erased_to
+            };
+            self.erased_to = round_up(committed, sector);
         }
         self.accepted = committed;
         self.object_lost = false;
         self.page = Aligned([0xFF; PAGE]);
         self.digest = self.committed.clone();
+    }
+
+    /// The same back to the mark.
+    pub fn rewind_to_mark(&mut self) {
+        self.committed = self.mark.clone();
+        self.rewind();
     }
 
     /// The digests over the bytes in flash.
@@ -442,7 +484,8 @@ impl<H: Sha256> SlotWriter<H> {
         to: u32,
     ) -> Result<(), WriteError<F::Error>> {
         let (start, end) = (self.slot_offset(from), self.slot_offset(to));
-        if from >= self.distrust_blank_below && self.is_blank_for_sure(flash, from)? {
+        let is_clean = self.clean.contains(&from) && to <= self.clean.end;
+        if is_clean || from >= self.distrust_blank_below && self.is_blank_for_sure(flash, from)? {
             return Ok(());
         }
         flash.erase(start, end).map_err(WriteError::Flash)

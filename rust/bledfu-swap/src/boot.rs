@@ -28,6 +28,7 @@ pub use bledfu_slot::decide::Downgrade;
 use bledfu_slot::decide::{is_sound, Rules};
 use bledfu_slot::evidence::Store;
 use bledfu_slot::trailer::erase_trailer;
+use bledfu_slot::verify::read_info;
 use bledfu_slot::{Algorithm, Crypto, Flag, ImagePolicy, Layout, Magic, Plain, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
@@ -428,8 +429,18 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     };
     if slots.rules.is_kept {
         // The new image is not older than the one it replaces, and the replaced one may come back. So that one must be
-        // known to be valid.
-        primary_is_valid(slots, config, crypto).map_err(failed)?;
+        // known to be valid. With copy, if it was checked after its install, its equal copy outside says so.
+        let was_checked = running.is_some_and(|running| {
+            let is_confirmed = primary.copy_done == Flag::Set && primary.image_ok == Flag::Set;
+            slots.rules.is_settled(Some(&running)) || is_confirmed && slots.rules.is_for(&running)
+        });
+        if A::KEEPS_COPY && !reverts && was_checked && !slots.rules.is_for(&update.digest) {
+            let size = slots.layout.primary().slot_size;
+            let running = known(read_info(slots.primary, 0, size), SwapError::Primary).map_err(failed)?;
+            slots.verified = running.flatten();
+        } else {
+            primary_is_valid(slots, config, crypto).map_err(failed)?;
+        }
         // With damaged flags the image could not confirm itself; an install writes them anew.
         let is_sound = is_sound(primary)
             && job::flags_can_be_written(slots.primary, &slots.layout.primary_trailer())

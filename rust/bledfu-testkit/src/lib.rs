@@ -7,6 +7,7 @@
 //! | [`power`] | [`Power`], the supply of all chips: counts operations and cuts one of them short, as [`Tear`] says |
 //! | [`hostile`] | weak cells and wrong reads of a [`Nor`], as in the simulator |
 //! | [`image`] | [`Image`] and [`Key`], to build and sign MCUboot images, broken ones included |
+//! | [`program`] | [`Program`], firmware for a Cortex-M that changes as between two releases |
 //! | [`random`] | [`Random`], a small seeded generator |
 //!
 //! This crate depends on no other crate of bledfu, so that their unit tests can use it: it is a dev-dependency by path
@@ -36,10 +37,12 @@ pub mod hostile;
 pub mod image;
 pub mod nor;
 pub mod power;
+pub mod program;
 pub mod random;
 
 pub use hostile::{Choice, Misreads, Weak, WeakCells};
 pub use image::{der_integer, der_signature, sha256, Image, Key};
 pub use nor::{Nor, NorError, SECTOR};
 pub use power::{Op, Power, Tear};
+pub use program::Program;
 pub use random::Random;

@@ -49,7 +49,8 @@ fn main() {
         same_version_allowed: true,
         debug_build: false,
     };
-    let secure_dfu = secure_dfu::Config { init: init_policy, object_size: 4096, chip: Default::default() };
+    let chip = Default::default();
+    let secure_dfu = secure_dfu::Config { init: init_policy, object_size: 4096, is_object_buffered: true, chip };
     let config = Config { secure_dfu, smp: Default::default(), reset_delay_ms: 0 };
     let mut service = Service::<_, _, 0>::new(Upload::new(areas, SoftCrypto, setup), config);
     service.start();

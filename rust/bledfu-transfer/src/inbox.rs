@@ -160,13 +160,32 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
     /// # Errors
     /// [`PushError`]: the write is lost.
     pub fn push(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), PushError> {
+        self.push_unless(frame, now_ms, None)
+    }
+
+    /// The same for a packet whose sender can be held back for a moment: [`PushError::Full`] loses nothing yet. The
+    /// caller waits for room and tries again, at last with [`Inbox::push`].
+    ///
+    /// # Errors
+    /// [`PushError`]; all but [`PushError::Full`] mean that the write is lost.
+    pub fn try_push(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), PushError> {
+        self.push_unless(frame, now_ms, Some(PushError::Full))
+    }
+
+    /// Takes a write; every refusal but `spared` loses it.
+    fn push_unless(
+        &mut self,
+        frame: Frame<'_>,
+        now_ms: u64,
+        spared: Option<PushError>,
+    ) -> Result<(), PushError> {
         let is_packet = frame.channel == Channel::Packet;
         let pushed = if is_packet && self.lost > 0 {
-            Err(PushError::Full)
+            Err(PushError::Lost)
         } else {
             self.offer(frame, now_ms)
         };
-        if pushed.is_err() {
+        if pushed.is_err() && pushed.err() != spared {
             match frame.channel {
                 Channel::Control => {}
                 Channel::Packet => {
@@ -262,7 +281,7 @@ mod tests {
         assert_eq!(inbox.push(packet(&[3; 200]), 0), Err(PushError::Full));
         assert_eq!(
             inbox.push(packet(&[4; 20]), 0),
-            Err(PushError::Full),
+            Err(PushError::Lost),
             "behind the gap"
         );
         let control = Frame {

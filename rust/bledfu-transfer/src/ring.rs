@@ -22,9 +22,38 @@ use bledfu_wire::smp::Header;
 pub const MAX_FRAME: usize = 512;
 
 /// Ring size in bytes for objects of `object_size` and packets of at least `shortest_packet` bytes. It holds all that a
-/// peer may send before it must wait for an answer: one object and one request after it.
+/// peer may send before it must wait for an answer: one object and one request after it. Larger objects than the ring
+/// holds are possible ([`STREAM_RING_SIZE`]): then the flash must be as fast as the link, or some packets wait or are
+/// lost.
 pub const fn ring_size(object_size: usize, shortest_packet: usize) -> usize {
-    with_headers(object_size, shortest_packet) + 2 * (1 + bledfu_wire::secure_dfu::MAX_REQUEST)
+    with_headers(object_size, shortest_packet) + FOR_REQUESTS
+}
+
+/// Room in bytes that packets leave free: two requests. A request that finds no room gets an ATT error, after which
+/// clients give up.
+const FOR_REQUESTS: usize = 2 * (1 + bledfu_wire::secure_dfu::MAX_REQUEST);
+
+/// The smallest ring in bytes for objects that are larger than the ring: it holds what arrives in 50 ms on a radio link
+/// of 2 Mbit/s, which is as long as another user of the same flash may erase one sector.
+pub const STREAM_RING_SIZE: usize = 8192;
+
+/// The ring size in bytes for objects of `object_size` bytes: small objects fit as a whole, larger ones stream.
+pub const fn ring_size_for(object_size: usize, shortest_packet: usize) -> usize {
+    if object_size <= 8192 {
+        ring_size(object_size, shortest_packet)
+    } else {
+        STREAM_RING_SIZE
+    }
+}
+
+/// Whether a ring of `size` bytes can serve objects of `object_size` bytes.
+pub const fn suits(size: usize, object_size: usize, shortest_packet: usize) -> bool {
+    size >= STREAM_RING_SIZE || holds_object(size, object_size, shortest_packet)
+}
+
+/// Whether a ring of `size` bytes holds a whole object of `object_size` bytes.
+pub const fn holds_object(size: usize, object_size: usize, shortest_packet: usize) -> bool {
+    size >= ring_size(object_size, shortest_packet)
 }
 
 /// Ring size in bytes for `count` SMP frames of `frame_size` bytes, in fragments of at least `shortest_fragment` bytes:
@@ -77,6 +106,8 @@ pub enum PushError {
     /// No room *now*. A caller that can hold the peer back (a serial port, TCP) offers the frame again; one that cannot
     /// (Bluetooth) drops it.
     Full,
+    /// Packets before this one were lost, so it is lost too.
+    Lost,
     /// Longer than [`MAX_FRAME`], or part of an SMP frame longer than the ring: it can never fit.
     TooLong,
 }
@@ -85,6 +116,7 @@ impl core::fmt::Display for PushError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Full => "the receive ring is full for now",
+            Self::Lost => "packets before this one were lost",
             Self::TooLong => {
                 "the write is longer than 512 bytes, or its SMP frame longer than the receive ring"
             }
@@ -237,8 +269,14 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
                 Shut::Full => return Err(PushError::Full),
                 Shut::TooLong => return Err(PushError::TooLong),
             }
-        } else if with_header(length) > room.saturating_sub(self.smp.reserved) {
-            return Err(PushError::Full);
+        } else {
+            let for_requests = match frame.channel {
+                Channel::Packet => FOR_REQUESTS,
+                _ => 0,
+            };
+            if with_header(length) > room.saturating_sub(self.smp.reserved + for_requests) {
+                return Err(PushError::Full);
+            }
         }
         let long = length >= LONG;
         self.put(channel | u8::from(long) << 5 | (length & 0x1F) as u8);

@@ -12,8 +12,13 @@
 //! client:
 //! - *Create* is answered after the flash is erased; *Execute* after the object is programmed, read back and recorded
 //!   in the journal. The reference queues the erase and answers at once.
-//! - A disconnect rolls back to the last executed object and forgets the open one, so a client that reconnects always
-//!   finds an offset at an object boundary, where Execute may be repeated.
+//! - A disconnect rolls back to the last whole sector. The open object stays open there, and a client sends the rest of it
+//!   without Create, as all libraries do; one that begins the object again may do so. An object that has no whole sector
+//!   yet is forgotten: a client that finds an offset at an object boundary executes, and then creates.
+//! - Clients divide an image by the largest object that Select reports. One that divides it otherwise than the peer before
+//!   it (serial links have smaller objects) executes at the offset that it finds; that closes the object there.
+//! - All flash of an object is erased before Create, or the Select that continues it, is answered. While an object is open
+//!   nothing is erased, unless the ring holds a whole object.
 //! - Receipts are off at the start of every connection, and a receipt always has the success form with the true offset.
 //! - A request that is too short or too long is refused; the reference reads past its end.
 //! - A phone that missed the last answer reconnects with the same init packet. It is told that everything was received,
@@ -39,6 +44,10 @@ use command::Command;
 
 /// A link without a request or packet for this long is closed (the reference resets then).
 pub const INACTIVITY_MS: u64 = 120_000;
+
+/// Largest data object over a serial link in bytes, or one sector if that is larger: nrfutil waits one second for an
+/// answer there, and an erase takes longer than that where objects are large.
+pub const SERIAL_OBJECT_SIZE: u32 = 4096;
 
 /// How long to keep the link after the last answer of a transfer was delivered: two connection intervals of the slowest
 /// phone. If the link is closed earlier, a phone may lose the answer and report a failure.
@@ -78,8 +87,11 @@ pub struct Chip {
 pub struct Config<'k> {
     /// What an init packet must satisfy.
     pub init: InitPolicy<'k>,
-    /// Largest data object in bytes; a multiple of the flash sector. All clients are used to 4096.
+    /// Largest data object in bytes; a multiple of the flash sector. Over a serial link at most [`SERIAL_OBJECT_SIZE`].
     pub object_size: u32,
+    /// The receive ring holds a whole object ([`ring_size`](crate::ring::ring_size)): the next object's sectors may be
+    /// erased while this one arrives.
+    pub is_object_buffered: bool,
     /// For the serial transport; `None` over Bluetooth.
     pub chip: Chip,
 }
@@ -156,12 +168,32 @@ impl Receipts {
     }
 }
 
+/// The open data object.
+#[derive(Clone, Copy)]
+struct Object {
+    /// Where it begins in the image, in bytes.
+    start: u32,
+    /// Its size in bytes.
+    size: u32,
+    /// It was begun over an earlier link, or before a reset, and nothing has been written to it since.
+    is_kept: bool,
+    /// Packets of it were lost.
+    has_gap: bool,
+}
+
+impl Object {
+    const fn end(self) -> u32 {
+        self.start.saturating_add(self.size)
+    }
+}
+
 /// The Secure DFU target. It borrows the upload for each call.
 pub struct SecureDfu<'k> {
     config: Config<'k>,
     command: Command,
-    /// Size of the open data object, from [`Upload::committed`] on.
-    object: Option<u32>,
+    object: Option<Object>,
+    /// The peer has created or executed a data object over this link: it knows where the next one begins.
+    has_begun: bool,
     /// The image of the executed command need not be sent: it runs already, or is staged.
     present: Option<Present>,
     /// The object that Checksum, Execute and packets refer to; `None` after a request with an unknown type.
@@ -170,7 +202,7 @@ pub struct SecureDfu<'k> {
     /// The transfer was restored from the journal, and no peer has confirmed yet that the slot holds its file.
     is_unproven: bool,
     /// Packets were lost, so what follows would go to the wrong offset: nothing is accepted until the peer asks for the
-    /// offset (Select) or starts the object again (Create).
+    /// offset (Checksum, Select) or starts the object again (Create).
     gap: bool,
     link: Option<Transport>,
     now_ms: u64,
@@ -183,6 +215,7 @@ impl<'k> SecureDfu<'k> {
             config,
             command: Command::none(),
             object: None,
+            has_begun: false,
             present: None,
             is_unproven: false,
             current: Some(ObjectType::Command),
@@ -207,8 +240,7 @@ impl<'k> SecureDfu<'k> {
         self.command.write(init);
         match self.check_init(upload) {
             Ok(accepted) => {
-                let resumed =
-                    upload.resume(Protocol::SecureDfu, &self.command.bytes, accepted.size, progress);
+                let resumed = self.resume(upload, accepted.size, progress);
                 if upload.is_complete() && upload.file_digest() != accepted.sha256 {
                     self.drop_wrong(upload);
                     return;
@@ -226,6 +258,28 @@ impl<'k> SecureDfu<'k> {
                 upload.abandon_session();
             }
         }
+    }
+
+    /// Continues at `progress`, in the middle of an object if it is no multiple of the largest one.
+    fn resume<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        size: u32,
+        progress: Progress,
+    ) -> Progress {
+        let start = progress.offset - progress.offset % self.config.object_size.max(1);
+        let init = &self.command.bytes;
+        let resumed = upload.resume(Protocol::SecureDfu, init, size, progress, start);
+        self.object = (resumed.offset > start && resumed.offset < size).then(|| Object {
+            start,
+            size: self.config.object_size.min(size - start),
+            is_kept: true,
+            has_gap: false,
+        });
+        if self.object.is_none() {
+            upload.close_object();
+        }
+        resumed
     }
 
     /// The slot's content differs from the announced file and from the peer's. The peer can only start over, which a
@@ -251,19 +305,31 @@ impl<'k> SecureDfu<'k> {
         self.command.executed.as_ref()
     }
 
-    /// Bytes to erase ahead: while an object is being received, the next one's; before that, those of the object to
-    /// come.
+    /// Bytes to erase ahead: those of the object to come, and what is missing of the open one. Nothing while packets of an
+    /// open object may arrive that the ring does not hold during an erase.
     pub fn wants_erased<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> u32 {
-        let received = upload.progress().offset - upload.committed();
-        self.object
-            .unwrap_or(0)
-            .saturating_sub(received)
-            .saturating_add(self.config.object_size)
+        let missing = self
+            .object
+            .map_or(0, |object| object.end().saturating_sub(upload.progress().offset));
+        if missing > 0 && !self.config.is_object_buffered {
+            return 0;
+        }
+        missing.saturating_add(self.object_size(upload))
+    }
+
+    /// The largest object for this peer in bytes.
+    fn object_size<A: Areas, C: Crypto>(&self, upload: &Upload<'_, A, C>) -> u32 {
+        let size = self.config.object_size;
+        match self.link {
+            Some(Transport::Serial { .. }) => size.min(upload.sector_size().max(SERIAL_OBJECT_SIZE)),
+            _ => size,
+        }
     }
 
     /// A peer is connected and has turned notifications on.
     pub fn link_up(&mut self, transport: Transport) {
         self.link = Some(transport);
+        self.has_begun = false;
         self.receipts.set(0);
         self.current = Some(ObjectType::Command);
     }
@@ -273,6 +339,9 @@ impl<'k> SecureDfu<'k> {
     /// and Execute of an object with a gap is refused as incomplete.
     pub fn lost<A: Areas, C: Crypto>(&mut self, upload: &Upload<'_, A, C>, packets: u32) -> Answer {
         self.gap = true;
+        if let Some(object) = &mut self.object {
+            object.has_gap = true;
+        }
         let mut due = false;
         for _ in 0..packets {
             due |= self.receipts.count();
@@ -280,15 +349,20 @@ impl<'k> SecureDfu<'k> {
         self.receipt(upload, due)
     }
 
-    /// The peer has disconnected: rolls back to the last executed object and forgets the open one.
+    /// The peer has disconnected: rolls back to the last whole sector.
     pub fn link_down<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.link = None;
         self.gap = false;
         self.receipts.set(0);
         upload.release();
         // Without an open object there is nothing to roll back, and the slot may hold another protocol's bytes.
-        if self.object.is_some() {
-            self.rewind(upload);
+        if let Some(object) = self.object {
+            upload.rewind();
+            self.object = (upload.committed() > object.start).then_some(Object {
+                is_kept: true,
+                has_gap: false,
+                ..object
+            });
         }
     }
 
@@ -356,10 +430,13 @@ impl<'k> SecureDfu<'k> {
                 self.receipts.set(every);
                 Answer::reply(Reply::ReceiptsSet)
             }
-            (Request::Checksum, _) => match self.position(upload) {
-                Some((offset, crc)) => Answer::reply(Reply::Checksum { offset, crc }),
-                None => Answer::refused(opcode, ResultCode::InvalidObject),
-            },
+            (Request::Checksum, _) => {
+                self.gap = false;
+                match self.position(upload) {
+                    Some((offset, crc)) => Answer::reply(Reply::Checksum { offset, crc }),
+                    None => Answer::refused(opcode, ResultCode::InvalidObject),
+                }
+            }
             (Request::Execute, _) => match self.current {
                 Some(ObjectType::Command) => self.execute_command(upload),
                 Some(ObjectType::Data) => self.execute_data(upload),
@@ -368,10 +445,13 @@ impl<'k> SecureDfu<'k> {
             (Request::Select { object }, _) => {
                 self.current = Some(object);
                 self.gap = false;
+                if object == ObjectType::Data {
+                    self.continue_object(upload);
+                }
                 let (offset, crc) = self.position(upload).unwrap_or_default();
                 let max_size = match object {
                     ObjectType::Command => MAX_INIT_PACKET as u32,
-                    ObjectType::Data => self.config.object_size,
+                    ObjectType::Data => self.object_size(upload),
                 };
                 Answer::reply(Reply::Selected {
                     max_size,

@@ -454,6 +454,8 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                 self.closed(now_ms);
                 return Some(Step::Disconnect);
             }
+            // Rather now than by the boot stage: until the reset the product still works.
+            Ending::ResetAt(_) if self.upload.is_staged() && self.upload.keep_copy() => {}
             Ending::ResetAt(_) => {
                 self.ending = Ending::Over;
                 return Some(Step::Reset);
@@ -575,6 +577,7 @@ mod tests {
                 secure_dfu: secure_dfu::Config {
                     init,
                     object_size: 4096,
+                    is_object_buffered: true,
                     chip: Chip::default(),
                 },
                 smp: smp::Config::default(),

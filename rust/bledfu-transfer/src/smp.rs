@@ -179,7 +179,7 @@ impl<'k> Smp<'k> {
             upload.abandon_session();
             return;
         };
-        let resumed = upload.resume(Protocol::Smp, stored, session.length, progress);
+        let resumed = upload.resume(Protocol::Smp, stored, session.length, progress, 0);
         note::info(format_args!(
             "an upload of {} bytes goes on at {}",
             session.length, resumed.offset
@@ -469,6 +469,7 @@ impl<'k> Smp<'k> {
         {
             return refused(Error::InvalidImageTooLarge);
         }
+        upload.erase_records_ahead();
         note::info(format_args!("an upload of {length} bytes begins"));
         self.session = Some(session);
         self.take(upload, piece.data)

@@ -11,7 +11,7 @@
 //! The order of writes makes a power cut harmless at any moment:
 //! 1. journal: progress 0 of the new session, then the session itself (only after its init packet was accepted);
 //! 2. slot: the old trailer is erased, then sectors, then pages;
-//! 3. journal: progress, after the object's pages were read back;
+//! 3. journal: progress, after a sector's pages were read back;
 //! 4. journal: the version that is about to be staged;
 //! 5. slot: the request, which is the magic; only with a [`Slot<Verified>`](bledfu_slot::Slot);
 //! 6. journal: session closed.
@@ -22,6 +22,7 @@
 
 mod error;
 mod images;
+mod kept_copy;
 mod obstacles;
 mod oldest;
 mod running;
@@ -30,6 +31,7 @@ mod staging;
 
 pub use error::{Obstacle, TransferError};
 pub use images::Present;
+use kept_copy::KeptCopy;
 pub use oldest::{OldestAccepted, Unfit};
 pub use running::{digest_prefix, Running};
 
@@ -132,6 +134,8 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     payload: Image<C::Sha256>,
     crc: Crc32,
     committed_crc: Crc32,
+    /// At the start of the open object.
+    marked_crc: Crc32,
     state: State,
     /// When data for the transfer last arrived on the current link.
     fed_ms: Option<u64>,
@@ -143,6 +147,7 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     journal_memory: Memory,
     /// The sectors rolled back, which will be erased once more, are not counted yet.
     is_rewound: bool,
+    kept_copy: KeptCopy,
     /// What strangers did, and whether the peer is one.
     pub(crate) guard: Guard,
     /// Events for the product.
@@ -164,12 +169,14 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             payload,
             crc: crc32(),
             committed_crc: crc32(),
+            marked_crc: crc32(),
             state: State::Idle,
             fed_ms: None,
             slot_kept: false,
             is_journal_off: false,
             journal_memory: Memory::default(),
             is_rewound: false,
+            kept_copy: KeptCopy::Unknown,
             guard: Guard::default(),
             events: Events::default(),
         };
@@ -322,9 +329,14 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         }
     }
 
-    /// Received bytes that will not be rolled back: those of executed objects.
+    /// Received bytes that a lost link or a reset does not take back: whole sectors.
     pub fn committed(&self) -> u32 {
         self.payload.committed()
+    }
+
+    /// Received bytes of closed objects: where the open object, or the next one, begins.
+    pub fn closed(&self) -> u32 {
+        self.payload.marked()
     }
 
     /// Bytes of the image in the slot. If the payload is the image itself, this equals the bytes received.
@@ -384,6 +396,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             .begin::<SecondaryError<A>>(size, self.crypto.sha256());
         self.crc = crc32();
         self.committed_crc = crc32();
+        self.marked_crc = crc32();
     }
 
     /// Forgets the image in RAM; the journal keeps its session until another one begins or this one is closed.
@@ -492,11 +505,68 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         Ok(())
     }
 
+    /// Takes the next bytes of an object that ends at image offset `end`, all of them or none, and commits at the end of
+    /// every sector but the object's last one: a lost link must not leave an object that is complete and still open,
+    /// which clients treat differently.
+    ///
+    /// # Errors
+    /// As for [`Upload::prepare`]; the object must then be sent again.
+    pub fn write_object(&mut self, bytes: &[u8], end: u32) -> Result<(), TransferError> {
+        let sector = self.sector_size();
+        let room = sector - self.payload.received() % sector;
+        let Some((now, later)) = bytes.split_at_checked(room as usize) else {
+            return self.write(bytes);
+        };
+        let mut done = self.write(now);
+        if done.is_ok() && self.payload.received() < end {
+            done = self.commit();
+        }
+        // Counted even if the object is lost: offsets stay equal to those of the peer.
+        let behind = self.write(later);
+        done.and(behind)
+    }
+
+    /// Makes room in the journal for the progress of the next `length` bytes, so that recording it needs no erase while
+    /// they arrive. A failure shows when there is something to record.
+    pub fn reserve_records(&mut self, length: u32) {
+        let count = length.div_ceil(self.sector_size());
+        let _ = self.journal().make_room(count);
+    }
+
+    /// Does the next erase of the journal now, while nothing waits for it.
+    pub fn erase_records_ahead(&mut self) {
+        let _ = self.journal().erase_ahead();
+    }
+
+    /// Closes the object: the next one begins behind the committed bytes.
+    pub fn close_object(&mut self) {
+        self.payload.writer().mark();
+        self.marked_crc = self.committed_crc.clone();
+    }
+
     /// Rolls back to the last [`Upload::commit`].
     pub fn rewind(&mut self) {
         self.is_rewound |= self.payload.received() != self.payload.committed();
         self.payload.writer().rewind();
         self.crc = self.committed_crc.clone();
+    }
+
+    /// Rolls back to the end of the last closed object.
+    pub fn rewind_object(&mut self) {
+        if self.payload.committed() != self.payload.marked() {
+            self.is_rewound = true;
+            self.payload.writer().rewind_to_mark();
+            self.committed_crc = self.marked_crc.clone();
+            self.crc = self.committed_crc.clone();
+            // The sectors of the object will be erased: what the journal recorded about them must not outlive them.
+            if let Ok(Transfer { session, .. }) = self.receiving() {
+                let record = self.record();
+                if let Err(error) = self.journal().progress(session, record) {
+                    self.journal_failed(error, "a reset would lose this transfer");
+                }
+            }
+        }
+        self.rewind();
     }
 
     /// Does one erase in idle time; false when there is nothing to erase. During a transfer it erases the sectors of
@@ -513,10 +583,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Idle | State::Staged => Ok(false),
         };
         // A sector that cannot be erased now is tried again, and refused, when it is needed.
-        step.unwrap_or_else(|error| {
+        let has_erased = step.unwrap_or_else(|error| {
             note::warn(format_args!("erasing ahead: {error}"));
             false
-        })
+        });
+        has_erased || self.keep_copy()
     }
 
     fn receiving(&self) -> Result<Transfer, TransferError> {

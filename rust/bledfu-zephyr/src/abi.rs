@@ -11,6 +11,7 @@ pub const NOT_CONNECTED: i32 = -3;
 pub const NO_BUFFER: i32 = -4;
 pub const TOO_LONG: i32 = -5;
 pub const NO_CHANNEL: i32 = -6;
+pub const LOST: i32 = -7;
 /// Any other errno `e` is `OTHER - e`.
 pub const OTHER: i32 = -100;
 
@@ -33,7 +34,7 @@ extern "C" {
     /// The processor's address of the primary slot.
     pub fn bledfu_shim_primary_address() -> u32;
 
-    /// Queues one notification for the peer; `channel` is 0 (control point) or 2 (SMP).
+    /// Queues one notification for the peer; `channel` is 0 (control point) or 2 (SMP). Waits up to 50 ms for a buffer.
     pub fn bledfu_shim_notify(channel: u8, bytes: *const u8, length: u32) -> i32;
     /// Maximum length in bytes of a notification to the peer; 0 without a peer.
     pub fn bledfu_shim_payload() -> u32;
@@ -56,6 +57,8 @@ extern "C" {
     /// Sleeps until something is pushed, or for `timeout_ms`.
     pub fn bledfu_shim_wait(timeout_ms: u32);
     pub fn bledfu_shim_wake();
+    /// There is room in the ring again.
+    pub fn bledfu_shim_made_room();
     pub fn bledfu_shim_uptime_ms() -> u64;
     /// The first byte of a text that ends with a zero byte.
     pub static bledfu_shim_kernel_version: core::ffi::c_char;

@@ -10,6 +10,9 @@ use std::string::{String, ToString};
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
+/// How long a notification waits for a buffer, in ms.
+pub const BUFFER_MS: u64 = 50;
+
 /// The processor's address of the primary slot.
 pub const PRIMARY_ADDRESS: u32 = 0xD000;
 
@@ -209,6 +212,7 @@ extern "C" fn bledfu_shim_notify(_channel: u8, bytes: *const u8, length: u32) ->
     state(|state| {
         if state.refusals.0 > 0 {
             state.refusals.0 -= 1;
+            state.now_ms += BUFFER_MS;
             return state.refusals.1;
         }
         state.notified.push(bytes.to_vec());
@@ -275,6 +279,9 @@ extern "C" fn bledfu_shim_wait(timeout_ms: u32) {
 
 #[no_mangle]
 extern "C" fn bledfu_shim_wake() {}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_made_room() {}
 
 #[no_mangle]
 extern "C" fn bledfu_shim_uptime_ms() -> u64 {

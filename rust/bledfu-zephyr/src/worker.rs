@@ -49,6 +49,12 @@ pub fn wake() {
     unsafe { abi::bledfu_shim_wake() }
 }
 
+/// Wakes the Bluetooth thread if it waits for room in the ring.
+pub fn made_room() {
+    // SAFETY: no arguments.
+    unsafe { abi::bledfu_shim_made_room() }
+}
+
 /// Milliseconds since the start.
 pub fn uptime_ms() -> u64 {
     // SAFETY: no arguments.
@@ -169,8 +175,11 @@ pub fn keys(kind: Keys) -> &'static [[u8; 64]] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum NotTaken {
-    /// No room: the peer has sent more than it may before it waits for an answer. The loss of a packet is recorded.
+    /// No room: the peer has sent more than it may before it waits for an answer. The loss of a packet is recorded,
+    /// unless its caller waits.
     Full = abi::NO_BUFFER,
+    /// Packets before this one were lost: so is this one.
+    Lost = abi::LOST,
     /// The frame is too long and can never fit.
     TooLong = abi::TOO_LONG,
     /// The channel does not exist.
@@ -180,11 +189,12 @@ pub enum NotTaken {
 /// The firmware's side of the calls from C.
 pub trait Service {
     /// Bluetooth thread: the peer wrote `bytes` to the control point (0), to the packet characteristic (1) or to the SMP
-    /// characteristic (2). Copies them and returns; never waits.
+    /// characteristic (2). Copies them and returns; never waits. With `may_wait`, the caller offers a packet that finds
+    /// no room ([`NotTaken::Full`]) again, and at last without `may_wait`.
     ///
     /// # Errors
     /// [`NotTaken`]; nothing was stored then.
-    fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken>;
+    fn push(channel: u8, bytes: &[u8], may_wait: bool) -> Result<(), NotTaken>;
     /// Bluetooth thread: a peer has subscribed, or the current one is gone.
     fn link(up: bool);
     /// Bluetooth thread: whether the peer has paired as the product requires.
@@ -206,14 +216,19 @@ macro_rules! export_entry_points {
         /// # Safety
         /// `bytes` points to `length` readable bytes, or `length` is 0.
         #[no_mangle]
-        pub unsafe extern "C" fn bledfu_rs_push(channel: u8, bytes: *const u8, length: u32) -> i32 {
+        pub unsafe extern "C" fn bledfu_rs_push(
+            channel: u8,
+            bytes: *const u8,
+            length: u32,
+            may_wait: u8,
+        ) -> i32 {
             let bytes = if bytes.is_null() || length == 0 {
                 &[][..]
             } else {
                 // SAFETY: guaranteed by the caller; the slice is not kept.
                 unsafe { ::core::slice::from_raw_parts(bytes, length as usize) }
             };
-            match <$service as $crate::worker::Service>::push(channel, bytes) {
+            match <$service as $crate::worker::Service>::push(channel, bytes, may_wait != 0) {
                 Ok(()) => 0,
                 Err(error) => error as i32,
             }
@@ -262,7 +277,7 @@ mod tests {
     struct Echo;
 
     impl Service for Echo {
-        fn push(channel: u8, bytes: &[u8]) -> Result<(), NotTaken> {
+        fn push(channel: u8, bytes: &[u8], _may_wait: bool) -> Result<(), NotTaken> {
             if bytes.len() > 4 {
                 return Err(NotTaken::TooLong);
             }
@@ -290,9 +305,9 @@ mod tests {
         let bytes = [1, 2, 3, 4, 5];
         // SAFETY: lengths are within `bytes`, and a null pointer comes with none.
         unsafe {
-            assert_eq!(bledfu_rs_push(1, bytes.as_ptr(), 3), 0);
-            assert_eq!(bledfu_rs_push(0, core::ptr::null(), 0), 0);
-            assert_eq!(bledfu_rs_push(1, bytes.as_ptr(), 5), abi::TOO_LONG);
+            assert_eq!(bledfu_rs_push(1, bytes.as_ptr(), 3, 0), 0);
+            assert_eq!(bledfu_rs_push(0, core::ptr::null(), 0, 0), 0);
+            assert_eq!(bledfu_rs_push(1, bytes.as_ptr(), 5, 0), abi::TOO_LONG);
         }
         bledfu_rs_link(1);
         bledfu_rs_peer(1);

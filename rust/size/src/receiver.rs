@@ -54,6 +54,7 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
                 debug_build: false,
             },
             object_size: 4096,
+            is_object_buffered: true,
             chip: Chip {
                 part: 0,
                 variant: 0,

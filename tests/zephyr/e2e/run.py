@@ -36,6 +36,7 @@ def parse_arguments():
     parser.add_argument("--embassy", metavar="PROGRAM", help="the device of examples/embassy: its program `pc`")
     parser.add_argument("--exe-option", action="append", default=[], metavar="OPTION", help="one more option for it, such as --exe-option=-rt-ratio=2")
     parser.add_argument("--bledfu", help="the bledfu program; default: $BLEDFU, else the one built in rust/target")
+    parser.add_argument("--object-size", metavar="BYTES", help="largest data object of bledfu serve; default: its own")
     parser.add_argument("-k", metavar="WORD", action="append", help="only scenarios with that word in the name; may be repeated")
     parser.add_argument("-j", type=int, default=2, metavar="N", help="scenarios at a time")
     parser.add_argument("-v", action="store_true", help="the device's last lines after every scenario")
@@ -82,11 +83,12 @@ def build_options(exe):
 class Tools:
     """The programs a scenario works with."""
 
-    def __init__(self, exe=None, exe_options=(), bledfu=None, embassy=None):
+    def __init__(self, exe=None, exe_options=(), bledfu=None, embassy=None, object_size=None):
         from devices import BridgeDevice, EmbassyDevice, Layout, ZephyrDevice
         from harness import find_bledfu
         self.exe, self.exe_options = embassy or exe, list(exe_options)
         self.bledfu = find_bledfu(bledfu)
+        self.object_size = object_size
         self.imgtool = [sys.executable, "-m", "imgtool.main"]
         self.layout = Layout.of_embassy() if embassy else Layout.of_build(exe) if exe else None
         options = build_options(exe) if exe and not embassy else {}
@@ -149,7 +151,7 @@ def main():
         return 0
     logging.basicConfig(level=logging.CRITICAL)
     embassy = arguments.embassy and os.path.abspath(arguments.embassy)
-    tools = Tools(exe and os.path.abspath(exe), arguments.exe_option, arguments.bledfu, embassy)
+    tools = Tools(exe and os.path.abspath(exe), arguments.exe_option, arguments.bledfu, embassy, arguments.object_size)
     print("device: %s" % tools.device.name)
     count = {"ok": 0, "FAIL": 0, "skip": 0}
     started = time.monotonic()

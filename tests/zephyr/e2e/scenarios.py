@@ -247,6 +247,11 @@ def staged_update_outlives_a_start_without_boot_stage(context):
 
 # ---- interrupted
 
+def expect_small_objects(size):
+    if size != OBJECT_SIZE:
+        raise Skipped("counts in objects of %u bytes, these have %u" % (OBJECT_SIZE, size))
+
+
 def send_until(context, phone, objects, packets):
     """The init packet if need be, so many whole objects, and so many packets of the next; the link stays up.
 
@@ -255,6 +260,7 @@ def send_until(context, phone, objects, packets):
     link = phone.connect()
     phone.send_init_packet()
     size, begin, crc = link.select(DATA)
+    expect_small_objects(size)
     expect(crc == crc32(phone.image[:begin]), "offset %u with a CRC that does not fit" % begin)
     offset = begin
     for _ in range(objects):
@@ -290,6 +296,29 @@ def disconnected_in_an_object(context, mtu):
         offset = offset_now
         link.close()
     resumes(context, "medium-2.3.4", offset, mtu=mtu)
+
+
+@scenario(("link",), ("power",))
+def lost_in_a_large_object(context, what):
+    """The link, or the power, is lost after some sectors of an object: the rest is sent without Create, none of them twice."""
+    context.device.start()
+    phone = context.phone("medium-2.3.4")
+    link = phone.connect()
+    phone.send_init_packet()
+    size, _, _ = link.select(DATA)
+    if size < 4 * OBJECT_SIZE:
+        raise Skipped("objects have %u bytes" % size)
+    phone.create(0, size)
+    for index, data in phone.packets(0, size):
+        if index <= 2 * OBJECT_SIZE // len(data) + 1:
+            link.packet(data)
+    link.checksum()
+    if what == "power":
+        context.device.power_cut()
+        context.device.start()
+    else:
+        link.close()
+    resumes(context, "medium-2.3.4", 2 * OBJECT_SIZE)
 
 
 @scenario()
@@ -412,7 +441,8 @@ def two_objects_lost(context, prn):
     phone.send_init_packet()
     image = phone.image
     size, offset, _ = link.select(DATA)
-    expect((size, offset) == (OBJECT_SIZE, 0), "object size %u, offset %u" % (size, offset))
+    expect_small_objects(size)
+    expect(offset == 0, "offset %u" % offset)
     if prn:
         phone.set_receipts()
     lost = {1: lambda index: True, 4: lambda index: index == 5}

@@ -85,12 +85,12 @@ def test_the_third_area_is_missing(configure, algorithm):
 
 
 def test_the_ring_is_too_small_for_an_object(configure):
-    status, output, folder = configure("CONFIG_BLEDFU_OBJECT_SIZE=8192", "CONFIG_BLEDFU_RING_SIZE=8615")
+    status, output, folder = configure("CONFIG_BLEDFU_OBJECT_SIZE=8192", "CONFIG_BLEDFU_RING_SIZE=8191")
     assert status == 0, output
     done = subprocess.run(["ninja", "-C", str(folder), "modules/bledfu/bledfu_rust_build"], capture_output=True, text=True)
     assert done.returncode != 0
-    assert ("CONFIG_BLEDFU_RING_SIZE does not hold one object in packets of 20 bytes and the request behind it: raise it (or "
-            "remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE") in words(done.stdout + done.stderr)
+    assert ("CONFIG_BLEDFU_RING_SIZE holds neither one object in packets of 20 bytes and the request behind it, nor 8192 bytes: raise "
+            "it (or remove the line, its default follows), or lower CONFIG_BLEDFU_OBJECT_SIZE") in words(done.stdout + done.stderr)
 
 
 def test_the_ring_is_too_small_for_the_frames_of_smp(configure):

@@ -34,6 +34,7 @@ use serde_json::{json, Value};
 use crate::args::algorithm_parser;
 use crate::mcuboot::{self, Trace};
 use crate::output::{is_quiet, Columns, Format, OutputError};
+use crate::picture::{ReportArgs, Run, Table};
 pub(crate) use device::boot_trusting;
 use device::{Device, Rules};
 pub(crate) use plain::{edges, FIELD};
@@ -65,6 +66,8 @@ pub struct CutArgs {
     /// Print JSON instead of the tables: one object per line.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 /// One column of the campaign: a kind of trouble.
@@ -479,8 +482,11 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
         .into_iter()
         .map(|column| (column, Sum::default()))
         .collect();
+    let other = args.report.other()?;
+    let mut rows = Vec::new();
     let mut printed = Ok(());
     campaign(args, &mut |row, bar| {
+        rows.push(row.json());
         if printed.is_ok() {
             printed = bar.suspend(|| format.fact(&row.json(), format_args!("{row}")));
         }
@@ -496,11 +502,37 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     if sums.contains_key(&Column::Plain) {
         wrong += hand_over(args, format)?;
     }
+    args.report.write(&page(&rows, wrong), other.as_ref())?;
     Ok(if wrong == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The campaign as a page.
+fn page(rows: &[Value], wrong: u64) -> Run {
+    let columns = [
+        ("trouble", "/column"),
+        ("algorithm", "/algorithm"),
+        ("device", "/device"),
+        ("story", "/story"),
+        ("operations", "/operations"),
+        ("points", "/cuts"),
+        ("lost", "/lost"),
+        ("old", "/old"),
+        ("unsigned", "/unsigned"),
+    ];
+    let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_u64()).sum::<u64>();
+    Run {
+        title: "Power cuts and other trouble in installs".to_owned(),
+        facts: vec![
+            ("points tried".to_owned(), sum("cuts").to_string()),
+            ("wrong in all".to_owned(), wrong.to_string()),
+        ],
+        tables: vec![Table::of("Stories", &columns, rows, 5)],
+        ..Run::default()
+    }
 }
 
 /// The second table: installs that MCUboot or this boot stage began and the other one finished. Returns the number of

@@ -17,7 +17,6 @@ use std::process::ExitCode;
 
 use anyhow::{bail, Context};
 use bledfu_sim::device::PRIMARY_START;
-use bledfu_sim::keys::open_public_key;
 use bledfu_sim::parts;
 use bledfu_sim::phone::secure_dfu::crc32;
 use bledfu_slot::{Algorithm, HeaderError, ImageHeader, Key};
@@ -26,6 +25,7 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 
 use crate::args::{algorithm_parser, find_part, parse_sd_policy, parse_u32};
+use crate::keys::open_public;
 use crate::kind::{describe_elf, Kind};
 use crate::output::{wrap, Format};
 
@@ -160,7 +160,7 @@ impl Default for Options {
 
 impl InspectArgs {
     fn options(&self) -> anyhow::Result<Options> {
-        let key = |path: &Option<PathBuf>| path.as_deref().map(open_public_key).transpose();
+        let key = |path: &Option<PathBuf>| path.as_deref().map(open_public).transpose();
         let internal = find_part(self.internal.as_deref().unwrap_or(parts::NRF52840.name), true)?;
         let align = self.align.unwrap_or(internal.write_size);
         let erase_size = self.erase_size.unwrap_or(internal.sector_size());

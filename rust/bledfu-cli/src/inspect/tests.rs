@@ -7,7 +7,7 @@ use bledfu_slot::header::flags;
 use bledfu_slot::{Geometry, ImagePolicy, Layout, SoftCrypto};
 
 use super::*;
-use bledfu_sim::keys::SigningKey;
+use bledfu_sim::keys::{open_public_key, SigningKey};
 use bledfu_sim::make::{demo_payload, Damage, ImageSpec};
 use bledfu_sim::nor::Chip;
 use bledfu_sim::parts::MX25R6435F;

@@ -291,7 +291,7 @@ impl Session {
                     return Ok(());
                 }
                 Err(PushError::Full) => state = self.link.wait(state),
-                Err(error @ PushError::TooLong) => {
+                Err(error @ (PushError::Lost | PushError::TooLong)) => {
                     log::warn!("{error}");
                     let _ = state.inbox.push(frame, now_ms);
                     return Ok(());

@@ -28,6 +28,7 @@ use anyhow::{Context, Result};
 use bledfu_sim::device::{inbox, is_linked_for, BoardOf, DeviceOf, Setup, StartError, WithUnits};
 use bledfu_sim::nor::Units;
 use bledfu_sim::power::Power;
+use bledfu_sim::trace::{Lane, Moment};
 use bledfu_slot::header::Version;
 use bledfu_slot::trailer::SwapType;
 use bledfu_swap::{BootAction, BootReport};
@@ -37,8 +38,12 @@ use clap::{Args, ValueEnum};
 
 use crate::args::DeviceArgs;
 use crate::output::is_quiet;
+use crate::picture::{self, ReportArgs, Run, Stages};
 use doors::DoorArgs;
 use link::{Link, Packet, WorkerSide};
+
+/// A frame that was taken is drawn this long, in ns: in real time the air is not known.
+const FRAME_NS: u64 = 1_000_000;
 
 /// A worker without work looks at the clock once a day.
 const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -72,6 +77,9 @@ pub struct ServeArgs {
     /// New images do not confirm themselves: the next reset restores the old one.
     #[arg(long)]
     no_confirm: bool,
+    /// At the end of the process, write a page about it: FILE.html, or FILE.json with the figures alone.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// Runs `bledfu serve`, until the process is told to end.
@@ -109,6 +117,14 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
         // The folder may contain a device with another factory image.
         board.setup.check_address = is_linked_for(&board.primary.contents(), board.setup.address());
     }
+    let report = ReportArgs {
+        report: args.report.clone(),
+        compare: None,
+    };
+    report.other()?;
+    if report.is_wanted() {
+        power.trace();
+    }
     power.set_real_time(args.flash_time == FlashTime::Real);
 
     let link = Arc::new(Link::new(inbox(board.setup.object_size), board.setup.peer));
@@ -140,7 +156,28 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
         let before = device.image().header.version;
         device = worker.power_up(Some(before))?;
     }
+    report.write(&page(&worker.board.setup, &power, worker.clock.elapsed()), None)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The life of the process as a page. Its clock is the real one.
+fn page(setup: &Setup, power: &Power, lived: Duration) -> Run {
+    let trace = power.traced();
+    let to_ns = u64::try_from(lived.as_nanos()).unwrap_or(u64::MAX);
+    let stages = Stages {
+        from_ns: 0,
+        to_ns,
+        verify_ns: (0, 0),
+    };
+    Run {
+        title: format!("A device in real time, {}", setup.algorithm.as_str()),
+        facts: vec![("external flash".to_owned(), setup.part.name.to_owned())],
+        total_s: lived.as_secs_f64(),
+        lanes: picture::lanes(&trace, 0, to_ns, 0),
+        moments: picture::update::moments(&trace, &stages),
+        slots: picture::slots(&trace, &picture::update::areas(setup)),
+        ..Run::default()
+    }
 }
 
 /// Prints one line at once, for the process that started this one.
@@ -179,7 +216,13 @@ struct Worker<I, X> {
 impl<I: Units, X: Units> Worker<I, X> {
     /// Reset: boot stage, application, self-test. `before` is the version that ran, if known.
     fn power_up(&mut self, before: Option<Version>) -> Result<DeviceOf<I, X>, StartError> {
+        let started = self.clock.elapsed().as_nanos() as u64;
+        self.board.power.set_now_ns(started);
+        self.board.power.moment(started, Moment::Boot);
         let report = self.board.boot()?;
+        self.board
+            .power
+            .was_busy(Lane::Boot, started, self.board.power.now_ns());
         if report.action != BootAction::None {
             say(&format!("boot stage: {}", report.action));
         }
@@ -232,6 +275,7 @@ impl<I: Units, X: Units> Worker<I, X> {
                     continue;
                 }
             }
+            let before = device.frames_taken();
             let sent = match device.step_from(&mut side) {
                 None | Some(Step::Hurry | Step::Deliver { .. }) => Ok(()),
                 Some(Step::Send { channel, bytes }) => side.send(channel, bytes),
@@ -257,6 +301,11 @@ impl<I: Units, X: Units> Worker<I, X> {
                 }
                 Some(Step::Reset) => return Ended::Reset,
             };
+            let power = &self.board.power;
+            power.was_busy(Lane::Worker, now_ns, power.now_ns());
+            if device.frames_taken() > before {
+                power.was_busy(Lane::Link, now_ns, now_ns + FRAME_NS);
+            }
             if let Err(error) = sent {
                 log::warn!("the answer was not delivered: {error}");
                 device.not_sent();

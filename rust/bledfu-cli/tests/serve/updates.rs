@@ -61,19 +61,21 @@ fn an_update_over_the_serial_door_is_installed_and_confirmed() {
 
 #[test]
 fn a_transfer_resumes_after_a_power_cut() {
-    let mut server = Server::new(&[]);
-    let mut phone = server.gatt();
-    let package = package("medium-2.3.4");
-    let outcome = Client::new(&mut phone, Phone::Android, 0).update(&package, &mut |executed| {
-        if executed >= 5 * 4096 {
-            server.cut();
-        }
-    });
-    assert_eq!(outcome, Err(PhoneError::LinkLost));
-    assert_eq!(server.restart(), "running 1.0.0 (confirmed)");
-    let session = server.gatt().update("medium-2.3.4").unwrap();
-    assert_eq!(session.resumed_at, 5 * 4096);
-    assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.3.4+5, confirmed");
+    for (options, kept) in [(&[][..], 32768), (&["--object-size", "4096"], 5 * 4096)] {
+        let mut server = Server::new(options);
+        let mut phone = server.gatt();
+        let package = package("medium-2.3.4");
+        let outcome = Client::new(&mut phone, Phone::Android, 0).update(&package, &mut |executed| {
+            if executed >= kept {
+                server.cut();
+            }
+        });
+        assert_eq!(outcome, Err(PhoneError::LinkLost));
+        assert_eq!(server.restart(), "running 1.0.0 (confirmed)");
+        let session = server.gatt().update("medium-2.3.4").unwrap();
+        assert_eq!(session.resumed_at, kept);
+        assert_eq!(server.line("updated"), "updated 1.0.0 -> 2.3.4+5, confirmed");
+    }
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             downgrade: self.setup.downgrade,
             verify_primary: true,
         };
-        let crypto = SimCrypto::new(&self.power);
+        let crypto = SimCrypto::new(&self.power, self.setup.crypto);
         let mut trust = self.trust.clone();
         let evidence: &mut dyn Store = match self.setup.has_trust_area {
             true => &mut Log::new(&mut trust),
@@ -191,7 +191,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             floor: self.setup.floor,
             must_keep_version: self.setup.must_keep_version,
         };
-        let upload = Upload::new(areas, SimCrypto::new(&self.power), setup);
+        let upload = Upload::new(areas, SimCrypto::new(&self.power, self.setup.crypto), setup);
         let mut service = Service::new(upload, self.setup.config(booted));
         service.start();
         Ok(DeviceOf {

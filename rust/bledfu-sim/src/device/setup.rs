@@ -13,8 +13,12 @@ use bledfu_transfer::smp::{self, System, DEFAULT_FRAME_COUNT};
 use bledfu_transfer::upload::OldestAccepted;
 
 use super::{primary_start, Keys};
+use crate::cost::CryptoCost;
 use crate::nor::{Units, UnitsOf, Words};
 use crate::parts::{Part, Times, MX25R6435F, NRF52840, SECTOR_SIZE};
+
+/// Largest data object in bytes; the default of `CONFIG_BLEDFU_OBJECT_SIZE`.
+pub const OBJECT_SIZE: u32 = 32 * 1024;
 
 /// How a device is built and configured.
 #[derive(Clone, Copy)]
@@ -27,6 +31,8 @@ pub struct Setup {
     pub part: &'static Part,
     /// Write unit of the external flash's driver in bytes.
     pub external_write_unit: u32,
+    /// What the processor needs for hashes and signatures.
+    pub crypto: CryptoCost,
     /// Typical or maximum times, for the external flash.
     pub times: Times,
     /// Size of each slot in bytes.
@@ -72,6 +78,7 @@ impl Setup {
             write_unit: 4,
             part: &MX25R6435F,
             external_write_unit: 4,
+            crypto: CryptoCost::SOFTWARE,
             times: Times::Typical,
             slot_size: 0xE8000,
             max_sectors: 256,
@@ -82,7 +89,7 @@ impl Setup {
             hw_version: 52,
             fw_version: 1,
             soft_device: SoftDevicePolicy::Absent,
-            object_size: 4096,
+            object_size: OBJECT_SIZE,
             check_address: false,
             peer: Peer::Trusted,
             doors: Doors::default(),
@@ -298,6 +305,7 @@ impl Setup {
                 debug_build: false,
             },
             object_size: self.object_size,
+            is_object_buffered: super::is_object_buffered(self.object_size),
             chip: ChipInfo {
                 part: 0x52840,
                 variant: 0x4141_4430, // "AAD0"

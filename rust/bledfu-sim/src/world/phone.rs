@@ -22,8 +22,8 @@ const PHONE_QUEUE: usize = 32;
 const PATIENCE_NS: u64 = 60_000 * MS;
 /// Time in which the user sees the failure and presses *Start* again, and the phone scans and connects.
 const USER_NS: u64 = 1_000 * MS;
-/// Maximum time between the end of the link and the reset, if there is one.
-const RESET_NS: u64 = 1_000 * MS;
+/// Maximum time between the end of the link and the reset, if there is one: the application may copy its image first.
+const RESET_NS: u64 = 120_000 * MS;
 
 /// How a client's run ended.
 enum End {

@@ -13,6 +13,7 @@ mod command;
 mod data;
 mod init;
 mod link;
+mod objects;
 mod receipts;
 mod resume;
 mod serial;

@@ -195,10 +195,11 @@ pub fn keys() -> Keys {
     *KEYS.get_or_init(|| Keys::new(package_key().public(), image_key().public(), Vec::new()))
 }
 
-/// The device of the list, with slots of 16 sectors.
+/// The device of the list: objects of 4096 bytes, and slots of 16 sectors.
 pub fn setup() -> Setup {
     Setup {
         keys: keys(),
+        object_size: 4096,
         ..Setup::small(16)
     }
 }
@@ -362,7 +363,7 @@ impl Peer {
                 Err(PushError::Full) => {
                     self.work_once();
                 }
-                Err(PushError::TooLong) => panic!("{} bytes in one write", bytes.len()),
+                Err(PushError::Lost | PushError::TooLong) => panic!("{} bytes in one write", bytes.len()),
             }
         }
     }

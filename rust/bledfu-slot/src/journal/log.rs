@@ -9,7 +9,8 @@
 //!    head is valid.
 //! 3. Of two values with the same key, the one with the higher sequence number counts, in whichever page it is.
 //! 4. A move erases the next page and copies all values that count, with their numbers. The page they come from is not
-//!    touched, so at every moment one page has all of them.
+//!    touched before the mark of rule 5 reads back, so at every moment one page has all of them. After that the page for
+//!    the next move may be erased ahead.
 //! 5. After the copies, a move writes a mark, which only takes the next number. A page without one may hold a copy that
 //!    is torn, reads as valid now and not after the next start; the page that it came from must not be erased for it.
 //!    And the number of a torn value, which reads as blank now and as valid later, may only be given again to a mark.
@@ -184,6 +185,8 @@ pub(super) struct Next {
     index: u32,
     /// Number of the cell before it.
     sequence: u32,
+    /// This power cycle has erased the page after this one, and nothing was written there since.
+    is_ahead: bool,
 }
 
 /// The log on one flash.
@@ -376,20 +379,27 @@ impl<'f, F: NorFlash> Log<'f, F> {
     /// [`JournalError::NotKept`] if the page is not erased or a copy does not read back; else the flash's error. The
     /// values are still where they were.
     #[inline(never)]
-    pub(super) fn move_on(&mut self, image: u8, room: u32) -> Result<Next, JournalError> {
+    pub(super) fn move_on(&mut self, image: u8, room: u32, last: Option<Next>) -> Result<Next, JournalError> {
         let mut contents = self.contents()?;
+        let mut erased = last
+            .filter(|last| last.is_ahead)
+            .map(|last| self.page_after(last.page));
         if contents.sequence >= TOO_HIGH {
             self.erase_all()?;
             contents = self.contents()?;
+            erased = None;
         }
         let home = contents.home;
-        let page = if home + 1 < self.pages { home + 1 } else { 0 };
-        let start = self.offset(page, 0);
-        self.erase(start, start + self.page_size)?;
+        let page = self.page_after(home);
+        let (start, end) = (self.offset(page, 0), self.offset(page, 0) + self.page_size);
+        if erased != Some(page) || !blank(self.flash, start, end).map_err(flash_failed)? {
+            self.erase(start, end)?;
+        }
         let mut next = Next {
             page,
             index: 0,
             sequence: contents.sequence + 1,
+            is_ahead: false,
         };
         for index in 0..self.cells() {
             let cell = match self.read(home, index)? {
@@ -409,6 +419,31 @@ impl<'f, F: NorFlash> Log<'f, F> {
         let mark = Cell::new(MARK, 0, next.sequence, &[]);
         self.write(&mut next, &mark)?;
         Ok(next)
+    }
+
+    /// Erases the page of the next move, so that it need not be erased then. `next` must come from a move.
+    ///
+    /// # Errors
+    /// [`JournalError::NotKept`] if the page is not erased; else the flash's error. The move will try again.
+    pub(super) fn erase_ahead(&mut self, next: &mut Next) -> Result<(), JournalError> {
+        if !next.is_ahead {
+            self.erase_page(self.page_after(next.page))?;
+            next.is_ahead = true;
+        }
+        Ok(())
+    }
+
+    fn page_after(&self, page: u32) -> u32 {
+        if page + 1 < self.pages {
+            page + 1
+        } else {
+            0
+        }
+    }
+
+    fn erase_page(&mut self, page: u32) -> Result<(), JournalError> {
+        let start = self.offset(page, 0);
+        self.erase(start, start + self.page_size)
     }
 
     /// Programs a cell and reads it back.

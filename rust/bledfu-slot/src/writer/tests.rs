@@ -207,7 +207,7 @@ fn after_a_reset_the_digest_is_taken_from_flash_and_the_next_sectors_are_erased(
     let size = image.len() as u32;
     let see = |bytes: &[u8]| seen.extend_from_slice(bytes);
     writer
-        .resume(&mut flash, size, SECTOR as u32, SoftCrypto.sha256(), see)
+        .resume(&mut flash, size, SECTOR as u32, 0, SoftCrypto.sha256(), see)
         .unwrap();
     assert_eq!(seen, image[..SECTOR]);
     write_all(&mut writer, &mut flash, &image[SECTOR..], 244);
@@ -219,7 +219,7 @@ fn after_a_reset_the_digest_is_taken_from_flash_and_the_next_sectors_are_erased(
 fn a_resume_offset_from_a_damaged_journal_is_refused() {
     let (mut flash, mut writer) = (flash(), writer());
     for (size, offset) in [(5000, 5001), (5000, 100), (u32::MAX, 4096)] {
-        let resumed = writer.resume(&mut flash, size, offset, SoftCrypto.sha256(), |_| ());
+        let resumed = writer.resume(&mut flash, size, offset, 0, SoftCrypto.sha256(), |_| ());
         assert_eq!(resumed, Err(WriteError::OutOfBounds), "{offset} of {size}");
     }
 }

@@ -57,16 +57,25 @@ pub(super) fn keep_copy<P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     let is_too_large = running.total_size > layout.max_image_size();
     // A copy that cannot be read may be lost. It is made again, but only of an image that is known to be valid.
     let is_there = !is_too_large && matches!(is_kept(slots), Ok(true));
-    if !is_there && !primary_is_valid(slots, config, crypto)? {
-        return Ok(None);
+    if !is_there {
+        slots.verified = None;
+        if !primary_is_valid(slots, config, crypto)? {
+            return Ok(None);
+        }
     }
     if is_too_large {
         return Ok(Some(SkipReason::PrimaryTooLarge));
     }
     take_request_down(slots).map_err(SwapError::Spare)?;
     let resumed = trust::begin_copy(slots, running.total_size, is_there);
-    if is_there && resumed != Some(0) {
-        return Ok(None);
+    if is_there {
+        if resumed != Some(0) {
+            return Ok(None);
+        }
+        slots.verified = None;
+        if !primary_is_valid(slots, config, crypto)? {
+            return Ok(None);
+        }
     }
     let taken = replace(
         At(slots.primary, 0, SwapError::Primary),

@@ -29,6 +29,11 @@ impl<H: Sha256> Image<H> {
         self.writer.committed()
     }
 
+    /// Received bytes up to the start of the open object; see [`SlotWriter::mark`].
+    pub fn marked(&self) -> u32 {
+        self.writer.marked()
+    }
+
     /// Bytes of the image in the slot: all of them when the payload is complete.
     pub fn image_bytes(&self) -> u32 {
         self.writer.committed()

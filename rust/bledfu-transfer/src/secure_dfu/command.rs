@@ -202,6 +202,7 @@ impl SecureDfu<'_> {
         if began.is_err() {
             return refused(ResultCode::InsufficientResources);
         }
+        self.reserve_records(upload, self.config.object_size);
         self.command.executed = Some(accepted);
         Answer {
             hurry: true,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Data objects: the image, from Create to the last Execute.
 
-use super::{Answer, SecureDfu, Then};
+use super::{Answer, Object, SecureDfu, Then};
 use crate::init_check::Accepted;
 use crate::note;
 use crate::upload::{Expected, Present, TransferError, Unfit, Upload};
@@ -26,19 +26,20 @@ impl SecureDfu<'_> {
         if upload.is_staged() || self.present.is_some() {
             return refused(ResultCode::OperationNotPermitted);
         }
-        // `committed` and `size` are bounded by the slot and the wire, but their sum must be checked.
-        let end = upload.committed().checked_add(size);
+        // `closed` and `size` are bounded by the slot and the wire, but their sum must be checked.
+        let start = upload.closed();
+        let end = start.checked_add(size);
         if size == 0 {
             return refused(ResultCode::InvalidParameter);
         }
         let is_too_long = end.is_none_or(|end| end > accepted.size);
         let is_part = size.is_multiple_of(upload.sector_size()) || end == Some(accepted.size);
-        if self.is_unproven && size <= self.config.object_size && (is_too_long || !is_part) {
+        if self.is_unproven && size <= self.object_size(upload) && (is_too_long || !is_part) {
             // The peer goes back by an object because the CRC does not match its file.
             self.drop_wrong(upload);
         }
-        let received = upload.progress().offset - upload.committed();
-        if self.is_unproven && self.object == Some(received) {
+        let is_received = |object: Object| upload.progress().offset == object.end();
+        if self.is_unproven && self.object.is_some_and(is_received) {
             // The whole object arrived, and the peer begins it again: the CRC up to here does not match its file.
             self.drop_wrong(upload);
             return refused(ResultCode::OperationNotPermitted);
@@ -46,7 +47,7 @@ impl SecureDfu<'_> {
         if !is_part {
             return refused(ResultCode::InvalidParameter);
         }
-        if size > self.config.object_size {
+        if size > self.object_size(upload) {
             return refused(ResultCode::InsufficientResources);
         }
         if is_too_long {
@@ -60,22 +61,73 @@ impl SecureDfu<'_> {
         if upload.prepare(size).is_err() {
             return refused(ResultCode::OperationFailed);
         }
-        self.object = Some(size);
+        self.has_begun = true;
+        self.object = Some(Object {
+            start,
+            size,
+            is_kept: false,
+            has_gap: false,
+        });
         Answer::reply(Reply::Created)
     }
 
+    /// The peer will continue an object that was begun over an earlier link: makes room for the rest of it. If that is
+    /// not possible, the object is forgotten, and the peer creates it again.
+    #[inline(never)]
+    pub(super) fn continue_object<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
+        self.reopen(upload);
+        let Some(object) = self.object.filter(|object| object.is_kept) else {
+            return;
+        };
+        let rest = object.end() - upload.progress().offset;
+        self.reserve_records(upload, rest);
+        let is_ready = match upload.repeat(self.now_ms) {
+            Ok(()) => upload.prepare(rest).is_ok(),
+            Err(obstacle) => {
+                note::warn(format_args!("{obstacle}"));
+                false
+            }
+        };
+        if !is_ready {
+            self.rewind(upload);
+        }
+    }
+
+    /// A journal that erases while packets arrive needs a ring that holds them.
+    pub(super) fn reserve_records<A: Areas, C: Crypto>(&self, upload: &mut Upload<'_, A, C>, length: u32) {
+        if !self.config.is_object_buffered {
+            upload.reserve_records(length);
+        }
+    }
+
+    /// An earlier peer had smaller objects, and closed one where this peer expects an open one.
+    fn reopen<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
+        let Some(accepted) = self.command.executed else {
+            return;
+        };
+        if self.object.is_some() || self.has_begun || self.present.is_some() || upload.is_staged() {
+            return;
+        }
+        let progress = upload.progress();
+        if progress.offset < accepted.size && !progress.offset.is_multiple_of(self.object_size(upload)) {
+            self.resume(upload, accepted.size, progress);
+        }
+    }
+
+    /// Goes back to the start of the open object, which is forgotten.
     pub(super) fn rewind<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.object = None;
-        upload.rewind();
+        upload.rewind_object();
     }
 
     /// A packet that does not fit the open object is dropped whole; the checksum shows it to the peer.
     pub(super) fn write_data<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, bytes: &[u8]) {
-        let Some(size) = self.object else {
+        let Some(object) = &mut self.object else {
             return;
         };
-        let received = upload.progress().offset - upload.committed();
-        if bytes.len() as u64 + u64::from(received) > u64::from(size) {
+        object.is_kept = false;
+        let end = object.end();
+        if bytes.len() > end.saturating_sub(upload.progress().offset) as usize {
             note::warn(format_args!(
                 "a packet of {} bytes is beyond the end of the object",
                 bytes.len() as u32
@@ -83,7 +135,7 @@ impl SecureDfu<'_> {
             return;
         }
         // A flash failure is answered at Execute, the first message that has room for it.
-        let _ = upload.write(bytes);
+        let _ = upload.write_object(bytes, end);
     }
 
     #[inline(never)]
@@ -102,17 +154,30 @@ impl SecureDfu<'_> {
             None if upload.is_staged() => return ends(Then::Reset),
             None => {}
         }
-        if let Some(size) = self.object {
-            if upload.progress().offset - upload.committed() != size {
-                return refused(ResultCode::OperationNotPermitted);
+        if let Some(object) = self.object {
+            let is_whole = upload.progress().offset == object.end();
+            if !is_whole && !object.is_kept {
+                // A client that executes although it was told what is missing (IOS-DFU-Library) takes this for an object
+                // executed before, and would send the rest of the image to the wrong place. After a new connection it
+                // continues where the bytes end.
+                let then = if object.has_gap {
+                    Then::Disconnect
+                } else {
+                    Then::Continue
+                };
+                return Answer {
+                    then,
+                    ..refused(ResultCode::OperationNotPermitted)
+                };
             }
             if let Err(error) = upload.commit() {
                 note::error(format_args!("{error}"));
                 self.rewind(upload);
                 return refused(ResultCode::OperationFailed);
             }
+            upload.close_object();
+            self.reserve_records(upload, self.config.object_size);
             self.object = None;
-            self.is_unproven = false;
             if let Err(reason) = upload.judge_received() {
                 note::error(format_args!("the image is refused: {reason}"));
                 self.command.create(0);
@@ -123,6 +188,9 @@ impl SecureDfu<'_> {
                 }));
             }
         }
+        // A client executes only what has the CRC of its file.
+        self.is_unproven = false;
+        self.has_begun = true;
         // At an object boundary Execute may be repeated and changes nothing. At the end of the image it verifies, also
         // if the device was reset between the last object and the verdict.
         if upload.committed() != accepted.size {

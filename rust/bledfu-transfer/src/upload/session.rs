@@ -48,9 +48,16 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     /// Continues the journal's session: hashes what is in the slot and compares it with the journal. Returns the
-    /// progress of the session; 0 when the slot does not hold what was recorded.
+    /// progress of the session; 0 when the slot does not hold what was recorded. The open object began at `start`.
     #[inline(never)]
-    pub fn resume(&mut self, owner: Protocol, init: &[u8], size: u32, stored: Progress) -> Progress {
+    pub fn resume(
+        &mut self,
+        owner: Protocol,
+        init: &[u8],
+        size: u32,
+        stored: Progress,
+        start: u32,
+    ) -> Progress {
         let session = bledfu_slot::journal::session_id(init);
         self.state = State::Receiving(Transfer {
             owner,
@@ -60,16 +67,23 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         });
         self.slot_kept = true;
         self.crc = crc32();
-        let crc = &mut self.crc;
+        self.marked_crc = crc32();
+        let (crc, marked_crc) = (&mut self.crc, &mut self.marked_crc);
+        let mut at = 0;
         let has_crc = owner == Protocol::SecureDfu;
         let read = self.payload.writer().resume(
             &mut Retry(self.areas.all().secondary),
             size,
             stored.offset,
+            start,
             self.crypto.sha256(),
             |bytes| {
                 if has_crc {
                     crc.update(bytes);
+                }
+                at += bytes.len() as u32;
+                if at <= start {
+                    *marked_crc = crc.clone();
                 }
             },
         );

@@ -42,7 +42,7 @@ void phone_writes(uint8_t channel, const uint8_t *bytes, size_t length)
 
 	/* As the link layer does: what does not fit now comes again. */
 	for (int i = 0; status == BLEDFU_SHIM_NO_BUFFER && i < FULL_RETRIES; i++) {
-		status = bledfu_rs_push(channel, bytes, length);
+		status = bledfu_rs_push(channel, bytes, length, 0);
 		if (status != 0) {
 			k_sleep(FULL_PAUSE);
 		}

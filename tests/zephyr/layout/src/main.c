@@ -63,11 +63,11 @@ ZTEST(layout, test_what_a_peer_writes_is_dropped_and_nobody_waits)
 
 	bledfu_rs_link(1);
 	for (int i = 0; i < 5000; i++) {
-		int32_t status = bledfu_rs_push(BLEDFU_CHANNEL_CONTROL, select, sizeof(select));
+		int32_t status = bledfu_rs_push(BLEDFU_CHANNEL_CONTROL, select, sizeof(select), 0);
 
 		zassert_true(status == 0 || status == BLEDFU_SHIM_NO_BUFFER);
 	}
-	zassert_equal(bledfu_rs_push(BLEDFU_CHANNEL_CONTROL, select, sizeof(select)), BLEDFU_SHIM_NO_BUFFER);
+	zassert_equal(bledfu_rs_push(BLEDFU_CHANNEL_CONTROL, select, sizeof(select), 0), BLEDFU_SHIM_NO_BUFFER);
 	bledfu_rs_link(0);
 }
 
