@@ -57,7 +57,7 @@ const KEY_VERSIONS: u8 = 2;
 pub enum JournalError {
     /// The flash failed.
     Flash(NorFlashErrorKind),
-    /// The area is not a whole number of sectors, or not at least two of them with 3 KiB.
+    /// The area is not a whole number of sectors, or not at least two of them with 3.5 KiB.
     BadArea,
     /// A sector does not read as erased after an erase, or a record does not read back in it.
     NotKept,
@@ -71,7 +71,7 @@ impl core::fmt::Display for JournalError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Flash(kind) => write!(f, "the journal's flash failed: {kind:?}"),
-            Self::BadArea => f.write_str("the journal needs at least two whole flash sectors, and 3 KiB"),
+            Self::BadArea => f.write_str("the journal needs at least two whole flash sectors, and 3.5 KiB"),
             Self::NotKept => f.write_str("the journal does not keep what is written"),
             Self::Off => f.write_str("the journal is off until the next start"),
             Self::BadSession => f.write_str("a journal session has 1 to 512 bytes"),

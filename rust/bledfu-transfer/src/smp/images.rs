@@ -11,7 +11,6 @@ use bledfu_slot::verify::{Crypto, ImageInfo};
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{Error, ImageState};
 use bledfu_wire::smp::{Code, Failure};
-use core::fmt::Write as _;
 use heapless::{String, Vec};
 
 /// The images in the slots, and what the next boot does with them.
@@ -46,16 +45,7 @@ pub(super) fn list<'v>(
             continue;
         };
         let is_running = slot == 0;
-        let Version {
-            major,
-            minor,
-            revision,
-            build,
-        } = info.header.version;
-        let written = write!(version, "{major}.{minor}.{revision}");
-        if build != 0 && written.is_ok() {
-            let _ = write!(version, ".{build}");
-        }
+        write_version(version, info.header.version);
         // There are two entries for two slots.
         let _ = images.push(ImageState {
             slot,
@@ -68,6 +58,32 @@ pub(super) fn list<'v>(
             active: is_running,
             permanent: !is_running && found.next == SwapType::Permanent,
         });
+    }
+}
+
+/// Appends a version as `imgtool` writes it: `1.2.3`, or `1.2.3.4` with a build number. By hand, as `core::fmt` takes 2 KB
+/// and is not needed for anything else.
+fn write_version(text: &mut String<VERSION_SIZE>, version: Version) {
+    let build = Some(version.build).filter(|build| *build != 0);
+    let first = [
+        version.major.into(),
+        version.minor.into(),
+        version.revision.into(),
+    ];
+    for (i, number) in first.into_iter().chain(build).enumerate() {
+        // The longest version fits: nothing can fail here.
+        if i > 0 {
+            let _ = text.push('.');
+        }
+        let mut scale = 1_000_000_000u32;
+        while scale > number.max(1) {
+            scale /= 10;
+        }
+        while scale > 0 {
+            let digit = (number / scale % 10) as u8;
+            let _ = text.push(char::from(b'0' + digit));
+            scale /= 10;
+        }
     }
 }
 
@@ -163,6 +179,33 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
                 info.header.version
             ));
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_written_as_imgtool_writes_them() {
+        for (version, expected) in [
+            ((0, 0, 0, 0), "0.0.0"),
+            ((1, 20, 300, 0), "1.20.300"),
+            ((10, 9, 65_535, 7), "10.9.65535.7"),
+            ((255, 255, 65_535, u32::MAX), "255.255.65535.4294967295"),
+            ((0, 1, 10, 1_000_000_000), "0.1.10.1000000000"),
+        ] {
+            let (major, minor, revision, build) = version;
+            let mut text = String::new();
+            let version = Version {
+                major,
+                minor,
+                revision,
+                build,
+            };
+            write_version(&mut text, version);
+            assert_eq!(text, expected);
         }
     }
 }
