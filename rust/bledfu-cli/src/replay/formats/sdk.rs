@@ -79,7 +79,7 @@ pub const PATTERNS: &[Pattern] = &[
         Some(Fact::SdkCheck(12))
     }),
     Pattern(
-        r"(?i)Boot validation failed|app(?:lication)? is not valid",
+        r"(?i)Boot validation failed|(?:app|application) is not valid",
         |_| Some(Fact::SdkBootInvalid),
     ),
 ];
