@@ -29,7 +29,7 @@ MAY_DEPEND_ON = {
     "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
     # embedded-storage-async is the shape sequential-storage wants a flash in.
     "bledfu-slot": {"embedded-storage", "embedded-storage-async", "sequential-storage", "sha2", "p256", "p256-cm4", "crc"},
-    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "defmt", "embedded-storage", "heapless", "log"},
+    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "bledfu-patch", "defmt", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-client": {"bledfu-wire", "crc", "heapless"},
     # The packer sorts; the decoder needs nothing.
