@@ -11,6 +11,7 @@
 //! | [`serve`] | the device in real time, for real clients |
 //! | [`inspect`] | what is in a file and what is wrong with it |
 //! | [`package`] | a package around a signed image |
+//! | [`diff`], [`packed`] | packed updates: made, read and explained |
 //! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
 //! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
 //! | [`args`], [`kind`], [`output`] | what several of them take, what a file is, how they print |
@@ -19,11 +20,13 @@
 pub mod args;
 pub mod bench;
 pub mod cut;
+pub mod diff;
 pub mod inspect;
 pub mod install;
 pub mod kind;
 pub mod mcuboot;
 pub mod output;
 pub mod package;
+pub mod packed;
 pub mod serve;
 pub mod update;

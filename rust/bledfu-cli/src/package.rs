@@ -12,6 +12,7 @@ use clap::Args;
 
 use crate::args::parse_u32;
 use crate::kind::{image_in, image_problem};
+use crate::packed;
 
 /// Options of `bledfu package`.
 #[derive(Debug, Clone, Args)]
@@ -72,7 +73,10 @@ pub fn cmd_package(args: &PackageArgs) -> anyhow::Result<ExitCode> {
             if let Some(problem) = image_problem(&image) {
                 bail!("cannot pack {shown}: {problem}; --force packs it as it is");
             }
-            check_is_image(&image).with_context(|| format!("cannot pack {shown}"))?;
+            // Of a packed update, this was all.
+            if !packed::is_packed(&image) {
+                check_is_image(&image).with_context(|| format!("cannot pack {shown}"))?;
+            }
             image
         }
     };
