@@ -27,8 +27,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client", "bledfu-patch")
 MAY_DEPEND_ON = {
     "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
-    "bledfu-slot": {"embedded-storage", "sha2", "p256", "p256-cm4", "crc"},
-    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "defmt", "embedded-storage", "heapless", "log"},
+    "bledfu-slot": {"embedded-storage", "sha2", "p256", "p256-cm4"},
+    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "bledfu-patch", "defmt", "embedded-storage", "heapless", "log"},
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-client": {"bledfu-wire", "crc", "heapless"},
     # The packer sorts; the decoder needs nothing.

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use anyhow::{bail, Context, Result};
+use bledfu_patch::record::PACK;
 use bledfu_sim::package::{Package, PackageError};
 use bledfu_sim::sdk_package::{is_sdk_package, SdkPackage};
 use bledfu_slot::header::flags;
@@ -14,14 +15,7 @@ use bledfu_slot::{is_erased, HeaderError, ImageHeader};
 use bledfu_wire::init_packet::InitPacket;
 use object::{Architecture, Object};
 
-/// TLV of a packed update that describes its packing; [`OUT_SHA`], [`BASE`] and [`OUT_HASH`] follow it.
-pub const PACK: u16 = 0xBFA0;
-/// SHA-256 of the file that a packed update produces.
-pub const OUT_SHA: u16 = 0xBFA1;
-/// Digest of the image that a packed update is based on.
-pub const BASE: u16 = 0xBFA2;
-/// Digest of the image that a packed update produces.
-pub const OUT_HASH: u16 = 0xBFA3;
+use crate::packed;
 
 /// Largest gap between two parts of a hex file that still belong to one image: tools leave out erased flash.
 const LARGEST_GAP: u32 = 1024 * 1024;
@@ -72,8 +66,8 @@ impl ImageKind {
     /// The payload of the image at the start of `bytes`.
     pub fn of(header: &ImageHeader, bytes: &[u8]) -> Self {
         match header.check_kind() {
-            Err(HeaderError::NotBootable) => match Pack::of(header, bytes) {
-                Some(pack) if pack.is_delta() => Self::Delta,
+            Err(HeaderError::NotBootable) => match packed_method(header, bytes) {
+                Some(1) => Self::Delta,
                 Some(_) => Self::PackedFull,
                 None => Self::NotBootable,
             },
@@ -187,52 +181,17 @@ pub fn describe_elf(bytes: &[u8]) -> String {
 
 // ---- details of an image beyond its header
 
-/// How a packed update is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pack {
-    /// Version of this list of fields.
-    pub format: u8,
-    /// 1: needs the running image; 2: does not.
-    pub method: u8,
-    /// Size of the resulting file in bytes.
-    pub out_size: u32,
-    /// Size of the base image in bytes, 0 if there is none.
-    pub base_len: u32,
-    /// Address of the base image's slot.
-    pub base_addr: u32,
-}
-
-impl Pack {
-    fn parse(value: &[u8]) -> Option<Self> {
-        let value: &[u8; 24] = value.try_into().ok()?;
-        let word = |at: usize| u32::from_le_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
-        Some(Self {
-            format: value[0],
-            method: value[1],
-            out_size: word(4),
-            base_len: word(8),
-            base_addr: word(12),
-        })
-    }
-
-    /// Reads the TLVs of the image at the start of `bytes`.
-    pub fn of(header: &ImageHeader, bytes: &[u8]) -> Option<Self> {
-        let mut flash = SliceFlash(bytes);
-        let len = u32::try_from(bytes.len()).ok()?;
-        let mut tlvs = TlvWalker::new(&mut flash, 0, header, len).ok()?;
-        while let Ok(Some(tlv)) = tlvs.next(&mut flash) {
-            if tlv.kind == PACK && tlv.protected {
-                let start = tlv.offset as usize;
-                return Self::parse(bytes.get(start..start + usize::from(tlv.length))?);
-            }
+/// The method of a packed update, whether the rest of it is right or not: the second byte of its entry.
+fn packed_method(header: &ImageHeader, bytes: &[u8]) -> Option<u8> {
+    let mut flash = SliceFlash(bytes);
+    let len = u32::try_from(bytes.len()).ok()?;
+    let mut tlvs = TlvWalker::new(&mut flash, 0, header, len).ok()?;
+    while let Ok(Some(tlv)) = tlvs.next(&mut flash) {
+        if tlv.kind == PACK && tlv.protected {
+            return bytes.get(tlv.offset as usize + 1).copied();
         }
-        None
     }
-
-    /// Whether it needs the running image.
-    pub const fn is_delta(&self) -> bool {
-        self.method == 1
-    }
+    None
 }
 
 /// Why no device installs this image, whatever it runs, as far as header and padding show. `None` if there is no such
@@ -245,9 +204,7 @@ pub fn image_problem(image: &[u8]) -> Option<String> {
 /// The part of [`image_problem`] that depends on the header.
 pub fn kind_problem(header: &ImageHeader, image: &[u8]) -> Option<String> {
     match ImageKind::of(header, image) {
-        ImageKind::Delta | ImageKind::PackedFull => {
-            Some("packed updates are not supported: send the whole image".to_owned())
-        }
+        ImageKind::Delta | ImageKind::PackedFull => packed::read(image).err(),
         ImageKind::RamLoad => Some(HeaderError::RamLoad.to_string()),
         _ => header.check_kind().err().map(|error| error.to_string()),
     }

@@ -13,6 +13,7 @@
 //! | [`package`] | a package around a signed image |
 //! | [`keys`] | key files: made, shown, opened |
 //! | [`replay`] | what a log from the field shows, and what this target answers |
+//! | [`diff`], [`packed`] | packed updates: made, read and explained |
 //! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
 //! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
 //! | [`picture`] | a page about a run |
@@ -22,6 +23,7 @@
 pub mod args;
 pub mod bench;
 pub mod cut;
+pub mod diff;
 pub mod inspect;
 pub mod install;
 pub mod keys;
@@ -29,6 +31,7 @@ pub mod kind;
 pub mod mcuboot;
 pub mod output;
 pub mod package;
+pub mod packed;
 pub mod picture;
 pub mod replay;
 pub mod serve;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bledfu_cli::output::{self, OutputError};
-use bledfu_cli::{bench, cut, inspect, install, keys, package, replay, serve, update};
+use bledfu_cli::{bench, cut, diff, inspect, install, keys, package, replay, serve, update};
 use bledfu_sim::power::thread_now_ns;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -41,6 +41,8 @@ enum Command {
     Package(package::PackageArgs),
     /// Create keys, show them, and write their public halves.
     Keys(keys::KeysArgs),
+    /// Make a packed update: what a new release has in common with an old one is not sent.
+    Diff(diff::DiffArgs),
     /// One boot on slot files, written back: to compare with another boot stage.
     Install(install::InstallArgs),
     /// Cut the power at every flash operation of every kind of install.
@@ -83,6 +85,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Package(args) => package::cmd_package(args),
         Command::Replay(args) => replay::cmd_replay(args),
         Command::Keys(args) => keys::cmd_keys(args),
+        Command::Diff(args) => diff::cmd_diff(args),
         Command::Install(args) => install::cmd_install(args),
         Command::Cut(args) => cut::cmd_cut(args),
         Command::Bench(args) => bench::cmd_bench(args),

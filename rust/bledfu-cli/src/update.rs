@@ -24,6 +24,7 @@ use serde_json::json;
 use crate::args::DeviceArgs;
 use crate::kind;
 use crate::output::{is_quiet, sentence, wrap, Format};
+use crate::packed;
 use crate::picture::{self, ReportArgs, Run};
 
 /// The protocols of an update.
@@ -76,6 +77,9 @@ impl File {
             if let Err(error) = package.check() {
                 return Some(error.to_string());
             }
+        }
+        if packed::is_packed(self.image()) {
+            return Some("the device does not expand packed updates: send the whole image".to_owned());
         }
         if let Some(problem) = kind::image_problem(self.image()) {
             return Some(problem);

@@ -495,6 +495,25 @@ pub fn verify_image_with_digest<F: ReadNorFlash, C: Crypto>(
     judge(flash, header, tlvs, policy, crypto, *digest)
 }
 
+/// Checks a file in the form of an image that no boot stage starts, such as a packed update: header, entries and signature.
+/// `digest` is the one over its header, payload and protected entries; `room` the bytes that it may occupy. The flags of its
+/// header are not judged: this is for the caller, who knows what the file is.
+///
+/// # Errors
+/// As [`verify_image_with_digest`], but not for the kind of image.
+pub fn verify_not_bootable<F: ReadNorFlash, C: Crypto>(
+    flash: &mut F,
+    start: u32,
+    room: u32,
+    policy: &ImagePolicy<'_>,
+    crypto: &C,
+    digest: &Digest,
+) -> Result<ImageInfo, VerifyError<F::Error>> {
+    let header = read_header(flash, start)?;
+    let tlvs = TlvWalker::new(flash, start, &header, room)?;
+    judge(flash, header, tlvs, policy, crypto, *digest)
+}
+
 /// What an image says about itself, read without hashing it; `None` for an image without a SHA-256, or with two. None
 /// of it is checked.
 ///

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An MCUboot image, by itself or in a slot: header, TLVs, digest and signature.
 
+use bledfu_patch::record;
 use bledfu_slot::header::flags;
 use bledfu_slot::tlv::{types, SliceFlash, Tlv, TlvReadError, TlvWalker};
 use bledfu_slot::{
     is_erased, verify_image, AddressRange, HeaderError, ImageHeader, ImagePolicy, Key, Signature, SoftCrypto,
     VerifyError,
 };
+use bledfu_transfer::payload::packed::Packed;
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use super::report::Report;
 use super::trailer::{layout, trailer, Role};
 use super::{heading, hex, sha256, short_hex, Options};
-use crate::kind::{self, Behind, ImageKind, Pack};
+use crate::kind::{self, Behind, ImageKind};
+use crate::packed;
 
 fn flag_names(bits: u32) -> (String, u32) {
     const NAMES: [(u32, &str); 10] = [
@@ -70,10 +73,10 @@ fn tlv_name(kind: u16) -> &'static str {
         0x73 => "COMP_DEC_SIZE",
         0x74 => "UUID_VID",
         0x75 => "UUID_CID",
-        kind::PACK => "PACK",
-        kind::OUT_SHA => "OUT_SHA",
-        kind::BASE => "BASE",
-        kind::OUT_HASH => "OUT_HASH",
+        record::PACK => "PACK",
+        record::OUT_SHA => "OUT_SHA",
+        record::BASE => "BASE",
+        record::OUT_HASH => "OUT_HASH",
         _ if kind & 0xFF >= 0xA0 => "vendor",
         _ => "unknown",
     }
@@ -209,8 +212,12 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
     if let Some(problem) = kind::kind_problem(header, bytes) {
         report.problem(problem);
     }
-    if let Some(pack) = Pack::of(header, bytes) {
-        packed(report, &pack);
+    let packed = match packed::is_packed(bytes) {
+        true => packed::read(bytes).ok(),
+        false => None,
+    };
+    for (name, fact) in packed.iter().flat_map(packed::facts) {
+        report.field(name, fact);
     }
     if let Some(table) = vector_table(bytes, header) {
         report.field("vector table", table);
@@ -231,7 +238,8 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
     report.field("SHA-256 of the image", hex(&digest));
     report.field("which covers", format!("the first {hashed} bytes"));
     let signatures = tlvs(report, bytes, len, header, &digest);
-    if signatures == 0 {
+    // Of a packed update, its own check says so.
+    if signatures == 0 && !packed::is_packed(bytes) {
         report.problem("the image is not signed");
     }
     if let (Some(total), false) = (total, is_slot) {
@@ -249,6 +257,9 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
             Behind::Other => report.problem(kind::FOREIGN_BYTES),
             _ => {}
         }
+    }
+    if packed::is_packed(bytes) {
+        return packed_update(report, packed.as_ref(), bytes, options);
     }
     // What the boot stage itself decides: with the key if there is one, else as if the signature were good.
     let keys: Vec<Key> = options.image_key.into_iter().collect();
@@ -289,20 +300,25 @@ fn image(report: &mut Report, bytes: &[u8], header: &ImageHeader, place: Place, 
     }
 }
 
-/// How a packed update is packed.
-fn packed(report: &mut Report, pack: &Pack) {
-    let method = match pack.method {
-        1 => "delta",
-        2 => "compressed, without base",
-        _ => "unknown",
+/// What a device makes of a packed update.
+fn packed_update(report: &mut Report, packed: Option<&Packed>, bytes: &[u8], options: &Options) {
+    match packed::verify(bytes, options.image_key.as_ref()) {
+        Err(problem) => report.problem(problem),
+        Ok(()) if options.image_key.is_some() => report.field("signature checked", "yes"),
+        Ok(()) => report.unchecked("the signature of the packed update: no --image-key"),
+    }
+    report.field("boot stage would", "not start it: the application expands it");
+    let Some(packed) = packed else {
+        return; // Its problem was reported with its header.
     };
-    report.field("packed", format!("{method}, format {}", pack.format));
-    report.field("makes", format!("{} bytes", pack.out_size));
-    if pack.is_delta() {
-        report.field(
-            "from",
-            format!("an image of {} bytes at {:#010x}", pack.base_len, pack.base_addr),
-        );
+    match (&options.running, packed.base) {
+        (Some(running), _) => {
+            if let Err(refusal) = packed.check_base(running) {
+                report.problem(refusal);
+            }
+        }
+        (None, Some(_)) => report.unchecked("whether the device runs its base: no --from"),
+        (None, None) => {}
     }
 }
 

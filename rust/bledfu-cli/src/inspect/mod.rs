@@ -21,13 +21,15 @@ use bledfu_sim::parts;
 use bledfu_sim::phone::secure_dfu::crc32;
 use bledfu_slot::{Algorithm, HeaderError, ImageHeader, Key};
 use bledfu_transfer::init_check::SoftDevicePolicy;
+use bledfu_transfer::payload::packed::Running;
 use clap::Args;
 use sha2::{Digest, Sha256};
 
 use crate::args::{algorithm_parser, find_part, parse_sd_policy, parse_u32};
 use crate::keys::open_public;
-use crate::kind::{describe_elf, Kind};
+use crate::kind::{describe_elf, image_in, Kind};
 use crate::output::{wrap, Format};
+use crate::packed::Release;
 
 pub mod device;
 mod image;
@@ -63,6 +65,9 @@ pub struct InspectArgs {
     /// Public or private key (PEM) that must have signed the image.
     #[arg(long, value_name = "FILE.pem")]
     pub image_key: Option<PathBuf>,
+    /// Image that the device runs: a packed update for another one is then wrong.
+    #[arg(long, value_name = "OLD.signed.bin")]
+    pub from: Option<PathBuf>,
     /// Also fail if something could not be checked.
     #[arg(long)]
     pub strict: bool,
@@ -117,6 +122,8 @@ pub struct Options {
     pub public_key: Option<Key>,
     /// Key of the image.
     pub image_key: Option<Key>,
+    /// The image that the device runs, if known.
+    pub running: Option<Running>,
     /// Hardware version of the device, if known.
     pub hw_version: Option<u32>,
     /// Running firmware version, if known.
@@ -144,6 +151,7 @@ impl Default for Options {
         Self {
             public_key: None,
             image_key: None,
+            running: None,
             hw_version: None,
             fw_version: None,
             soft_device: None,
@@ -170,6 +178,7 @@ impl InspectArgs {
         Ok(Options {
             public_key: key(&self.public_key)?,
             image_key: key(&self.image_key)?,
+            running: self.running()?,
             hw_version: self.hw_version,
             fw_version: self.fw_version,
             soft_device: self.sd_policy.as_deref().map(parse_sd_policy).transpose()?,
@@ -181,6 +190,26 @@ impl InspectArgs {
             max_sectors: self.max_sectors,
             algorithm: self.algorithm.unwrap_or(Algorithm::SwapOffset),
         })
+    }
+}
+
+impl InspectArgs {
+    /// The image of --from, in the slot of --slot-address.
+    fn running(&self) -> anyhow::Result<Option<Running>> {
+        let Some(path) = &self.from else {
+            return Ok(None);
+        };
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let release = image_in(&name, bytes)
+            .and_then(Release::read)
+            .with_context(|| format!("cannot compare with {}", path.display()))?;
+        let address = self.slot_address.or(release.fixed_address());
+        Ok(Some(Running {
+            digest: release.digest,
+            hashed_len: release.covered().len() as u32,
+            address: address.unwrap_or(PRIMARY_START),
+        }))
     }
 }
 

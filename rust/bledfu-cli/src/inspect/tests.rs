@@ -209,6 +209,7 @@ fn an_image_of_another_kind_is_named_by_its_first_32_bytes() {
 
 #[test]
 fn packed_updates_are_named_with_what_they_need() {
+    use bledfu_patch::record::{BASE, OUT_HASH, OUT_SHA, PACK};
     for (method, base, kind) in [
         (1, 4000_u32, "packed update (delta)"),
         (2, 0, "packed update (compressed)"),
@@ -218,22 +219,36 @@ fn packed_updates_are_named_with_what_they_need() {
             pack.extend(word.to_le_bytes());
         }
         let mut image = spec();
+        image.header_size = 32;
         image.flags = flags::NON_BOOTABLE;
-        image.protected.push((crate::kind::PACK, pack));
-        image.protected.push((crate::kind::OUT_SHA, vec![7; 32]));
+        image.protected.push((PACK, pack));
+        image.protected.push((OUT_SHA, vec![7; 32]));
+        if method == 1 {
+            image.protected.push((BASE, vec![8; 32]));
+        }
+        let incomplete = inspect("app.packed.bin", &image.build(), &with_image_key());
+        assert_eq!(
+            incomplete.verdict(),
+            "wrong: the packed update has no entry 0xbfa3"
+        );
+        image.protected.push((OUT_HASH, vec![9; 32]));
         let report = inspect("app.packed.bin", &image.build(), &with_image_key());
         assert_eq!(report.kind, kind, "{}", report.text());
-        assert_eq!(
-            report.verdict(),
-            "wrong: packed updates are not supported: send the whole image"
+        assert!(report.problems.is_empty(), "{}", report.text());
+        let makes = format!(
+            "296756 bytes, SHA-256 {}, image digest {}",
+            "07".repeat(32),
+            "09".repeat(32)
         );
-        assert_eq!(value(&report, "makes"), "296756 bytes");
+        assert_eq!(value(&report, "makes"), makes);
         let from = match method {
-            1 => "an image of 4000 bytes at 0x0000d000",
-            _ => "",
+            1 => format!(
+                "the image with digest {} (`image list` shows it), 4000 bytes at 0x0000d000; other devices need the full image",
+                "08".repeat(32)
+            ),
+            _ => "any image".to_owned(),
         };
-        assert_eq!(value(&report, "from"), from);
-        assert!(value(&report, "TLV 0xbfa1 OUT_SHA").starts_with("32 bytes at "));
+        assert_eq!(value(&report, "only from"), from);
     }
 }
 

@@ -14,6 +14,7 @@ use clap::Args;
 use crate::args::parse_u32;
 use crate::kind::{image_in, image_problem};
 use crate::output::wrap;
+use crate::packed;
 
 mod build;
 mod signer;
@@ -196,7 +197,10 @@ fn contents(args: &PackageArgs) -> Result<Contents> {
             if let Some(problem) = image_problem(&image) {
                 bail!("cannot pack {shown}: {problem}; --force packs it as it is");
             }
-            check_is_image(&image).with_context(|| format!("cannot pack {shown}"))?;
+            // Of a packed update, this was all.
+            if !packed::is_packed(&image) {
+                check_is_image(&image).with_context(|| format!("cannot pack {shown}"))?;
+            }
             image
         }
     };

@@ -6,5 +6,7 @@
 //! counts received bytes; the payload decides what is in the slot.
 
 pub mod image;
+#[cfg(feature = "packed")]
+pub mod packed;
 
 pub use image::Image;

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A packed update: what its file says, and whether it is for this device.
+//!
+//! The file is in flash and its signature is checked before anything in it is believed. What is checked here costs nothing
+//! but reading; only afterwards may the area be erased into which it is expanded.
+
+use bledfu_patch::record::{self, Header, Pack, PackError, HEADER_SIZE};
+use bledfu_slot::tlv::{types, Tlv, TlvReadError, TlvWalker};
+use bledfu_slot::verify::{verify_not_bootable, Crypto, Digest, ImagePolicy, VerifyError};
+use bledfu_slot::{ImageHeader, Version};
+use embedded_storage::nor_flash::ReadNorFlash;
+
+/// Entries of this range belong to packed updates; those that are not known are of a later format.
+const OURS: core::ops::RangeInclusive<u16> = 0xBFA0..=0xBFAF;
+/// Bytes that are read at once: a digest, which is a multiple of the read unit of every flash.
+const VALUE: usize = 32;
+
+/// Why a file is not a packed update that this device can expand. What depends on the running image is [`BaseRefusal`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackedError<E> {
+    /// The flash could not be read; this says nothing about the file.
+    Flash(E),
+    /// The first 32 bytes are not those of a packed update.
+    Header(record::HeaderError),
+    /// Digest, signature or the form of the entries.
+    Image(VerifyError<E>),
+    /// The entry that describes the packing.
+    Pack(PackError),
+    /// An entry is missing.
+    Missing(u16),
+    /// An entry is there twice, or has no place in this file.
+    Unexpected(u16),
+    /// An entry has another length than its type has.
+    Length(u16),
+}
+
+impl<E> From<TlvReadError<E>> for PackedError<E> {
+    fn from(error: TlvReadError<E>) -> Self {
+        Self::Image(error.into())
+    }
+}
+
+impl<E: core::fmt::Debug> core::fmt::Display for PackedError<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Flash(error) => write!(f, "the packed update cannot be read: {error:?}"),
+            Self::Header(error) => error.fmt(f),
+            Self::Image(error) => error.fmt(f),
+            Self::Pack(error) => error.fmt(f),
+            Self::Missing(kind) => write!(f, "the packed update has no entry {kind:#06x}"),
+            Self::Unexpected(kind) => write!(f, "the packed update has an entry {kind:#06x} too many"),
+            Self::Length(kind) => write!(f, "the entry {kind:#06x} of the packed update has a wrong length"),
+        }
+    }
+}
+
+impl<E: core::fmt::Debug> core::error::Error for PackedError<E> {}
+
+/// What this device can expand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest image, in bytes.
+    pub largest: u32,
+    /// Entries of the table of the decoder.
+    pub table: usize,
+}
+
+/// What a packed update says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// How the stream is to be expanded.
+    pub pack: Pack,
+    /// Bytes of the stream, which begins behind the header.
+    pub stream_len: u32,
+    /// Version of the image that is made.
+    pub version: Version,
+    /// SHA-256 of the whole file that is made.
+    pub out_sha: [u8; 32],
+    /// Digest of the image that is made.
+    pub out_hash: Digest,
+    /// Digest of the base; `None` if none is needed.
+    pub base: Option<Digest>,
+    /// Security counter of the image that is made, if it has one.
+    pub security_counter: Option<u32>,
+    /// Bytes of the whole file.
+    pub file_len: u32,
+}
+
+/// The image that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes that the digest covers.
+    pub hashed_len: u32,
+    /// Address of its slot.
+    pub address: u32,
+}
+
+/// Why a packed update is not for the image that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseRefusal {
+    /// What it makes runs already: there is nothing to do.
+    Runs,
+    /// It needs another image.
+    OtherImage,
+    /// It is for a slot at another address.
+    OtherAddress(u32),
+}
+
+impl core::fmt::Display for BaseRefusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Runs => f.write_str("the image that the packed update makes runs already"),
+            Self::OtherImage => f.write_str(
+                "the packed update is for another image than the one that runs; send the full image",
+            ),
+            Self::OtherAddress(address) => write!(f, "the packed update is for a slot at {address:#010x}"),
+        }
+    }
+}
+
+impl core::error::Error for BaseRefusal {}
+
+/// An entry that there must be once.
+struct Once<T>(Option<T>);
+
+impl<T> Once<T> {
+    fn set<E>(&mut self, kind: u16, value: T) -> Result<(), PackedError<E>> {
+        match self.0.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(PackedError::Unexpected(kind)),
+        }
+    }
+
+    fn get<E>(self, kind: u16) -> Result<T, PackedError<E>> {
+        self.0.ok_or(PackedError::Missing(kind))
+    }
+}
+
+/// Reads a value of exactly `N` bytes.
+fn value<const N: usize, F: ReadNorFlash>(
+    flash: &mut F,
+    tlv: &Tlv,
+) -> Result<[u8; N], PackedError<F::Error>> {
+    let mut bytes = [0; N];
+    if usize::from(tlv.length) != N {
+        return Err(PackedError::Length(tlv.kind));
+    }
+    bledfu_slot::flash::read_bytes(flash, tlv.offset, &mut bytes).map_err(PackedError::Flash)?;
+    Ok(bytes)
+}
+
+impl Packed {
+    /// Reads the file of `file_len` bytes at `start`. Nothing is hashed: see [`Packed::verify`], which comes before.
+    ///
+    /// # Errors
+    /// [`PackedError`]: the first thing in it that is not as it must be.
+    pub fn read<F: ReadNorFlash>(
+        flash: &mut F,
+        start: u32,
+        file_len: u32,
+        limits: Limits,
+    ) -> Result<Self, PackedError<F::Error>> {
+        let mut first = [0; HEADER_SIZE as usize];
+        bledfu_slot::flash::read_bytes(flash, start, &mut first).map_err(PackedError::Flash)?;
+        let head = Header::decode(&first, file_len).map_err(PackedError::Header)?;
+        let header = ImageHeader::parse(&first).map_err(|error| PackedError::Image(error.into()))?;
+        let mut tlvs = TlvWalker::new(flash, start, &header, file_len)?;
+        let sizes = tlvs.total_size();
+        let (mut pack, mut out_sha, mut out_hash) = (Once(None), Once(None), Once(None));
+        let (mut base, mut security_counter) = (Once(None), Once(None));
+        while let Some(tlv) = tlvs.next(flash)? {
+            if !tlv.protected {
+                match OURS.contains(&tlv.kind) {
+                    true => return Err(PackedError::Unexpected(tlv.kind)),
+                    false => continue,
+                }
+            }
+            match tlv.kind {
+                record::PACK => {
+                    if usize::from(tlv.length) != Pack::SIZE {
+                        return Err(PackedError::Pack(PackError::Length));
+                    }
+                    let value: [u8; Pack::SIZE] = value(flash, &tlv)?;
+                    let decoded = Pack::decode(&value, limits.largest, limits.table);
+                    pack.set(tlv.kind, decoded.map_err(PackedError::Pack)?)?;
+                }
+                record::OUT_SHA => out_sha.set(tlv.kind, value::<VALUE, _>(flash, &tlv)?)?,
+                record::OUT_HASH => out_hash.set(tlv.kind, value::<VALUE, _>(flash, &tlv)?)?,
+                record::BASE => base.set(tlv.kind, value::<VALUE, _>(flash, &tlv)?)?,
+                types::SECURITY_COUNTER => {
+                    security_counter.set(tlv.kind, u32::from_le_bytes(value(flash, &tlv)?))?;
+                }
+                kind => return Err(PackedError::Unexpected(kind)),
+            }
+        }
+        let pack = pack.get(record::PACK)?;
+        if sizes != file_len {
+            return Err(PackedError::Header(record::HeaderError::Sizes));
+        }
+        match (pack.method, &base.0) {
+            (bledfu_patch::Method::Delta, None) => return Err(PackedError::Missing(record::BASE)),
+            (bledfu_patch::Method::Full, Some(_)) => return Err(PackedError::Unexpected(record::BASE)),
+            _ => {}
+        }
+        Ok(Self {
+            pack,
+            stream_len: head.stream_len,
+            version: header.version,
+            out_sha: out_sha.get(record::OUT_SHA)?,
+            out_hash: out_hash.get(record::OUT_HASH)?,
+            base: base.0,
+            security_counter: security_counter.0,
+            file_len,
+        })
+    }
+
+    /// Checks the signature of the file of `file_len` bytes at `start`; `digest` is the one over header, stream and protected
+    /// entries, computed while they arrived.
+    ///
+    /// # Errors
+    /// [`PackedError::Image`], as for every image.
+    pub fn verify<F: ReadNorFlash, C: Crypto>(
+        flash: &mut F,
+        start: u32,
+        file_len: u32,
+        policy: &ImagePolicy<'_>,
+        crypto: &C,
+        digest: &Digest,
+    ) -> Result<(), PackedError<F::Error>> {
+        let checked = verify_not_bootable(flash, start, file_len, policy, crypto, digest);
+        checked.map(|_| ()).map_err(PackedError::Image)
+    }
+
+    /// Whether it is for the image that runs.
+    ///
+    /// # Errors
+    /// [`BaseRefusal`]. [`BaseRefusal::Runs`] is a success without work.
+    pub fn check_base(&self, running: &Running) -> Result<(), BaseRefusal> {
+        if self.out_hash == running.digest {
+            return Err(BaseRefusal::Runs);
+        }
+        let Some(base) = self.base else {
+            return Ok(());
+        };
+        if base != running.digest || self.pack.base_len != running.hashed_len {
+            return Err(BaseRefusal::OtherImage);
+        }
+        match self.pack.base_addr == running.address {
+            true => Ok(()),
+            false => Err(BaseRefusal::OtherAddress(self.pack.base_addr)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
