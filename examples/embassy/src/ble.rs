@@ -347,7 +347,7 @@ impl Attributes {
         }
         match write.with_data(|_, bytes| handover.push(channel, bytes)) {
             Ok(()) => Taken::ByUs,
-            Err(PushError::Full) => Taken::Refused(AttErrorCode::INSUFFICIENT_RESOURCES),
+            Err(PushError::Full | PushError::Lost) => Taken::Refused(AttErrorCode::INSUFFICIENT_RESOURCES),
             Err(PushError::TooLong) => Taken::Refused(AttErrorCode::INVALID_ATTRIBUTE_VALUE_LENGTH),
         }
     }
