@@ -354,7 +354,7 @@ class BridgeDevice(Device):
     def __init__(self, tools, folder, central):
         super().__init__(tools, folder, central)
         options = ["--object-size", tools.object_size] if tools.object_size else []
-        self.server = Server(tools.bledfu, folder, ["gatt"], ["--mtu", "498", *options])
+        self.server = Server(tools.bledfu, folder, ["gatt"], ["--mtu", "498", "--install", "swap-offset", *options])
         self.process = None                 # the bridge
         self.seen = 0                       # lines of the device before its last reset
 
