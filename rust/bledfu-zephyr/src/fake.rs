@@ -5,6 +5,7 @@
 // A test that uses it wrongly panics.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use crate::abi;
 use crate::flash::Partition;
 use std::string::{String, ToString};
 use std::sync::{Mutex, MutexGuard};
@@ -212,7 +213,9 @@ extern "C" fn bledfu_shim_notify(_channel: u8, bytes: *const u8, length: u32) ->
     state(|state| {
         if state.refusals.0 > 0 {
             state.refusals.0 -= 1;
-            state.now_ms += BUFFER_MS;
+            if state.refusals.1 == abi::NO_BUFFER {
+                state.now_ms += BUFFER_MS;
+            }
             return state.refusals.1;
         }
         state.notified.push(bytes.to_vec());
