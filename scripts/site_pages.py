@@ -97,6 +97,7 @@ def main():
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(rewrite(text, page, set(known), repository))
     for picture in [path for kind in ("*.svg", "*.png") for path in (ROOT / "doc").rglob(kind)]:
+        (folder / picture.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(picture, folder / picture.relative_to(ROOT))
     (folder / API).write_text(api(crates))
     (folder / "SUMMARY.md").write_text(summary(titles))
