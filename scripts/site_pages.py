@@ -49,6 +49,9 @@ def rewrite(text, page, known, repository):
         if re.match(r"[a-z]+:", target):
             return match[0]
         path = os.path.normpath(os.path.join(os.path.dirname(page), target))
+        if path == FIRST:                                     # mdBook makes the index of it
+            index = os.path.relpath("index.html", os.path.dirname(page) or ".")
+            return f"{match[1]}{index}{match[3] or ''}{match[4]}"
         if path in known or not (ROOT / path).exists():      # the link check finds what does not exist
             return match[0]
         return f"{match[1]}{repository}/blob/main/{path}{match[3] or ''}{match[4]}"
