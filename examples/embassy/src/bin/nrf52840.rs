@@ -41,14 +41,14 @@ static HANDOVER: Handover = Handover::new();
 /// Runs above the worker, in an interrupt that nothing else uses: the worker's flash calls block.
 static BLUETOOTH: InterruptExecutor = InterruptExecutor::new();
 
-#[interrupt]
+#[pac::interrupt]
 unsafe fn EGU1_SWI1() {
     // SAFETY: this is the interrupt that `BLUETOOTH` is started with, and nothing else calls this function.
     unsafe { BLUETOOTH.on_interrupt() }
 }
 
 #[embassy_executor::main]
-async fn main(_: Spawner) {
+async fn main(_spawner: Spawner) {
     let mut config = embassy_nrf::config::Config::default();
     config.time_interrupt_priority = Priority::P2;
     let p = embassy_nrf::init(config);
@@ -56,7 +56,7 @@ async fn main(_: Spawner) {
     static BUFFERS: StaticCell<[[u8; UART_BUFFER]; 2]> = StaticCell::new();
     let [rx, tx] = BUFFERS.init([[0; UART_BUFFER]; 2]);
     let mut config = uarte::Config::default();
-    config.baudrate = uarte::Baudrate::BAUD1M;
+    config.baudrate = uarte::Baudrate::Baud1m;
     interrupt::UARTE0.set_priority(Priority::P3);
     let uart = BufferedUarte::new_with_rtscts(
         p.UARTE0,
@@ -79,8 +79,8 @@ async fn main(_: Spawner) {
 
     let mut config = qspi::Config::default();
     config.capacity = EXTERNAL_SIZE;
-    config.read_opcode = qspi::ReadOpcode::READ4IO;
-    config.write_opcode = qspi::WriteOpcode::PP4IO;
+    config.read_opcode = qspi::ReadOpcode::Read4io;
+    config.write_opcode = qspi::WriteOpcode::Pp4io;
     let external = Qspi::new(
         p.QSPI, Irqs, p.P0_19, p.P0_17, p.P0_20, p.P0_21, p.P0_22, p.P0_23, config,
     );
