@@ -447,7 +447,8 @@ fn events<const N: usize, S: Source>(
             }
         }
         if !is_fix {
-            let copied = page.copy(model, *run);
+            // A run counts a branch or a pointer as one, so a forged one may be longer than what is left.
+            let copied = page.copy(model, left.min(*run));
             *run -= copied;
             model.advance(copied);
             // Where copying stops, there is a branch, a pointer or the end of the window.
