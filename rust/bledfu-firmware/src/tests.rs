@@ -198,8 +198,13 @@ fn packets_that_overrun_the_ring_are_logged_counted_and_refused_and_the_object_c
         write(1, packet);
     }
     assert_eq!(ask(&mut device, &fake, &[3]), checksum_answer(&image[..taken]));
+    assert_eq!(ask(&mut device, &fake, &[4]), [0x60, 4, 8]);
 
-    // Create starts the object again.
+    // The device closes the link. Over the next one Create starts the object again.
+    settle(&mut device);
+    assert_eq!(fake.disconnects(), 1);
+    Firmware::link(false);
+    Firmware::link(true);
     assert_eq!(ask(&mut device, &fake, &[1, 2, 0, 0x10, 0, 0]), [0x60, 1, 1]);
     for packet in image[..4096].chunks(20) {
         write(1, packet);

@@ -391,7 +391,7 @@ impl<'f, F: NorFlash> Log<'f, F> {
         }
         let home = contents.home;
         let page = self.page_after(home);
-        let (start, end) = (self.offset(page, 0), self.offset(page, 0) + self.page_size);
+        let (start, end) = self.page(page);
         if erased != Some(page) || !blank(self.flash, start, end).map_err(flash_failed)? {
             self.erase(start, end)?;
         }
@@ -427,7 +427,8 @@ impl<'f, F: NorFlash> Log<'f, F> {
     /// [`JournalError::NotKept`] if the page is not erased; else the flash's error. The move will try again.
     pub(super) fn erase_ahead(&mut self, next: &mut Next) -> Result<(), JournalError> {
         if !next.is_ahead {
-            self.erase_page(self.page_after(next.page))?;
+            let (start, end) = self.page(self.page_after(next.page));
+            self.erase(start, end)?;
             next.is_ahead = true;
         }
         Ok(())
@@ -441,9 +442,10 @@ impl<'f, F: NorFlash> Log<'f, F> {
         }
     }
 
-    fn erase_page(&mut self, page: u32) -> Result<(), JournalError> {
+    /// Where a page begins and ends.
+    fn page(&self, page: u32) -> (u32, u32) {
         let start = self.offset(page, 0);
-        self.erase(start, start + self.page_size)
+        (start, start + self.page_size)
     }
 
     /// Programs a cell and reads it back.
