@@ -63,17 +63,19 @@ class Adapter(ServiceInterface):
 
 def add_constants(interface, values):
     """Properties that never change: name -> (signature, value)."""
-    for name, (signature, value) in values.items():
-        def get(self, value=value):
+    def getter(name, signature, value):
+        def get(self):
             return value
         get.__name__, get.__annotations__ = name, {"return": signature}
-        setattr(interface, name, dbus_property(access=PropertyAccess.READ)(get))
+        return get
+    for name, (signature, value) in values.items():
+        setattr(interface, name, dbus_property(access=PropertyAccess.READ)(getter(name, signature, value)))
 
 
 add_constants(Adapter, {
     "Address": ("s", "00:00:00:00:00:01"), "AddressType": ("s", "public"), "Name": ("s", "mock"), "Alias": ("s", "mock"),
     "Class": ("u", 0), "Discoverable": ("b", False), "Pairable": ("b", False), "DiscoverableTimeout": ("u", 0),
-    "PairableTimeout": ("u", 0), "UUIDs": ("as", []), "Modalias": ("s", "")})
+    "PairableTimeout": ("u", 0), "UUIDs": ("as", []), "Modalias": ("s", "usb:v1D6Bp0246d0542")})
 
 
 class Device(ServiceInterface):

@@ -87,7 +87,7 @@ def send_to_a_device_by_its_address_and_not_by_another_name(context):
 def send_tells_why_a_device_refuses(context):
     context.device.start()
     with computer(context) as one:
-        one.send(package("too-old"), "--protocol", "secure-dfu")
+        one.send(package("wrong-hardware"), "--protocol", "secure-dfu")
         code, told = one.end()
         expect(code == 1, "exit code %u" % code)
         expect("refused Execute" in told["error"]["message"], told["error"]["message"])
