@@ -102,6 +102,10 @@ fn start_log(cli: &Cli) {
         _ if cli.quiet => "error",
         // What the played target warns of is in the report.
         0 if matches!(cli.command, Command::Replay(_)) => "error",
+        // A lost link is told by `send` itself, not by each layer below it.
+        0 if matches!(cli.command, Command::Send(_)) => {
+            "warn,bluez_async=error,btleplug=error,trouble_host=error"
+        }
         0 => "warn",
         1 => "info",
         2 => "debug",
