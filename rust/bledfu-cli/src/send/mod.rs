@@ -8,7 +8,7 @@
 //! ```
 //! | Module | What |
 //! |---|---|
-//! | [`file`] | what is sent |
+//! | [`mod@file`] | what is sent |
 //! | [`drive`] | performs the actions of a client |
 //! | [`transport`] | what a transport must do; [`serial`], [`udp`], [`bluetooth`] do it |
 //! | [`images`], [`proof`] | which version runs |
@@ -276,7 +276,9 @@ impl Sending<'_> {
             self.update_again_and_again(&mut driver, protocol)?;
         }
         let confirms = protocol == Protocol::Smp && !self.args.no_confirm;
+        driver.show.await_device();
         let runs = proof::prove(&mut driver, self.file, &offer, confirms, !is_there)?;
+        driver.show.end();
         let seconds = driver.show.seconds();
         let state = match runs.is_confirmed {
             Some(true) => ", confirmed",

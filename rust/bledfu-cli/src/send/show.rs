@@ -13,6 +13,8 @@ use crate::picture::{Lane, Run};
 
 /// Programs are told the progress this often at most.
 const PROGRESS_STEP: Duration = Duration::from_millis(500);
+/// How often the sign of life moves.
+const SPIN_STEP: Duration = Duration::from_millis(120);
 /// Steps of the lane in the report.
 const LANE_STEPS: usize = 240;
 
@@ -57,6 +59,18 @@ impl Show {
         let template = "send         {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         self.bar = ProgressBar::new(self.total).with_style(style);
+    }
+
+    /// The device installs the new version, which may take a minute.
+    pub fn await_device(&mut self) {
+        if is_quiet() || self.format == Format::Json || log::log_enabled!(log::Level::Info) {
+            return;
+        }
+        let template = "install      {spinner} until the device is back: {elapsed}";
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+        self.bar = ProgressBar::new_spinner().with_style(style);
+        self.bar.enable_steady_tick(SPIN_STEP);
     }
 
     /// Nothing is told meanwhile: a client runs that sends nothing.
