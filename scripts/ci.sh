@@ -115,7 +115,7 @@ step_packages() {
     # A folder of its own each time: cargo never looks again at a package of a version that it has unpacked and built before.
     packages=$(mktemp -d)
     # shellcheck disable=SC2086
-    (cd rust && cargo package --locked --workspace $unpublished --allow-dirty --target-dir "$packages")
+    (cd rust && CARGO_PROFILE_DEV_DEBUG=0 cargo package --locked --workspace $unpublished --allow-dirty --target-dir "$packages")
     rm -rf "$packages"
 }
 
