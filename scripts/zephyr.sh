@@ -79,11 +79,12 @@ for board in "${boards[@]}"; do
 done
 if [ $# -eq 0 ]; then
     printf 'boot stage, nrf52840dk/nrf52840 ... '
-    build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk" -DCONFIG_BLEDFU_DEMO_KEYS=y
+    build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk" -DCONFIG_BLEDFU_DEMO_KEYS=y \
+        -DCONFIG_BLEDFU_INSTALL_SWAP_OFFSET=y
     sizes+=("boot nrf52840dk/nrf52840=$builds/boot_nrf52840dk")
     printf 'boot stage with copy, nrf52840dk/nrf52840 ... '
     build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk_copy" -DCONFIG_BLEDFU_DEMO_KEYS=y \
-        -DCONFIG_BLEDFU_INSTALL_COPY=y -DEXTRA_DTC_OVERLAY_FILE="$root/dts/layouts/revert-copy.overlay"
+        -DCONFIG_BLEDFU_INSTALL_COPY=y
     sizes+=("boot nrf52840dk/nrf52840 copy=$builds/boot_nrf52840dk_copy")
 fi
 if [ ${#sizes[@]} -gt 0 ]; then

@@ -13,6 +13,8 @@
 #include <sys/types.h>
 #include <zephyr/kernel.h>
 
+#include <bledfu/bledfu.h>
+
 #define BLEDFU_SHIM_TIMED_OUT     (-1)
 #define BLEDFU_SHIM_BUSY          (-2)
 #define BLEDFU_SHIM_NOT_CONNECTED (-3)
@@ -92,6 +94,8 @@ void bledfu_rs_allow_updates(void);
 void bledfu_rs_confirm(void);
 /* The worker thread; returns only when the service cannot run. */
 void bledfu_rs_run(void);
+/* The worker thread, after that, each time it is woken: confirms the image if that was asked for. */
+void bledfu_rs_without_service(void);
 
 /* The boot stage, once: where in slot 0 the vectors of the image are that may start, 0 if none may; above those 32 bits
  * what was done (boot_report.h).
@@ -102,6 +106,18 @@ uint64_t bledfu_rs_boot(void);
 
 /* The thread that runs bledfu_rs_run. */
 extern const k_tid_t bledfu_worker;
+
+/* events.c: where the service stands (enum bledfu_state). */
+enum bledfu_state bledfu_state(void);
+
+/* adv.c: the state has changed; starts or stops what the product has asked for. */
+#if defined(CONFIG_BLEDFU_ADVERTISING)
+void bledfu_adv_update(void);
+#else
+static inline void bledfu_adv_update(void)
+{
+}
+#endif
 
 struct bt_conn;
 struct bt_gatt_attr;

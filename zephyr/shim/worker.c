@@ -18,6 +18,10 @@ static struct k_spinlock lock;
 static void worker_thread(void *a, void *b, void *c)
 {
 	bledfu_rs_run();
+	while (true) {
+		(void)k_sem_take(&work, K_FOREVER);
+		bledfu_rs_without_service();
+	}
 }
 
 K_THREAD_DEFINE(bledfu_worker, CONFIG_BLEDFU_STACK_SIZE, worker_thread, NULL, NULL, NULL,

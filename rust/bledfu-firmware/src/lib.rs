@@ -169,6 +169,24 @@ impl EntryPoints for Firmware {
             }
         }
     }
+
+    /// The running image is confirmed, which needs its own slot only. What peers sent is dropped.
+    #[inline(never)]
+    fn without_service() {
+        let mut dropped = [0; MAX_FRAME];
+        while let Some(next) = SharedInbox.next(&mut dropped) {
+            if next == Next::Confirm {
+                let done = match start::confirm_alone(options::ALGORITHM) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        note::error(format_args!("the image could not be confirmed: {error}"));
+                        false
+                    }
+                };
+                worker::tell(Event::Confirmed { done });
+            }
+        }
+    }
 }
 
 /// The partitions, each with one owner.

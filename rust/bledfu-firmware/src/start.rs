@@ -6,6 +6,7 @@ use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence;
 use bledfu_slot::retry::Retry;
+use bledfu_slot::trailer::{self, TrailerError};
 use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::doors::{ConfirmBy, Doors};
@@ -34,6 +35,7 @@ pub enum StartError {
     Area(AreaError),
     Layout(LayoutError),
     Flash(FlashError),
+    Trailer(TrailerError<FlashError>),
 }
 
 impl fmt::Display for StartError {
@@ -42,6 +44,7 @@ impl fmt::Display for StartError {
             Self::Area(error) => error.fmt(f),
             Self::Layout(error) => error.fmt(f),
             Self::Flash(error) => write!(f, "the primary slot cannot be read: {error:?}"),
+            Self::Trailer(error) => error.fmt(f),
         }
     }
 }
@@ -106,6 +109,22 @@ pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
         journal,
     };
     Ok((areas, layout))
+}
+
+/// Confirms the running image without the other partitions: where its flag is depends on the primary slot alone.
+pub fn confirm_alone(algorithm: Algorithm) -> Result<(), StartError> {
+    let mut primary = open(Partition::Primary)?;
+    let same = geometry(&primary);
+    let layout = Layout::with_spare(
+        algorithm,
+        same,
+        same,
+        algorithm.has_spare().then_some(same),
+        options::MAX_ALIGN,
+        options::MAX_IMG_SECTORS,
+    )
+    .map_err(StartError::Layout)?;
+    trailer::confirm(&mut Retry(&mut primary), &layout).map_err(StartError::Trailer)
 }
 
 fn running(

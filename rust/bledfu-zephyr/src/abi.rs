@@ -49,7 +49,7 @@ extern "C" {
     pub fn bt_is_ready() -> bool;
     pub fn bledfu_advertising_start() -> i32;
     pub fn bledfu_confirm() -> i32;
-    pub fn bledfu_allow_updates();
+    pub fn bledfu_allow_updates() -> i32;
 
     /// Takes the spin lock between the Bluetooth thread and the worker; the key is passed back to `unlock`.
     pub fn bledfu_shim_lock() -> u32;

@@ -252,7 +252,9 @@ extern "C" fn bledfu_advertising_start() -> i32 {
 }
 
 #[no_mangle]
-extern "C" fn bledfu_allow_updates() {}
+extern "C" fn bledfu_allow_updates() -> i32 {
+    0
+}
 
 #[no_mangle]
 extern "C" fn bledfu_confirm() -> i32 {

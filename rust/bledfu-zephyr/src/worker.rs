@@ -205,6 +205,8 @@ pub trait Service {
     fn confirm();
     /// The worker thread. Returns only when the service cannot run.
     fn run();
+    /// The worker thread, after that, each time it is woken: what can be done without the service.
+    fn without_service();
 }
 
 /// Gives C its entry points `bledfu_rs_*` (`bledfu_shim.h`) into a [`Service`].
@@ -263,6 +265,12 @@ macro_rules! export_entry_points {
         pub extern "C" fn bledfu_rs_run() {
             <$service as $crate::worker::Service>::run();
         }
+
+        /// See `bledfu_shim.h`.
+        #[no_mangle]
+        pub extern "C" fn bledfu_rs_without_service() {
+            <$service as $crate::worker::Service>::without_service();
+        }
     };
 }
 
@@ -295,6 +303,7 @@ mod tests {
         }
         fn confirm() {}
         fn run() {}
+        fn without_service() {}
     }
 
     crate::export_entry_points!(Echo);
