@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks at a configured image (.config and edt.pickle) and names what cannot work, each in one sentence that says what to change.
 
-    build_check.py --zephyr FOLDER image BUILD              the application or bledfu's boot stage
+    build_check.py --zephyr FOLDER image BUILD              the application or bledfu's boot stage; prints the write unit
     build_check.py --zephyr FOLDER agree APPLICATION BOOT   both, of one sysbuild: the application, and the boot stage (or MCUboot)
 
 BUILD is the folder with zephyr/.config. Exit code 1, and the sentences on the standard error.
@@ -14,7 +14,9 @@ import pickle
 import sys
 
 PAGE = 4096
-WRITE_UNITS = (1, 2, 4)
+WRITE_UNITS = (1, 2, 4, 8, 16, 32)
+# The boot stage and the application write in units of 4 bytes at least.
+LEAST_WRITE_SIZE = 4
 # The options that say in which pages a driver reports its flash; other flashes have erase-block-size.
 PAGE_OPTIONS = {"nordic,qspi-nor": "NORDIC_QSPI_NOR_FLASH_LAYOUT_PAGE_SIZE", "jedec,spi-nor": "SPI_NOR_FLASH_LAYOUT_PAGE_SIZE"}
 DRIVERS = {"nordic,qspi-nor": "NORDIC_QSPI_NOR", "jedec,spi-nor": "SPI_NOR"}
@@ -156,6 +158,9 @@ def stack(image):
     if config("BT") and config("BLEDFU_SMP") and config.number("BT_L2CAP_TX_MTU") < 65:
         yield (f"CONFIG_BT_L2CAP_TX_MTU is {config.number('BT_L2CAP_TX_MTU')}, and SMP clients send fragments of 64 bytes and more: "
                "remove the line, bledfu's default is 498")
+    if config("MCUMGR_GRP_IMG"):
+        yield ("CONFIG_MCUMGR_GRP_IMG=y and CONFIG_BLEDFU=y would write the same slot at once: remove CONFIG_MCUMGR_GRP_IMG, and update with "
+               "bledfu (CONFIG_BLEDFU_SMP=y serves the same clients)")
     if config.number("BLEDFU_CONN_INTERVAL_MIN") > config.number("BLEDFU_CONN_INTERVAL_MAX"):
         yield "CONFIG_BLEDFU_CONN_INTERVAL_MIN is larger than CONFIG_BLEDFU_CONN_INTERVAL_MAX: exchange the two"
 
@@ -193,7 +198,10 @@ def places(image):
             yield (f"{place}: its flash reports pages of {page} bytes, and bledfu needs {PAGE}: "
                    + (f"set {option}={PAGE}, or remove the line" if option else "use a flash with such pages"))
         if place.write_unit() not in WRITE_UNITS:
-            yield f"{place}: its flash has write units of {place.write_unit()} bytes, and bledfu needs 1, 2 or 4: use another flash"
+            yield f"{place}: its flash has write units of {place.write_unit()} bytes, and bledfu knows 1 to 32: use another flash"
+        elif place.write_unit() > config.number("BLEDFU_MAX_ALIGN"):
+            yield (f"{place}: its flash has write units of {place.write_unit()} bytes, and CONFIG_BLEDFU_MAX_ALIGN is "
+                   f"{config.number('BLEDFU_MAX_ALIGN')}: set CONFIG_BLEDFU_MAX_ALIGN={place.write_unit()}")
         if place.start % PAGE or place.size % PAGE:
             yield f"{place} does not begin and end at multiples of {PAGE} bytes: change its reg"
         if place.flash_size() and place.end > place.flash_size():
@@ -284,6 +292,11 @@ def agree(application, boot):
             yield f"CONFIG_{here} is {mine} in the application, and CONFIG_{there} is {yours} in {stage}: set the same in both"
 
 
+def write_size(image):
+    """The write unit of the build, in bytes: one that every partition accepts."""
+    return max([LEAST_WRITE_SIZE] + [place.write_unit() for place in needed(image)[0]])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zephyr", required=True, help="the folder of Zephyr")
@@ -295,6 +308,8 @@ def main():
     sentences = list(check_image(*images) if arguments.command == "image" else agree(*images))
     if sentences:
         sys.exit("\n".join(sentences))
+    if arguments.command == "image":
+        print(write_size(*images))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ static void remember(const struct bledfu_event_info *info)
 uint32_t bledfu_shim_event(uint8_t event, uint32_t first, uint32_t second)
 {
 	struct bledfu_event_info info = {.event = event, .values = {first, second}};
-	bool veto = false;
+	enum bledfu_answer answer = BLEDFU_GO_ON;
 
 	K_SPINLOCK(&lock) {
 		remember(&info);
@@ -64,9 +64,14 @@ uint32_t bledfu_shim_event(uint8_t event, uint32_t first, uint32_t second)
 		k_sem_give(&confirm_done);
 	}
 	STRUCT_SECTION_FOREACH(bledfu_callback, callback) {
-		veto |= callback->handler(&info) == BLEDFU_VETO;
+		enum bledfu_answer said = callback->handler(&info);
+
+		/* A veto of one counts more than that another only postpones. */
+		if (answer != BLEDFU_VETO && said != BLEDFU_GO_ON) {
+			answer = said;
+		}
 	}
-	return veto;
+	return answer;
 }
 
 int bledfu_status_get(struct bledfu_status *out)

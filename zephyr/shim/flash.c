@@ -84,7 +84,7 @@ static struct {
 	uint32_t offset;
 	uint32_t length;
 	int result;
-	uint8_t bytes[BLEDFU_SHIM_PAGE] __aligned(4);
+	uint8_t bytes[BLEDFU_SHIM_PAGE] __aligned(8);
 } job;
 
 static int execute(void)

@@ -10,7 +10,7 @@ use bledfu_slot::trailer::{self, TrailerError};
 use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::doors::{ConfirmBy, Doors};
-use bledfu_transfer::event::Incoming;
+use bledfu_transfer::event::{Admission, Incoming};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
 use bledfu_transfer::ring::holds_object;
@@ -18,10 +18,11 @@ use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
 use bledfu_transfer::upload::{digest_prefix, OldestAccepted, Running, Setup, Upload};
+use bledfu_zephyr::ble;
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
-use bledfu_zephyr::worker::{self, Event};
+use bledfu_zephyr::worker::{self, Answer, Event};
 use core::fmt;
 
 /// Maximum number of public keys of one kind: two, and two more for a key rollover.
@@ -165,11 +166,16 @@ fn running(
     Ok((running, image.map(|image| image.header.version)))
 }
 
-fn admit(incoming: Incoming) -> bool {
-    worker::tell(Event::Started {
+fn admit(incoming: Incoming) -> Admission {
+    let answer = worker::tell(Event::Started {
         size: incoming.size,
         fw_version: incoming.fw_version,
-    })
+    });
+    match answer {
+        Answer::GoOn => Admission::Accept,
+        Answer::Postpone => Admission::Later,
+        Answer::Veto => Admission::Refuse,
+    }
 }
 
 impl<'k> Device<'k> {
@@ -281,6 +287,7 @@ fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
         },
         no_downgrade,
         frame_count: options::SMP_FRAME_COUNT,
+        forward: options::SMP_FORWARD.then_some(ble::forward_smp),
     }
 }
 

@@ -107,8 +107,16 @@ struct bledfu_event_info {
 enum bledfu_answer {
 	/** Go on. */
 	BLEDFU_GO_ON = 0,
-	/** Do not; counts for BLEDFU_EVENT_STARTED and BLEDFU_EVENT_RESETTING only. */
+	/**
+	 * Do not; counts for BLEDFU_EVENT_STARTED and BLEDFU_EVENT_RESETTING only. A phone that wants to send is told 08
+	 * (operation not permitted) over Secure DFU, and 11 (access denied) over SMP.
+	 */
 	BLEDFU_VETO = 1,
+	/**
+	 * As BLEDFU_VETO, but only now: the battery is low, a user has to agree. A phone is told 0A (operation failed) over
+	 * Secure DFU, and 10 (busy) over SMP.
+	 */
+	BLEDFU_POSTPONE = 2,
 };
 
 /** @cond INTERNAL_HIDDEN */
