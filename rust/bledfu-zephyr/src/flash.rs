@@ -18,6 +18,8 @@ pub const SECTOR_SIZE: u32 = 4096;
 /// `zephyr/CMakeLists.txt` takes it from the devicetree and passes it as `BLEDFU_WRITE_SIZE`.
 pub const WRITE_SIZE: u32 = write_size(option_env!("BLEDFU_WRITE_SIZE"));
 
+const _: () = assert!(WRITE_SIZE != 0, "BLEDFU_WRITE_SIZE is not 4, 8, 16 or 32");
+
 /// No supported part needs more for a read.
 const READ_SIZE: usize = 4;
 
@@ -29,7 +31,7 @@ const fn write_size(text: Option<&str>) -> u32 {
             b"8" => 8,
             b"16" => 16,
             b"32" => 32,
-            _ => panic!("BLEDFU_WRITE_SIZE is not 4, 8, 16 or 32"),
+            _ => 0,
         },
     }
 }

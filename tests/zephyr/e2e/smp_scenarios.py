@@ -158,40 +158,6 @@ def smp_discovery(context):
 
 
 @scenario()
-def smp_groups_of_the_product(context):
-    """A product's own group, its shell and its statistics answer over the same characteristic, before and within an upload."""
-    if not context.tools.has_groups:
-        raise Skipped("no MCUmgr in this build")
-    context.device.start()
-    phone = phone_with(context, "medium-2.3.4")
-    phone.connect()
-    channel = phone.channel
-
-    def ask():
-        text = "dose " * 50
-        for version in (V1, V2):
-            answer = channel.exchange(frame_of(WRITE, 64, 0, {"text": text}, version, channel.next_sequence()))
-            expect(answer == {"twice": 2 * text}, "the product's group answers %s" % answer)
-        answer = channel.exchange(frame_of(WRITE, 9, 0, {"argv": ["valve", "open"]}, V2, channel.next_sequence()))
-        expect(answer.get("o", "").strip() == "valve open" and not answer.get("ret"), "the shell answers %s" % answer)
-        answer = channel.exchange(frame_of(READ, 2, 0, {"name": "doser"}, V2, channel.next_sequence()))
-        expect(answer.get("fields", {}).get("doses", 0) >= 2, "the statistics are %s" % answer)
-        answer = channel.exchange(frame_of(READ, 99, 0, {}, V2, channel.next_sequence()))
-        expect(answer == NOT_SUPPORTED, "a group that nobody has answers %s" % answer)
-        channel.echo()
-
-    ask()
-    image = phone.image
-    answer = channel.exchange(chunk(image, 0, 2000, channel.next_sequence()).BYTES)
-    expect(answer.get("off", 0) > 0, "the upload does not begin: %s" % answer)
-    ask()
-    answer = channel.exchange(chunk(image, answer["off"], 2000, channel.next_sequence()).BYTES)
-    expect(answer.get("off", 0) > 2000, "the upload does not go on: %s" % answer)
-    phone.link.close()
-    update(context, "medium-2.3.4")
-
-
-@scenario()
 def smp_as_android_looks(context):
     """What the Device Manager app asks on Android's connect screen, in its order: everything is answered."""
     context.device.start()
