@@ -2,8 +2,10 @@
 """SMP groups that bledfu does not serve: Zephyr's MCUmgr answers them over the same characteristic."""
 
 from scenarios import Skipped, expect
-from smp_phone import READ, V1, V2, WRITE, chunk, frame_of
+from smp_phone import IMAGE, READ, V1, V2, WRITE, chunk, frame_of
 from smp_scenarios import NOT_SUPPORTED, phone_with, scenario, update
+
+REPORT_GROUP = 1959  # CONFIG_BLEDFU_SMP_REPORT_GROUP
 
 
 @scenario()
@@ -30,6 +32,13 @@ def smp_groups_of_the_product(context):
         channel.echo()
 
     ask()
+    answer = channel.exchange(frame_of(READ, REPORT_GROUP, 0, {}, V2, channel.next_sequence()))
+    expect(answer == {"state": 1, "confirmed": 1, "version": 1, "refused": 0}, "the report is %s" % answer)
+    # A test of an image that is not there is refused, and the report says so: 1 << 31, group, error.
+    refused = channel.exchange(frame_of(WRITE, IMAGE, 0, {"hash": bytes(32), "confirm": False}, V2, channel.next_sequence()))
+    expect(refused == {"err": {"group": IMAGE, "rc": 8}}, "a test of nothing: %s" % refused)
+    answer = channel.exchange(frame_of(READ, REPORT_GROUP, 0, {}, V2, channel.next_sequence()))
+    expect(answer["refused"] == 1 << 31 | IMAGE << 8 | 8, "the report is %s" % answer)
     image = phone.image
     answer = channel.exchange(chunk(image, 0, 2000, channel.next_sequence()).BYTES)
     expect(answer.get("off", 0) > 0, "the upload does not begin: %s" % answer)
