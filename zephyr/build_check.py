@@ -9,6 +9,7 @@ BUILD is the folder with zephyr/.config. Exit code 1, and the sentences on the s
 """
 
 import argparse
+import os
 import pathlib
 import pickle
 import sys
@@ -243,13 +244,20 @@ def slots(image):
                "set CONFIG_BLEDFU_SMALL_SCRATCH=y")
 
 
+def rust_product(image):
+    """zephyr-lang-rust calls cargo for a Rust product, and does not pass the write unit on."""
+    unit = write_size(image)
+    if image.config("RUST") and unit > LEAST_WRITE_SIZE and os.environ.get("BLEDFU_WRITE_SIZE") != str(unit):
+        yield f"a Rust product does not know the write unit of its flash: export BLEDFU_WRITE_SIZE={unit} before the build"
+
+
 def check_image(image):
     """All sentences about one image."""
     found = list(stack(image)) + list(ring(image))
     if image.config("BLEDFU_BUILD_CHECK"):
         found += list(places(image))
         # The same mistake is not told twice.
-        found += [] if found else list(slots(image))
+        found += [] if found else list(slots(image)) + list(rust_product(image))
     return found
 
 

@@ -130,7 +130,7 @@ MISTAKES = [
             board=DK, sysbuild=True),
     Mistake("rsa_boot_stage", "MCUboot is not built for ECDSA P-256, the signatures that bledfu checks: set "
             "SB_CONFIG_BOOT_SIGNATURE_TYPE_ECDSA_P256=y in sysbuild.conf",
-            {"sysbuild.conf": lambda text, _: text.replace("TYPE_ECDSA_P256", "TYPE_NONE")}, board=DK, sysbuild=True),
+            {"sysbuild.conf": lambda text, _: text.replace("TYPE_ECDSA_P256", "TYPE_RSA")}, board=DK, sysbuild=True),
     Mistake("another_mode", "the application is built for CONFIG_BLEDFU_INSTALL_SWAP_OFFSET, and MCUboot for SWAP_MOVE: set "
             "SB_CONFIG_MCUBOOT_MODE_SWAP_USING_OFFSET=y, or remove CONFIG_BLEDFU_INSTALL_*",
             {"prj.conf": "CONFIG_BLEDFU_INSTALL_SWAP_OFFSET=y\n"}, board=DK, sysbuild=True),
