@@ -56,7 +56,8 @@ MISTAKES = [
     conf("no_bluetooth", "CONFIG_BT=n", "CONFIG_BLEDFU=y needs Bluetooth: set CONFIG_BT=y, or remove the line that sets it to n"),
     conf("two_image_groups", "CONFIG_BLEDFU_SMP=y\nCONFIG_NET_BUF=y\nCONFIG_ZCBOR=y\nCONFIG_MCUMGR=y\nCONFIG_IMG_MANAGER=y\n"
          "CONFIG_STREAM_FLASH=y\nCONFIG_FLASH_MAP=y\nCONFIG_MCUMGR_GRP_IMG=y\nCONFIG_BOOTLOADER_MCUBOOT=y",
-         "CONFIG_MCUMGR_GRP_IMG=y and CONFIG_BLEDFU=y would write the same slot at once: remove CONFIG_MCUMGR_GRP_IMG, and update with bledfu"),
+         "CONFIG_MCUMGR_GRP_IMG=y and CONFIG_BLEDFU=y would write the same slot at once: remove CONFIG_MCUMGR_GRP_IMG, and update with bledfu",
+         board=DK),
     # stacks and the ring
     conf("worker_stack", "CONFIG_BLEDFU_STACK_SIZE=8192",
          "CONFIG_BLEDFU_STACK_SIZE is 8192, and the check of a signature alone needs 9728: remove the line, its default is enough"),
