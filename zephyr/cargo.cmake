@@ -80,7 +80,8 @@ function(bledfu_cargo_library name library folder)
     set(cargo_home $ENV{CARGO_HOME})
   endif()
   get_filename_component(crates ${folder}/.. ABSOLUTE)
-  set(flags "--remap-path-prefix=${crates}/= --remap-path-prefix=${cargo_home}/registry/src/=")
+  # LLVM's own threshold for optimisation for size (5) leaves calls that take more code than what they call.
+  set(flags "-Cllvm-args=-inline-threshold=20 --remap-path-prefix=${crates}/= --remap-path-prefix=${cargo_home}/registry/src/=")
 
   # Of the application's VERSION file, if it has one: see BLEDFU_FW_VERSION.
   set(version "")

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`update`] | one update from phone to confirmation in virtual time |
 //! | [`serve`] | the device in real time, for real clients |
+//! | [`send`] | an update of a real device, from this computer |
 //! | [`inspect`] | what is in a file and what is wrong with it |
 //! | [`package`] | a package around a signed image |
 //! | [`keys`] | key files: made, shown, opened |
@@ -34,5 +35,6 @@ pub mod package;
 pub mod packed;
 pub mod picture;
 pub mod replay;
+pub mod send;
 pub mod serve;
 pub mod update;

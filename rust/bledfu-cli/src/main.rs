@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bledfu_cli::output::{self, OutputError};
-use bledfu_cli::{bench, cut, diff, inspect, install, keys, package, replay, serve, update};
+use bledfu_cli::{bench, cut, diff, inspect, install, keys, package, replay, send, serve, update};
 use bledfu_sim::power::thread_now_ns;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -33,6 +33,8 @@ enum Command {
     Update(update::UpdateArgs),
     /// The device in real time, with transports for real clients; killing the process is a power cut.
     Serve(serve::ServeArgs),
+    /// Send an update to a real device, and wait until the new version runs.
+    Send(send::SendArgs),
     /// Explain an image, a slot, a package, an init packet or a whole device, field by field.
     Inspect(inspect::InspectArgs),
     /// Explain a log of an update that went wrong, and play it to the simulated device.
@@ -81,6 +83,7 @@ fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Update(args) => update::cmd_update(args),
         Command::Serve(args) => serve::cmd_serve(args),
+        Command::Send(args) => send::cmd_send(args),
         Command::Inspect(args) => inspect::cmd_inspect(args),
         Command::Package(args) => package::cmd_package(args),
         Command::Replay(args) => replay::cmd_replay(args),
@@ -99,15 +102,19 @@ fn start_log(cli: &Cli) {
         _ if cli.quiet => "error",
         // What the played target warns of is in the report.
         0 if matches!(cli.command, Command::Replay(_)) => "error",
+        // A lost link is told by `send` itself, not by each layer below it.
+        0 if matches!(cli.command, Command::Send(_)) => {
+            "warn,bluez_async=error,btleplug=error,trouble_host=error"
+        }
         0 => "warn",
         1 => "info",
         2 => "debug",
         _ => "trace",
     };
     let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
-    // `serve` logs wall-clock time; all other commands virtual time, which starts when the device is switched on.
+    // `serve` and `send` log wall-clock time; all other commands virtual time, which starts when the device is switched on.
     match cli.command {
-        Command::Serve(_) => log.format_timestamp_millis(),
+        Command::Serve(_) | Command::Send(_) => log.format_timestamp_millis(),
         _ => log.format(|out, record| {
             let style = out.default_level_style(record.level());
             let level = record.level();

@@ -94,6 +94,10 @@ pub trait UpdateClient {
 
     /// The progress.
     fn progress(&self) -> Progress;
+
+    /// The device has done everything and only has to close the link. On a transport without links nobody closes it: the
+    /// caller reports [`UpdateClient::disconnected`] itself.
+    fn awaits_close(&self) -> bool;
 }
 
 /// Progress of an update, for a progress bar and for reports.

@@ -676,6 +676,10 @@ impl UpdateClient for Client<'_> {
         self.progress
     }
 
+    fn awaits_close(&self) -> bool {
+        matches!(self.phase, Phase::Close { .. })
+    }
+
     fn received(&mut self, now_ms: u64, bytes: &[u8]) {
         self.expire(now_ms);
         match self.phase {

@@ -705,6 +705,10 @@ impl UpdateClient for Client<'_> {
         self.progress
     }
 
+    fn awaits_close(&self) -> bool {
+        matches!(self.phase, Phase::Close { .. })
+    }
+
     fn received(&mut self, now_ms: u64, bytes: &[u8]) {
         if matches!(
             self.phase,

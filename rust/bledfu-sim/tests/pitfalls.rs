@@ -7,6 +7,7 @@ mod harness;
 use bledfu_sim::device::Setup;
 use bledfu_sim::make::ImageSpec;
 use bledfu_sim::nor::Fault;
+use bledfu_sim::package::PackageSpec;
 use bledfu_sim::parts::{Part, TypMax, MX25R6435F};
 use bledfu_sim::phone::secure_dfu::Phone;
 use bledfu_transfer::ring::{Channel, Frame};
@@ -443,6 +444,24 @@ fn a_phone_that_missed_the_last_answer_is_told_that_all_is_done_before_and_after
         }
         assert_eq!(peer.reboot().image.header.version, version(2));
         peer.update_and_confirm();
+    }
+}
+
+// secure-dfu case 96
+#[test]
+fn a_package_padded_to_words_is_known_by_the_image_in_it() {
+    for behind in 1..4 {
+        let mut odd = update_spec();
+        odd.payload.truncate(odd.payload.len() - behind);
+        let image = odd.build();
+        let firmware = PackageSpec::padded(&image);
+        let package = package(&init_for(&firmware), &firmware);
+        let mut peer = Peer::new();
+        assert_eq!(peer.client(Phone::Nrfutil, 0, &package), Ok(()));
+        peer.install_and_confirm(&image);
+        peer.reconnect();
+        assert_eq!(peer.client(Phone::Nrfutil, 0, &package), Ok(()));
+        peer.assert_ran_already(&image);
     }
 }
 

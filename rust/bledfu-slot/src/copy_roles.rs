@@ -36,6 +36,7 @@ use crate::crc32::crc32;
 use crate::flash::{program_padded, read_bytes, Aligned};
 use crate::layout::{Algorithm, Layout, TrailerLayout, ROLE_REGION};
 use crate::trailer::{can_repair, erase_trailer, Flag, Magic, SwapType, Trailer};
+use crate::verify::Digest;
 
 const RECORD_MAGIC: [u8; 4] = *b"blfr";
 const RECORD_VERSION: u8 = 1;
@@ -232,11 +233,14 @@ pub fn incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     second: &mut X,
     layout: &Layout,
 ) -> Result<Place, P::Error> {
-    find_incoming(primary, first, second, layout).map(|(place, _)| place)
+    find_incoming(primary, first, second, layout, None).map(|(place, _)| place)
 }
 
 /// [`incoming`], together with the error of a place that could not be read: a request there might have changed the
 /// result.
+///
+/// `reverting` is the digest of the image that a begun revert takes back, if the trust area says so. The install of this image
+/// was complete then, whatever a torn `copy_done` reads as, and no request counts.
 ///
 /// # Errors
 /// The error of the primary slot's flash.
@@ -245,6 +249,7 @@ pub fn find_incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     first: &mut S,
     second: &mut X,
     layout: &Layout,
+    reverting: Option<&Digest>,
 ) -> Result<(Place, Option<NorFlashErrorKind>), P::Error> {
     let (Algorithm::Copy, Some(second_trailer)) = (layout.algorithm(), layout.spare_trailer()) else {
         return Ok((Place::First, None));
@@ -254,7 +259,7 @@ pub fn find_incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
         asks(second, &second_trailer),
     ];
     let unreadable = asks.iter().find_map(|asks| asks.err());
-    match asks.map(|asks| asks == Ok(true)) {
+    match asks.map(|asks| asks == Ok(true) && reverting.is_none()) {
         [true, false] => return Ok((Place::First, unreadable)),
         [false, true] => return Ok((Place::Second, unreadable)),
         _ => {}
@@ -267,7 +272,10 @@ pub fn find_incoming<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     };
     let place = match record {
         None => Place::First,
-        Some(Record { source, .. }) if trailer.copy_done == Flag::Set && !is_reverted(primary, &layout)? => {
+        Some(Record { source, digest, .. })
+            if (trailer.copy_done == Flag::Set || reverting == Some(&digest))
+                && !is_reverted(primary, &layout)? =>
+        {
             source.other()
         }
         Some(Record { source, .. }) => source,

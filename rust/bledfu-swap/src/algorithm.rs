@@ -98,6 +98,8 @@ pub struct Slots<'a, P, S, X, T> {
     pub rules: Rules,
     /// The unit at which this boot resumed an interrupted job; `None` once that unit is done and noted.
     pub in_doubt: Option<u32>,
+    /// All of the primary slot was written or compared in this boot, with an algorithm that keeps a copy.
+    pub is_whole: bool,
     /// The image in the primary slot, if it was verified in this boot and nothing has been installed since.
     pub verified: Option<ImageInfo>,
 }

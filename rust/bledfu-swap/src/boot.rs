@@ -45,7 +45,7 @@ use check::{
     check_primary, check_update, is_proven, known, primary_is_valid, silent, startable, verify_secondary,
 };
 use kept_copy::keep_copy;
-use repair::{end_repair, repair};
+use repair::{end_repair, refresh, repair};
 pub use report::{BootAction, BootError, BootReport, SkipReason};
 pub(crate) use steady::Steady;
 use take_down::{clear_orphan, drop_impossible, reject};
@@ -188,6 +188,7 @@ pub(crate) fn boot_unless<A: Installer, P: NorFlash, S: NorFlash, X: NorFlash, T
         },
         evidence,
         in_doubt: None,
+        is_whole: false,
         verified: None,
     };
     run::<A, _, _, _, T, C>(&mut slots, config, crypto, unreadable)
@@ -240,6 +241,20 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 reason: error.into(),
             },
         };
+        if A::KEEPS_COPY {
+            match action {
+                // A revert is begun again, not resumed, unless only its flags are missing.
+                BootAction::Installed { swap_type, resumed }
+                    if !(resumed && swap_type == SwapType::Revert) =>
+                {
+                    trust::copied(slots);
+                }
+                // An image that verifies starts, also if it cannot be written once more.
+                _ => {
+                    let _ = refresh::<A, P, S, X, T, C>(slots, config, crypto, &primary);
+                }
+            }
+        }
         let quick = !config.verify_primary && action == BootAction::None && trust::is_settled(slots);
         let mut checked = startable(slots, config, crypto, quick);
         if let (Err(reason), BootAction::Installed { .. }) = (&checked, &action) {
@@ -287,6 +302,9 @@ fn run<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                         if !slots.rules.is_bringing(&image.digest) && slots.rules.is_underway() {
                             trust::give_up(slots);
                         }
+                        if A::KEEPS_COPY {
+                            trust::copied(slots);
+                        }
                         (image, BootAction::Repaired)
                     }
                     (None, Err(kind)) => return Err(BootError::Flash(SwapError::Secondary(kind))),
@@ -311,7 +329,12 @@ fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cry
     config: &BootConfig<'_>,
     crypto: &C,
 ) {
-    if slots.rules.is_kept && !trust::is_settled(slots) && check_primary(slots, config, crypto).is_ok() {
+    let is_in_doubt = A::KEEPS_COPY && trust::is_in_doubt(slots);
+    if slots.rules.is_kept
+        && !is_in_doubt
+        && !trust::is_settled(slots)
+        && check_primary(slots, config, crypto).is_ok()
+    {
         trust::note_settled::<A, _, _, _, _>(slots);
     }
 }

@@ -104,12 +104,17 @@ pub fn boot_through<P: NorFlash, S: NorFlash, X: NorFlash, T: Transform, C: Cryp
     if !fit(primary, first, second, &layout) {
         return Err(BootError::Geometry);
     }
+    let last = evidence.last();
+    let reverting = last
+        .as_ref()
+        .filter(|evidence| evidence.begun == Some(SwapType::Revert));
     // If one of the places cannot be read, the roles may be different, so nothing is installed.
     let (incoming, unreadable) = copy_roles::find_incoming(
         &mut Steady::new(primary),
         &mut Steady::new(first),
         &mut Steady::new(second),
         &layout,
+        reverting.map(|evidence| &evidence.from),
     )
     .map_err(|kind| BootError::Flash(SwapError::Primary(kind)))?;
     let with_roles = layout.with_incoming(incoming);
@@ -167,6 +172,10 @@ impl Installer for CopyKept {
             SwapType::Permanent => Flag::Set,
             _ => Flag::Unset,
         };
+        // No job begins without a note. This one is over: a torn flag reads differently now.
+        if trust::is_settled(slots) || trust::is_past(&slots.rules, &job) {
+            return Ok(Status::Idle);
+        }
         let underway = !reverted
             && record.source == slots.layout.incoming()
             && (primary.swap_type(), primary.swap_size) == (record.swap_type, record.size)
@@ -297,7 +306,6 @@ fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
     slots: &mut Slots<'_, P, S, X, T>,
     job: &Job,
 ) -> Result<(), SwapError> {
-    let layout = slots.layout.primary_trailer();
     // It was verified, so it has a digest, unless its flash now reads differently.
     let digest = digest_of(slots)?.ok_or(SwapError::Secondary(NorFlashErrorKind::Other))?;
     let record = Record {
@@ -306,6 +314,7 @@ fn begin<P: Flash, S: Flash, X: Flash, T: Transform>(
         size: job.size,
         digest,
     };
+    let layout = slots.layout.primary_trailer();
     (slots.watch)(Progress::Erase);
     let flash = &mut *slots.primary;
     let mut write = || {

@@ -109,6 +109,46 @@ pub fn resumed(rules: &Rules, job: &Job) -> Option<u32> {
     })
 }
 
+/// Whether the power went while the primary slot was written from a place that nothing changes, and no boot has written
+/// all of it since. Its bytes may be right now and wrong at the next boot.
+pub fn is_in_doubt<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &Slots<'_, P, S, X, T>) -> bool {
+    !slots.is_whole
+        && slots.rules.evidence.is_some_and(|evidence| {
+            // A revert ends with `image_ok`, which a cut confirmation may have torn before.
+            evidence.done != Done::Unknown || evidence.begun == Some(SwapType::Revert)
+        })
+}
+
+/// Notes that the primary slot is about to be written with this image once more; returns what of it is as earlier boots
+/// left it, for [`replace`](crate::algorithm::replace).
+pub fn begin_repair<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    image: &Digest,
+) -> Option<u32> {
+    let done = slots.rules.evidence?.done;
+    match done {
+        Done::Passed(sector) if slots.rules.is_for(image) => return Some(sector),
+        Done::InDoubt(0) => {}
+        // Even without the note it is better than what is there.
+        _ => {
+            note_done(slots, Done::InDoubt(0));
+        }
+    }
+    Some(0)
+}
+
+/// To be called when all of the primary slot was written or compared in this boot.
+pub fn copied<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>) {
+    let is_noted = slots
+        .rules
+        .evidence
+        .is_some_and(|evidence| evidence.done != Done::Unknown);
+    if is_noted {
+        note_done(slots, Done::Unknown);
+    }
+    slots.is_whole = true;
+}
+
 /// To be called when a resumed copy has written sectors up to `step`. Without the note a boot behind the next cut begins
 /// further below.
 pub fn passed(store: &mut dyn Store, rules: &mut Rules, resumed: Option<u32>, step: u32) {
@@ -336,6 +376,21 @@ fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, ima
     }
 }
 
+/// Whether the verified image in the primary slot is on trial, and the magic that tells so does not read as written: it was
+/// torn. The image can be neither confirmed nor reverted.
+pub fn has_lost_trial<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &Slots<'_, P, S, X, T>,
+    primary: &Trailer,
+) -> bool {
+    let (Some(image), Some(evidence)) = (&slots.verified, &slots.rules.evidence) else {
+        return false;
+    };
+    primary.magic != Magic::Good
+        && primary.image_ok != Flag::Set
+        && evidence.begun == Some(SwapType::Test)
+        && evidence.to == image.digest
+}
+
 /// If the verified image in the primary slot stays for good, notes that, and raises the floor to it. No external flash
 /// is read for that. If the note fails, the next boot tries again.
 #[inline(never)]
@@ -359,7 +414,8 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
             }
         }
     }
-    if !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
+    if A::KEEPS_COPY && has_lost_trial(slots, &primary)
+        || !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
         || below_floor(&slots.rules, &image).is_some()
     {
         return;

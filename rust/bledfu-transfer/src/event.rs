@@ -119,7 +119,9 @@ mod tests {
     fn confirming_again_and_again_keeps_how_the_last_attempt_ended() {
         let mut events = Events::default();
         for attempt in 0..3 * MAX_EVENTS {
-            events.push(Event::Confirmed { done: attempt % 2 == 0 });
+            events.push(Event::Confirmed {
+                done: attempt % 2 == 0,
+            });
         }
         assert_eq!(events.pop(), Some(Event::Confirmed { done: false }));
         assert!(events.is_empty());

@@ -152,6 +152,7 @@ def main():
         return 0
     use_environment()
     sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "clients")]
+    import send_scenarios  # noqa: F401
     import smp_groups  # noqa: F401
     import smp_scenarios  # noqa: F401
     from scenarios import SCENARIOS

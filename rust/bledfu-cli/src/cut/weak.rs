@@ -170,13 +170,7 @@ mod tests {
 
     #[test]
     fn a_boot_stage_with_evidence_loses_no_image() {
-        let algorithms = [
-            Algorithm::SwapOffset,
-            Algorithm::SwapMove,
-            Algorithm::SwapScratch,
-            Algorithm::Overwrite,
-        ];
-        for algorithm in algorithms {
+        for algorithm in Algorithm::ALL {
             for story in Story::ALL {
                 let row = Job::small(Column::Weak, algorithm, story, Rules::STRICT).run();
                 let row = row.expect("a device that holds the images");

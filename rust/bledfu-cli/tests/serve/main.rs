@@ -5,7 +5,9 @@
 mod common;
 mod doors;
 mod folder;
+mod other_target;
 mod port;
+mod send;
 mod server;
 mod smp;
 mod updates;

@@ -6,7 +6,7 @@ use bledfu_slot::verify::read_info;
 use bledfu_slot::{Algorithm, Crypto, Direction, Flag, ImageInfo, Magic, SwapType, Trailer, Transform};
 
 use super::check::{known, patiently, primary_is_valid, verify_at, verify_secondary};
-use super::take_down::{end_job, job_left};
+use super::take_down::{complete, end_job, job_left};
 use super::BootConfig;
 use crate::algorithm::{replace, taken, At, Flash, Installer, Progress, Slots, SwapError, Through};
 use crate::trust;
@@ -30,6 +30,39 @@ pub(super) fn repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C
     Ok(None)
 }
 
+/// Writes the valid primary image once more if a boot was cut while it was copied there: a page that reads right now may
+/// not do so at the next boot. If there is no place to copy it from, it stays as it is. An image on trial whose trailer was
+/// lost is taken back.
+pub(super) fn refresh<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    config: &BootConfig<'_>,
+    crypto: &C,
+    primary: &Trailer,
+) -> Result<(), SwapError> {
+    // A boot that is to be quick does not read all of an image that runs for good.
+    let is_over = !slots.rules.is_underway() && !trust::is_in_doubt(slots);
+    if is_over || !primary_is_valid(slots, config, crypto)? {
+        return Ok(());
+    }
+    let is_lost = trust::has_lost_trial(slots, primary);
+    let (Some(running), Some(evidence)) = (slots.verified, slots.rules.evidence) else {
+        return Ok(());
+    };
+    if !is_lost && !trust::is_in_doubt(slots) {
+        return Ok(());
+    }
+    // The image before, from wherever it is; if it is nowhere, this one stays.
+    let wanted = if is_lost { evidence.from } else { running.digest };
+    repair_with::<A, P, S, X, T, C>(slots, config, crypto, Some(wanted))?;
+    if primary_is_valid(slots, config, crypto)? {
+        if is_lost {
+            trust::give_up(slots);
+        }
+        trust::copied(slots);
+    }
+    Ok(())
+}
+
 /// [`repair`] with the image that has this digest, or with any image.
 #[inline(never)]
 fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
@@ -40,6 +73,14 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
 ) -> Result<Option<ImageInfo>, SwapError> {
     let layout = slots.layout;
     let sector = layout.primary().sector_size;
+    let begin = |slots: &mut Slots<'_, P, S, X, T>, image: &ImageInfo| {
+        slots.verified = None;
+        // What a cut leaves must not be taken for a good image because it reads right once.
+        let resumed = A::KEEPS_COPY
+            .then(|| trust::begin_repair(slots, &image.digest))
+            .flatten();
+        (resumed, resumed.filter(|_| slots.rules.is_for(&image.digest)))
+    };
     let is_wanted = |info: Option<ImageInfo>| match wanted {
         Some(digest) => info.is_some_and(|info| info.digest == digest),
         None => true,
@@ -62,18 +103,20 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
             None
         };
         if let Some(info) = kept.filter(|info| trust::below_floor(&slots.rules, info).is_none()) {
-            slots.verified = None;
+            let (resumed, noted) = begin(slots, &info);
+            let (store, rules) = (&mut *slots.evidence, &mut slots.rules);
             taken(replace(
                 At(slots.spare, 0, SwapError::Spare),
                 At(slots.primary, 0, SwapError::Primary),
                 (info.total_size, sector),
                 Through(slots.transform, Direction::Inward, 0),
                 None::<At<'_, X>>,
-                (None, &mut |_| {}),
+                (resumed, &mut |step| trust::passed(store, rules, noted, step)),
                 slots.watch,
             )?)?;
             if primary_is_valid(slots, config, crypto)? {
-                A::repaired(slots, true)?;
+                // The image is good, whether a torn flag can be written or not: the next boot tries again.
+                let _ = A::repaired(slots, true);
             }
             return Ok(slots.verified);
         }
@@ -96,14 +139,15 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
         if trust::below_floor(&slots.rules, &info).is_some() {
             continue;
         }
-        slots.verified = None;
+        let (resumed, noted) = begin(slots, &info);
+        let (store, rules) = (&mut *slots.evidence, &mut slots.rules);
         taken(replace(
             At(slots.secondary, *start, SwapError::Secondary),
             At(slots.primary, 0, SwapError::Primary),
             (info.total_size, sector),
             Through(slots.transform, Direction::Inward, 0),
             None::<At<'_, X>>,
-            (None, &mut |_| {}),
+            (resumed, &mut |step| trust::passed(store, rules, noted, step)),
             slots.watch,
         )?)?;
         if !primary_is_valid(slots, config, crypto)? {
@@ -116,7 +160,7 @@ fn repair_with<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cryp
             (slots.watch)(Progress::Erase);
             erase_trailer(slots.secondary, &trailer).map_err(SwapError::Secondary)?;
         }
-        A::repaired(slots, false)?;
+        let _ = A::repaired(slots, false);
         return Ok(slots.verified);
     }
     Ok(None)
@@ -137,6 +181,9 @@ pub(super) fn end_repair<A: Installer, P: Flash, S: Flash, X: Flash, T: Transfor
         true => SwapType::None,
         false => job_left::<A, P, S, X, T>(slots).map_err(SwapError::Primary)?,
     };
+    if job != SwapType::None && complete::<A, P, S, X, T>(slots)? {
+        return Ok(());
+    }
     if (reverts && A::REVERTS && !A::KEEPS_COPY) || job != SwapType::None {
         end_job::<A, P, S, X, T>(slots)?;
     }

@@ -51,6 +51,7 @@ pub(super) fn drop_impossible<A: Installer, P: Flash, S: Flash, X: Flash, T: Tra
                 | SkipReason::NotDue),
         } => (swap_type, reason),
         BootAction::None if stale && was_done => return action,
+        BootAction::None if stale && matches!(complete::<A, P, S, X, T>(slots), Ok(true)) => return action,
         BootAction::None if stale => (job, SkipReason::StaleJob),
         BootAction::None if requested => (SwapType::None, SkipReason::DamagedRequest),
         BootAction::Rejected { .. } | BootAction::TrailerCleared if stale => {
@@ -106,6 +107,26 @@ pub(super) fn end_job<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
         close(slots.primary, &layout).map_err(SwapError::Primary)?;
     }
     A::forget(slots)
+}
+
+/// If the image that was to be installed runs, writes the flags that complete its install, and returns true: it is on trial
+/// then, if it was to be, and the way back is there. Only with an algorithm that keeps a copy, and with evidence: after a
+/// torn `copy_done` the trailer alone says one thing at one read and another at the next.
+pub(super) fn complete<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+) -> Result<bool, SwapError> {
+    let layout = slots.layout.primary_trailer();
+    let begun = slots.rules.evidence.and_then(|evidence| evidence.begun);
+    let is_there = slots
+        .verified
+        .is_some_and(|running| slots.rules.is_bringing(&running.digest));
+    match begun.filter(|begun| A::KEEPS_COPY && is_there && *begun != SwapType::Revert) {
+        Some(begun) => {
+            job::finish(slots.primary, &layout, begun).map_err(SwapError::Primary)?;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
 }
 
 /// Erases the secondary trailer if there is no image: its header is erased.

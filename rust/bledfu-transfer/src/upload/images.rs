@@ -10,6 +10,9 @@ use bledfu_slot::read_bytes;
 use bledfu_slot::verify::{read_info, Crypto, ImageInfo, Sha256};
 use embedded_storage::nor_flash::ReadNorFlash;
 
+/// Packages are padded to a multiple of this many bytes: nrfutil does it, and Android requires it.
+const PACKAGE_WORD: u32 = 4;
+
 /// An image that a peer need not send again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present {
@@ -20,12 +23,14 @@ pub struct Present {
 }
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
-    /// Whether a file of `size` bytes with this SHA-256 is running already, or waits for the next boot.
+    /// Whether a file of `size` bytes with this SHA-256 is running already, or waits for the next boot. A file may be longer
+    /// than its image: packages are padded with FF to words, as the flash behind the image is.
     #[inline(never)]
     pub fn find(&mut self, size: u32, sha256: &[u8; 32]) -> Option<Present> {
         let layout = self.setup.layout;
         let running = read_info(&mut self.primary(), 0, layout.primary().slot_size);
-        if matches!(running, Ok(Some(info)) if info.total_size == size) {
+        let is_padded = |total: u32| matches!(size.checked_sub(total), Some(0..PACKAGE_WORD));
+        if matches!(running, Ok(Some(info)) if is_padded(info.total_size)) {
             let hash = self.crypto.sha256();
             let (digest, crc) = sum(&mut self.primary(), (0, size), hash)?;
             if digest == *sha256 {
