@@ -221,8 +221,8 @@ def slots(image):
     primary, secondary = used["primary"], used["secondary"]
     more = {"SWAP_OFFSET": (0, 1), "SWAP_MOVE": (1, 0)}.get(image.algorithm, (0, 0))
     pages = primary.size // PAGE, secondary.size // PAGE
-    if image.algorithm != "SWAP_SCRATCH" and pages[0] != pages[1] and (pages[0] - more[0], pages[1] - more[1]) not in {
-            (min(pages), min(pages))}:
+    # With overwrite and copy, the smaller place limits the image.
+    if image.algorithm.startswith("SWAP") and pages[0] != pages[1] and (pages[0] - more[0], pages[1] - more[1]) != (min(pages),) * 2:
         yield f"{primary} and {secondary} differ in size: give both the size of the smaller one"
     most = config.number("BLEDFU_MAX_IMG_SECTORS")
     if max(pages) > most:
@@ -236,8 +236,6 @@ def slots(image):
         yield f"{used['trust']} has less than two pages (8 KiB): enlarge it"
     if "trust" in used and used["trust"].flash.path != primary.flash.path:
         yield f"{used['trust']} is in the external flash, which it is there to distrust: move it into the flash of slot 0"
-    if "revert" in used and used["revert"].size < min(primary.size, secondary.size):
-        yield f"{used['revert']} is smaller than the slots, and would limit the image: give it the size of slot 0"
     if ("scratch" in used and used["scratch"].flash.path == primary.flash.path and used["scratch"].size < 8 * PAGE
             and not config("BLEDFU_SMALL_SCRATCH")):
         yield (f"{used['scratch']} has fewer than 8 pages (32 KiB) and would wear out: enlarge it, use another CONFIG_BLEDFU_INSTALL_*, or "
