@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the Zephyr application for every board and the boot image, checks their sizes, and updates the application on
-# native_sim over virtual Bluetooth; without BOARD also boots in QEMU, runs twister on the whole repository, and the updates
-# on BabbleSim. scripts/ci.sh calls it.
+# native_sim over virtual Bluetooth; without BOARD also builds and updates the product that the documents show, boots in QEMU,
+# runs twister on the whole repository, and the updates on BabbleSim. scripts/ci.sh calls it.
 #
 #   scripts/zephyr.sh [BOARD ...]       default: native_sim/native/64 and all boards of board-sizes.json
 #
@@ -79,11 +79,12 @@ for board in "${boards[@]}"; do
 done
 if [ $# -eq 0 ]; then
     printf 'boot stage, nrf52840dk/nrf52840 ... '
-    build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk" -DCONFIG_BLEDFU_DEMO_KEYS=y
+    build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk" -DCONFIG_BLEDFU_DEMO_KEYS=y \
+        -DCONFIG_BLEDFU_INSTALL_SWAP_OFFSET=y
     sizes+=("boot nrf52840dk/nrf52840=$builds/boot_nrf52840dk")
     printf 'boot stage with copy, nrf52840dk/nrf52840 ... '
     build "$root/boot" nrf52840dk/nrf52840 "$builds/boot_nrf52840dk_copy" -DCONFIG_BLEDFU_DEMO_KEYS=y \
-        -DCONFIG_BLEDFU_INSTALL_COPY=y -DEXTRA_DTC_OVERLAY_FILE="$root/dts/layouts/revert-copy.overlay"
+        -DCONFIG_BLEDFU_INSTALL_COPY=y
     sizes+=("boot nrf52840dk/nrf52840 copy=$builds/boot_nrf52840dk_copy")
 fi
 if [ ${#sizes[@]} -gt 0 ]; then
@@ -96,6 +97,7 @@ if [[ " ${boards[*]} " == *" $native "* ]]; then
 fi
 
 [ $# -eq 0 ] || exit 0
+CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$builds/cargo} python3 tests/zephyr/outside/run.py
 python3 tests/zephyr/boot/qemu.py --build "$builds" swap-offset copy
 if west twister --help >/dev/null 2>&1; then
     # One folder for cargo, 1.91 or later: what does not depend on the scenario is built once. $BLEDFU_TWISTER_OPTIONS: such

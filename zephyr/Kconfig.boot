@@ -46,7 +46,8 @@ config BLEDFU_BOOT_TRAILER_MCUBOOT_2_2
 config BLEDFU_BOOT_LOCK
 	bool "Write-protect the boot stage and the trust area"
 	default y
-	depends on SOC_SERIES_NRF52X
+	# The symbol of this series has another name since 4.4.
+	depends on SOC_SERIES = "nrf52"
 	help
 	  Before the application starts, until the next reset (ACL of the
 	  nRF52833 and nRF52840). Nothing but the boot stage writes there,

@@ -12,6 +12,13 @@ function(bledfu_rust_target out)
     set(target thumbv8m.main-none-eabi)
   elseif(CONFIG_CPU_CORTEX_M3)
     set(target thumbv7m-none-eabi)
+  elseif(CONFIG_RISCV AND NOT CONFIG_64BIT AND CONFIG_RISCV_ISA_EXT_M)
+    # imac needs atomic instructions; without them, the crates use critical sections of their own words only.
+    if(CONFIG_RISCV_ISA_EXT_A)
+      set(target riscv32imac-unknown-none-elf)
+    else()
+      set(target riscv32imc-unknown-none-elf)
+    endif()
   elseif(CONFIG_ARCH_POSIX AND CONFIG_64BIT)
     set(target ${CMAKE_HOST_SYSTEM_PROCESSOR}-unknown-linux-gnu)
   elseif(CONFIG_ARCH_POSIX)
@@ -48,7 +55,7 @@ function(bledfu_find_rust target out_environment out_arguments)
   set(${out_arguments} -Zbuild-std=core PARENT_SCOPE)
 endfunction()
 
-# bledfu_cargo_library(<CMake target> <library> <folder of the crate>)
+# bledfu_cargo_library(<CMake target> <library> <folder of the crate>); the caller has set bledfu_write_size.
 function(bledfu_cargo_library name library folder)
   find_program(CARGO cargo REQUIRED)
   bledfu_rust_target(target)
@@ -89,7 +96,7 @@ function(bledfu_cargo_library name library folder)
   add_custom_command(
     OUTPUT ${archive}
     COMMAND ${CMAKE_COMMAND} -E env --unset=CARGO_TARGET_DIR "RUSTFLAGS=${flags}" ${environment} DOTCONFIG=${DOTCONFIG}
-            BLEDFU_APP_VERSION=${version} ${CARGO} build --release --locked --quiet --target ${target} --target-dir ${target_dir}
+            BLEDFU_APP_VERSION=${version} BLEDFU_WRITE_SIZE=${bledfu_write_size} ${CARGO} build --release --locked --quiet --target ${target} --target-dir ${target_dir}
             --features "${features}" ${arguments}
     DEPENDS ${sources} ${folder}/Cargo.toml ${folder}/Cargo.lock ${DOTCONFIG}
     WORKING_DIRECTORY ${folder}

@@ -2,6 +2,7 @@
 /* The application's half of the report: it takes it once, before anything can use that RAM. */
 #include <errno.h>
 #include <zephyr/init.h>
+#include <zephyr/kernel.h>
 
 #include <bledfu/bledfu.h>
 #include "report.h"
@@ -25,6 +26,9 @@ SYS_INIT(take, EARLY, 1);
 
 int bledfu_boot_report(struct bledfu_boot_report *out)
 {
+	if (k_is_user_context()) {
+		return -EPERM;
+	}
 	if (taken.magic == 0) {
 		return -ENODATA;
 	}

@@ -29,6 +29,7 @@ fn main() {
     options.constant("u8", "LOG_LEVEL", "3");
     options.constant("usize", "SMP_FRAME_SIZE", "0");
     options.constant("u32", "SMP_FRAME_COUNT", "0");
+    options.constant("bool", "SMP_FORWARD", "y");
     options.text("NODE", "BT_DEVICE_NAME");
     options.text("MACHINE", "ARCH");
     options.text("PROCESSOR", "SOC");

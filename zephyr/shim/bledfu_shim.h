@@ -13,6 +13,8 @@
 #include <sys/types.h>
 #include <zephyr/kernel.h>
 
+#include <bledfu/bledfu.h>
+
 #define BLEDFU_SHIM_TIMED_OUT     (-1)
 #define BLEDFU_SHIM_BUSY          (-2)
 #define BLEDFU_SHIM_NOT_CONNECTED (-3)
@@ -46,6 +48,11 @@ uint32_t bledfu_shim_primary_address(void);
 int32_t bledfu_shim_notify(uint8_t channel, const uint8_t *bytes, uint32_t length);
 uint32_t bledfu_shim_payload(void);
 int32_t bledfu_shim_delivered(uint32_t timeout_ms);
+/* smp_forward.c: one frame for Zephyr's MCUmgr, copied (0, or a status); the next answer of it, which stays until the next
+ * call. Returns its length, 0 without one.
+ */
+int32_t bledfu_shim_smp_forward(const uint8_t *bytes, uint32_t length);
+uint32_t bledfu_shim_smp_answer(const uint8_t **bytes);
 void bledfu_shim_disconnect(void);
 void bledfu_shim_made_room(void);
 void bledfu_shim_hurry(void);
@@ -60,7 +67,7 @@ extern const char bledfu_shim_kernel_version[];
 void bledfu_shim_sleep_ms(uint32_t ms);
 FUNC_NORETURN void bledfu_shim_reset(void);
 
-/* events.c; event is enum bledfu_event; not 0 is a veto. */
+/* events.c; event is enum bledfu_event, the result enum bledfu_answer. */
 uint32_t bledfu_shim_event(uint8_t event, uint32_t first, uint32_t second);
 
 /* keys.c, made at build time; kind: 0 packages, 1 images. Returns the number of keys, 64 bytes each. */
@@ -92,6 +99,8 @@ void bledfu_rs_allow_updates(void);
 void bledfu_rs_confirm(void);
 /* The worker thread; returns only when the service cannot run. */
 void bledfu_rs_run(void);
+/* The worker thread, after that, each time it is woken: confirms the image if that was asked for. */
+void bledfu_rs_without_service(void);
 
 /* The boot stage, once: where in slot 0 the vectors of the image are that may start, 0 if none may; above those 32 bits
  * what was done (boot_report.h).
@@ -102,6 +111,18 @@ uint64_t bledfu_rs_boot(void);
 
 /* The thread that runs bledfu_rs_run. */
 extern const k_tid_t bledfu_worker;
+
+/* events.c: where the service stands (enum bledfu_state). */
+enum bledfu_state bledfu_state(void);
+
+/* adv.c: the state has changed; starts or stops what the product has asked for. */
+#if defined(CONFIG_BLEDFU_ADVERTISING)
+void bledfu_adv_update(void);
+#else
+static inline void bledfu_adv_update(void)
+{
+}
+#endif
 
 struct bt_conn;
 struct bt_gatt_attr;
@@ -116,6 +137,9 @@ extern const struct bt_gatt_attr *const bledfu_smp_characteristic;
 #else
 #define BLEDFU_PERM_WRITE BT_GATT_PERM_WRITE
 #endif
+
+/* peer.c: a number for the peer, which changes when it goes. */
+uint32_t bledfu_peer_session(void);
 
 /* peer.c: what both services do with a subscription and a write; answer is the characteristic that must be subscribed. */
 ssize_t bledfu_peer_subscribe(struct bt_conn *conn, const struct bt_gatt_attr *attr, uint16_t value);

@@ -15,6 +15,13 @@
 #include <version.h>
 #endif
 
+/* In 4.0, network buffers moved. */
+#if __has_include(<zephyr/net_buf.h>)
+#include <zephyr/net_buf.h>
+#else
+#include <zephyr/net/buf.h>
+#endif
+
 #define BLEDFU_AT_LEAST(major, minor) (KERNEL_VERSION_NUMBER >= (((major) << 16) | ((minor) << 8)))
 
 /* Since 4.0 a connectable advertiser does not restart by itself, and the option has another name. */

@@ -37,6 +37,9 @@ static void remember(const struct bledfu_event_info *info)
 	case BLEDFU_EVENT_STAGED:
 		status.state = BLEDFU_STATE_STAGED;
 		break;
+	case BLEDFU_EVENT_REFUSED:
+		status.refused = info->refused.code;
+		break;
 	case BLEDFU_EVENT_CONFIRMED:
 		status.confirmed = status.confirmed || info->confirmed.done;
 		break;
@@ -48,37 +51,66 @@ static void remember(const struct bledfu_event_info *info)
 uint32_t bledfu_shim_event(uint8_t event, uint32_t first, uint32_t second)
 {
 	struct bledfu_event_info info = {.event = event, .values = {first, second}};
-	bool veto = false;
+	enum bledfu_answer answer = BLEDFU_GO_ON;
 
 	K_SPINLOCK(&lock) {
 		remember(&info);
+	}
+	if (event == BLEDFU_EVENT_READY || event == BLEDFU_EVENT_FAILED) {
+		bledfu_adv_update();
 	}
 	if (event == BLEDFU_EVENT_CONFIRMED) {
 		confirm_result = first != 0 ? 0 : -EIO;
 		k_sem_give(&confirm_done);
 	}
 	STRUCT_SECTION_FOREACH(bledfu_callback, callback) {
-		veto |= callback->handler(&info) == BLEDFU_VETO;
+		enum bledfu_answer said = callback->handler(&info);
+
+		/* A veto of one counts more than that another only postpones. */
+		if (answer != BLEDFU_VETO && said != BLEDFU_GO_ON) {
+			answer = said;
+		}
 	}
-	return veto;
+	return answer;
 }
 
-void bledfu_status_get(struct bledfu_status *out)
+int bledfu_status_get(struct bledfu_status *out)
 {
+	if (k_is_user_context()) {
+		return -EPERM;
+	}
 	K_SPINLOCK(&lock) {
 		*out = status;
 	}
+	return 0;
 }
 
-void bledfu_allow_updates(void)
+enum bledfu_state bledfu_state(void)
 {
+	enum bledfu_state state = BLEDFU_STATE_STARTING;
+
+	K_SPINLOCK(&lock) {
+		state = status.state;
+	}
+	return state;
+}
+
+int bledfu_allow_updates(void)
+{
+	if (k_is_user_context()) {
+		return -EPERM;
+	}
 	bledfu_rs_allow_updates();
+	return 0;
 }
 
 int bledfu_confirm(void)
 {
 	int result = -ETIMEDOUT;
 
+	if (k_is_user_context()) {
+		return -EPERM;
+	}
 	if (k_current_get() == bledfu_worker) {
 		return -EDEADLK;
 	}

@@ -10,6 +10,7 @@
 #include <zephyr/device.h>
 #include <zephyr/drivers/flash.h>
 #include <zephyr/kernel.h>
+#include <zephyr/pm/device_runtime.h>
 
 #include "bledfu_shim.h"
 #include "compat.h"
@@ -83,7 +84,7 @@ static struct {
 	uint32_t offset;
 	uint32_t length;
 	int result;
-	uint8_t bytes[BLEDFU_SHIM_PAGE] __aligned(4);
+	uint8_t bytes[BLEDFU_SHIM_PAGE] __aligned(8);
 } job;
 
 static int execute(void)
@@ -106,10 +107,48 @@ static K_SEM_DEFINE(job_done, 0, 1);
 /* The worker has given up a job that the flash thread is still working on. */
 static bool stuck;
 
+/*
+ * With CONFIG_PM_DEVICE_RUNTIME, drivers put their chip to sleep after each call, and wake it for the next. These are kept
+ * awake from the first call to AWAKE_MS after the last one.
+ */
+#define AWAKE_MS 200
+static const struct device *awake[ARRAY_SIZE(ids)];
+
+static void keep_awake(const struct device *device)
+{
+	for (size_t at = 0; at < ARRAY_SIZE(awake) && awake[at] != device; at++) {
+		if (awake[at] == NULL) {
+			/* The driver wakes it itself, if that failed. */
+			awake[at] = pm_device_runtime_get(device) == 0 ? device : NULL;
+			return;
+		}
+	}
+}
+
+static bool is_awake(void)
+{
+	return awake[0] != NULL;
+}
+
+static void let_sleep(void)
+{
+	for (size_t at = 0; at < ARRAY_SIZE(awake) && awake[at] != NULL; at++) {
+		(void)pm_device_runtime_put(awake[at]);
+		awake[at] = NULL;
+	}
+}
+
 static void flash_thread(void *a, void *b, void *c)
 {
 	while (true) {
-		k_sem_take(&job_given, K_FOREVER);
+		if (k_sem_take(&job_given, IS_ENABLED(CONFIG_PM_DEVICE_RUNTIME) && is_awake()
+						   ? K_MSEC(AWAKE_MS) : K_FOREVER) != 0) {
+			let_sleep();
+			continue;
+		}
+		if (IS_ENABLED(CONFIG_PM_DEVICE_RUNTIME)) {
+			keep_awake(job.area->fa_dev);
+		}
 		job.result = execute();
 		k_sem_give(&job_done);
 	}

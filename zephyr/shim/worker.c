@@ -18,6 +18,10 @@ static struct k_spinlock lock;
 static void worker_thread(void *a, void *b, void *c)
 {
 	bledfu_rs_run();
+	while (true) {
+		(void)k_sem_take(&work, K_FOREVER);
+		bledfu_rs_without_service();
+	}
 }
 
 K_THREAD_DEFINE(bledfu_worker, CONFIG_BLEDFU_STACK_SIZE, worker_thread, NULL, NULL, NULL,
@@ -59,3 +63,15 @@ void bledfu_shim_reset(void)
 	sys_reboot(SYS_REBOOT_COLD);
 	CODE_UNREACHABLE;
 }
+
+#if !defined(CONFIG_BLEDFU_SMP_FORWARD)
+int32_t bledfu_shim_smp_forward(const uint8_t *bytes, uint32_t length)
+{
+	return BLEDFU_SHIM_NO_CHANNEL;
+}
+
+uint32_t bledfu_shim_smp_answer(const uint8_t **bytes)
+{
+	return 0;
+}
+#endif

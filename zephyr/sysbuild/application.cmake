@@ -1,8 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-# With bledfu's boot stage the application is built as for MCUboot: with room for the header, and signed by imgtool. Zephyr's
-# own script sets the key.
-set_config_bool(${ZCMAKE_APPLICATION} CONFIG_BOOTLOADER_MCUBOOT y)
-set_config_bool(${ZCMAKE_APPLICATION} CONFIG_MCUBOOT_GENERATE_UNSIGNED_IMAGE n)
-if(SB_CONFIG_BLEDFU_INSTALL_OVERWRITE)
-  set_config_bool(${ZCMAKE_APPLICATION} CONFIG_MCUBOOT_BOOTLOADER_MODE_OVERWRITE_ONLY y)
+# Options of the application, behind those of sysbuild's own script for it.
+get_property(key TARGET ${ZCMAKE_APPLICATION} PROPERTY BLEDFU_SIGNING_KEY)
+set_config_string(${ZCMAKE_APPLICATION} CONFIG_MCUBOOT_SIGNATURE_KEY_FILE "${key}")
+if(SB_CONFIG_BLEDFU_TRIAL)
+  set_config_bool(${ZCMAKE_APPLICATION} CONFIG_BLEDFU_TRIAL y)
+endif()
+if(SB_CONFIG_BOOTLOADER_BLEDFU)
+  # It is built as for MCUboot: with room for the header, and signed by imgtool.
+  set_config_bool(${ZCMAKE_APPLICATION} CONFIG_BOOTLOADER_MCUBOOT y)
+  set_config_bool(${ZCMAKE_APPLICATION} CONFIG_MCUBOOT_GENERATE_UNSIGNED_IMAGE n)
+  set_config_bool(${ZCMAKE_APPLICATION} CONFIG_BLEDFU_BOOTLOADER_BLEDFU y)
+  foreach(algorithm SWAP_OFFSET SWAP_MOVE SWAP_SCRATCH OVERWRITE COPY)
+    if(SB_CONFIG_BLEDFU_INSTALL_${algorithm})
+      set_config_bool(${ZCMAKE_APPLICATION} CONFIG_BLEDFU_INSTALL_${algorithm} y)
+    endif()
+  endforeach()
+  if(SB_CONFIG_BLEDFU_INSTALL_OVERWRITE)
+    set_config_bool(${ZCMAKE_APPLICATION} CONFIG_MCUBOOT_BOOTLOADER_MODE_OVERWRITE_ONLY y)
+  endif()
 endif()

@@ -14,7 +14,7 @@ use bledfu_slot::areas::{Areas as _, NoFlash, Partitions};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::{ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, LayoutError};
-use bledfu_transfer::event::Event;
+use bledfu_transfer::event::{Admission, Event};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::secure_dfu;
 use bledfu_transfer::service::{Config, Service};
@@ -123,7 +123,7 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
         },
         running,
         rules: Default::default(),
-        admit: |_| true,
+        admit: |_| Admission::Accept,
         doors: Default::default(),
         floor: Default::default(),
         must_keep_version: true,
@@ -153,6 +153,7 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
             },
             no_downgrade: false,
             frame_count: DEFAULT_FRAME_COUNT as u32,
+            forward: None,
         },
         reset_delay_ms: 0,
     };

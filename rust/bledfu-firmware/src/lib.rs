@@ -40,7 +40,7 @@ use bledfu_transfer::service::{Service, Step};
 use bledfu_wire::secure_dfu::ResultCode;
 use bledfu_wire::smp::Failure;
 use bledfu_zephyr::flash::Area;
-use bledfu_zephyr::worker::{self, Event, NotTaken, Service as EntryPoints};
+use bledfu_zephyr::worker::{self, Answer, Event, NotTaken, Service as EntryPoints};
 use bledfu_zephyr::{ble, export_entry_points, log as zephyr_log, ZephyrError};
 
 /// Longest packet in bytes at the smallest MTU, 23.
@@ -169,6 +169,24 @@ impl EntryPoints for Firmware {
             }
         }
     }
+
+    /// The running image is confirmed, which needs its own slot only. What peers sent is dropped.
+    #[inline(never)]
+    fn without_service() {
+        let mut dropped = [0; MAX_FRAME];
+        while let Some(next) = SharedInbox.next(&mut dropped) {
+            if next == Next::Confirm {
+                let done = match start::confirm_alone(options::ALGORITHM) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        note::error(format_args!("the image could not be confirmed: {error}"));
+                        false
+                    }
+                };
+                worker::tell(Event::Confirmed { done });
+            }
+        }
+    }
 }
 
 /// The partitions, each with one owner.
@@ -184,6 +202,9 @@ impl Device<'_> {
     #[inline(never)]
     fn turn(&mut self) {
         let now_ms = worker::uptime_ms();
+        if options::SMP_FORWARD {
+            self.pass_answers_on();
+        }
         let sent = match self.service.step(&mut SharedInbox, now_ms) {
             None => Ok(()),
             Some(Step::Send { channel, bytes }) => match channel {
@@ -215,7 +236,7 @@ impl Device<'_> {
                 Ok(())
             }
             Some(Step::Reset) => {
-                if worker::tell(Event::Resetting) {
+                if worker::tell(Event::Resetting) == Answer::GoOn {
                     note::info(format_args!("reset"));
                     worker::reset();
                 }
@@ -224,6 +245,16 @@ impl Device<'_> {
         };
         if let Err(error) = sent {
             self.not_sent(&error);
+        }
+    }
+
+    /// Answers of Zephyr's MCUmgr. Only this thread sends, so frames do not mix.
+    #[inline(never)]
+    fn pass_answers_on(&mut self) {
+        while let Some(sent) = ble::notify_smp_forwarded() {
+            if let Err(error) = sent {
+                self.not_sent(&error);
+            }
         }
     }
 

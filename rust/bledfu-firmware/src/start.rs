@@ -6,10 +6,11 @@ use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence;
 use bledfu_slot::retry::Retry;
+use bledfu_slot::trailer::{self, TrailerError};
 use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::doors::{ConfirmBy, Doors};
-use bledfu_transfer::event::Incoming;
+use bledfu_transfer::event::{Admission, Incoming};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::note;
 use bledfu_transfer::ring::holds_object;
@@ -17,10 +18,11 @@ use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
 use bledfu_transfer::upload::{digest_prefix, OldestAccepted, Running, Setup, Upload};
+use bledfu_zephyr::ble;
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
-use bledfu_zephyr::worker::{self, Event};
+use bledfu_zephyr::worker::{self, Answer, Event};
 use core::fmt;
 
 /// Maximum number of public keys of one kind: two, and two more for a key rollover.
@@ -34,6 +36,7 @@ pub enum StartError {
     Area(AreaError),
     Layout(LayoutError),
     Flash(FlashError),
+    Trailer(TrailerError<FlashError>),
 }
 
 impl fmt::Display for StartError {
@@ -42,6 +45,7 @@ impl fmt::Display for StartError {
             Self::Area(error) => error.fmt(f),
             Self::Layout(error) => error.fmt(f),
             Self::Flash(error) => write!(f, "the primary slot cannot be read: {error:?}"),
+            Self::Trailer(error) => error.fmt(f),
         }
     }
 }
@@ -108,6 +112,22 @@ pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
     Ok((areas, layout))
 }
 
+/// Confirms the running image without the other partitions: where its flag is depends on the primary slot alone.
+pub fn confirm_alone(algorithm: Algorithm) -> Result<(), StartError> {
+    let mut primary = open(Partition::Primary)?;
+    let same = geometry(&primary);
+    let layout = Layout::with_spare(
+        algorithm,
+        same,
+        same,
+        algorithm.has_spare().then_some(same),
+        options::MAX_ALIGN,
+        options::MAX_IMG_SECTORS,
+    )
+    .map_err(StartError::Layout)?;
+    trailer::confirm(&mut Retry(&mut primary), &layout).map_err(StartError::Trailer)
+}
+
 fn running(
     areas: &mut Areas,
     layout: &Layout,
@@ -146,11 +166,16 @@ fn running(
     Ok((running, image.map(|image| image.header.version)))
 }
 
-fn admit(incoming: Incoming) -> bool {
-    worker::tell(Event::Started {
+fn admit(incoming: Incoming) -> Admission {
+    let answer = worker::tell(Event::Started {
         size: incoming.size,
         fw_version: incoming.fw_version,
-    })
+    });
+    match answer {
+        Answer::GoOn => Admission::Accept,
+        Answer::Postpone => Admission::Later,
+        Answer::Veto => Admission::Refuse,
+    }
 }
 
 impl<'k> Device<'k> {
@@ -262,6 +287,7 @@ fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
         },
         no_downgrade,
         frame_count: options::SMP_FRAME_COUNT,
+        forward: options::SMP_FORWARD.then_some(ble::forward_smp),
     }
 }
 

@@ -431,4 +431,12 @@ fn slots_that_cannot_be_swapped_stop_the_service_with_the_reason() {
     let (level, line) = fake.lines().pop().unwrap();
     assert_eq!(level, 1);
     assert!(line.starts_with("no updates with this build: "), "{line}");
+    // Its own slot is sound, so the running image can be confirmed all the same; what peers sent is dropped.
+    Firmware::link(true);
+    write(0, &[6, 1]);
+    Firmware::confirm();
+    Firmware::without_service();
+    assert_eq!(fake.events(), [(1, 0, 0), (7, 1, 0)]);
+    assert!(fake.notified().is_empty());
+    assert!(INBOX.with(|inbox| inbox.is_empty()));
 }

@@ -8,6 +8,7 @@ use bledfu_slot::areas::{Areas, NoFlash, Partitions};
 use bledfu_slot::verify::{ImagePolicy, Key as PublicKey, SoftCrypto};
 use bledfu_slot::{Algorithm, SwapType};
 use bledfu_testkit::{sha256, Image, Key, Nor, Power};
+use bledfu_transfer::event::Admission;
 use bledfu_transfer::inbox::Inbox;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
@@ -35,7 +36,7 @@ fn main() {
         image_policy: ImagePolicy { keys: &keys, trusted_digests: &[], unsigned: false, address: None },
         rules: Default::default(),
         running: Running { digest: [0; 8], fw_version: 1, confirmed: true },
-        admit: |_| true,
+        admit: |_| Admission::Accept,
         doors: Default::default(),
         floor: Default::default(),
         must_keep_version: true,

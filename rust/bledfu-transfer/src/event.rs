@@ -70,6 +70,18 @@ pub struct Incoming {
     pub fw_version: u32,
 }
 
+/// What the product says to an [`Incoming`] image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Receive it.
+    Accept,
+    /// Not now: the battery is low, a user has to agree. Clients are told 0A (*operation failed*) over Secure DFU, and 10
+    /// (*busy*) over SMP, after which some try again by themselves.
+    Later,
+    /// No: 08 (*operation not permitted*) over Secure DFU, 11 (*access denied*) over SMP.
+    Refuse,
+}
+
 /// Waiting events.
 #[derive(Debug, Default)]
 pub(crate) struct Events(Deque<Event, MAX_EVENTS>);

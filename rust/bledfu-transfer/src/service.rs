@@ -502,6 +502,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::event::Admission;
     use crate::inbox::Inbox;
     use crate::init_check::{InitPolicy, SoftDevicePolicy};
     use crate::secure_dfu::Chip;
@@ -559,7 +560,7 @@ mod tests {
                     fw_version: 1,
                     confirmed: true,
                 },
-                admit: |_| true,
+                admit: |_| Admission::Accept,
                 doors: Default::default(),
                 floor: Default::default(),
                 must_keep_version: true,

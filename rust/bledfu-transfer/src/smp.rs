@@ -23,7 +23,7 @@ mod reassembly;
 pub(crate) use reassembly::FragmentRun;
 pub use reassembly::{Reassembly, FRAGMENT_MS};
 
-use crate::event::{Event, Incoming, Refusal};
+use crate::event::{Admission, Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
 use crate::upload::{Obstacle, Protocol, TransferError, Unfit, Upload};
@@ -78,6 +78,9 @@ pub struct Config<'k> {
     pub no_downgrade: bool,
     /// Frames that the transport buffers; see [`DEFAULT_FRAME_COUNT`].
     pub frame_count: u32,
+    /// Another server in the same device: takes a frame whose group and command are not served here, and answers it itself.
+    /// False: it takes none now, and the client is told that the request is not supported.
+    pub forward: Option<fn(frame: &[u8]) -> bool>,
 }
 
 /// The result of one frame.
@@ -193,7 +196,7 @@ impl<'k> Smp<'k> {
     }
 
     /// Handles one whole frame and writes the answer to `out`, which needs [`ANSWER_SIZE`] bytes. `None`: the frame is
-    /// shorter than a header, so no answer is possible.
+    /// shorter than a header, so no answer is possible, or another server answers it ([`Config::forward`]).
     #[inline(never)]
     pub fn handle<A: Areas, C: Crypto>(
         &mut self,
@@ -203,6 +206,9 @@ impl<'k> Smp<'k> {
         out: &mut [u8],
     ) -> Option<Answer> {
         let message = smp::decode(frame)?;
+        if message.request == Err(Code::NotSupported) && self.config.forward.is_some_and(|take| take(frame)) {
+            return None;
+        }
         // Called here, where the stack is almost empty: checking a signature takes more stack than anything else.
         let written = match &message.request {
             Ok(Request::Image(image_group::Request::WriteState { hash, confirm })) => {
@@ -455,8 +461,10 @@ impl<'k> Smp<'k> {
             size: length,
             fw_version: 0,
         };
-        if !upload.admits(incoming) {
-            return Err(Failure::Smp(Code::AccessDenied));
+        match upload.admits(incoming) {
+            Admission::Accept => {}
+            Admission::Later => return Err(Failure::Smp(Code::Busy)),
+            Admission::Refuse => return Err(Failure::Smp(Code::AccessDenied)),
         }
         let session = Session {
             length,

@@ -36,7 +36,7 @@ pub use oldest::{OldestAccepted, Unfit};
 pub use running::{digest_prefix, Running};
 
 use crate::doors::{Doors, Guard};
-use crate::event::{Event, Events, Incoming};
+use crate::event::{Admission, Event, Events, Incoming};
 use crate::note;
 use crate::payload::Image;
 use bledfu_slot::areas::Areas;
@@ -109,8 +109,8 @@ pub struct Setup<'k> {
     pub rules: Rules,
     /// The running image.
     pub running: Running,
-    /// Asked before an image is received; false refuses it for now, before the first byte of flash is touched.
-    pub admit: fn(Incoming) -> bool,
+    /// Asked before an image is received, and before the first byte of flash is touched.
+    pub admit: fn(Incoming) -> Admission,
     /// What strangers may do.
     pub doors: Doors,
     /// The oldest image that may be installed, where the product is stricter than the boot stage.

@@ -40,6 +40,10 @@ extern "C" {
     pub fn bledfu_shim_payload() -> u32;
     /// Waits until every queued notification was sent.
     pub fn bledfu_shim_delivered(timeout_ms: u32) -> i32;
+    /// Copies one SMP frame for Zephyr's MCUmgr; 0, or a status: not taken.
+    pub fn bledfu_shim_smp_forward(bytes: *const u8, length: u32) -> i32;
+    /// The next answer of it; returns its length, 0 without one. It stays until the next call.
+    pub fn bledfu_shim_smp_answer(bytes: *mut *const u8) -> u32;
     pub fn bledfu_shim_disconnect();
     /// Asks the peer for a short connection interval.
     pub fn bledfu_shim_hurry();
@@ -49,7 +53,7 @@ extern "C" {
     pub fn bt_is_ready() -> bool;
     pub fn bledfu_advertising_start() -> i32;
     pub fn bledfu_confirm() -> i32;
-    pub fn bledfu_allow_updates();
+    pub fn bledfu_allow_updates() -> i32;
 
     /// Takes the spin lock between the Bluetooth thread and the worker; the key is passed back to `unlock`.
     pub fn bledfu_shim_lock() -> u32;
@@ -65,7 +69,7 @@ extern "C" {
     pub fn bledfu_shim_sleep_ms(ms: u32);
     pub fn bledfu_shim_reset() -> !;
 
-    /// Tells the product; a result other than 0 is a veto.
+    /// Tells the product; its answer is a number of `enum bledfu_answer`.
     pub fn bledfu_shim_event(event: u8, first: u32, second: u32) -> u32;
     /// Public keys of one kind, 64 bytes each; returns how many.
     pub fn bledfu_shim_keys(kind: u8, bytes: *mut *const u8) -> u32;

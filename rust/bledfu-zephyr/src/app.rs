@@ -26,10 +26,10 @@ pub fn is_bluetooth_ready() -> bool {
     unsafe { abi::bt_is_ready() }
 }
 
-/// Advertises the service, now and after every disconnect.
+/// Advertises the service, as soon as it takes requests, and after every disconnect.
 ///
 /// # Errors
-/// The errnos of `bt_le_adv_start`.
+/// The errnos of `bledfu_advertising_start` (`bledfu.h`).
 pub fn advertise() -> Result<(), ZephyrError> {
     // SAFETY: no arguments.
     done(unsafe { abi::bledfu_advertising_start() })
@@ -46,6 +46,6 @@ pub fn confirm() -> Result<(), ZephyrError> {
 
 /// A person at the device wants an update and has pressed a button: unpaired peers no longer have to wait.
 pub fn allow_updates() {
-    // SAFETY: no arguments.
-    unsafe { abi::bledfu_allow_updates() }
+    // SAFETY: no arguments. It fails only on a user thread, which Rust's main is not.
+    let _ = unsafe { abi::bledfu_allow_updates() };
 }

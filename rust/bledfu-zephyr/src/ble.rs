@@ -33,6 +33,30 @@ pub fn notify_smp(frame: &[u8]) -> Result<(), ZephyrError> {
         .try_for_each(|fragment| notify_on(SMP, fragment))
 }
 
+/// Hands one SMP frame to Zephyr's MCUmgr; false: it has no room, or is not in the build.
+pub fn forward_smp(frame: &[u8]) -> bool {
+    let Ok(length) = u32::try_from(frame.len()) else {
+        return false;
+    };
+    // SAFETY: C reads `length` bytes and copies them before it returns.
+    unsafe { abi::bledfu_shim_smp_forward(frame.as_ptr(), length) == 0 }
+}
+
+/// Sends the next answer to a frame of [`forward_smp`]. `None`: there is none.
+pub fn notify_smp_forwarded() -> Option<Result<(), ZephyrError>> {
+    let mut bytes = core::ptr::null();
+    // SAFETY: C writes one pointer to the local.
+    let length = unsafe { abi::bledfu_shim_smp_answer(&mut bytes) };
+    if bytes.is_null() || length == 0 {
+        return None;
+    }
+    // SAFETY: C passes `length` bytes that live until the next call of `bledfu_shim_smp_answer`, which is in this
+    // function only, on the worker thread only.
+    Some(notify_smp(unsafe {
+        core::slice::from_raw_parts(bytes, length as usize)
+    }))
+}
+
 #[inline(never)]
 fn notify_on(channel: u8, bytes: &[u8]) -> Result<(), ZephyrError> {
     let length = u32::try_from(bytes.len()).map_err(|_| ZephyrError::NoBuffer)?;
@@ -92,6 +116,19 @@ mod tests {
             [100, 100, 50]
         );
         assert_eq!(sent.concat(), frame);
+    }
+
+    #[test]
+    fn a_foreign_frame_goes_to_mcumgr_and_its_answer_comes_back_in_fragments() {
+        let device = fake::device();
+        assert_eq!(notify_smp_forwarded(), None);
+        let frame: std::vec::Vec<u8> = (0..150).map(|byte| byte as u8).collect();
+        assert!(forward_smp(&frame));
+        assert_eq!(notify_smp_forwarded(), Some(Ok(())));
+        assert_eq!(device.notified().concat(), frame, "the fake's MCUmgr echoes");
+        assert_eq!(device.notified().len(), 2);
+        assert_eq!(notify_smp_forwarded(), None);
+        assert!(!forward_smp(&[0; 600]), "longer than its buffers");
     }
 
     #[test]

@@ -34,6 +34,8 @@ struct State {
     next_flash_call: i32,
     refusals: (u32, i32),
     notified: Vec<Vec<u8>>,
+    forwarded: Vec<Vec<u8>>,
+    answer: Vec<u8>,
     events: Vec<(u8, u32, u32)>,
     veto: bool,
     lines: Vec<(u8, String)>,
@@ -77,6 +79,8 @@ pub fn device() -> Device {
         next_flash_call: 0,
         refusals: (0, 0),
         notified: Vec::new(),
+        forwarded: Vec::new(),
+        answer: Vec::new(),
         events: Vec::new(),
         veto: false,
         lines: Vec::new(),
@@ -236,6 +240,31 @@ extern "C" fn bledfu_shim_disconnect() {
 #[no_mangle]
 extern "C" fn bledfu_shim_hurry() {}
 
+/// An MCUmgr that echoes.
+#[no_mangle]
+extern "C" fn bledfu_shim_smp_forward(bytes: *const u8, length: u32) -> i32 {
+    if length > 500 {
+        return abi::NO_BUFFER;
+    }
+    // SAFETY: the caller passes `length` readable bytes.
+    let frame = unsafe { std::slice::from_raw_parts(bytes, length as usize) }.to_vec();
+    state(|state| state.forwarded.push(frame));
+    0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_smp_answer(bytes: *mut *const u8) -> u32 {
+    state(|state| {
+        if state.forwarded.is_empty() {
+            return 0;
+        }
+        state.answer = state.forwarded.remove(0);
+        // SAFETY: the caller passes a place for one pointer.
+        unsafe { *bytes = state.answer.as_ptr() };
+        state.answer.len() as u32
+    })
+}
+
 #[no_mangle]
 extern "C" fn bt_enable(_ready: *const core::ffi::c_void) -> i32 {
     0
@@ -252,7 +281,9 @@ extern "C" fn bledfu_advertising_start() -> i32 {
 }
 
 #[no_mangle]
-extern "C" fn bledfu_allow_updates() {}
+extern "C" fn bledfu_allow_updates() -> i32 {
+    0
+}
 
 #[no_mangle]
 extern "C" fn bledfu_confirm() -> i32 {

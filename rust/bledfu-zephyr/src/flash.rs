@@ -14,8 +14,27 @@ use embedded_storage::nor_flash::{
 
 /// Erase unit in bytes: every supported part has it, and MCUboot must be built with it.
 pub const SECTOR_SIZE: u32 = 4096;
-/// Write unit in bytes; parts with smaller units accept it as well.
-pub const WRITE_SIZE: u32 = 4;
+/// Write unit in bytes: the largest of the build's partitions, and 4 at least; parts with smaller units accept it as well.
+/// `zephyr/CMakeLists.txt` takes it from the devicetree and passes it as `BLEDFU_WRITE_SIZE`.
+pub const WRITE_SIZE: u32 = write_size(option_env!("BLEDFU_WRITE_SIZE"));
+
+const _: () = assert!(WRITE_SIZE != 0, "BLEDFU_WRITE_SIZE is not 4, 8, 16 or 32");
+
+/// No supported part needs more for a read.
+const READ_SIZE: usize = 4;
+
+const fn write_size(text: Option<&str>) -> u32 {
+    match text {
+        None => 4,
+        Some(text) => match text.as_bytes() {
+            b"4" => 4,
+            b"8" => 8,
+            b"16" => 16,
+            b"32" => 32,
+            _ => 0,
+        },
+    }
+}
 
 /// The partitions of the update service and of the boot stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +71,7 @@ pub enum AreaError {
     NotReady(Partition, ZephyrError),
     /// Its erase unit is not 4096 bytes.
     SectorSize(Partition, u32),
-    /// Its write unit is larger than 4 bytes or does not divide 4.
+    /// Its write unit is larger than [`WRITE_SIZE`] or does not divide it.
     WriteUnit(Partition, u32),
     /// Its start or end is not at a sector boundary.
     Alignment {
@@ -77,9 +96,10 @@ impl fmt::Display for AreaError {
                 "{partition}: its flash reports pages of {size} bytes, not {SECTOR_SIZE} \
                  (for QSPI: CONFIG_NORDIC_QSPI_NOR_FLASH_LAYOUT_PAGE_SIZE=4096)"
             ),
-            Self::WriteUnit(partition, unit) => {
-                write!(f, "{partition}: write units of {unit} bytes are not supported")
-            }
+            Self::WriteUnit(partition, unit) => write!(
+                f,
+                "{partition}: write units of {unit} bytes are not supported by this build, only up to {WRITE_SIZE}"
+            ),
             Self::Alignment {
                 partition,
                 start,
@@ -150,7 +170,7 @@ impl Area {
         if sector != SECTOR_SIZE {
             return Err(AreaError::SectorSize(partition, sector));
         }
-        if !matches!(unit, 1 | 2 | WRITE_SIZE) {
+        if !unit.is_power_of_two() || unit > WRITE_SIZE {
             return Err(AreaError::WriteUnit(partition, unit));
         }
         if size == 0 || !size.is_multiple_of(SECTOR_SIZE) || !start.is_multiple_of(SECTOR_SIZE) {
@@ -192,7 +212,7 @@ impl ErrorType for Area {
 }
 
 impl ReadNorFlash for Area {
-    const READ_SIZE: usize = WRITE_SIZE as usize;
+    const READ_SIZE: usize = READ_SIZE;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), FlashError> {
         check_read(self, offset, bytes.len())?;

@@ -129,8 +129,19 @@ pub enum Event {
     },
 }
 
-/// Tells the product; false is its veto.
-pub fn tell(event: Event) -> bool {
+/// The product's answer to an event (`enum bledfu_answer` of `bledfu.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    GoOn,
+    /// Do not.
+    Veto,
+    /// Not now.
+    Postpone,
+}
+
+/// Tells the product, and returns its answer.
+pub fn tell(event: Event) -> Answer {
     let (number, first, second) = match event {
         Event::Ready {
             confirmed,
@@ -145,7 +156,11 @@ pub fn tell(event: Event) -> bool {
         Event::Confirmed { done } => (7, u32::from(done), 0),
     };
     // SAFETY: integers only.
-    unsafe { abi::bledfu_shim_event(number, first, second) == 0 }
+    match unsafe { abi::bledfu_shim_event(number, first, second) } {
+        0 => Answer::GoOn,
+        2 => Answer::Postpone,
+        _ => Answer::Veto,
+    }
 }
 
 /// The purpose of public keys.
@@ -205,6 +220,8 @@ pub trait Service {
     fn confirm();
     /// The worker thread. Returns only when the service cannot run.
     fn run();
+    /// The worker thread, after that, each time it is woken: what can be done without the service.
+    fn without_service();
 }
 
 /// Gives C its entry points `bledfu_rs_*` (`bledfu_shim.h`) into a [`Service`].
@@ -263,6 +280,12 @@ macro_rules! export_entry_points {
         pub extern "C" fn bledfu_rs_run() {
             <$service as $crate::worker::Service>::run();
         }
+
+        /// See `bledfu_shim.h`.
+        #[no_mangle]
+        pub extern "C" fn bledfu_rs_without_service() {
+            <$service as $crate::worker::Service>::without_service();
+        }
     };
 }
 
@@ -295,6 +318,7 @@ mod tests {
         }
         fn confirm() {}
         fn run() {}
+        fn without_service() {}
     }
 
     crate::export_entry_points!(Echo);
@@ -319,9 +343,9 @@ mod tests {
     #[test]
     fn events_reach_the_product_and_its_veto_comes_back() {
         let device = fake::device();
-        assert!(tell(Event::Progress { received: 1, size: 2 }));
+        assert_eq!(tell(Event::Progress { received: 1, size: 2 }), Answer::GoOn);
         device.veto(true);
-        assert!(!tell(Event::Resetting));
+        assert_eq!(tell(Event::Resetting), Answer::Veto);
         assert_eq!(device.events(), [(3, 1, 2), (6, 0, 0)]);
     }
 

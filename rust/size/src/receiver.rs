@@ -5,6 +5,7 @@ use bledfu_size::{layout, Driver};
 use bledfu_slot::areas::Partitions;
 use bledfu_slot::verify::{Crypto, ImagePolicy, Key};
 use bledfu_transfer::doors::{Doors, Peer};
+use bledfu_transfer::event::Admission;
 use bledfu_transfer::inbox::Inbox;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
@@ -31,7 +32,10 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
             fw_version: 1,
             confirmed: true,
         }),
-        admit: |incoming| black_box(incoming).size > 0,
+        admit: |incoming| match black_box(incoming).size {
+            0 => Admission::Refuse,
+            _ => Admission::Accept,
+        },
         doors: black_box(Doors::default()),
         floor: black_box(OldestAccepted::default()),
         must_keep_version: black_box(true),
@@ -70,6 +74,7 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
             system: black_box(System::default()),
             no_downgrade: false,
             frame_count: 4,
+            forward: None,
         },
         reset_delay_ms: 0,
     };

@@ -27,6 +27,9 @@ enum flag {
 
 static ATOMIC_DEFINE(flags, 2);
 
+static void advertise(struct k_work *work);
+static K_WORK_DEFINE(advertising, advertise);
+
 /* ---- firmware update ---- */
 
 static enum bledfu_answer on_update(const struct bledfu_event_info *info)
@@ -39,12 +42,17 @@ static enum bledfu_answer on_update(const struct bledfu_event_info *info)
 			info->ready.confirmed ? "confirmed" : "on trial");
 		break;
 	case BLEDFU_EVENT_FAILED:
-		LOG_ERR("no updates with this build");
+		LOG_ERR("no updates with this device");
+		/* Advertise on, without the update service. */
+		if (bt_is_ready()) {
+			(void)bt_le_adv_stop();
+			k_work_submit(&advertising);
+		}
 		break;
 	case BLEDFU_EVENT_STARTED:
 		LOG_INF("update to version %u, %u bytes: %s", info->package.fw_version, info->package.size,
 			busy ? "not while dosing" : "go on");
-		return busy ? BLEDFU_VETO : BLEDFU_GO_ON;
+		return busy ? BLEDFU_POSTPONE : BLEDFU_GO_ON;
 	case BLEDFU_EVENT_PROGRESS:
 		LOG_INF("%u of %u bytes", info->progress.received, info->progress.size);
 		break;
@@ -123,20 +131,22 @@ BT_GATT_SERVICE_DEFINE(doser_service,
 
 static const struct bt_data ad[] = {
 	BT_DATA_BYTES(BT_DATA_FLAGS, BT_LE_AD_GENERAL | BT_LE_AD_NO_BREDR),
-	BLEDFU_AD_UUID,
 	BT_DATA(BT_DATA_NAME_COMPLETE, CONFIG_BT_DEVICE_NAME, sizeof(CONFIG_BT_DEVICE_NAME) - 1),
+	/* The last, and left out if the update service cannot run. */
+	BLEDFU_AD_UUID,
 };
 
 static void advertise(struct k_work *work)
 {
-	int err = bt_le_adv_start(ADV_CONNECTABLE, ad, ARRAY_SIZE(ad), NULL, 0);
+	struct bledfu_status status;
+	int err;
 
+	(void)bledfu_status_get(&status);
+	err = bt_le_adv_start(ADV_CONNECTABLE, ad, ARRAY_SIZE(ad) - (status.state == BLEDFU_STATE_FAILED), NULL, 0);
 	if (err != 0 && err != -EALREADY) {
 		LOG_ERR("advertising: %d", err);
 	}
 }
-
-static K_WORK_DEFINE(advertising, advertise);
 
 static void recycled(void)
 {

@@ -80,6 +80,15 @@ def build_options(exe):
         return {line.split("=")[0] for line in file if line.startswith("CONFIG_") and line.rstrip().endswith("=y")}
 
 
+def build_number(exe, name):
+    """The number of a Kconfig option of the build; 0 if it has none."""
+    path = os.path.join(os.path.dirname(exe), ".config")
+    if not os.path.isfile(path):
+        return 0
+    with open(path) as file:
+        return next((int(line.split("=")[1], 0) for line in file if line.startswith(name + "=")), 0)
+
+
 class Tools:
     """The programs a scenario works with."""
 
@@ -94,6 +103,8 @@ class Tools:
         options = build_options(exe) if exe and not embassy else {}
         self.has_smp = embassy or not exe or "CONFIG_BLEDFU_SMP" in options
         self.checks_address = "CONFIG_BLEDFU_CHECK_IMAGE_ADDRESS" in options
+        self.has_groups = "CONFIG_BLEDFU_SMP_FORWARD" in options
+        self.idle_link_timeout = build_number(exe, "CONFIG_BLEDFU_IDLE_LINK_TIMEOUT_S") if exe and not embassy else 0
         # Of the tests' own application (smp/): it does not confirm its image.
         self.client_confirms = "CONFIG_CLIENT_CONFIRMS" in options
         # Nobody pairs here. On an open link the Zephyr application takes every peer for a stranger.
@@ -142,6 +153,7 @@ def main():
     use_environment()
     sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "clients")]
     import send_scenarios  # noqa: F401
+    import smp_groups  # noqa: F401
     import smp_scenarios  # noqa: F401
     from scenarios import SCENARIOS
     words = arguments.k or [""]

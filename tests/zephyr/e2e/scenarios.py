@@ -195,6 +195,75 @@ def asks_for_a_fast_link(context):
     link.close()
 
 
+@scenario()
+def gives_the_interval_back(context):
+    """A phone that stops writing has its own interval again after 5 s, and the short one when it goes on."""
+    if not context.tools.meets_strangers:
+        raise Skipped("only Zephyr's shim gives it back")
+    context.device.start()
+    phone = context.phone("medium-2.3.4")
+    link = phone.use(context.central.connect(247, interval_ms=60, fast=False, trace=phone.trace))
+
+    def wait_for(wanted, what):
+        started = time.monotonic()
+        while not wanted(link.parameters()[0]):
+            expect(time.monotonic() - started < 12, "%s: after 12 s the interval is %g ms" % (what, link.parameters()[0]))
+            time.sleep(0.05)
+        return time.monotonic() - started
+
+    phone.send_init_packet()
+    phone.send_object(0, OBJECT_SIZE)
+    wait_for(lambda interval: interval <= 15, "a transfer")
+    expect(link.parameters()[0] >= 15, "less than 15 ms was asked for, which Apple's rules forbid")
+    seconds = wait_for(lambda interval: interval == 60, "silence")
+    phone.send_object(OBJECT_SIZE, 2 * OBJECT_SIZE)
+    wait_for(lambda interval: interval <= 15, "the transfer goes on")
+    context.notes.append("given back after %.1f s" % seconds)
+    link.close()
+
+
+@scenario()
+def unsubscribing_gives_the_device_free(context):
+    """A phone that turns notifications off is the peer no longer: its open object is gone, as if its link had ended."""
+    if not context.tools.meets_strangers:
+        raise Skipped("only Zephyr's shim sees it")
+    context.device.start()
+    phone = context.phone("medium-2.3.4")
+    link = phone.connect()
+    phone.send_init_packet()
+    link.request(bytes([CREATE, DATA]) + struct.pack("<I", OBJECT_SIZE))
+    link.packet(phone.image[:20])
+    expect(link.checksum()[0] == 20, "the packet did not arrive")
+    context.central.run(link.control_point.unsubscribe())
+    expect(context.device.said("the peer has unsubscribed"), "the log does not say that the peer is gone")
+    error = link.write(link.control_point, bytes([6, COMMAND]), True)
+    expect(error == CCCD_IMPROPERLY_CONFIGURED, "ATT error %s, expected 0xfd" % error)
+    link.subscribe_now()
+    expect(link.select(DATA)[1] == 0, "the open object outlived its peer")
+    link.close()
+
+
+@scenario()
+def who_does_nothing_is_sent_away(context):
+    """A central that connects and does not subscribe loses its link; one that has subscribed keeps it."""
+    limit = context.tools.idle_link_timeout
+    if not 0 < limit <= 30:
+        raise Skipped("the limit of this build is %u s" % limit)
+    context.device.start()
+    link = context.central.connect(subscribe=False)
+    link.silent(limit / 2)              # its time began before the discovery, which may take a while
+    try:
+        link.notification(limit)
+        raise Failure("a notification for nobody")
+    except Disconnected:
+        pass
+    expect(link.reason == CLOSED_BY_PEER, "the link ended with reason 0x%02x" % link.reason)
+    link = context.central.connect()
+    link.silent(limit + 3)
+    expect(link.select(COMMAND)[0] == 512, "the subscribed peer is not answered")
+    link.close()
+
+
 # ---- updates
 
 @scenario(*[(mtu, prn) for mtu in (23, 185, 247) for prn in (0, 12)])

@@ -39,7 +39,10 @@ extern "C" {
 enum bledfu_event {
 	/** The service takes requests. */
 	BLEDFU_EVENT_READY = 0,
-	/** The service cannot run with this build, e.g. because of its partitions; the log says why. */
+	/**
+	 * The service cannot run, e.g. because its flash does not answer; the log says why. What is left is @ref bledfu_confirm.
+	 * A product that advertises itself takes @ref BLEDFU_AD_UUID out of its data.
+	 */
 	BLEDFU_EVENT_FAILED = 1,
 	/** A signed package was accepted, or an SMP upload begins; nothing is written yet. A veto refuses it for now. */
 	BLEDFU_EVENT_STARTED = 2,
@@ -104,8 +107,16 @@ struct bledfu_event_info {
 enum bledfu_answer {
 	/** Go on. */
 	BLEDFU_GO_ON = 0,
-	/** Do not; counts for BLEDFU_EVENT_STARTED and BLEDFU_EVENT_RESETTING only. */
+	/**
+	 * Do not; counts for BLEDFU_EVENT_STARTED and BLEDFU_EVENT_RESETTING only. A phone that wants to send is told 08
+	 * (operation not permitted) over Secure DFU, and 11 (access denied) over SMP.
+	 */
 	BLEDFU_VETO = 1,
+	/**
+	 * As BLEDFU_VETO, but only now: the battery is low, a user has to agree. A phone is told 0A (operation failed) over
+	 * Secure DFU, and 10 (busy) over SMP.
+	 */
+	BLEDFU_POSTPONE = 2,
 };
 
 /** @cond INTERNAL_HIDDEN */
@@ -136,7 +147,7 @@ enum bledfu_state {
 	BLEDFU_STATE_RECEIVING,
 	/** An image waits for the reset. */
 	BLEDFU_STATE_STAGED,
-	/** It cannot run with this build. */
+	/** It cannot run; the log says why. */
 	BLEDFU_STATE_FAILED,
 };
 
@@ -152,25 +163,31 @@ struct bledfu_status {
 	uint32_t received;
 	/** Of the image, in bytes. */
 	uint32_t size;
+	/** The last refusal since the start, as @c refused.code of BLEDFU_EVENT_REFUSED; 0: none. */
+	uint32_t refused;
 };
 
 /**
- * @brief Tells where the service stands. From any thread.
+ * @brief Tells where the service stands. From any thread of the kernel.
  *
  * @param out Is filled.
+ *
+ * @retval 0      It is.
+ * @retval -EPERM Called from a user thread.
  */
-void bledfu_status_get(struct bledfu_status *out);
+int bledfu_status_get(struct bledfu_status *out);
 
 /**
  * @brief Confirms the running image: it will not be taken back. Call it when the product knows that it works.
  *
- * Until then no update is taken, because the secondary slot holds the image to go back to. From any thread but the
- * worker; waits for it.
+ * Until then no update is taken, because the secondary slot holds the image to go back to. From any thread of the kernel but
+ * the worker; waits for it. Works in BLEDFU_STATE_FAILED as well: it needs internal flash only.
  *
  * @retval 0          It is confirmed, or was already.
  * @retval -EIO       The flash could not be written.
- * @retval -ETIMEDOUT The worker is busy, or has failed.
+ * @retval -ETIMEDOUT The worker is busy.
  * @retval -EDEADLK   Called from a callback.
+ * @retval -EPERM     Called from a user thread.
  */
 int bledfu_confirm(void);
 
@@ -179,23 +196,32 @@ int bledfu_confirm(void);
  *
  * Who has not paired may begin twelve uploads and repeat 24 objects, and gets two more of each per hour: more would wear the
  * flash out. After images that were taken back it waits longer. A paired peer and a confirmed update end that as well. From
- * any thread; returns at once.
+ * any thread of the kernel; returns at once.
+ *
+ * @retval 0      Done.
+ * @retval -EPERM Called from a user thread.
  */
-void bledfu_allow_updates(void);
+int bledfu_allow_updates(void);
 
 /**
  * @brief Advertises the service, connectable, and again after every disconnect.
  *
- * Needs CONFIG_BLEDFU_ADVERTISING, and Bluetooth enabled.
+ * Needs CONFIG_BLEDFU_ADVERTISING, and Bluetooth enabled. Begins when the service takes requests (BLEDFU_EVENT_READY), and not
+ * at all if it cannot run. If advertising cannot be started again, it is tried until it can, less and less often.
  *
- * @return 0, or the negative errno of bt_le_adv_start().
+ * @retval 0        It advertises, or will when the service is ready.
+ * @retval -EAGAIN  Bluetooth is not enabled.
+ * @retval -EALREADY The product advertises already, without FE59: put @ref BLEDFU_AD_UUID into its data instead.
+ * @retval -ENOTSUP The service cannot run (BLEDFU_STATE_FAILED); the log says why.
+ * @retval -EPERM   Called from a user thread.
+ * @return Another negative errno of bt_le_adv_start().
  */
 int bledfu_advertising_start(void);
 
 /**
- * @brief Stops what @ref bledfu_advertising_start began. A connected peer stays.
+ * @brief Stops what @ref bledfu_advertising_start began. A connected peer stays, and advertising of the product as well.
  *
- * @return 0, or the negative errno of bt_le_adv_stop().
+ * @return 0, or the negative errno of bt_le_adv_stop(); -EPERM from a user thread.
  */
 int bledfu_advertising_stop(void);
 
@@ -262,12 +288,13 @@ struct bledfu_boot_report {
 };
 
 /**
- * @brief Tells what the boot stage did. From any thread.
+ * @brief Tells what the boot stage did. From any thread of the kernel.
  *
  * @param out Is filled.
  *
  * @retval 0        It is.
  * @retval -ENODATA The boot stage left no report: it is not bledfu's.
+ * @retval -EPERM   Called from a user thread.
  */
 int bledfu_boot_report(struct bledfu_boot_report *out);
 

@@ -11,6 +11,7 @@ use bledfu_slot::layout::{Algorithm, Layout};
 use bledfu_slot::trailer::{self, SwapType, Trailer};
 use bledfu_slot::verify::{verify_image, ImageInfo, SoftCrypto};
 use bledfu_swap::{BootConfig, BootReport, NoEvidence, Store};
+use bledfu_transfer::event::Admission;
 use bledfu_transfer::service::Service;
 use bledfu_transfer::upload::{self, digest_prefix, Running, Upload};
 
@@ -186,7 +187,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             image_policy: self.setup.image_policy(),
             rules,
             running,
-            admit: |_| true,
+            admit: |_| Admission::Accept,
             doors: self.setup.doors,
             floor: self.setup.floor,
             must_keep_version: self.setup.must_keep_version,

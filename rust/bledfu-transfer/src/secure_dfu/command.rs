@@ -2,7 +2,7 @@
 //! The command object: the init packet, from Create to Execute.
 
 use super::{Answer, SecureDfu};
-use crate::event::Incoming;
+use crate::event::{Admission, Incoming};
 use crate::init_check::{self, Accepted, InitPolicy, InitRefusal};
 use crate::note;
 use crate::upload::{Obstacle, Protocol, Upload};
@@ -190,8 +190,10 @@ impl SecureDfu<'_> {
             size: accepted.size,
             fw_version: accepted.fw_version,
         };
-        if !upload.admits(incoming) {
-            return refused(ResultCode::OperationNotPermitted);
+        match upload.admits(incoming) {
+            Admission::Accept => {}
+            Admission::Later => return refused(ResultCode::OperationFailed),
+            Admission::Refuse => return refused(ResultCode::OperationNotPermitted),
         }
         let began = upload.begin(
             Protocol::SecureDfu,

@@ -3,7 +3,7 @@
 
 use super::{Obstacle, Protocol, State, Upload, TAKEOVER_MS};
 use crate::doors::Doors;
-use crate::event::Incoming;
+use crate::event::{Admission, Incoming};
 use crate::note;
 use bledfu_slot::areas::Areas;
 use bledfu_slot::decide::{self, Outlook};
@@ -47,12 +47,16 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     /// Whether the product accepts this image now.
-    pub fn admits(&self, incoming: Incoming) -> bool {
-        let admitted = (self.setup.admit)(incoming);
-        if !admitted {
-            note::warn(format_args!("refused: the product takes no update now"));
+    pub fn admits(&self, incoming: Incoming) -> Admission {
+        let admission = (self.setup.admit)(incoming);
+        match admission {
+            Admission::Accept => {}
+            Admission::Later => note::warn(format_args!(
+                "refused: the product takes no update now; try again later"
+            )),
+            Admission::Refuse => note::warn(format_args!("refused: the product takes no update now")),
         }
-        admitted
+        admission
     }
 
     /// Whether `protocol` may begin a transfer at `now_ms`: the other one has none, or has received no data for it for

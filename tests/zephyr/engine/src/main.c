@@ -51,18 +51,25 @@ PACKAGE(wrong_signature, wrong_signature_init, update_image);
 PACKAGE(other_image_key, other_key_init, other_key_image);
 PACKAGE(wrong_hash, wrong_hash_init, wrong_hash_image);
 
-/* MCUboot's trailer for a maximum alignment of 8, from the end of the slot. */
+/* MCUboot's trailer: fields of CONFIG_BLEDFU_MAX_ALIGN bytes below the magic, which depends on it, too. */
+#if CONFIG_BLEDFU_MAX_ALIGN == 8
 static const uint8_t magic[16] = {0x77, 0xC2, 0x95, 0xF3, 0x60, 0xD2, 0xEF, 0x7F,
 				  0x35, 0x52, 0x50, 0x0F, 0x2C, 0xB6, 0x79, 0x80};
+#else
+static const uint8_t magic[16] = {CONFIG_BLEDFU_MAX_ALIGN, 0, 0x2D, 0xE1, 0x5D, 0x29, 0x41, 0x0B,
+				  0x8D, 0x77, 0x67, 0x9C, 0x11, 0x0F, 0x1F, 0x8A};
+#endif
+#define FIELD_AT(size, n)  ((size) - ROUND_UP(16, CONFIG_BLEDFU_MAX_ALIGN) - (n) * CONFIG_BLEDFU_MAX_ALIGN)
 #define MAGIC_AT(size)     ((size) - 16)
-#define IMAGE_OK_AT(size)  ((size) - 24)
-#define COPY_DONE_AT(size) ((size) - 32)
-#define SWAP_INFO_AT(size) ((size) - 40)
+#define IMAGE_OK_AT(size)  FIELD_AT(size, 1)
+#define COPY_DONE_AT(size) FIELD_AT(size, 2)
+#define SWAP_INFO_AT(size) FIELD_AT(size, 3)
 #define SWAP_TEST          2
 
 #define INVALID_SIGNATURE   0x0005 /* result codes of Secure DFU */
 #define VERIFICATION_FAILED 0x0B0C
 #define UNKNOWN_OP          0x0002
+#define NOT_PERMITTED       0x0008
 #define OPERATION_FAILED    0x000A
 
 /* Error of the image group: the signature is wrong. */
@@ -87,7 +94,7 @@ extern const k_tid_t bledfu_worker; /* zephyr/shim/worker.c */
 static const struct flash_area *primary, *secondary;
 static unsigned int events[8];
 static uint32_t progress;
-static bool admits = true;
+static enum bledfu_answer admission = BLEDFU_GO_ON;
 static K_SEM_DEFINE(ready, 0, 1);
 static K_SEM_DEFINE(resetting, 0, 1);
 
@@ -99,7 +106,7 @@ static enum bledfu_answer on_event(const struct bledfu_event_info *info)
 		k_sem_give(&ready);
 		break;
 	case BLEDFU_EVENT_STARTED:
-		return admits ? BLEDFU_GO_ON : BLEDFU_VETO;
+		return admission;
 	case BLEDFU_EVENT_PROGRESS:
 		progress = info->progress.received;
 		break;
@@ -117,11 +124,18 @@ BLEDFU_CALLBACK_DEFINE(suite, on_event);
 /* What the factory does, before the worker looks. */
 static int program_first_image(void)
 {
+	uint8_t unit[32];
 	int err = flash_area_open(FIXED_PARTITION_ID(slot0_partition), &primary);
 
 	err = err != 0 ? err : flash_area_open(FIXED_PARTITION_ID(slot1_partition), &secondary);
 	err = err != 0 ? err : flash_area_erase(primary, 0, primary->fa_size);
-	return err != 0 ? err : flash_area_write(primary, 0, first_image, sizeof(first_image));
+	/* A whole number of write units, whatever is behind the image. */
+	for (size_t at = 0; err == 0 && at < sizeof(first_image); at += sizeof(unit)) {
+		memset(unit, 0xFF, sizeof(unit));
+		memcpy(unit, first_image + at, MIN(sizeof(unit), sizeof(first_image) - at));
+		err = flash_area_write(primary, at, unit, sizeof(unit));
+	}
+	return err;
 }
 
 SYS_INIT(program_first_image, APPLICATION, 99);
@@ -201,7 +215,7 @@ static void before(void *fixture)
 
 static void after(void *fixture)
 {
-	admits = true;
+	admission = BLEDFU_GO_ON;
 	phone_waits();
 	phone_disconnect();
 }
@@ -272,11 +286,25 @@ ZTEST(refused, test_another_image_than_the_package_announced_is_refused)
 
 ZTEST(refused, test_a_product_that_does_not_want_an_update_now_gets_none)
 {
-	admits = false;
-	zassert_not_equal(phone_sends_package(&update), SUCCESS);
+	admission = BLEDFU_VETO;
+	zassert_equal(phone_sends_package(&update), NOT_PERMITTED);
 	phone_waits();
 	zassert_equal(events[BLEDFU_EVENT_STARTED], 1);
 	zassert_equal(events[BLEDFU_EVENT_PROGRESS], 0);
+	expect_nothing_staged();
+}
+
+ZTEST(refused, test_a_product_that_wants_it_later_says_so_and_gets_it_then)
+{
+	struct bledfu_status status;
+
+	admission = BLEDFU_POSTPONE;
+	zassert_equal(phone_sends_package(&update), OPERATION_FAILED);
+	phone_waits();
+	zassert_equal(events[BLEDFU_EVENT_STARTED], 1);
+	zassert_equal(events[BLEDFU_EVENT_PROGRESS], 0);
+	zassert_ok(bledfu_status_get(&status));
+	zassert_equal(status.refused & 0xff, OPERATION_FAILED);
 	expect_nothing_staged();
 }
 
