@@ -124,6 +124,7 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
         running,
         rules: Default::default(),
         admit: |_| Admission::Accept,
+        admit_reset: || Admission::Accept,
         doors: Default::default(),
         floor: Default::default(),
         must_keep_version: true,

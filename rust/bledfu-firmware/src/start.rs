@@ -167,11 +167,18 @@ fn running(
 }
 
 fn admit(incoming: Incoming) -> Admission {
-    let answer = worker::tell(Event::Started {
+    ask(Event::Started {
         size: incoming.size,
         fw_version: incoming.fw_version,
-    });
-    match answer {
+    })
+}
+
+fn admit_reset() -> Admission {
+    ask(Event::ResetRequested)
+}
+
+fn ask(event: Event) -> Admission {
+    match worker::tell(event) {
         Answer::GoOn => Admission::Accept,
         Answer::Postpone => Admission::Later,
         Answer::Veto => Admission::Refuse,
@@ -211,6 +218,7 @@ impl<'k> Device<'k> {
             rules,
             running,
             admit,
+            admit_reset,
             doors: DOORS,
             floor: floor(version),
             must_keep_version: !options::DOWNGRADE_ALLOWED && !options::FW_VERSION_PER_RELEASE,

@@ -129,6 +129,8 @@ pub enum Event {
     },
     /// A phone asks for the update mode. The product may veto it.
     UpdateMode,
+    /// A peer requests a reset over SMP. The product may veto it, and the peer is told.
+    ResetRequested,
 }
 
 /// The product's answer to an event (`enum bledfu_answer` of `bledfu.h`).
@@ -157,6 +159,7 @@ pub fn tell(event: Event) -> Answer {
         Event::Resetting => (6, 0, 0),
         Event::Confirmed { done } => (7, u32::from(done), 0),
         Event::UpdateMode => (8, 0, 0),
+        Event::ResetRequested => (9, 0, 0),
     };
     // SAFETY: integers only.
     match unsafe { abi::bledfu_shim_event(number, first, second) } {

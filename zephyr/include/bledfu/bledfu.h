@@ -61,6 +61,11 @@ enum bledfu_event {
 	 * the answer. A veto refuses it, and the phone is told 04 (operation failed).
 	 */
 	BLEDFU_EVENT_UPDATE_MODE = 8,
+	/**
+	 * A phone requests a reset over SMP; BLEDFU_EVENT_RESETTING follows if it is granted. After a veto the device does not
+	 * reset, and the phone is told 11 (access denied), or 10 (busy) after BLEDFU_POSTPONE.
+	 */
+	BLEDFU_EVENT_RESET_REQUESTED = 9,
 };
 
 /** An event and its values. */
@@ -113,7 +118,7 @@ enum bledfu_answer {
 	/** Go on. */
 	BLEDFU_GO_ON = 0,
 	/**
-	 * Do not; counts for BLEDFU_EVENT_STARTED, BLEDFU_EVENT_RESETTING and BLEDFU_EVENT_UPDATE_MODE only. A phone that wants to send is told 08
+	 * Do not; counts for BLEDFU_EVENT_STARTED, _RESETTING, _UPDATE_MODE and _RESET_REQUESTED only. A phone that wants to send is told 08
 	 * (operation not permitted) over Secure DFU, and 11 (access denied) over SMP.
 	 */
 	BLEDFU_VETO = 1,
