@@ -124,7 +124,6 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
         running,
         rules: Default::default(),
         admit: |_| Admission::Accept,
-        admit_reset: || Admission::Accept,
         doors: Default::default(),
         floor: Default::default(),
         must_keep_version: true,
@@ -155,6 +154,7 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
             no_downgrade: false,
             frame_count: DEFAULT_FRAME_COUNT as u32,
             forward: None,
+            admit_reset: None,
         },
         reset_delay_ms: 0,
     };

@@ -7,7 +7,7 @@ use crate::options;
 use bledfu_transfer::buttonless::{Address, Entry, Patience, Record, UpdateMode, Variant, Visitor};
 use bledfu_transfer::note;
 use bledfu_wire::buttonless::MAX_REQUEST;
-use bledfu_zephyr::worker::{self, Answer, Event, Shared};
+use bledfu_zephyr::worker::{self, Answer, Question, Shared};
 use bledfu_zephyr::{ble, buttonless as zephyr};
 
 /// Which characteristic there is, if any.
@@ -174,7 +174,7 @@ pub fn turn(is_free: bool, now_ms: u64) -> Option<Due> {
                     "no update mode: the running image is not confirmed, or another one waits for the reset"
                 ));
             }
-            is_free && worker::tell(Event::UpdateMode) == Answer::GoOn
+            is_free && worker::ask(Question::UpdateMode) == Answer::GoOn
         };
         let answer = entry.request(&bytes, visitor, may_leave, |record| {
             zephyr::retain(record)

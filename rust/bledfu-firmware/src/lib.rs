@@ -205,17 +205,19 @@ impl EntryPoints for Firmware {
         }
     }
 
-    // Without buttonless entry nothing calls these, and the linker drops them.
+    // Without buttonless entry nothing calls these. What they call would still be compiled, and change how the rest is.
     fn buttonless(bytes: &[u8], is_bonded: bool, reached: [u8; 7]) -> bool {
-        buttonless::take(bytes, is_bonded, reached)
+        buttonless::VARIANT.is_some() && buttonless::take(bytes, is_bonded, reached)
     }
 
     fn buttonless_over(is_gone: bool) {
-        buttonless::over(is_gone);
+        if buttonless::VARIANT.is_some() {
+            buttonless::over(is_gone);
+        }
     }
 
     fn update_mode(retained: &[u8]) -> Option<worker::UpdateMode> {
-        buttonless::retained(retained)
+        buttonless::VARIANT.and_then(|_| buttonless::retained(retained))
     }
 }
 

@@ -22,7 +22,7 @@ use bledfu_zephyr::ble;
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
-use bledfu_zephyr::worker::{self, Answer, Event};
+use bledfu_zephyr::worker::{self, Answer, Event, Question};
 use core::fmt;
 
 /// Maximum number of public keys of one kind: two, and two more for a key rollover.
@@ -167,18 +167,18 @@ fn running(
 }
 
 fn admit(incoming: Incoming) -> Admission {
-    ask(Event::Started {
+    admission(worker::tell(Event::Started {
         size: incoming.size,
         fw_version: incoming.fw_version,
-    })
+    }))
 }
 
 fn admit_reset() -> Admission {
-    ask(Event::ResetRequested)
+    admission(worker::ask(Question::Reset))
 }
 
-fn ask(event: Event) -> Admission {
-    match worker::tell(event) {
+fn admission(answer: Answer) -> Admission {
+    match answer {
         Answer::GoOn => Admission::Accept,
         Answer::Postpone => Admission::Later,
         Answer::Veto => Admission::Refuse,
@@ -218,7 +218,6 @@ impl<'k> Device<'k> {
             rules,
             running,
             admit,
-            admit_reset,
             doors: DOORS,
             floor: floor(version),
             must_keep_version: !options::DOWNGRADE_ALLOWED && !options::FW_VERSION_PER_RELEASE,
@@ -296,6 +295,7 @@ fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
         no_downgrade,
         frame_count: options::SMP_FRAME_COUNT,
         forward: options::SMP_FORWARD.then_some(ble::forward_smp),
+        admit_reset: (options::SMP_FRAME_SIZE > 0).then_some(admit_reset),
     }
 }
 

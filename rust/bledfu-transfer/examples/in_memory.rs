@@ -37,7 +37,6 @@ fn main() {
         rules: Default::default(),
         running: Running { digest: [0; 8], fw_version: 1, confirmed: true },
         admit: |_| Admission::Accept,
-        admit_reset: || Admission::Accept,
         doors: Default::default(),
         floor: Default::default(),
         must_keep_version: true,

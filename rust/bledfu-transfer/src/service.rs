@@ -565,7 +565,6 @@ mod tests {
                     confirmed: true,
                 },
                 admit: |_| Admission::Accept,
-                admit_reset,
                 doors: Default::default(),
                 floor: Default::default(),
                 must_keep_version: true,
@@ -586,7 +585,10 @@ mod tests {
                     is_object_buffered: true,
                     chip: Chip::default(),
                 },
-                smp: smp::Config::default(),
+                smp: smp::Config {
+                    admit_reset: Some(admit_reset),
+                    ..smp::Config::default()
+                },
                 reset_delay_ms: DELAY_MS,
             };
             Self {

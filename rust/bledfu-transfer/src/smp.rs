@@ -81,6 +81,8 @@ pub struct Config<'k> {
     /// Another server in the same device: takes a frame whose group and command are not served here, and answers it itself.
     /// False: it takes none now, and the client is told that the request is not supported.
     pub forward: Option<fn(frame: &[u8]) -> bool>,
+    /// The product, asked when a peer requests a reset, before that is answered. `None`: it agrees.
+    pub admit_reset: Option<fn() -> Admission>,
 }
 
 /// The result of one frame.
@@ -243,7 +245,7 @@ impl<'k> Smp<'k> {
             Err(code) => Err(Failure::Smp(code)),
             Ok(Request::Os(request)) => match request {
                 os_group::Request::Reset { .. } => match upload.may_reset(now_ms) {
-                    Ok(()) => match admitted(upload.admits_reset()) {
+                    Ok(()) => match self.config.admit_reset.map_or(Ok(()), |ask| admitted(ask())) {
                         Ok(()) => {
                             then = Then::Reset;
                             Ok(Response::Empty)

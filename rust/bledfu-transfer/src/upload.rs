@@ -111,8 +111,6 @@ pub struct Setup<'k> {
     pub running: Running,
     /// Asked before an image is received, and before the first byte of flash is touched.
     pub admit: fn(Incoming) -> Admission,
-    /// Asked when a peer requests a reset (SMP), before it is answered.
-    pub admit_reset: fn() -> Admission,
     /// What strangers may do.
     pub doors: Doors,
     /// The oldest image that may be installed, where the product is stricter than the boot stage.

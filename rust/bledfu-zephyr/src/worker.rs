@@ -127,10 +127,17 @@ pub enum Event {
         /// Whether it succeeded.
         done: bool,
     },
-    /// A phone asks for the update mode. The product may veto it.
-    UpdateMode,
-    /// A peer requests a reset over SMP. The product may veto it, and the peer is told.
-    ResetRequested,
+}
+
+/// Questions for the product: events of `enum bledfu_event` that only some builds have, so that others need no code for
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Question {
+    /// A phone asks for the update mode.
+    UpdateMode = 8,
+    /// A peer requests a reset over SMP.
+    Reset = 9,
 }
 
 /// The product's answer to an event (`enum bledfu_answer` of `bledfu.h`).
@@ -142,6 +149,17 @@ pub enum Answer {
     Veto,
     /// Not now.
     Postpone,
+}
+
+impl Answer {
+    #[inline(always)]
+    const fn new(number: u32) -> Self {
+        match number {
+            0 => Self::GoOn,
+            2 => Self::Postpone,
+            _ => Self::Veto,
+        }
+    }
 }
 
 /// Tells the product, and returns its answer.
@@ -158,15 +176,15 @@ pub fn tell(event: Event) -> Answer {
         Event::Refused { code } => (5, code, 0),
         Event::Resetting => (6, 0, 0),
         Event::Confirmed { done } => (7, u32::from(done), 0),
-        Event::UpdateMode => (8, 0, 0),
-        Event::ResetRequested => (9, 0, 0),
     };
     // SAFETY: integers only.
-    match unsafe { abi::bledfu_shim_event(number, first, second) } {
-        0 => Answer::GoOn,
-        2 => Answer::Postpone,
-        _ => Answer::Veto,
-    }
+    Answer::new(unsafe { abi::bledfu_shim_event(number, first, second) })
+}
+
+/// Asks the product.
+pub fn ask(question: Question) -> Answer {
+    // SAFETY: integers only.
+    Answer::new(unsafe { abi::bledfu_shim_event(question as u8, 0, 0) })
 }
 
 /// The purpose of public keys.

@@ -36,10 +36,6 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
             0 => Admission::Refuse,
             _ => Admission::Accept,
         },
-        admit_reset: || match black_box(0) {
-            0 => Admission::Accept,
-            _ => Admission::Refuse,
-        },
         doors: black_box(Doors::default()),
         floor: black_box(OldestAccepted::default()),
         must_keep_version: black_box(true),
@@ -79,6 +75,7 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
             no_downgrade: false,
             frame_count: 4,
             forward: None,
+            admit_reset: None,
         },
         reset_delay_ms: 0,
     };

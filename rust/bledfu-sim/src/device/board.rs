@@ -188,7 +188,6 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             rules,
             running,
             admit: |_| Admission::Accept,
-            admit_reset: || Admission::Accept,
             doors: self.setup.doors,
             floor: self.setup.floor,
             must_keep_version: self.setup.must_keep_version,

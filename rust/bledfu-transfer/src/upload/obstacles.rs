@@ -59,11 +59,6 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         admission
     }
 
-    /// Whether the product agrees to a reset that a peer requests.
-    pub fn admits_reset(&self) -> Admission {
-        (self.setup.admit_reset)()
-    }
-
     /// Whether `protocol` may begin a transfer at `now_ms`: the other one has none, or has received no data for it for
     /// too long.
     pub fn is_free_for(&self, protocol: Protocol, now_ms: u64) -> bool {
