@@ -295,7 +295,7 @@ fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
         no_downgrade,
         frame_count: options::SMP_FRAME_COUNT,
         forward: options::SMP_FORWARD.then_some(ble::forward_smp),
-        admit_reset: (options::SMP_FRAME_SIZE > 0).then_some(admit_reset),
+        admit_reset: (options::SMP_FRAME_SIZE != 0).then_some(admit_reset),
     }
 }
 
