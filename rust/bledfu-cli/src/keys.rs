@@ -145,11 +145,12 @@ fn create(args: &NewArgs) -> Result<()> {
     Ok(())
 }
 
-/// Only the owner may read a private key, from its first byte on.
+/// Only the owner may read a private key, from its first byte on. On Windows the rights of its folder hold.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes"))]
     let mut options = OpenOptions::new();
-    options.mode(0o600);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     write_new(path, bytes, options)
 }
 

@@ -8,7 +8,7 @@
 //! | Modules | What |
 //! |---|---|
 //! | [`update`] | one update from phone to confirmation in virtual time |
-//! | [`serve`] | the device in real time, for real clients |
+//! | `serve` | the device in real time, for real clients; it has terminals, so not on Windows |
 //! | [`send`] | an update of a real device, from this computer |
 //! | [`inspect`] | what is in a file and what is wrong with it |
 //! | [`package`] | a package around a signed image |
@@ -36,5 +36,6 @@ pub mod packed;
 pub mod picture;
 pub mod replay;
 pub mod send;
+#[cfg(unix)]
 pub mod serve;
 pub mod update;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bledfu_cli::output::{self, OutputError};
-use bledfu_cli::{bench, cut, diff, inspect, install, keys, package, replay, send, serve, update};
+use bledfu_cli::{bench, cut, diff, inspect, install, keys, package, replay, send, update};
 use bledfu_sim::power::thread_now_ns;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -32,7 +32,8 @@ enum Command {
     /// One whole update in virtual time: receive, verify, install, confirm.
     Update(update::UpdateArgs),
     /// The device in real time, with transports for real clients; killing the process is a power cut.
-    Serve(serve::ServeArgs),
+    #[cfg(unix)]
+    Serve(bledfu_cli::serve::ServeArgs),
     /// Send an update to a real device, and wait until the new version runs.
     Send(send::SendArgs),
     /// Explain an image, a slot, a package, an init packet or a whole device, field by field.
@@ -82,7 +83,8 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Update(args) => update::cmd_update(args),
-        Command::Serve(args) => serve::cmd_serve(args),
+        #[cfg(unix)]
+        Command::Serve(args) => bledfu_cli::serve::cmd_serve(args),
         Command::Send(args) => send::cmd_send(args),
         Command::Inspect(args) => inspect::cmd_inspect(args),
         Command::Package(args) => package::cmd_package(args),
@@ -114,7 +116,9 @@ fn start_log(cli: &Cli) {
     let mut log = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
     // `serve` and `send` log wall-clock time; all other commands virtual time, which starts when the device is switched on.
     match cli.command {
-        Command::Serve(_) | Command::Send(_) => log.format_timestamp_millis(),
+        #[cfg(unix)]
+        Command::Serve(_) => log.format_timestamp_millis(),
+        Command::Send(_) => log.format_timestamp_millis(),
         _ => log.format(|out, record| {
             let style = out.default_level_style(record.level());
             let level = record.level();

@@ -40,12 +40,15 @@ pub const PAGE: usize = 256;
 /// The largest block that is erased at once. A blank sector this close in front of a used one is not trusted.
 const LARGEST_ERASE: u32 = 64 * 1024;
 
+/// How often a page is read back before it counts as wrong.
+const READINGS: u32 = 2;
+
 /// Why bytes were not written to the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError<E> {
     /// The flash refused or did not answer in time, and the read-back shows that the operation was not done.
     Flash(E),
-    /// Twice, what was read back was not what was programmed. The object must be sent again.
+    /// What was read back, again and again, was not what was programmed. The object must be sent again.
     ReadBack {
         /// Offset of the page in the image.
         offset: u32,
@@ -530,12 +533,15 @@ impl<H: Sha256> SlotWriter<H> {
         let back = back.0.get_mut(..length).ok_or(WriteError::OutOfBounds)?;
 
         // Only what reads back counts. A page that differs may be programmed once more with the same bytes, which
-        // clears the bits that the first try did not clear, unless the write units are too wide for that.
-        for _ in 0..=u8::from(programs_again::<F>()) {
+        // clears the bits that the first try did not clear, unless the write units are too wide for that. And a page that
+        // was read wrongly once is not wrong.
+        'written: for _ in 0..=u8::from(programs_again::<F>()) {
             flash.write(start, bytes).map_err(WriteError::Flash)?;
-            read_bytes(flash, start, back).map_err(WriteError::Flash)?;
-            if back == bytes {
-                break;
+            for _ in 0..READINGS {
+                read_bytes(flash, start, back).map_err(WriteError::Flash)?;
+                if back == bytes {
+                    break 'written;
+                }
             }
         }
         if back != bytes {

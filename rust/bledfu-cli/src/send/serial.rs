@@ -11,7 +11,6 @@ use bledfu_wire::{slip, smp_console};
 use serial2::{FlowControl, SerialPort, Settings};
 
 use super::transport::{answers_probe, Frames, LinkError, Offer, SmpLimits, Transport, PROBE};
-use crate::serve::link::console_lines;
 use crate::update::Protocol;
 
 /// Longest frame of SMP: what Zephyr's sample and `bledfu serve` accept at most is less.
@@ -30,6 +29,19 @@ const INSTANT: Duration = Duration::from_millis(1);
 const PING: u8 = 0xB1;
 /// Longest SLIP reply that is read: longer ones are none.
 const SLIP_REPLY: usize = 2 * MAX_REPLY;
+
+/// A frame as the lines of SMP's console.
+pub(crate) fn console_lines(frame: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut line = [0; smp_console::MAX_LINE];
+    // No frame here is as long as the maximum packet.
+    if let Some(mut encoder) = smp_console::Encoder::new(frame) {
+        while let Some(line) = encoder.next_line(&mut line) {
+            bytes.extend_from_slice(line);
+        }
+    }
+    bytes
+}
 
 /// A device on a serial port.
 pub struct Serial {

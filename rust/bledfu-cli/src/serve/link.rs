@@ -17,9 +17,9 @@ use bledfu_transfer::doors;
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
 use bledfu_transfer::ring::{Channel, Frame, PushError, MAX_FRAME};
 use bledfu_transfer::smp::DEFAULT_FRAME_COUNT;
-use bledfu_wire::smp_console;
 
 use super::wire::{Framing, Wire};
+use crate::send::serial::console_lines;
 
 /// Every wait for the other side ends after this time, to check again.
 const STEP: Duration = Duration::from_secs(1);
@@ -76,19 +76,6 @@ impl Origin {
             log::warn!("an answer was not delivered: {error}");
         }
     }
-}
-
-/// A frame as the lines of SMP's console.
-pub(crate) fn console_lines(frame: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut line = [0; smp_console::MAX_LINE];
-    // No frame here is as long as the maximum packet.
-    if let Some(mut encoder) = smp_console::Encoder::new(frame) {
-        while let Some(line) = encoder.next_line(&mut line) {
-            bytes.extend_from_slice(line);
-        }
-    }
-    bytes
 }
 
 /// The connection to a peer.
@@ -226,6 +213,11 @@ impl Link {
             self.changed.notify_all();
         }
         packet
+    }
+
+    /// Worker: the number of the peer that is connected.
+    pub fn peer(&self) -> Option<u64> {
+        self.lock().peer.as_ref().map(|peer| peer.number)
     }
 
     /// Worker: whether the process is to end.

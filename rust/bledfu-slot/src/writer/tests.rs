@@ -41,6 +41,42 @@ fn write_all(writer: &mut Writer, flash: &mut Nor<4>, image: &[u8], packet: usiz
     }
 }
 
+/// Writes an image while the read with number `wrong` returns wrong bytes; returns how many reads there were.
+fn write_with_a_wrong_read<const W: usize>(wrong: u64) -> u64 {
+    let slot = Geometry {
+        write_size: W as u32,
+        ..layout().secondary()
+    };
+    let layout = Layout::new(Algorithm::SwapMove, slot, slot, W.max(8) as u32, 32).unwrap();
+    let mut writer = SlotWriter::new(layout, SoftCrypto.sha256());
+    let mut flash = Nor::<W>::new('s', SECTORS, &Power::new());
+    let image = image(SECTOR);
+    writer
+        .begin::<()>(image.len() as u32, SoftCrypto.sha256())
+        .unwrap();
+    writer.prepare(&mut flash, image.len() as u32).unwrap();
+    flash.misreads.reads = 0;
+    flash.misreads.flipped = wrong..wrong + 1;
+    for packet in image.chunks(244) {
+        writer.accept(&mut flash, packet).unwrap();
+    }
+    writer.flush(&mut flash).unwrap();
+    writer.commit();
+    assert_eq!(flash.bytes[..image.len()], image);
+    flash.misreads.reads
+}
+
+#[test]
+fn a_page_that_was_read_back_wrongly_once_is_not_wrong() {
+    for wrong in 0..write_with_a_wrong_read::<4>(u64::MAX - 1) {
+        write_with_a_wrong_read::<4>(wrong);
+    }
+    // Where nothing is programmed twice, only reading again can tell.
+    for wrong in 0..write_with_a_wrong_read::<16>(u64::MAX - 1) {
+        write_with_a_wrong_read::<16>(wrong);
+    }
+}
+
 #[test]
 fn packets_of_any_size_become_whole_pages_and_one_program_each() {
     for packet in [1, 7, 20, 182, 244, 256, 495, 4096] {
