@@ -15,8 +15,12 @@ static bool self_test(void)
 
 int main(void)
 {
-	int err = bt_enable(NULL);
+	int err;
 
+	if (IS_ENABLED(CONFIG_BLEDFU_UPDATE_MODE)) {
+		bledfu_update_mode_run();
+	}
+	err = bt_enable(NULL);
 	if (err == 0) {
 		err = bledfu_advertising_start();
 	}

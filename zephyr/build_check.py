@@ -33,6 +33,8 @@ SYSBUILD_MODES = {"SWAP_OFFSET": "SWAP_USING_OFFSET", "SWAP_MOVE": "SWAP_USING_M
 # Measured, on a Cortex-M33 (doc/internals.md, "Stacks"): the deepest path of the worker, without and with SMP (there without
 # the frame), and the QSPI driver.
 WORKER_NEEDS, WORKER_NEEDS_SMP, FLASH_NEEDS, BT_RX_NEEDS = 9728, 11008, 1024, 1200
+# The record of rust/bledfu-transfer/src/buttonless.rs.
+RECORD_SIZE = 33
 DOC = "see doc/porting.md"
 
 
@@ -166,6 +168,25 @@ def stack(image):
         yield "CONFIG_BLEDFU_CONN_INTERVAL_MIN is larger than CONFIG_BLEDFU_CONN_INTERVAL_MAX: exchange the two"
 
 
+def buttonless(image):
+    """Buttonless entry: memory that a reset does not clear, and phones that learn of changed services."""
+    config = image.config
+    if not config("BLEDFU_UPDATE_MODE"):
+        return
+    area = image.edt.chosen_node("bledfu,update-mode")
+    if area is None or "zephyr,retention" not in area.compats or area.status != "okay" or not config("RETENTION"):
+        yield ("CONFIG_BLEDFU_BUTTONLESS_* needs memory that a reset does not clear: add a zephyr,retention area and chosen "
+               f"bledfu,update-mode to the devicetree overlay of the board, {DOC}")
+        return
+    prefix, checksum = area.props.get("prefix"), area.props.get("checksum")
+    room = (area.regs[0].size or 0) - len(prefix.val if prefix else b"") - (checksum.val if checksum else 0)
+    if room < RECORD_SIZE:
+        yield (f"the area of bledfu,update-mode has room for {room} bytes, and the update mode needs {RECORD_SIZE}: enlarge its reg")
+    if config("BLEDFU_BUTTONLESS_WITH_BONDS") and not config("BT_GATT_CACHING"):
+        yield ("CONFIG_BLEDFU_BUTTONLESS_WITH_BONDS=y needs CONFIG_BT_GATT_CACHING, by which phones learn that the services changed: remove "
+               "the line that sets it to n")
+
+
 def ring(image):
     """The rule of rust/bledfu-transfer/src/ring.rs, which asserts it once more."""
     config = image.config
@@ -251,7 +272,7 @@ def rust_product(image):
 
 def check_image(image):
     """All sentences about one image."""
-    found = list(stack(image)) + list(ring(image))
+    found = list(stack(image)) + list(buttonless(image)) + list(ring(image))
     if image.config("BLEDFU_BUILD_CHECK"):
         found += list(places(image))
         # The same mistake is not told twice.

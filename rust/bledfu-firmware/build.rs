@@ -30,6 +30,10 @@ fn main() {
     options.constant("usize", "SMP_FRAME_SIZE", "0");
     options.constant("u32", "SMP_FRAME_COUNT", "0");
     options.constant("bool", "SMP_FORWARD", "y");
+    options.constant("bool", "BUTTONLESS_WITHOUT_BONDS", "y");
+    options.constant("bool", "BUTTONLESS_WITH_BONDS", "n");
+    options.constant("u32", "UPDATE_MODE_TIMEOUT_S", "120");
+    options.constant("u32", "UPDATE_MODE_GONE_S", "10");
     options.text("NODE", "BT_DEVICE_NAME");
     options.text("MACHINE", "ARCH");
     options.text("PROCESSOR", "SOC");

@@ -30,7 +30,13 @@ static int start(void)
 {
 	const char *name = bt_get_name();
 	const struct bt_data scanned[] = {
+#if defined(CONFIG_BLEDFU_UPDATE_MODE)
+		/* The phone that asked for the update mode may look for a name that it has set. */
+		BT_DATA(BT_DATA_NAME_COMPLETE, bledfu_update_mode.name_length != 0 ? (const char *)bledfu_update_mode.name : name,
+			bledfu_update_mode.name_length != 0 ? bledfu_update_mode.name_length : strlen(name)),
+#else
 		BT_DATA(BT_DATA_NAME_COMPLETE, name, strlen(name)),
+#endif
 	};
 	int err;
 

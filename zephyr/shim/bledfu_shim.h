@@ -107,7 +107,41 @@ void bledfu_rs_without_service(void);
  */
 uint64_t bledfu_rs_boot(void);
 
+/* ---- buttonless entry (buttonless.c; Rust: bledfu-firmware/src/buttonless.rs) ---- */
+
+/* How the update mode advertises. */
+struct bledfu_update_mode {
+	/* The kind, then the address, lowest byte first; kind BLEDFU_OWN_ADDRESS: the device's own. */
+	uint8_t address[7];
+	/* 0: the device's own name. */
+	uint8_t name_length;
+	uint8_t name[20];
+};
+#define BLEDFU_OWN_ADDRESS 0xFF
+/* What the retained memory must hold, in bytes. */
+#define BLEDFU_RECORD_SIZE 33
+
+/* C: indicates an answer to the peer that wrote; stores the record; closes the link of that peer, and resets. */
+int32_t bledfu_shim_indicate(const uint8_t *bytes, uint32_t length);
+int32_t bledfu_shim_retain(const uint8_t *bytes, uint32_t length);
+FUNC_NORETURN void bledfu_shim_leave(void);
+/* Rust, Bluetooth thread: a write, copied; 0: the one before is not answered yet. reached is the device's own address on
+ * that link. The answer was confirmed (0), or the link is gone (1).
+ */
+uint8_t bledfu_rs_buttonless(const uint8_t *bytes, uint32_t length, uint8_t is_bonded,
+			     const uint8_t reached[7]);
+void bledfu_rs_buttonless_over(uint8_t is_gone);
+/* Rust: 1 if the retained bytes ask for the update mode; then mode is filled. */
+uint8_t bledfu_rs_update_mode(const uint8_t *retained, uint32_t length, struct bledfu_update_mode *mode);
+
 /* ---- between the files of the shim ---- */
+
+/* buttonless.c: how the update mode advertises; gatt_secure_dfu.c: its only service. */
+extern struct bledfu_update_mode bledfu_update_mode;
+#if defined(CONFIG_BLEDFU_UPDATE_MODE)
+struct bt_gatt_service;
+extern struct bt_gatt_service bledfu_service;
+#endif
 
 /* The thread that runs bledfu_rs_run. */
 extern const k_tid_t bledfu_worker;

@@ -32,11 +32,20 @@ static ssize_t write_packet(struct bt_conn *conn, const struct bt_gatt_attr *att
 	return bledfu_peer_write(BLEDFU_CHANNEL_PACKET, bledfu_control_point, conn, buf, len, offset);
 }
 
-BT_GATT_SERVICE_DEFINE(bledfu_service, BT_GATT_PRIMARY_SERVICE(UUID_SERVICE),
-	BT_GATT_CHARACTERISTIC(UUID_CHARACTERISTIC(1), BT_GATT_CHRC_WRITE | BT_GATT_CHRC_NOTIFY,
-			       BLEDFU_PERM_WRITE, NULL, write_control, NULL),
-	BLEDFU_CCC(bledfu_peer_subscribe, BT_GATT_PERM_READ | BLEDFU_PERM_WRITE),
-	BT_GATT_CHARACTERISTIC(UUID_CHARACTERISTIC(2), BT_GATT_CHRC_WRITE_WITHOUT_RESP, BLEDFU_PERM_WRITE,
-			       NULL, write_packet, NULL));
+#define ATTRIBUTES                                                                                 \
+	BT_GATT_PRIMARY_SERVICE(UUID_SERVICE),                                                     \
+	BT_GATT_CHARACTERISTIC(UUID_CHARACTERISTIC(1), BT_GATT_CHRC_WRITE | BT_GATT_CHRC_NOTIFY,   \
+			       BLEDFU_PERM_WRITE, NULL, write_control, NULL),                      \
+	BLEDFU_CCC(bledfu_peer_subscribe, BT_GATT_PERM_READ | BLEDFU_PERM_WRITE),                  \
+	BT_GATT_CHARACTERISTIC(UUID_CHARACTERISTIC(2), BT_GATT_CHRC_WRITE_WITHOUT_RESP,            \
+			       BLEDFU_PERM_WRITE, NULL, write_packet, NULL)
 
+#if defined(CONFIG_BLEDFU_UPDATE_MODE)
+/* buttonless.c registers it in update mode, and another one in the application. */
+static struct bt_gatt_attr attributes[] = {ATTRIBUTES};
+struct bt_gatt_service bledfu_service = BT_GATT_SERVICE(attributes);
+const struct bt_gatt_attr *const bledfu_control_point = &attributes[2];
+#else
+BT_GATT_SERVICE_DEFINE(bledfu_service, ATTRIBUTES);
 const struct bt_gatt_attr *const bledfu_control_point = &bledfu_service.attrs[2];
+#endif

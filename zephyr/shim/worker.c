@@ -64,6 +64,17 @@ void bledfu_shim_reset(void)
 	CODE_UNREACHABLE;
 }
 
+#if !defined(CONFIG_BLEDFU_UPDATE_MODE)
+bool bledfu_is_update_mode(void)
+{
+	return false;
+}
+
+void bledfu_update_mode_run(void)
+{
+}
+#endif
+
 #if !defined(CONFIG_BLEDFU_SMP_FORWARD)
 int32_t bledfu_shim_smp_forward(const uint8_t *bytes, uint32_t length)
 {

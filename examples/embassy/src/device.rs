@@ -154,6 +154,7 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
             no_downgrade: false,
             frame_count: DEFAULT_FRAME_COUNT as u32,
             forward: None,
+            admit_reset: None,
         },
         reset_delay_ms: 0,
     };

@@ -23,6 +23,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod buttonless;
 mod options;
 mod start;
 #[cfg(test)]
@@ -103,6 +104,9 @@ impl EntryPoints for Firmware {
             _ => return Err(NotTaken::NoChannel),
         };
         let now_ms = worker::uptime_ms();
+        if buttonless::VARIANT.is_some() {
+            buttonless::heard(now_ms);
+        }
         let frame = Frame { channel, bytes };
         let pushed = INBOX.with(|inbox| match may_wait {
             true => inbox.try_push(frame, now_ms),
@@ -120,6 +124,12 @@ impl EntryPoints for Firmware {
     }
 
     fn link(up: bool) {
+        if buttonless::VARIANT.is_some() {
+            match up {
+                true => buttonless::heard(worker::uptime_ms()),
+                false => buttonless::gone(worker::uptime_ms()),
+            }
+        }
         INBOX.with(|inbox| match up {
             true => inbox.link_up(Transport::Ble),
             false => inbox.link_down(),
@@ -151,6 +161,9 @@ impl EntryPoints for Firmware {
 
     fn run() {
         zephyr_log::init(options::LOG_LEVEL);
+        if buttonless::VARIANT.is_some() {
+            buttonless::begin(worker::uptime_ms());
+        }
         let (package, image) = (
             start::keys(worker::Keys::Package),
             start::keys(worker::Keys::Image),
@@ -166,6 +179,10 @@ impl EntryPoints for Firmware {
             Err(error) => {
                 note::error(format_args!("no updates with this build: {error}"));
                 worker::tell(Event::Failed);
+                // The application can at least do its work.
+                if buttonless::VARIANT.is_some() && bledfu_zephyr::buttonless::is_update_mode() {
+                    worker::reset();
+                }
             }
         }
     }
@@ -187,6 +204,21 @@ impl EntryPoints for Firmware {
             }
         }
     }
+
+    // Without buttonless entry nothing calls these. What they call would still be compiled, and change how the rest is.
+    fn buttonless(bytes: &[u8], is_bonded: bool, reached: [u8; 7]) -> bool {
+        buttonless::VARIANT.is_some() && buttonless::take(bytes, is_bonded, reached)
+    }
+
+    fn buttonless_over(is_gone: bool) {
+        if buttonless::VARIANT.is_some() {
+            buttonless::over(is_gone);
+        }
+    }
+
+    fn update_mode(retained: &[u8]) -> Option<worker::UpdateMode> {
+        buttonless::VARIANT.and_then(|_| buttonless::retained(retained))
+    }
 }
 
 /// The partitions, each with one owner.
@@ -202,6 +234,12 @@ impl Device<'_> {
     #[inline(never)]
     fn turn(&mut self) {
         let now_ms = worker::uptime_ms();
+        if buttonless::VARIANT.is_some() {
+            let upload = self.service.upload();
+            if let Some(due) = buttonless::turn(upload.running().confirmed && !upload.is_staged(), now_ms) {
+                due.reset();
+            }
+        }
         if options::SMP_FORWARD {
             self.pass_answers_on();
         }
@@ -228,6 +266,10 @@ impl Device<'_> {
                 Ok(())
             }
             Some(Step::Wait { until_ms }) => {
+                let until_ms = match buttonless::VARIANT {
+                    Some(_) => until_ms.min(buttonless::ends_ms()),
+                    None => until_ms,
+                };
                 worker::wait(left(until_ms, now_ms));
                 Ok(())
             }
@@ -273,6 +315,9 @@ fn left(until_ms: u64, now_ms: u64) -> u32 {
 /// Passes an event to the product, in the terms of `bledfu.h`.
 #[inline(never)]
 fn tell(event: event::Event) {
+    if buttonless::VARIANT.is_some() && matches!(event, event::Event::Staged { .. }) {
+        buttonless::staged();
+    }
     worker::tell(match event {
         event::Event::Ready {
             confirmed,

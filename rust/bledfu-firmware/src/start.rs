@@ -22,7 +22,7 @@ use bledfu_zephyr::ble;
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
-use bledfu_zephyr::worker::{self, Answer, Event};
+use bledfu_zephyr::worker::{self, Answer, Event, Question};
 use core::fmt;
 
 /// Maximum number of public keys of one kind: two, and two more for a key rollover.
@@ -167,10 +167,17 @@ fn running(
 }
 
 fn admit(incoming: Incoming) -> Admission {
-    let answer = worker::tell(Event::Started {
+    admission(worker::tell(Event::Started {
         size: incoming.size,
         fw_version: incoming.fw_version,
-    });
+    }))
+}
+
+fn admit_reset() -> Admission {
+    admission(worker::ask(Question::Reset))
+}
+
+fn admission(answer: Answer) -> Admission {
     match answer {
         Answer::GoOn => Admission::Accept,
         Answer::Postpone => Admission::Later,
@@ -288,6 +295,7 @@ fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
         no_downgrade,
         frame_count: options::SMP_FRAME_COUNT,
         forward: options::SMP_FORWARD.then_some(ble::forward_smp),
+        admit_reset: (options::SMP_FRAME_SIZE != 0).then_some(admit_reset),
     }
 }
 

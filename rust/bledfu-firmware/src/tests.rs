@@ -440,3 +440,81 @@ fn slots_that_cannot_be_swapped_stop_the_service_with_the_reason() {
     assert!(fake.notified().is_empty());
     assert!(INBOX.with(|inbox| inbox.is_empty()));
 }
+
+/// The device's own address on the link of a phone: random, and its lowest byte is 0x0F.
+const REACHED: [u8; 7] = [1, 0x0F, 2, 3, 4, 5, 0xC6];
+
+/// A device whose image is confirmed.
+fn start_confirmed<'k>(fake: &fake::Device, keys: &'k (start::KeyRing, start::KeyRing)) -> Device<'k> {
+    let image = std::fs::read("../../tests/vectors/images/small-1.0.0.signed.bin").unwrap();
+    fake.program(Partition::Primary, &image);
+    let mut device = start(keys);
+    device.service.upload_mut().confirm().unwrap();
+    perform(&mut device);
+    buttonless::begin(worker::uptime_ms());
+    device
+}
+
+use crate::buttonless::Due;
+
+#[test]
+fn a_phone_that_asks_for_the_update_mode_is_answered_and_the_reset_waits_for_its_confirmation() {
+    let fake = fake::device();
+    let keys = keys();
+    let mut device = start_confirmed(&fake, &keys);
+    assert!(Firmware::buttonless(b"\x02\x03abc", false, REACHED));
+    assert!(
+        !Firmware::buttonless(&[1], false, REACHED),
+        "the first is not answered yet"
+    );
+    device.turn();
+    assert!(Firmware::buttonless(&[1], false, REACHED));
+    device.turn();
+    device.turn();
+    assert_eq!(fake.indicated(), [[0x20, 2, 1], [0x20, 1, 1]]);
+    assert_eq!(fake.events().last().unwrap().0, 8, "the product was asked");
+    let found = Firmware::update_mode(&fake.retained()).unwrap();
+    assert_eq!(found.address, [1, 0x10, 2, 3, 4, 5, 0xC6]);
+    assert_eq!(&found.name[..usize::from(found.name_length)], b"abc");
+    Firmware::buttonless_over(false);
+    assert_eq!(buttonless::turn(true, 0), Some(Due::UpdateMode));
+}
+
+#[test]
+fn a_product_that_refuses_the_update_mode_and_an_image_on_trial_are_told_as_a_failure() {
+    let fake = fake::device();
+    buttonless::begin(0);
+    assert!(Firmware::buttonless(&[1], false, REACHED));
+    assert_eq!(buttonless::turn(false, 0), None, "on trial");
+    assert!(fake.events().is_empty(), "the product is not asked");
+    let keys = keys();
+    let mut device = start_confirmed(&fake, &keys);
+    fake.veto(true);
+    assert!(Firmware::buttonless(&[1], false, REACHED));
+    device.turn();
+    assert_eq!(fake.indicated(), [[0x20, 1, 4], [0x20, 1, 4]]);
+    assert!(fake.retained().is_empty());
+    Firmware::buttonless_over(false);
+    device.turn();
+}
+
+#[test]
+fn the_update_mode_ends_after_its_time_and_sooner_when_the_phone_has_gone() {
+    let fake = fake::device();
+    fake.start_in_update_mode();
+    let keys = keys();
+    let mut device = start_confirmed(&fake, &keys);
+    fake.sleep_ms(100_000);
+    Firmware::link(true);
+    write(0, &[6, 1]);
+    settle(&mut device);
+    fake.sleep_ms(119_000);
+    device.turn();
+    Firmware::link(false);
+    assert_eq!(buttonless::turn(true, worker::uptime_ms() + 9_999), None);
+    fake.sleep_ms(10_000);
+    assert_eq!(
+        buttonless::turn(true, worker::uptime_ms()),
+        Some(Due::Application)
+    );
+}

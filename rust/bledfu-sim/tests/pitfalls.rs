@@ -135,13 +135,13 @@ const PITFALLS: &[Pitfall] = &[
     pitfall(
         15,
         "the buttonless characteristic does not answer the name request",
-        "There is no buttonless characteristic: the application takes updates itself, and phones start at once.",
+        "By default there is no buttonless characteristic, and phones start at once. With it, each request has its answer, and a name is kept before it is answered.",
         &[],
     ),
     pitfall(
         16,
         "a stale GATT cache hides the service",
-        "There is no separate update mode, so the GATT table never changes between application and update.",
+        "By default there is no separate update mode, so the GATT table never changes between application and update. The update mode of buttonless entry has another address, or tells bonded phones that the services changed.",
         &[],
     ),
     pitfall(

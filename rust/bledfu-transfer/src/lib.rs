@@ -9,6 +9,7 @@
 //! Bluetooth thread   inbox::Inbox::push     copies the write and returns; what finds no room is counted in its place
 //! worker thread      service::Service::step the one loop: next thing out of the inbox -> front end -> Step
 //!                    secure_dfu, smp        frame -> request -> upload operation -> answer, one table of wire codes each
+//!                    buttonless             how a phone starts the update mode, and when that ends
 //!                    doors                  who may do what, and how often
 //!                    init_check             what an init packet must be
 //!                    upload                 begin / prepare / write / commit / finish on the secondary slot
@@ -32,6 +33,7 @@
 )]
 #![warn(missing_docs)]
 
+pub mod buttonless;
 pub mod doors;
 pub mod event;
 pub mod inbox;

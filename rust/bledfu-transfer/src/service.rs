@@ -539,6 +539,10 @@ mod tests {
 
     impl Device {
         fn new() -> Self {
+            Self::of_a_product(|| Admission::Accept)
+        }
+
+        fn of_a_product(admit_reset: fn() -> Admission) -> Self {
             let power = Power::new();
             let mut areas = Partitions {
                 primary: Nor::new('p', 8, &power),
@@ -581,7 +585,10 @@ mod tests {
                     is_object_buffered: true,
                     chip: Chip::default(),
                 },
-                smp: smp::Config::default(),
+                smp: smp::Config {
+                    admit_reset: Some(admit_reset),
+                    ..smp::Config::default()
+                },
                 reset_delay_ms: DELAY_MS,
             };
             Self {
@@ -633,6 +640,28 @@ mod tests {
         }
 
         const RESET_MS: u64 = 2 * LAST_ANSWER_MS + DELAY_MS as u64;
+    }
+
+    #[test]
+    fn a_reset_that_the_product_refuses_is_answered_with_a_code_and_does_not_come() {
+        for (admit_reset, rc) in [
+            ((|| Admission::Later) as fn() -> Admission, 10),
+            (|| Admission::Refuse, 11),
+        ] {
+            let mut device = Device::of_a_product(admit_reset);
+            device.inbox.link_up(Transport::Ble);
+            device.inbox.peer(Peer::Trusted);
+            device.write(Channel::Smp, RESET);
+            let mut answer = Vec::new();
+            while answer.is_empty() {
+                if let Some(Step::Send { bytes, .. }) = device.service.step(&mut device.inbox, 0) {
+                    answer = bytes.to_vec();
+                }
+            }
+            let told = [b'b', b'r', b'c', rc];
+            assert!(answer.windows(4).any(|bytes| bytes == told), "{answer:x?}");
+            assert_eq!(device.run(), [Did::Wait(FOREVER)], "it goes on");
+        }
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct Config<'k> {
     /// Another server in the same device: takes a frame whose group and command are not served here, and answers it itself.
     /// False: it takes none now, and the client is told that the request is not supported.
     pub forward: Option<fn(frame: &[u8]) -> bool>,
+    /// The product, asked when a peer requests a reset, before that is answered. `None`: it agrees.
+    pub admit_reset: Option<fn() -> Admission>,
 }
 
 /// The result of one frame.
@@ -243,10 +245,13 @@ impl<'k> Smp<'k> {
             Err(code) => Err(Failure::Smp(code)),
             Ok(Request::Os(request)) => match request {
                 os_group::Request::Reset { .. } => match upload.may_reset(now_ms) {
-                    Ok(()) => {
-                        then = Then::Reset;
-                        Ok(Response::Empty)
-                    }
+                    Ok(()) => match self.config.admit_reset.map_or(Ok(()), |ask| admitted(ask())) {
+                        Ok(()) => {
+                            then = Then::Reset;
+                            Ok(Response::Empty)
+                        }
+                        Err(failure) => Err(failure),
+                    },
                     Err(obstacle) => {
                         note::warn(format_args!(
                             "no reset for a peer that has not paired: {obstacle}"
@@ -461,11 +466,7 @@ impl<'k> Smp<'k> {
             size: length,
             fw_version: 0,
         };
-        match upload.admits(incoming) {
-            Admission::Accept => {}
-            Admission::Later => return Err(Failure::Smp(Code::Busy)),
-            Admission::Refuse => return Err(Failure::Smp(Code::AccessDenied)),
-        }
+        admitted(upload.admits(incoming))?;
         let session = Session {
             length,
             sha,
@@ -610,6 +611,15 @@ const fn boot_mode(algorithm: Algorithm) -> i8 {
         Algorithm::SwapMove => 3,
         Algorithm::SwapOffset => 9,
         _ => -1,
+    }
+}
+
+/// What a peer is told of the product's answer.
+fn admitted(admission: Admission) -> Result<(), Failure> {
+    match admission {
+        Admission::Accept => Ok(()),
+        Admission::Later => Err(Failure::Smp(Code::Busy)),
+        Admission::Refuse => Err(Failure::Smp(Code::AccessDenied)),
     }
 }
 

@@ -7,6 +7,7 @@
 //! requests and decodes answers. All bytes from a peer pass through this crate; after it, values are valid by type.
 //!
 //! - [`secure_dfu`]: requests and replies of the Secure DFU control point and its serial form.
+//! - [`buttonless`]: how a phone asks an application to start in its update mode.
 //! - [`init_packet`]: the signed init packet (protobuf) that opens a transfer.
 //! - [`slip`]: framing of the serial transport.
 //! - [`smp`]: frames of mcumgr's protocol, with the commands of [`os_group`] and [`image_group`].
@@ -28,6 +29,7 @@
 )]
 #![warn(missing_docs)]
 
+pub mod buttonless;
 mod cbor;
 pub mod image_group;
 pub mod init_packet;

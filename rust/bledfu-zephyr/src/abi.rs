@@ -54,6 +54,17 @@ extern "C" {
     pub fn bledfu_advertising_start() -> i32;
     pub fn bledfu_confirm() -> i32;
     pub fn bledfu_allow_updates() -> i32;
+    /// Returns in the application only.
+    pub fn bledfu_update_mode_run();
+
+    /// Indicates an answer to the peer that wrote to the buttonless characteristic.
+    pub fn bledfu_shim_indicate(bytes: *const u8, length: u32) -> i32;
+    /// Stores what the update mode finds after the next reset.
+    pub fn bledfu_shim_retain(bytes: *const u8, length: u32) -> i32;
+    /// Closes the link of that peer, and resets.
+    pub fn bledfu_shim_leave() -> !;
+    /// Whether the device was started in update mode.
+    pub fn bledfu_is_update_mode() -> bool;
 
     /// Takes the spin lock between the Bluetooth thread and the worker; the key is passed back to `unlock`.
     pub fn bledfu_shim_lock() -> u32;

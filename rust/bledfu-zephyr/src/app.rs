@@ -26,6 +26,13 @@ pub fn is_bluetooth_ready() -> bool {
     unsafe { abi::bt_is_ready() }
 }
 
+/// In update mode, which a phone has asked for (`CONFIG_BLEDFU_BUTTONLESS`): serves updates and does not return. In the
+/// application it returns at once. Call it first.
+pub fn run_update_mode() {
+    // SAFETY: no arguments.
+    unsafe { abi::bledfu_update_mode_run() }
+}
+
 /// Advertises the service, as soon as it takes requests, and after every disconnect.
 ///
 /// # Errors

@@ -42,6 +42,9 @@ struct State {
     now_ms: u64,
     disconnects: u32,
     feeds: u32,
+    indicated: Vec<Vec<u8>>,
+    retained: Vec<u8>,
+    is_update_mode: bool,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -87,6 +90,9 @@ pub fn device() -> Device {
         now_ms: 0,
         disconnects: 0,
         feeds: 0,
+        indicated: Vec::new(),
+        retained: Vec::new(),
+        is_update_mode: false,
     });
     Device(turn)
 }
@@ -130,6 +136,18 @@ impl Device {
     }
     pub fn disconnects(&self) -> u32 {
         state(|state| state.disconnects)
+    }
+    pub fn indicated(&self) -> Vec<Vec<u8>> {
+        state(|state| state.indicated.clone())
+    }
+    pub fn retained(&self) -> Vec<u8> {
+        state(|state| state.retained.clone())
+    }
+    pub fn start_in_update_mode(&self) {
+        state(|state| state.is_update_mode = true);
+    }
+    pub fn sleep_ms(&self, ms: u64) {
+        state(|state| state.now_ms += ms);
     }
     pub fn feeds(&self) -> u32 {
         state(|state| state.feeds)
@@ -278,6 +296,35 @@ extern "C" fn bt_is_ready() -> bool {
 #[no_mangle]
 extern "C" fn bledfu_advertising_start() -> i32 {
     0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_update_mode_run() {}
+
+#[no_mangle]
+extern "C" fn bledfu_is_update_mode() -> bool {
+    state(|state| state.is_update_mode)
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_indicate(bytes: *const u8, length: u32) -> i32 {
+    // SAFETY: `indicate` passes a slice's pointer and length.
+    let bytes = unsafe { core::slice::from_raw_parts(bytes, length as usize) };
+    state(|state| state.indicated.push(bytes.to_vec()));
+    0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_retain(bytes: *const u8, length: u32) -> i32 {
+    // SAFETY: `retain` passes a slice's pointer and length.
+    let bytes = unsafe { core::slice::from_raw_parts(bytes, length as usize) };
+    state(|state| state.retained = bytes.to_vec());
+    0
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_leave() -> ! {
+    panic!("the device leaves");
 }
 
 #[no_mangle]

@@ -27,6 +27,7 @@ mod abi;
 pub mod app;
 pub mod ble;
 pub mod boot;
+pub mod buttonless;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod flash;

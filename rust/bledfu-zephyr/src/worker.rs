@@ -129,6 +129,17 @@ pub enum Event {
     },
 }
 
+/// Questions for the product: events of `enum bledfu_event` that only some builds have, so that others need no code for
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Question {
+    /// A phone asks for the update mode.
+    UpdateMode = 8,
+    /// A peer requests a reset over SMP.
+    Reset = 9,
+}
+
 /// The product's answer to an event (`enum bledfu_answer` of `bledfu.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -138,6 +149,17 @@ pub enum Answer {
     Veto,
     /// Not now.
     Postpone,
+}
+
+impl Answer {
+    #[inline(always)]
+    const fn new(number: u32) -> Self {
+        match number {
+            0 => Self::GoOn,
+            2 => Self::Postpone,
+            _ => Self::Veto,
+        }
+    }
 }
 
 /// Tells the product, and returns its answer.
@@ -156,11 +178,13 @@ pub fn tell(event: Event) -> Answer {
         Event::Confirmed { done } => (7, u32::from(done), 0),
     };
     // SAFETY: integers only.
-    match unsafe { abi::bledfu_shim_event(number, first, second) } {
-        0 => Answer::GoOn,
-        2 => Answer::Postpone,
-        _ => Answer::Veto,
-    }
+    Answer::new(unsafe { abi::bledfu_shim_event(number, first, second) })
+}
+
+/// Asks the product.
+pub fn ask(question: Question) -> Answer {
+    // SAFETY: integers only.
+    Answer::new(unsafe { abi::bledfu_shim_event(question as u8, 0, 0) })
 }
 
 /// The purpose of public keys.
@@ -222,6 +246,24 @@ pub trait Service {
     fn run();
     /// The worker thread, after that, each time it is woken: what can be done without the service.
     fn without_service();
+    /// Bluetooth thread: a peer wrote to the buttonless characteristic. False: the write before is not answered yet.
+    fn buttonless(bytes: &[u8], is_bonded: bool, reached: [u8; 7]) -> bool;
+    /// Bluetooth thread: the answer to it was confirmed; with `is_gone`, the peer's link is gone.
+    fn buttonless_over(is_gone: bool);
+    /// At the start: what retained memory holds. `None`: the application.
+    fn update_mode(retained: &[u8]) -> Option<UpdateMode>;
+}
+
+/// How the update mode advertises; `struct bledfu_update_mode` of `bledfu_shim.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct UpdateMode {
+    /// Kind of the address (0 public, 1 random), then the address, lowest byte first; kind FF: the device's own.
+    pub address: [u8; 7],
+    /// Bytes of the name; 0: the device's own name.
+    pub name_length: u8,
+    /// The name.
+    pub name: [u8; 20],
 }
 
 /// Gives C its entry points `bledfu_rs_*` (`bledfu_shim.h`) into a [`Service`].
@@ -286,6 +328,60 @@ macro_rules! export_entry_points {
         pub extern "C" fn bledfu_rs_without_service() {
             <$service as $crate::worker::Service>::without_service();
         }
+
+        /// See `bledfu_shim.h`.
+        ///
+        /// # Safety
+        /// `bytes` points to `length` readable bytes, or `length` is 0; `reached` to 7.
+        #[no_mangle]
+        pub unsafe extern "C" fn bledfu_rs_buttonless(
+            bytes: *const u8,
+            length: u32,
+            is_bonded: u8,
+            reached: *const [u8; 7],
+        ) -> u8 {
+            let bytes = if bytes.is_null() || length == 0 {
+                &[][..]
+            } else {
+                // SAFETY: guaranteed by the caller; the slice is not kept.
+                unsafe { ::core::slice::from_raw_parts(bytes, length as usize) }
+            };
+            // SAFETY: guaranteed by the caller; bytes have no alignment.
+            let reached = unsafe { *reached };
+            u8::from(<$service as $crate::worker::Service>::buttonless(
+                bytes,
+                is_bonded != 0,
+                reached,
+            ))
+        }
+
+        /// See `bledfu_shim.h`.
+        #[no_mangle]
+        pub extern "C" fn bledfu_rs_buttonless_over(is_gone: u8) {
+            <$service as $crate::worker::Service>::buttonless_over(is_gone != 0);
+        }
+
+        /// See `bledfu_shim.h`.
+        ///
+        /// # Safety
+        /// `retained` points to `length` readable bytes, `mode` to a place for one.
+        #[no_mangle]
+        pub unsafe extern "C" fn bledfu_rs_update_mode(
+            retained: *const u8,
+            length: u32,
+            mode: *mut $crate::worker::UpdateMode,
+        ) -> u8 {
+            // SAFETY: guaranteed by the caller; the slice is not kept.
+            let retained = unsafe { ::core::slice::from_raw_parts(retained, length as usize) };
+            match <$service as $crate::worker::Service>::update_mode(retained) {
+                Some(found) => {
+                    // SAFETY: guaranteed by the caller.
+                    unsafe { mode.write(found) };
+                    1
+                }
+                None => 0,
+            }
+        }
     };
 }
 
@@ -319,6 +415,20 @@ mod tests {
         fn confirm() {}
         fn run() {}
         fn without_service() {}
+        fn buttonless(bytes: &[u8], is_bonded: bool, reached: [u8; 7]) -> bool {
+            SEEN.with(|seen| seen.push((0xF3 + u8::from(is_bonded), bytes.len() + usize::from(reached[6]))));
+            is_bonded
+        }
+        fn buttonless_over(is_gone: bool) {
+            SEEN.with(|seen| seen.push((0xF5, usize::from(is_gone))));
+        }
+        fn update_mode(retained: &[u8]) -> Option<UpdateMode> {
+            (retained.len() == 5).then_some(UpdateMode {
+                address: [1; 7],
+                name_length: 3,
+                name: [b'n'; 20],
+            })
+        }
     }
 
     crate::export_entry_points!(Echo);
@@ -338,6 +448,32 @@ mod tests {
         bledfu_rs_allow_updates();
         let calls = [(1, 3), (0, 0), (0xF0, 1), (0xF1, 1), (0xF2, 0)];
         assert_eq!(SEEN.with(core::mem::take), calls);
+    }
+
+    #[test]
+    fn a_buttonless_request_and_what_was_retained_pass_through_c() {
+        let _device = fake::device();
+        SEEN.with(Vec::clear);
+        let (bytes, reached) = ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6, 7]);
+        let mut mode = UpdateMode {
+            address: [0; 7],
+            name_length: 0,
+            name: [0; 20],
+        };
+        // SAFETY: lengths are those of the arrays.
+        unsafe {
+            assert_eq!(bledfu_rs_buttonless(bytes.as_ptr(), 1, 1, &raw const reached), 1);
+            assert_eq!(
+                bledfu_rs_buttonless(core::ptr::null(), 0, 0, &raw const reached),
+                0
+            );
+            assert_eq!(bledfu_rs_update_mode(bytes.as_ptr(), 4, &raw mut mode), 0);
+            assert_eq!(mode.name_length, 0);
+            assert_eq!(bledfu_rs_update_mode(bytes.as_ptr(), 5, &raw mut mode), 1);
+        }
+        bledfu_rs_buttonless_over(1);
+        assert_eq!((mode.name_length, mode.address), (3, [1; 7]));
+        assert_eq!(SEEN.with(core::mem::take), [(0xF4, 8), (0xF3, 7), (0xF5, 1)]);
     }
 
     #[test]

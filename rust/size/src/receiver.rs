@@ -75,6 +75,7 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
             no_downgrade: false,
             frame_count: 4,
             forward: None,
+            admit_reset: None,
         },
         reset_delay_ms: 0,
     };

@@ -69,6 +69,12 @@ static enum bledfu_answer on_update(const struct bledfu_event_info *info)
 	case BLEDFU_EVENT_CONFIRMED:
 		LOG_INF("confirmed: %u", info->confirmed.done);
 		break;
+	case BLEDFU_EVENT_RESET_REQUESTED:
+		/* With CONFIG_BLEDFU_SMP only. The phone tries again. */
+		return busy ? BLEDFU_POSTPONE : BLEDFU_GO_ON;
+	case BLEDFU_EVENT_UPDATE_MODE:
+		/* With CONFIG_BLEDFU_BUTTONLESS only. */
+		return busy ? BLEDFU_VETO : BLEDFU_GO_ON;
 	}
 	return BLEDFU_GO_ON;
 }

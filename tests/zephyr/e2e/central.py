@@ -150,6 +150,7 @@ class BluetoothLink:
             address, connection_parameters_preferences={hci.Phy.LE_1M: preferences}, timeout=10)
         self.connection.on("disconnection", self._on_disconnection)
         self._watch_order()
+        await self.before_discovery()
         if fast:
             await self.connection.set_data_length(251, 2120)
             await self.connection.set_phy([hci.Phy.LE_2M], [hci.Phy.LE_2M])
@@ -172,6 +173,9 @@ class BluetoothLink:
         for characteristic in (self.control_point, self.smp):
             if characteristic:
                 await peer.discover_descriptors(characteristic)
+
+    async def before_discovery(self):
+        """For phones that have more to do before they look for services."""
 
     def _watch_order(self):
         """Notes answers that come before the response to the write they answer."""
@@ -298,6 +302,14 @@ class BluetoothLink:
     def abort(self):
         self.trace.sent(bytes([ABORT]))
         self.write(self.control_point, bytes([ABORT]), True)
+
+    def wait_for_disconnection_after(self, answer):
+        """Seconds from this answer to the end of the link; nothing else may come between."""
+        self.answered_at = self.answered_at or time.monotonic()
+        try:
+            return self.wait_for_disconnection()
+        except Wrong as error:
+            raise Wrong("after %s: %s" % (answer.hex(" "), error)) from None
 
     def wait_for_disconnection(self):
         """Seconds from the last answer to the end of the link."""

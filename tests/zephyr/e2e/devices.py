@@ -117,6 +117,8 @@ class ZephyrDevice(Device):
     def __init__(self, tools, folder, central):
         super().__init__(tools, folder, central)
         self.flash = os.path.join(folder, "flash.bin")
+        # Of buttonless/: what a reset does not clear, and a power cut does.
+        self.retained = os.path.join(folder, "retained.bin")
         self.process = self.output = None
         self.confirms = None                # who confirms an image, if the application leaves that to the phone
         self.starts_over = False            # let it start over without a boot stage
@@ -142,7 +144,9 @@ class ZephyrDevice(Device):
             file.write(data)
 
     def _command(self):
-        return [self.tools.exe, "--bt-dev=127.0.0.1:%u" % self.central.radio.port, "-flash=" + self.flash, *self.tools.exe_options]
+        retained = ["--retained=" + self.retained] if self.tools.buttonless else []
+        return [self.tools.exe, "--bt-dev=127.0.0.1:%u" % self.central.radio.port, "-flash=" + self.flash, *retained,
+                *self.tools.exe_options]
 
     def start(self):
         if self.output:
@@ -155,6 +159,8 @@ class ZephyrDevice(Device):
     def power_cut(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        if os.path.exists(self.retained):
+            os.remove(self.retained)
         # The radio has seen it too, before there is another process that it would take for this one.
         self.central.wait_until_reset(self.lives)
 

@@ -110,6 +110,9 @@ class Tools:
         # Nobody pairs here. On an open link the Zephyr application takes every peer for a stranger.
         self.meets_strangers = bool(options)
         self.strangers_make_permanent = not self.meets_strangers or "CONFIG_BLEDFU_SMP_PERMANENT" in options
+        # Which characteristic by which a phone asks for the update mode: "open", "bonds" or none. Such a build has scenarios of its own.
+        self.buttonless = ("open" if "CONFIG_BLEDFU_BUTTONLESS_WITHOUT_BONDS" in options else
+                           "bonds" if "CONFIG_BLEDFU_BUTTONLESS_WITH_BONDS" in options else None)
         self.has_slow_flash = "CONFIG_FLASH_SIMULATOR_SIMULATE_TIMING" in options
         self.device = EmbassyDevice if embassy else ZephyrDevice if exe else BridgeDevice
 
@@ -125,6 +128,8 @@ def run_scenario(tools, name, function, variant, keep=None):
             os.makedirs(folder, exist_ok=True)
         central = device = None
         try:
+            if name.startswith("buttonless") != bool(tools.buttonless):
+                raise Skipped("built with%s CONFIG_BLEDFU_BUTTONLESS" % ("" if tools.buttonless else "out"))
             central = Central()
             device = tools.device(tools, folder, central)
             context = Context(tools, central, device)
@@ -152,6 +157,7 @@ def main():
         return 0
     use_environment()
     sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "clients")]
+    import buttonless_scenarios  # noqa: F401
     import send_scenarios  # noqa: F401
     import smp_groups  # noqa: F401
     import smp_scenarios  # noqa: F401

@@ -15,6 +15,7 @@ sys.path[:0] = [HERE, os.path.abspath(os.path.join(HERE, "..", "..", "clients"))
 for needed in ("bumble", "imgtool", "smp"):
     pytest.importorskip(needed, reason="%s is not installed: pip install --no-deps -r tests/zephyr/requirements.txt" % needed)
 
+import buttonless_scenarios  # noqa: E402, F401
 import send_scenarios  # noqa: E402, F401
 import smp_groups  # noqa: E402, F401
 import smp_scenarios  # noqa: E402, F401

@@ -70,6 +70,14 @@ MISTAKES = [
     conf("object", "CONFIG_BLEDFU_OBJECT_SIZE=5000", "CONFIG_BLEDFU_OBJECT_SIZE is 5000: it must be a multiple of 4096"),
     conf("interval", "CONFIG_BLEDFU_CONN_INTERVAL_MIN=24",
          "CONFIG_BLEDFU_CONN_INTERVAL_MIN is larger than CONFIG_BLEDFU_CONN_INTERVAL_MAX: exchange the two"),
+    # buttonless entry
+    conf("no_retained_memory", "CONFIG_BLEDFU_BUTTONLESS_WITHOUT_BONDS=y",
+         "CONFIG_BLEDFU_BUTTONLESS_* needs memory that a reset does not clear: add a zephyr,retention area and chosen bledfu,update-mode to "
+         "the devicetree overlay of the board, see doc/porting.md"),
+    Mistake("little_retained_memory", "the area of bledfu,update-mode has room for 32 bytes, and the update mode needs 33: enlarge its reg",
+            {"prj.conf": "CONFIG_BLEDFU_BUTTONLESS_WITHOUT_BONDS=y\n",
+             "boards/nrf52840dk_nrf52840.overlay": "\n#include <layouts/retained-nrf52840.dtsi>\n" + reg("bledfu_update_mode", "0x0 0x20")},
+            board=DK),
     # partitions
     overlay("no_journal", "\n/delete-node/ &bledfu_journal_partition;\n",
             "there is no bledfu_journal_partition (two pages, 8 KiB): add it to the devicetree overlay of the board, see doc/porting.md"),

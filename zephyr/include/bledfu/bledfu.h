@@ -56,6 +56,16 @@ enum bledfu_event {
 	BLEDFU_EVENT_RESETTING = 6,
 	/** The running image was confirmed, or could not be. */
 	BLEDFU_EVENT_CONFIRMED = 7,
+	/**
+	 * A phone wants the device to start in update mode (CONFIG_BLEDFU_BUTTONLESS): it resets as soon as the phone has
+	 * the answer. A veto refuses it, and the phone is told 04 (operation failed).
+	 */
+	BLEDFU_EVENT_UPDATE_MODE = 8,
+	/**
+	 * A phone requests a reset over SMP; BLEDFU_EVENT_RESETTING follows if it is granted. After a veto the device does not
+	 * reset, and the phone is told 11 (access denied), or 10 (busy) after BLEDFU_POSTPONE.
+	 */
+	BLEDFU_EVENT_RESET_REQUESTED = 9,
 };
 
 /** An event and its values. */
@@ -108,7 +118,7 @@ enum bledfu_answer {
 	/** Go on. */
 	BLEDFU_GO_ON = 0,
 	/**
-	 * Do not; counts for BLEDFU_EVENT_STARTED and BLEDFU_EVENT_RESETTING only. A phone that wants to send is told 08
+	 * Do not; counts for BLEDFU_EVENT_STARTED, _RESETTING, _UPDATE_MODE and _RESET_REQUESTED only. A phone that wants to send is told 08
 	 * (operation not permitted) over Secure DFU, and 11 (access denied) over SMP.
 	 */
 	BLEDFU_VETO = 1,
@@ -224,6 +234,25 @@ int bledfu_advertising_start(void);
  * @return 0, or the negative errno of bt_le_adv_stop(); -EPERM from a user thread.
  */
 int bledfu_advertising_stop(void);
+
+/**
+ * @brief Whether the device was started in update mode, which a phone has asked for (CONFIG_BLEDFU_BUTTONLESS).
+ *
+ * A product whose threads or services shall not run in update mode asks here before it starts them. From any thread of the
+ * kernel, and from SYS_INIT at the level APPLICATION.
+ *
+ * @return true in update mode; always false with CONFIG_BLEDFU_BUTTONLESS_NONE.
+ */
+bool bledfu_is_update_mode(void);
+
+/**
+ * @brief In update mode: enables Bluetooth, advertises, serves updates, and does not return. Else it returns at once.
+ *
+ * The first call of a product's main, with CONFIG_BLEDFU_BUTTONLESS. The device resets when an update is staged, and returns to the
+ * application by a reset as well: after CONFIG_BLEDFU_UPDATE_MODE_TIMEOUT_S without a word of a phone, and
+ * CONFIG_BLEDFU_UPDATE_MODE_GONE_S after the phone has gone.
+ */
+void bledfu_update_mode_run(void);
 
 /** What the boot stage did before it started this image. */
 enum bledfu_boot_action {

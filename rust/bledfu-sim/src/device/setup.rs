@@ -357,5 +357,6 @@ fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
         no_downgrade,
         frame_count: DEFAULT_FRAME_COUNT as u32,
         forward: None,
+        admit_reset: None,
     }
 }

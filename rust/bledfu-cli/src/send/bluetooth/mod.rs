@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bledfu_client::Characteristic;
+use bledfu_wire::buttonless::{op, Answer, ResultCode};
 
 use super::transport::{LinkError, Offer, SmpLimits, Transport};
 use crate::update::Protocol;
@@ -35,9 +36,8 @@ const ENTRY: Duration = Duration::from_secs(20);
 const ENTRY_CLOSE: Duration = Duration::from_secs(3);
 /// How long its bootloader may take to advertise.
 const BOOTLOADER_SCAN: Duration = Duration::from_secs(15);
-/// *Enter bootloader*, and the answer that it does.
-const ENTER: [u8; 1] = [0x01];
-const ENTERS: [u8; 3] = [0x20, 0x01, 0x01];
+/// *Enter bootloader*.
+const ENTER: [u8; 1] = [op::ENTER];
 /// Longest frame of SMP: more than any device takes.
 const SMP_FRAME: usize = 4096;
 /// Bytes of a write that belong to its header.
@@ -232,17 +232,19 @@ impl Bluetooth {
                 .central
                 .receive(until.saturating_duration_since(Instant::now()))
             {
-                Ok(Some((from, answer))) if from == entry => match answer.as_slice() {
-                    answer if answer == ENTERS => break,
-                    [0x20, 0x01, 0x07] => {
-                        return Err(LinkError::Unusable(
-                            "the device enters its bootloader only for a computer that is paired with it"
-                                .to_owned(),
-                        ));
+                Ok(Some((from, bytes))) if from == entry => match Answer::decode(&bytes) {
+                    Some(Answer {
+                        opcode: op::ENTER,
+                        code: ResultCode::Success,
+                    }) => break,
+                    Some(Answer { code, .. }) if code != ResultCode::Success => {
+                        return Err(LinkError::Unusable(format!(
+                            "the device refuses to enter its bootloader: {code}"
+                        )));
                     }
                     _ => {
                         return Err(LinkError::Unusable(format!(
-                            "the device refuses to enter its bootloader ({answer:02x?})"
+                            "the device refuses to enter its bootloader ({bytes:02x?})"
                         )));
                     }
                 },

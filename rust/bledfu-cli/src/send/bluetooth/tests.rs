@@ -8,6 +8,8 @@ use super::central::SMP_SERVICE;
 use super::*;
 
 const APPLICATION: &str = "C0:00:00:00:00:FF";
+/// The answer that it does.
+const ENTERS: [u8; 3] = [0x20, 0x01, 0x01];
 const BOOTLOADER: &str = "C0:00:00:00:00:00";
 
 /// A device with a bootloader of its own, as Nordic's SDK makes it, and what happened to it.
@@ -154,11 +156,15 @@ fn a_refusal_to_enter_the_bootloader_is_final() {
     for (answer, said) in [
         (
             vec![0x20, 0x01, 0x07],
-            "the device enters its bootloader only for a computer that is paired with it",
+            "the device refuses to enter its bootloader: only a paired peer may ask for it",
         ),
         (
             vec![0x20, 0x01, 0x04],
-            "the device refuses to enter its bootloader ([20, 01, 04])",
+            "the device refuses to enter its bootloader: it cannot now",
+        ),
+        (
+            vec![0x20, 0x01, 0x03],
+            "the device refuses to enter its bootloader ([20, 01, 03])",
         ),
     ] {
         let answer = Some(answer);
