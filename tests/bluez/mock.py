@@ -20,6 +20,7 @@ ADAPTER, ADDRESS, NAME = "/org/bluez/hci0", "F0:F1:F2:F3:F4:F5", "lamp"
 DEVICE = ADAPTER + "/dev_" + ADDRESS.replace(":", "_")
 DFU, SMP = "0000fe59-0000-1000-8000-00805f9b34fb", "8d53dc1d-1db7-4cd3-868b-8a527460aa84"
 CONTROL_POINT, PACKET = "8ec90001-f315-4f60-9fb8-838830daea50", "8ec90002-f315-4f60-9fb8-838830daea50"
+CONFIGURATION = "00002902-0000-1000-8000-00805f9b34fb"
 SMP_VALUE = "da2e7828-fbce-4e01-ae9e-261174997c48"
 MTU = 247
 KINDS = {CONTROL_POINT: 1, PACKET: 2, SMP_VALUE: 3}
@@ -28,13 +29,22 @@ FAILED = "org.bluez.Error.Failed"
 
 
 class Adapter(ServiceInterface):
-    def __init__(self):
+    def __init__(self, world):
         super().__init__("org.bluez.Adapter1")
-        self.powered, self.discovering = True, False
+        self.world, self.powered, self.discovering = world, True, False
+        self.hearing = None
 
     @method()
-    def StartDiscovery(self):
+    async def StartDiscovery(self):
         self.discovering = True
+        self.hearing = self.hearing or asyncio.ensure_future(self.hear())
+
+    async def hear(self):
+        # BlueZ tells the strength of each advertisement that it hears: browsers list a device when they hear of it.
+        while self.discovering:
+            self.world.device.advertise()
+            await asyncio.sleep(0.2)
+        self.hearing = None
 
     @method()
     def StopDiscovery(self):
@@ -81,7 +91,16 @@ add_constants(Adapter, {
 class Device(ServiceInterface):
     def __init__(self, world):
         super().__init__("org.bluez.Device1")
-        self.world, self.connected, self.resolved = world, False, False
+        self.world, self.connected, self.resolved, self.rssi = world, False, False, -42
+
+    def advertise(self):
+        if not self.connected:
+            self.rssi = -42 if self.rssi == -43 else -43
+            self.emit_properties_changed({"RSSI": self.rssi})
+
+    @dbus_property(access=PropertyAccess.READ)
+    def RSSI(self) -> "n":
+        return self.rssi
 
     @method()
     async def Connect(self):
@@ -102,7 +121,7 @@ class Device(ServiceInterface):
 
 add_constants(Device, {
     "Address": ("s", ADDRESS), "AddressType": ("s", "random"), "Name": ("s", NAME), "Alias": ("s", NAME), "Paired": ("b", False),
-    "Trusted": ("b", False), "Blocked": ("b", False), "LegacyPairing": ("b", False), "RSSI": ("n", -42), "UUIDs": ("as", [DFU, SMP]),
+    "Trusted": ("b", False), "Blocked": ("b", False), "LegacyPairing": ("b", False), "UUIDs": ("as", [DFU, SMP]),
     "Adapter": ("o", ADAPTER)})
 
 
@@ -188,6 +207,33 @@ class Characteristic(ServiceInterface):
 add_constants(Characteristic, {"MTU": ("q", MTU)})
 
 
+class Configuration(ServiceInterface):
+    """The descriptor that switches notifications on. Browsers want to see it; they leave writing it to BlueZ."""
+
+    def __init__(self, characteristic, handle):
+        super().__init__("org.bluez.GattDescriptor1")
+        self.characteristic, self.handle = characteristic, handle
+
+    @method()
+    def ReadValue(self, options: "a{sv}") -> "ay":
+        return b"\0\0"
+
+    @method()
+    def WriteValue(self, value: "ay", options: "a{sv}"):
+        raise DBusError("org.bluez.Error.NotPermitted", "Write not permitted")
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Characteristic(self) -> "o":
+        return self.characteristic
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Handle(self) -> "q":
+        return self.handle
+
+
+add_constants(Configuration, {"UUID": ("s", CONFIGURATION), "Value": ("ay", b""), "Flags": ("as", ["read", "write"])})
+
+
 class World:
     def __init__(self, bus, door):
         self.bus, self.door = bus, door
@@ -217,7 +263,11 @@ class World:
                 handle += 1
                 characteristic = Characteristic(self, uuid, flags, path, handle)
                 self.characteristics[uuid] = characteristic
-                await self.add("%s/char%04x" % (path, handle), characteristic)
+                at = "%s/char%04x" % (path, handle)
+                await self.add(at, characteristic)
+                if "notify" in flags:
+                    handle += 2
+                    await self.add("%s/desc%04x" % (at, handle), Configuration(at, handle))
             handle += 1
         self.set_state(True, True)
         self.reading = asyncio.ensure_future(self.read(reader))
@@ -263,7 +313,7 @@ async def main():
     host, port = sys.argv[1].rsplit(":", 1)
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
     world = World(bus, (host, int(port)))
-    bus.export(ADAPTER, Adapter())
+    bus.export(ADAPTER, Adapter(world))
     bus.export(DEVICE, world.device)
     await bus.request_name("org.bluez")
     print("ready", flush=True)
