@@ -40,6 +40,8 @@ MAY_DEPEND_ON = {
 # Crates of the PC may use what they like, except this. Only bledfu-cli has a command line.
 MUST_NOT_DEPEND_ON = {
     "bledfu-sim": {"bledfu-zephyr", "bledfu-firmware", "bledfu-cli", "anyhow", "clap", "ctrlc", "env_logger", "indicatif"},
+    "bledfu-explain": {"bledfu-zephyr", "bledfu-firmware", "bledfu-cli", "bledfu-sender", "clap", "ctrlc", "env_logger", "indicatif", "rustix"},
+    "bledfu-sender": {"bledfu-zephyr", "bledfu-firmware", "bledfu-cli", "bledfu-transfer", "clap", "ctrlc", "env_logger", "indicatif", "rustix"},
     "bledfu-cli": {"bledfu-zephyr", "bledfu-firmware"},
 }
 # Crates that may hold unsafe code, each block with a SAFETY line.

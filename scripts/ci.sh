@@ -49,7 +49,7 @@ step_format() {
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     (cd rust && cargo fmt --all --check && cd size && cargo fmt --check && cd ../boot && cargo fmt --check)
     (cd rust/fuzz && cargo fmt --check && cd ../module && cargo fmt --check && cd ../firmware && cargo fmt --check)
-    (cd rust/arm-check && cargo fmt --check)
+    (cd rust/arm-check && cargo fmt --check && cd ../bledfu-web && cargo fmt --check)
     (cd examples/embassy && cargo fmt --check)
     (cd tests/clients/nrf_dfu && cargo fmt --check)
     (cd tests/clients/mcumgr_smp && cargo fmt --check)
@@ -168,6 +168,24 @@ step_bluez() {
     python3 tests/bluez/run.py --bledfu "$root/rust/target/debug/bledfu"
 }
 
+step_web() {
+    heading 'the page for browsers: built, measured, and tested in Chromium'
+    if ! command -v npm >/dev/null; then
+        echo 'skipped: there is no npm (Node.js 20 or later)'
+        return
+    fi
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null || install_packages chromium
+    command -v dbus-daemon >/dev/null || install_packages dbus-daemon
+    (cd web && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund && npm run build)
+    (cd rust/bledfu-web && cargo clippy --locked --release --target wasm32-unknown-unknown -- -D warnings)
+    if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
+        echo 'the tests of the page are skipped: there is no Chromium'
+        return
+    fi
+    (cd rust && cargo build --quiet --locked -p bledfu-cli)
+    (cd web && BLEDFU="$root/rust/target/debug/bledfu" npm test)
+}
+
 step_size() {
     heading 'code size'
     install_for_cortex_m
@@ -225,7 +243,7 @@ steps=(format msrv lint doc rules text deny test packages demo cut clients centr
 # Steps that may run beside those that follow, because these mostly wait: for timers, for each other, for one processor.
 beside=(cut)
 # Ten minutes more: jobs of their own in the workflow.
-slow=(embassy bluez fuzz reproducible semver release site)
+slow=(embassy bluez web fuzz reproducible semver release site)
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${steps[@]}" "${slow[@]}"

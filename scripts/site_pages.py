@@ -17,8 +17,8 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CHAPTERS = (
-    ("Use it", ("doc/comparison.md", "doc/porting.md", "doc/from-nrf5-sdk.md", "doc/from-mcumgr.md", "doc/signing.md", "doc/send.md", "doc/phone-apps.md",
-                "doc/replay.md", "doc/small-updates.md", "doc/support.md")),
+    ("Use it", ("doc/comparison.md", "doc/porting.md", "doc/from-nrf5-sdk.md", "doc/from-mcumgr.md", "doc/signing.md", "doc/send.md", "doc/web-updater.md",
+                "doc/phone-apps.md", "doc/replay.md", "doc/small-updates.md", "doc/support.md")),
     ("Trust it", ("doc/security.md", "doc/power-loss.md", "doc/mcuboot-compatibility.md", "doc/pitfalls.md", "doc/measurements.md")),
     ("Work on it", ("ARCHITECTURE.md", "doc/internals.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     ("More", ()),

@@ -19,6 +19,7 @@ from dbus_fast.service import ServiceInterface, dbus_property, method
 ADAPTER = "/org/bluez/hci0"
 DFU, SMP = "0000fe59-0000-1000-8000-00805f9b34fb", "8d53dc1d-1db7-4cd3-868b-8a527460aa84"
 CONTROL_POINT, PACKET = "8ec90001-f315-4f60-9fb8-838830daea50", "8ec90002-f315-4f60-9fb8-838830daea50"
+CONFIGURATION = "00002902-0000-1000-8000-00805f9b34fb"
 SMP_VALUE = "da2e7828-fbce-4e01-ae9e-261174997c48"
 MTU = 247
 KINDS = {CONTROL_POINT: 1, PACKET: 2, SMP_VALUE: 3}
@@ -27,13 +28,23 @@ FAILED = "org.bluez.Error.Failed"
 
 
 class Adapter(ServiceInterface):
-    def __init__(self):
+    def __init__(self, worlds):
         super().__init__("org.bluez.Adapter1")
-        self.powered, self.discovering = True, False
+        self.worlds, self.powered, self.discovering = worlds, True, False
+        self.hearing = None
 
     @method()
-    def StartDiscovery(self):
+    async def StartDiscovery(self):
         self.discovering = True
+        self.hearing = self.hearing or asyncio.ensure_future(self.hear())
+
+    async def hear(self):
+        # BlueZ tells the strength of each advertisement that it hears: browsers list a device when they hear of it.
+        while self.discovering:
+            for world in self.worlds:
+                world.device.advertise()
+            await asyncio.sleep(0.2)
+        self.hearing = None
 
     @method()
     def StopDiscovery(self):
@@ -81,6 +92,16 @@ class Device(ServiceInterface):
     def __init__(self, world, address, name):
         super().__init__("org.bluez.Device1")
         self.world, self.address, self.label, self.connected, self.resolved = world, address, name, False, False
+        self.rssi = -42
+
+    def advertise(self):
+        if not self.connected:
+            self.rssi = -42 if self.rssi == -43 else -43
+            self.emit_properties_changed({"RSSI": self.rssi})
+
+    @dbus_property(access=PropertyAccess.READ)
+    def RSSI(self) -> "n":
+        return self.rssi
 
     @method()
     async def Connect(self):
@@ -113,7 +134,7 @@ class Device(ServiceInterface):
 
 add_constants(Device, {
     "AddressType": ("s", "random"), "Paired": ("b", False), "Trusted": ("b", False), "Blocked": ("b", False),
-    "LegacyPairing": ("b", False), "RSSI": ("n", -42), "UUIDs": ("as", [DFU, SMP]), "Adapter": ("o", ADAPTER)})
+    "LegacyPairing": ("b", False), "UUIDs": ("as", [DFU, SMP]), "Adapter": ("o", ADAPTER)})
 
 
 class Service(ServiceInterface):
@@ -202,6 +223,33 @@ class Characteristic(ServiceInterface):
 add_constants(Characteristic, {"MTU": ("q", MTU)})
 
 
+class Configuration(ServiceInterface):
+    """The descriptor that switches notifications on. Browsers want to see it; they leave writing it to BlueZ."""
+
+    def __init__(self, characteristic, handle):
+        super().__init__("org.bluez.GattDescriptor1")
+        self.characteristic, self.handle = characteristic, handle
+
+    @method()
+    def ReadValue(self, options: "a{sv}") -> "ay":
+        return b"\0\0"
+
+    @method()
+    def WriteValue(self, value: "ay", options: "a{sv}"):
+        raise DBusError("org.bluez.Error.NotPermitted", "Write not permitted")
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Characteristic(self) -> "o":
+        return self.characteristic
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Handle(self) -> "q":
+        return self.handle
+
+
+add_constants(Configuration, {"UUID": ("s", CONFIGURATION), "Value": ("ay", b""), "Flags": ("as", ["read", "write"])})
+
+
 class World:
     """One device, and the connection to it."""
 
@@ -234,7 +282,11 @@ class World:
                 handle += 1
                 characteristic = Characteristic(self, uuid, flags, path, handle)
                 self.characteristics[uuid] = characteristic
-                await self.add("%s/char%04x" % (path, handle), characteristic)
+                at = "%s/char%04x" % (path, handle)
+                await self.add(at, characteristic)
+                if "notify" in flags:
+                    handle += 2
+                    await self.add("%s/desc%04x" % (at, handle), Configuration(at, handle))
             handle += 1
         self.set_state(True, True)
         self.reading = asyncio.ensure_future(self.read(reader))
@@ -278,10 +330,10 @@ class World:
 
 async def main():
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-    bus.export(ADAPTER, Adapter())
-    for number, door in enumerate(sys.argv[1:]):
-        host, port = door.rsplit(":", 1)
-        world = World(bus, (host, int(port)), number)
+    doors = (door.rsplit(":", 1) for door in sys.argv[1:])
+    worlds = [World(bus, (host, int(port)), number) for number, (host, port) in enumerate(doors)]
+    bus.export(ADAPTER, Adapter(worlds))
+    for world in worlds:
         bus.export(world.path, world.device)
     await bus.request_name("org.bluez")
     print("ready", flush=True)

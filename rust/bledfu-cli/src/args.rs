@@ -4,32 +4,17 @@
 use std::path::PathBuf;
 
 use anyhow::{bail, Context, Result};
+pub use bledfu_explain::values::{find_part, parse_sd_policy, parse_u32};
 use bledfu_sim::cost::CryptoCost;
 use bledfu_sim::demo;
 use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
-use bledfu_sim::parts::{self, Part};
+use bledfu_sim::parts;
 use bledfu_slot::decide::Downgrade;
 use bledfu_slot::layout::Algorithm;
-use bledfu_transfer::init_check::SoftDevicePolicy;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
 
 use crate::keys::open_public;
-
-/// A number in the tools' notation: decimal, or hexadecimal after 0x.
-///
-/// # Errors
-/// A sentence.
-pub fn parse_u32(text: &str) -> Result<u32, String> {
-    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        // `from_str_radix` would accept a sign after the prefix.
-        Some(digits) if digits.starts_with(['+', '-']) => None,
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    };
-    parsed.ok_or_else(|| format!("{text} is not a number from 0 to 0xFFFFFFFF"))
-}
 
 /// The install algorithms as option values.
 pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
@@ -42,8 +27,7 @@ pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
 }
 
 /// Downgrade prevention on the command line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Prevent {
     /// Everything may be installed.
     #[default]
@@ -60,16 +44,6 @@ impl From<Prevent> for Downgrade {
             Prevent::None => Self::Allowed,
             Prevent::Version => Self::ByVersion,
             Prevent::SecurityCounter => Self::BySecurityCounter,
-        }
-    }
-}
-
-impl From<Downgrade> for Prevent {
-    fn from(downgrade: Downgrade) -> Self {
-        match downgrade {
-            Downgrade::Allowed => Self::None,
-            Downgrade::ByVersion => Self::Version,
-            Downgrade::BySecurityCounter => Self::SecurityCounter,
         }
     }
 }
@@ -196,39 +170,6 @@ impl DeviceArgs {
         }
         Ok((setup, factory))
     }
-}
-
-/// The external part or internal flash with this name.
-///
-/// # Errors
-/// A sentence that lists the known names.
-pub fn find_part(name: &str, internal: bool) -> Result<&'static Part> {
-    let (what, known) = match internal {
-        true => ("internal flash", parts::internal_names()),
-        false => ("part", parts::external_names()),
-    };
-    match parts::find(name).filter(|part| part.internal == internal) {
-        Some(part) => Ok(part),
-        None => bail!("there is no {what} {name:?}; known are: {}", known.join(", ")),
-    }
-}
-
-/// Parses `--sd-policy`.
-///
-/// # Errors
-/// A sentence that lists the accepted values.
-pub fn parse_sd_policy(text: &str) -> Result<SoftDevicePolicy<'static>> {
-    Ok(match text {
-        "none" => SoftDevicePolicy::Absent,
-        "ignore" => SoftDevicePolicy::Ignore,
-        list => {
-            let ids: Result<Vec<u32>, _> = list.split(',').map(|id| parse_u32(id.trim())).collect();
-            match ids {
-                Ok(ids) => SoftDevicePolicy::ActAs(ids.leak()),
-                Err(_) => bail!("--sd-policy takes none, ignore, or a list of numbers, not {list:?}"),
-            }
-        }
-    })
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::process::ExitCode;
 use anyhow::{bail, Context, Result};
 use bledfu_patch::pack::{expand, pack, Options, Progress};
 use bledfu_patch::RamRange;
+use bledfu_sender::release::{Entry, Index};
 use bledfu_sim::device::PRIMARY_START;
 use bledfu_sim::keys::{known_key, SigningKey};
 use bledfu_sim::package::PackageSpec;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::args::parse_u32;
@@ -93,26 +93,6 @@ fn parse_ram(text: &str) -> Result<RamRange, String> {
         start: parse_u32(start)?,
         len: parse_u32(len)?,
     })
-}
-
-/// What index.json says of one file.
-#[derive(Debug, Serialize)]
-struct Entry {
-    file: String,
-    size: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from_version: Option<String>,
-}
-
-/// The index of a fleet: which file for which running image.
-#[derive(Debug, Serialize)]
-struct Index {
-    to_version: String,
-    to_digest: String,
-    /// By the digest of the running image, as `image list` shows it.
-    from: BTreeMap<String, Entry>,
-    /// For every other device.
-    full: Entry,
 }
 
 /// `bledfu diff`.

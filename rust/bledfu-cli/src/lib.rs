@@ -21,6 +21,8 @@
 //! | [`args`], [`kind`], [`output`] | what several of them take, what a file is, how they print |
 #![forbid(unsafe_code)]
 
+pub use bledfu_explain::{kind, packed};
+
 pub mod args;
 pub mod bench;
 pub mod cut;
@@ -28,11 +30,9 @@ pub mod diff;
 pub mod inspect;
 pub mod install;
 pub mod keys;
-pub mod kind;
 pub mod mcuboot;
 pub mod output;
 pub mod package;
-pub mod packed;
 pub mod picture;
 pub mod replay;
 pub mod send;

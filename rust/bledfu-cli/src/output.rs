@@ -9,11 +9,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use bledfu_explain::text::{sentence, wrap, wrapping, WIDTH};
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use serde_json::Value;
-
-/// Columns of a screen.
-pub const WIDTH: usize = 80;
 
 /// Exit code when the reader of the output is gone: the code that a shell reports for a tool ended by SIGPIPE.
 const PIPE_CLOSED: u8 = 128 + 13;
@@ -124,33 +122,6 @@ impl<const N: usize> Columns<N> {
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         lines.join("\n")
     }
-}
-
-/// Lines of at most `width` columns, broken only between words: options and names keep their hyphens.
-pub fn wrapping(width: usize) -> textwrap::Options<'static> {
-    textwrap::Options::new(width).word_splitter(textwrap::WordSplitter::NoHyphenation)
-}
-
-/// Text in lines of at most [`WIDTH`] columns, all but the first indented by `indent`.
-pub fn wrap(text: &str, indent: usize) -> String {
-    let indent = " ".repeat(indent);
-    textwrap::fill(text, wrapping(WIDTH).subsequent_indent(&indent))
-}
-
-/// An error as one sentence, followed by its causes, without repetitions.
-pub fn sentence(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if text.ends_with(&cause) {
-            continue; // // Many errors include their cause themselves, so that they are complete without a chain.
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
 }
 
 /// Prints why a command failed, and returns the exit code.

@@ -36,6 +36,15 @@ pub enum Protocol {
     Smp,
 }
 
+impl From<Protocol> for bledfu_sender::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::SecureDfu => Self::SecureDfu,
+            Protocol::Smp => Self::Smp,
+        }
+    }
+}
+
 /// The clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Phone {

@@ -23,15 +23,14 @@
 
 mod area;
 mod error;
+#[cfg(unix)]
+mod file;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::File;
 use std::marker::PhantomData;
 use std::ops::{Range, Sub};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::rc::Rc;
 
 use crate::hostile::{Misreads, WeakCells};
@@ -125,6 +124,7 @@ struct Array {
     name: &'static str,
     part: &'static Part,
     cells: Vec<u8>,
+    #[cfg_attr(not(unix), allow(dead_code))]
     file: Option<File>,
     power: Power,
     stats: Stats,
@@ -167,52 +167,6 @@ impl Chip {
     pub fn with_size(name: &'static str, part: &'static Part, size: u32, power: &Power) -> Self {
         let size = size.next_multiple_of(part.sector_size()) as usize;
         Self::from_cells(name, part, vec![0xFF; size], None, power)
-    }
-
-    /// A chip whose content is in the file `path`, which is created erased if it does not exist. The file is locked
-    /// while the chip lives.
-    ///
-    /// # Errors
-    /// [`OpenError`] when the file cannot be read or created, has another size than the part, or is in use.
-    pub fn open(
-        name: &'static str,
-        part: &'static Part,
-        path: &Path,
-        power: &Power,
-    ) -> Result<Self, OpenError> {
-        let shown = path.display().to_string();
-        let io = |source| OpenError::Io {
-            path: shown.clone(),
-            source,
-        };
-        if !path.try_exists().map_err(io)? {
-            // A kill while the file is being created must not leave a short file under its name.
-            let fresh = path.with_extension("new");
-            let mut file = File::create(&fresh).map_err(io)?;
-            file.write_all(&vec![0xFF; part.size as usize]).map_err(io)?;
-            file.sync_all().map_err(io)?;
-            std::fs::rename(&fresh, path).map_err(io)?;
-        }
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-            if error == rustix::io::Errno::WOULDBLOCK {
-                OpenError::InUse { path: shown.clone() }
-            } else {
-                io(error.into())
-            }
-        })?;
-        let found = file.metadata().map_err(io)?.len();
-        if found != u64::from(part.size) {
-            return Err(OpenError::WrongSize {
-                path: shown,
-                found,
-                part: part.name,
-                expected: u64::from(part.size),
-            });
-        }
-        let mut cells = Vec::with_capacity(part.size as usize);
-        file.read_to_end(&mut cells).map_err(io)?;
-        Ok(Self::from_cells(name, part, cells, Some(file), power))
     }
 
     fn from_cells(
@@ -679,13 +633,13 @@ impl Array {
         self.write_through(address + done, damaged)
     }
 
+    #[cfg_attr(not(unix), allow(unused_variables))]
     fn write_through(&self, address: usize, length: usize) -> Result<(), NorError> {
-        match &self.file {
-            Some(file) => file
-                .write_all_at(&self.cells[address..address + length], address as u64)
-                .map_err(|error| NorError::File(error.kind())),
-            None => Ok(()),
+        #[cfg(unix)]
+        if let Some(file) = &self.file {
+            return file::store(file, &self.cells[address..address + length], address as u64);
         }
+        Ok(())
     }
 }
 

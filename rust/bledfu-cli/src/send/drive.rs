@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bledfu_client::{secure_dfu, smp, Action, Characteristic, Progress, Stage, UpdateClient};
+use bledfu_sender::settings;
 
 use super::show::Show;
 use super::transport::{LinkError, Offer, Transport};
@@ -43,15 +44,11 @@ pub enum SendError {
 impl SendError {
     /// Whether a new attempt may go on where this one stopped.
     pub fn is_temporary(&self) -> bool {
-        use secure_dfu::Error as Dfu;
         match self {
             Self::Link(error) => error.is_temporary(),
             Self::Away { .. } => false,
-            Self::SecureDfu(error) => !matches!(error, Dfu::Refused { .. }),
-            Self::Smp(error) => matches!(
-                error,
-                smp::Error::LinkLost | smp::Error::Silent(_) | smp::Error::OddAnswer(_)
-            ),
+            Self::SecureDfu(error) => settings::is_temporary_dfu(error),
+            Self::Smp(error) => settings::is_temporary_smp(error),
         }
     }
 }

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail, Result};
 use bledfu_client::{secure_dfu, smp, Characteristic};
+use bledfu_sender::settings::{self, DFU_ANSWER_MS, RECONNECT_MS};
 use bledfu_wire::secure_dfu::{ObjectType, Reply, Request};
 use clap::Args;
 use serde_json::json;
@@ -40,18 +41,12 @@ use crate::update::Protocol;
 use bluetooth::{Bluetooth, Target};
 use drive::{Driver, Ended, SendError};
 use file::File;
-use images::{Asker, Image};
+use images::{running, Asker, Image};
 use serial::Serial;
 use show::Show;
 use transport::{Offer, Transport};
 use udp::Udp;
 
-/// How long a device may take for an answer over Secure DFU: the last Execute of a packed update takes 4 s.
-const DFU_ANSWER_MS: u32 = 12_000;
-/// How often a client goes on by itself after a lost link.
-const RECONNECTS: u8 = 50;
-/// Pause before it connects again, in ms.
-const RECONNECT_MS: u32 = 500;
 /// Longest answer of SMP.
 const ANSWER_SIZE: usize = 4096;
 
@@ -168,7 +163,7 @@ fn run(args: &SendArgs, format: Format) -> Result<ExitCode> {
         list(args, format)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let file = File::read(path, args.protocol)?;
+    let file = file::read(path, args.protocol)?;
     let other = args.report.other()?;
     let sending = Sending { args, file: &file };
     if args.target.all {
@@ -355,11 +350,11 @@ impl Sending<'_> {
             }
             return Ok(protocol);
         }
-        let fits = |protocol: &&Protocol| self.file.check(**protocol).is_ok();
+        let fits = |protocol: &&Protocol| self.file.check((**protocol).into()).is_ok();
         match (offer.protocols.iter().find(fits), offer.protocols.first()) {
             (Some(protocol), _) => Ok(*protocol),
             (None, Some(first)) => {
-                self.file.check(*first)?;
+                self.file.check((*first).into())?;
                 Ok(*first)
             }
             (None, None) => bail!("the device offers neither Secure DFU nor SMP"),
@@ -391,7 +386,7 @@ impl Sending<'_> {
         let is_ours = |now: &Image| {
             self.file
                 .image()
-                .is_some_and(|image| now.hash == Some(image.hash))
+                .is_some_and(|image| image.is_listed_as(now.hash))
         };
         Ok(match running(&images) {
             Some(now) => (Some(now.version.clone()), is_ours(now)),
@@ -407,7 +402,7 @@ impl Sending<'_> {
         }
         match (protocol, self.file.parts(), self.file.smp_image()) {
             (Protocol::SecureDfu, Some(parts), _) => {
-                let settings = dfu_settings(self.args.prn);
+                let settings = settings::secure_dfu(self.args.prn);
                 let mut client = secure_dfu::Client::new(parts, settings);
                 driver.run(&mut client, &|_| false)?;
             }
@@ -418,7 +413,7 @@ impl Sending<'_> {
                     request: &mut request,
                     answer: &mut answer,
                 };
-                let settings = smp_settings(self.args.window.unwrap_or(limits.window), limits.frame_margin);
+                let settings = settings::smp(self.args.window.unwrap_or(limits.window), limits.frame_margin);
                 let mut client = smp::Client::new(image, settings, buffers);
                 driver.run(&mut client, &|_| false)?;
             }
@@ -466,49 +461,9 @@ fn held_bytes(transport: &mut dyn Transport) -> Result<Option<u32>> {
     })
 }
 
-/// The image that runs: Zephyr lists it first.
-fn running(images: &[Image]) -> Option<&Image> {
-    images
-        .iter()
-        .find(|image| image.is_active)
-        .or_else(|| images.first())
-}
-
-/// How this client behaves over Secure DFU: it checks every object, and goes on by itself.
-fn dfu_settings(receipts: u16) -> secure_dfu::Settings {
-    secure_dfu::Settings {
-        receipts,
-        answer_timeout_ms: DFU_ANSWER_MS,
-        forgives_resume: true,
-        retries: RECONNECTS,
-        reconnect_ms: RECONNECT_MS,
-        ..secure_dfu::Settings::nrfutil()
-    }
-}
-
-/// How this client behaves over SMP. The confirmation comes after the proof that the new version runs: an image that the
-/// device has taken back must not be made permanent.
-fn smp_settings(window: u8, frame_margin: u8) -> smp::Settings {
-    smp::Settings {
-        mode: smp::Mode::TestOnly,
-        window,
-        frame_margin,
-        on_connect: &[smp::Probe::Parameters],
-        introduction: &[],
-        before_install: &[],
-        tries: 3,
-        pause_between_tries_ms: 500,
-        reconnect_ms: RECONNECT_MS,
-        ..smp::Settings::android()
-    }
-}
-
 /// The name of a protocol for people.
-pub const fn name_of(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::SecureDfu => "Secure DFU",
-        Protocol::Smp => "SMP",
-    }
+pub fn name_of(protocol: Protocol) -> &'static str {
+    bledfu_sender::Protocol::from(protocol).name()
 }
 
 /// Whether a run has shown that the device would have to receive the image.

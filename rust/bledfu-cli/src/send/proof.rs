@@ -1,39 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which version runs after an update, in the device's own words.
-//!
-//! 1. The list of images of SMP, if the device offers it: by the hash of the image.
-//! 2. The init packet again: a device that knows its firmware answers that nothing is missing.
-//! 3. The firmware revision that the device tells beside the protocols.
+//! Asks a device which version runs after an update. What its answers mean is in [`bledfu_sender::proof`].
 
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Result};
 use bledfu_client::{secure_dfu, Stage};
+pub use bledfu_sender::proof::Runs;
+use bledfu_sender::proof::{
+    self, by_revision, confirmed, on_trial, repeated, untold, Listed, AGAIN_MS, NOT_ASKED, RESET_MS,
+    SELF_TEST_MS, WANTS_AGAIN,
+};
+use bledfu_sender::settings;
 
 use super::drive::Driver;
 use super::file::{File, Image};
-use super::images::{AskError, Asker};
+use super::images::{AskError, Asker, NoAnswer};
+use super::is_done;
 use super::transport::Offer;
-use super::{dfu_settings, is_done, running};
 use crate::update::Protocol;
 
-/// A device that was told to reset is given this long before it is looked for.
-const RESET: Duration = Duration::from_millis(1_500);
-/// How often the list of images is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How long a version that confirms itself may take for it, if the device refuses to be told.
-const SELF_TEST: Duration = Duration::from_secs(10);
-
-/// What runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Runs {
-    /// The version.
-    pub version: String,
-    /// Whether it stays at the next reset, as far as the device tells.
-    pub is_confirmed: Option<bool>,
-    /// What shows it.
-    pub how: &'static str,
-}
+const RESET: Duration = Duration::from_millis(RESET_MS as u64);
+const AGAIN: Duration = Duration::from_millis(AGAIN_MS as u64);
+const SELF_TEST: Duration = Duration::from_millis(SELF_TEST_MS as u64);
 
 /// Waits until the new version runs; confirms it, if `confirms`. `resets`: the device was told to.
 ///
@@ -67,53 +55,34 @@ fn by_list(driver: &mut Driver<'_>, image: &Image, confirms: bool) -> Result<Run
         let images = match listed {
             Ok(images) => images,
             // It may still be about to reset.
-            Err(AskError::Link(_) | AskError::Silent(_)) if started.elapsed() < driver.patience => {
+            Err(AskError::Link(_) | AskError::Device(NoAnswer::Silent(_)))
+                if started.elapsed() < driver.patience =>
+            {
                 driver.close();
                 std::thread::sleep(AGAIN);
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(now) = running(&images) else {
-            bail!("the device lists no image");
-        };
-        if now.hash != Some(image.hash) {
-            let is_waiting = images
-                .iter()
-                .any(|other| other.hash == Some(image.hash) && other.is_pending);
-            if is_waiting && started.elapsed() < driver.patience {
+        let is_confirmed = match proof::by_list(&images, image, started.elapsed() < driver.patience)? {
+            Listed::Runs(is_confirmed) => is_confirmed,
+            Listed::Waits => {
                 driver.close();
                 std::thread::sleep(AGAIN);
                 continue;
             }
-            bail!(
-                "the device runs {}, not {}: {}",
-                now.version,
-                image.version,
-                if is_waiting {
-                    "it has not been reset; the next reset installs the new version"
-                } else {
-                    "the boot stage refused the new version, or it did not run well and the old one was restored"
-                }
-            );
-        }
-        let runs = |is_confirmed| Runs {
-            version: image.version.clone(),
-            is_confirmed: Some(is_confirmed),
-            how: "the list of images",
         };
-        if now.is_confirmed || !confirms {
-            return Ok(runs(now.is_confirmed));
+        if is_confirmed || !confirms {
+            return Ok(proof::listed(image, is_confirmed));
         }
         match asker.confirm(&image.hash) {
-            Ok(images) if running(&images).is_some_and(|now| now.is_confirmed) => return Ok(runs(true)),
-            Ok(_) => bail!("{} runs, but it is not confirmed", image.version),
-            Err(error @ AskError::Refused(..)) => {
+            Ok(images) => return confirmed(&images, image),
+            Err(error @ AskError::Device(NoAnswer::Refused(..))) => {
                 // A version that tests itself confirms itself.
                 let (since, _) = refused.get_or_insert((Instant::now(), error));
                 if since.elapsed() > SELF_TEST {
                     if let Some((_, error)) = refused {
-                        bail!("{} runs, but only on trial: {error}", image.version);
+                        bail!("{}", on_trial(image, &error));
                     }
                 }
             }
@@ -125,52 +94,27 @@ fn by_list(driver: &mut Driver<'_>, image: &Image, confirms: bool) -> Result<Run
 }
 
 fn by_repetition(driver: &mut Driver<'_>, file: &File) -> Result<Runs> {
-    let version = file.version().to_owned();
     let Some(parts) = file.parts() else {
-        bail!("the device has taken the update, but it cannot be asked whether it runs");
+        bail!("{NOT_ASKED}");
     };
     let offer = driver.open()?;
     if offer.enters_bootloader || !offer.protocols.contains(&Protocol::SecureDfu) {
-        return by_revision(driver, file);
+        return by_revision(driver.transport.told_version().as_deref(), file);
     }
     driver.choose(Protocol::SecureDfu)?;
     let size = parts.application.firmware.len();
-    let mut client = secure_dfu::Client::new(secure_dfu::Package::of(parts.application), dfu_settings(0));
+    let mut client = secure_dfu::Client::new(
+        secure_dfu::Package::of(parts.application),
+        settings::secure_dfu(0),
+    );
     driver.show.mute(true);
     let ended = driver.run(&mut client, &|progress| {
         progress.stage == Stage::Sending && (progress.resumed_at as usize) < size
     });
     driver.show.mute(false);
     match ended {
-        Ok(ended) if is_done(ended) => Ok(Runs {
-            version,
-            is_confirmed: None,
-            how: "the answer to the same package",
-        }),
-        Ok(_) => bail!(
-            "the device asks for the whole update again: the boot stage refused the new version, it did not run well and \
-             the old one was restored, or this device never tells"
-        ),
-        Err(error) => bail!("the device has taken the update, but does not tell whether it runs: {error}"),
-    }
-}
-
-fn by_revision(driver: &mut Driver<'_>, file: &File) -> Result<Runs> {
-    let told = driver.transport.told_version();
-    let Some(told) = told else {
-        bail!(
-            "the device has taken the update and runs an application again, but does not tell which version"
-        );
-    };
-    match file.image() {
-        Some(image) if told.contains(&image.version) => Ok(Runs {
-            version: image.version.clone(),
-            is_confirmed: None,
-            how: "the device's firmware revision",
-        }),
-        _ => bail!(
-            "the device has taken the update and tells the firmware revision {told:?}, which is not {}",
-            file.version()
-        ),
+        Ok(ended) if is_done(ended) => Ok(repeated(file)),
+        Ok(_) => bail!("{WANTS_AGAIN}"),
+        Err(error) => bail!("{}", untold(&error)),
     }
 }

@@ -13,50 +13,11 @@
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
+use bledfu_explain::inspect::folder::read_digest;
+pub use bledfu_explain::inspect::folder::{Settings, EXTERNAL, INTERNAL, RECORD, SETTINGS};
 use bledfu_sim::device::{image_digest, BoardOf, Setup};
 use bledfu_sim::nor::Units;
 use bledfu_sim::power::Power;
-use serde::{Deserialize, Serialize};
-
-use crate::args::Prevent;
-
-/// The processor's flash.
-pub const INTERNAL: &str = "internal.bin";
-/// The external flash.
-pub const EXTERNAL: &str = "external.bin";
-/// Parameters of the last `bledfu serve`.
-pub const SETTINGS: &str = "device.json";
-const RECORD: &str = "factory.sha256";
-
-/// What cannot be read from the flashes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Name of the processor's flash.
-    pub internal: String,
-    /// Its write unit in bytes.
-    pub write_unit: u32,
-    /// Name of the external flash part.
-    pub part: String,
-    /// How the boot stage installs.
-    pub install: String,
-    /// Size of each slot in bytes.
-    pub slot_size: u32,
-    /// Which images may not replace the running one; a folder without this has no trust area either.
-    pub prevent_downgrade: Option<Prevent>,
-}
-
-impl Settings {
-    fn of(setup: &Setup) -> Self {
-        Self {
-            internal: setup.internal.name.to_owned(),
-            write_unit: setup.write_unit,
-            part: setup.part.name.to_owned(),
-            install: setup.algorithm.as_str().to_owned(),
-            slot_size: setup.slot_size,
-            prevent_downgrade: setup.has_trust_area.then(|| setup.downgrade.into()),
-        }
-    }
-}
 
 /// The parameters of the last `bledfu serve` in `folder`; `None` if none are stored.
 ///
@@ -83,7 +44,7 @@ pub fn factory_digest(folder: &Path) -> Result<Option<[u8; 32]>> {
     }
     let text =
         std::fs::read_to_string(&record).with_context(|| format!("cannot read {}", record.display()))?;
-    match from_hex(text.trim()) {
+    match read_digest(&text) {
         Some(digest) => Ok(Some(digest)),
         None => bail!("{} does not hold a SHA-256", record.display()),
     }
@@ -146,15 +107,4 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn to_hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, at) in digest.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(digest)
 }

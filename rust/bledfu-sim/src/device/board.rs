@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The board: flashes and power, the boot stage that runs on it, and the start of the application.
 
+#[cfg(unix)]
 use std::path::Path;
 
 use bledfu_slot::areas::Partitions;
@@ -17,7 +18,9 @@ use bledfu_transfer::upload::{self, digest_prefix, Running, Upload};
 
 use super::{inbox, DeviceOf, Setup};
 use crate::cost::SimCrypto;
-use crate::nor::{AnyUnits, Area, Chip, NorError, OpenError, Units, Words};
+#[cfg(unix)]
+use crate::nor::OpenError;
+use crate::nor::{AnyUnits, Area, Chip, NorError, Units, Words};
 use crate::power::Power;
 
 /// Why a boot did not start an application.
@@ -90,6 +93,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
     ///
     /// # Errors
     /// [`OpenError`] when a file cannot be used.
+    #[cfg(unix)]
     pub fn open(setup: Setup, power: &Power, folder: &Path) -> Result<Self, OpenError> {
         let internal = Chip::open("internal", setup.internal, &folder.join("internal.bin"), power)?;
         let external = Chip::open("external", setup.part, &folder.join("external.bin"), power)?;

@@ -6,7 +6,7 @@ use std::fmt::{Display, Write as _};
 use serde::Serialize;
 use serde_json::{json, Value};
 
-use crate::output::{wrap, wrapping, WIDTH};
+use crate::text::{wrap, wrapping, WIDTH};
 
 /// Width of the column of field names, with the two spaces before and after it.
 const NAME_WIDTH: usize = 25;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu replay`: explains a log that was saved from a phone, a tool or a device. It rebuilds the exchange, finds where it went
+//! Explains a log that was saved from a phone, a tool or a device. It rebuilds the exchange, finds where it went
 //! wrong, and plays it to the project's own target.
 //!
 //! ```text
@@ -8,20 +8,14 @@
 //! ```
 //! Personal data stay behind: readers hand on numbers, and what is printed comes from the catalogue, never from the log.
 
-use std::io::Read as _;
-use std::path::PathBuf;
-use std::process::ExitCode;
-
-use anyhow::{bail, Context, Result};
-use clap::Args;
-
-use crate::output::Format as Output;
+use anyhow::Result;
 
 pub mod catalogue;
 mod fact;
 mod formats;
 mod report;
 mod rules;
+mod sequence;
 mod story;
 mod target;
 mod target_smp;
@@ -35,19 +29,9 @@ use target::{Decision, Packages, Replay};
 use target_smp::Piece;
 
 /// Most bytes of a log that are read. A whole update with every packet is a few megabytes.
-const MOST_BYTES: u64 = 64 << 20;
+pub const MOST_BYTES: u64 = 64 << 20;
 /// Most logs in one file that are explained.
 const MOST_LOGS: usize = 50;
-
-/// Options of `bledfu replay`.
-#[derive(Args, Clone, Debug)]
-pub struct ReplayArgs {
-    /// The log, as it was saved or copied; - is the standard input. Text around it does not matter.
-    pub log: PathBuf,
-    /// JSON instead of text: one object for each log in the file.
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// One log, explained.
 pub struct Explained {
@@ -75,6 +59,13 @@ impl Explained {
     /// The report as JSON.
     pub fn json(&self) -> serde_json::Value {
         report::json(self)
+    }
+
+    /// The exchange as arrows between client and device, in their order, for a diagram; the JSON of each has `line`, `at_ms`
+    /// (if the log has times), `from` (`client`, `device`, or `note` for what is beside both), `what`, and `is_wrong` where
+    /// the verdict points.
+    pub fn sequence(&self) -> serde_json::Value {
+        sequence::json(self)
     }
 }
 
@@ -120,45 +111,10 @@ pub fn explain(text: &str) -> Result<Vec<Explained>> {
         .collect()
 }
 
-/// Runs `bledfu replay`. The exit code is 1 when no log was understood.
-///
-/// # Errors
-/// One sentence: the log could not be read.
-pub fn cmd_replay(args: &ReplayArgs) -> Result<ExitCode> {
-    let text = read(args)?;
-    let explained = explain(&text)?;
-    let format = Output::of(args.json);
-    if explained.is_empty() {
-        bail!(
-            "no line of {} is one that bledfu knows; doc/replay.md lists the formats",
-            args.log.display()
-        );
-    }
-    for (index, log) in explained.iter().enumerate() {
-        let gap = if index > 0 { "\n" } else { "" };
-        format.fact(&log.json(), format_args!("{gap}{}", log.text().trim_end()))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn read(args: &ReplayArgs) -> Result<String> {
-    let shown = args.log.display();
-    let mut bytes = Vec::new();
-    let read = match args.log.as_os_str() == "-" {
-        true => std::io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes),
-        false => {
-            std::fs::File::open(&args.log).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes))
-        }
-    };
-    read.with_context(|| format!("cannot read {shown}"))?;
-    if bytes.len() as u64 == MOST_BYTES {
-        bail!(
-            "{shown} is larger than {} MiB; cut out the part of the update",
-            MOST_BYTES >> 20
-        );
-    }
+/// The text in a file of a log, whatever its encoding.
+pub fn decode(bytes: &[u8]) -> String {
     // Windows tools write UTF-16.
-    let text = match bytes.as_slice() {
+    match bytes {
         [0xFF, 0xFE, rest @ ..] => {
             let units: Vec<u16> = rest
                 .chunks_exact(2)
@@ -166,9 +122,8 @@ fn read(args: &ReplayArgs) -> Result<String> {
                 .collect();
             String::from_utf16_lossy(&units)
         }
-        _ => String::from_utf8_lossy(&bytes).into_owned(),
-    };
-    Ok(text)
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 /// A time of a log, in ms, as a clock shows it.

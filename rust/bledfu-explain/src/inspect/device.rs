@@ -2,15 +2,12 @@
 //! A whole device: a folder of `bledfu serve`, or dumps of flashes. Shows the slots, the progress of an upload, and
 //! what the next boot will do.
 //!
-//! The next boot is not predicted but run: this project's boot stage runs on a copy of the flashes in memory. The files
-//! are not changed.
-
-use std::path::{Path, PathBuf};
+//! The next boot is not predicted but run: this project's boot stage runs on a copy of the flashes in memory.
 
 use anyhow::{bail, Context, Result};
-use bledfu_sim::device::{primary_start, PRIMARY_START};
+use bledfu_sim::device::primary_start;
 use bledfu_sim::nor::{Area, Chip, Units, UnitsOf};
-use bledfu_sim::parts::{self, Part};
+use bledfu_sim::parts::{self, Part, Rewrite};
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::Power;
 use bledfu_slot::copy_roles::{self, Place};
@@ -24,54 +21,56 @@ use bledfu_slot::{
 };
 use bledfu_swap::{boot, BootAction, BootConfig};
 use bledfu_wire::init_packet::InitPacket;
-use clap::Args;
+use serde::Deserialize;
 
+use super::folder::Settings;
 use super::map::{self, Content, Span};
 use super::report::Report;
 use super::trailer::{trailer, Role};
-use super::{hex, InspectArgs, Options};
-use crate::args::{find_part, parse_u32};
-use crate::serve::folder::{self, Settings};
+use super::{hex, Options, Values};
+use crate::values::find_part;
 
 /// Size of the slots of a `bledfu serve` device.
 const SLOT_SIZE: u32 = 0xE8000;
 
-/// Options for dumps of flashes.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "A whole device")]
-pub struct MapArgs {
-    /// FILE is a dump of the processor's flash: show its slots, journal and next boot. A folder is always shown this
-    /// way.
-    #[arg(long)]
-    pub map: bool,
-    /// Dump of the external flash [default: all areas are in FILE].
-    #[arg(long, value_name = "FILE", requires = "map")]
-    external: Option<PathBuf>,
-    /// External flash part, for its units [default: mx25r6435f].
-    #[arg(long, value_name = "PART", requires = "map")]
-    part: Option<String>,
-    /// Offset of the primary slot in FILE; default: where the simulator has it.
-    #[arg(
-        long, value_name = "OFFSET", requires = "map", value_parser = parse_u32,
-        help = format!("Offset of the primary slot in FILE [default: {PRIMARY_START:#x}]")
-    )]
-    primary_at: Option<u32>,
-    /// Offset of the secondary slot in the external flash [default: 0], or in FILE [default: after the primary].
-    #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
-    secondary_at: Option<u32>,
-    /// Offset of the journal, in the flash of the secondary slot [default: after it, if there is an external flash].
-    #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
-    journal_at: Option<u32>,
-    /// Offset of the spare area: scratch in FILE [default: after the primary], or the second place for images in the
-    /// flash of the secondary slot [default: after the journal].
-    #[arg(long, value_name = "OFFSET", requires = "map", value_parser = parse_u32)]
-    spare_at: Option<u32>,
+/// The files of a device.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The name of the folder or of the dump, as it is shown.
+    pub name: String,
+    /// The processor's flash.
+    pub internal: Flash,
+    /// The external flash, if there is one.
+    pub external: Option<Flash>,
+    /// Settings of `bledfu serve`, if there are any.
+    pub settings: Option<Settings>,
+    /// Digest of the factory image, which is trusted whoever signed it.
+    pub factory: Option<[u8; 32]>,
+}
+
+/// Where the areas are in dumps of flashes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Places {
+    /// External flash part [default: mx25r6435f].
+    pub part: Option<String>,
+    /// Offset of the primary slot [default: where the simulator has it].
+    pub primary_at: Option<u32>,
+    /// Offset of the secondary slot [default: 0 in the external flash, else after the primary].
+    pub secondary_at: Option<u32>,
+    /// Offset of the journal [default: after the secondary slot, if there is an external flash].
+    pub journal_at: Option<u32>,
+    /// Offset of the spare area [default: after the primary for scratch, else after the journal].
+    pub spare_at: Option<u32>,
 }
 
 /// The bytes of a flash.
-struct Flash {
-    name: String,
-    bytes: Vec<u8>,
+#[derive(Clone, Debug, Default)]
+pub struct Flash {
+    /// The name of its file.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
 }
 
 /// An area of a device.
@@ -100,32 +99,24 @@ struct Device {
     trusted: Vec<[u8; 32]>,
 }
 
-/// Inspects a folder, or the dumps that `args` name.
+/// Inspects a device.
 ///
 /// # Errors
-/// One sentence about a file that cannot be read, or about options that do not fit it.
-pub fn inspect(args: &InspectArgs, options: &Options) -> Result<Report> {
-    let device = Device::open(args, options)?;
+/// One sentence about options that do not fit the files.
+pub fn inspect(files: Files, values: &Values, places: &Places, options: &Options) -> Result<Report> {
+    let name = files.name.clone();
+    let device = Device::open(files, values, places, options)?;
     let mut report = Report {
         kind: "device".to_owned(),
         ..Report::default()
     };
-    device.explain(&mut report, &args.file, options);
+    device.explain(&mut report, &name, options);
     Ok(report)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
 impl Device {
-    fn open(args: &InspectArgs, options: &Options) -> Result<Self> {
-        let is_folder = args.file.is_dir();
-        let settings = match is_folder {
-            true => folder::settings(&args.file)?,
-            false => None,
-        };
-        let settings = settings.as_ref();
+    fn open(files: Files, values: &Values, places: &Places, options: &Options) -> Result<Self> {
+        let settings = files.settings.as_ref();
         let named = |given: &Option<String>, kept: Option<&String>, default: &str| {
             given
                 .as_ref()
@@ -133,46 +124,32 @@ impl Device {
                 .map_or_else(|| default.to_owned(), Clone::clone)
         };
         let internal = named(
-            &args.internal,
+            &values.internal,
             settings.map(|found| &found.internal),
             parts::NRF52840.name,
         );
         let part = named(
-            &args.map.part,
+            &places.part,
             settings.map(|found| &found.part),
             parts::MX25R6435F.name,
         );
         let (internal, part) = (find_part(&internal, true)?, find_part(&part, false)?);
-        let (inside, outside) = match is_folder {
-            true => (
-                args.file.join(folder::INTERNAL),
-                Some(args.file.join(folder::EXTERNAL)),
-            ),
-            false => (args.file.clone(), args.map.external.clone()),
-        };
-        let flash = |path: &Path| -> Result<Flash> {
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            Ok(Flash {
-                name: name.to_string_lossy().into_owned(),
-                bytes: read(path)?,
-            })
-        };
-        let has_external = outside.is_some();
-        let algorithm = match (args.algorithm, settings) {
+        let has_external = files.external.is_some();
+        let algorithm = match (values.algorithm()?, settings) {
             (Some(algorithm), _) => algorithm,
             (None, Some(settings)) => settings.algorithm()?,
             (None, None) => options.algorithm,
         };
-        let write_unit = args
+        let write_unit = values
             .align
             .or(settings.map(|found| found.write_unit))
             .unwrap_or(internal.write_size);
-        let sector = args.erase_size.unwrap_or(internal.sector_size());
+        let sector = values.erase_size.unwrap_or(internal.sector_size());
         let (outer_write, outer_sector) = match has_external {
             true => (write_unit.min(4), sector.max(part.sector_size())),
             false => (write_unit, sector),
         };
-        let slot_size = args
+        let slot_size = values
             .slot_size
             .or(settings.map(|found| found.slot_size))
             .unwrap_or(SLOT_SIZE);
@@ -194,55 +171,50 @@ impl Device {
             Algorithm::Copy => Some(secondary),
             _ => None,
         };
-        let max_align = args.max_align.unwrap_or(write_unit.max(outer_write).max(8));
-        let max_sectors = args
+        let max_align = values.max_align.unwrap_or(write_unit.max(outer_write).max(8));
+        let max_sectors = values
             .max_sectors
             .unwrap_or_else(|| primary.sectors().max(secondary.sectors()).max(256));
         let layout = Layout::with_spare(algorithm, primary, secondary, spare, max_align, max_sectors)
             .context("slots with these numbers are not possible (see --slot-size, --align, --erase-size)")?;
 
-        let map = &args.map;
-        let primary_at = map.primary_at.unwrap_or(primary_start(sector));
-        let secondary_at = map.secondary_at.unwrap_or(match has_external {
+        let primary_at = places.primary_at.unwrap_or(primary_start(sector));
+        let secondary_at = places.secondary_at.unwrap_or(match has_external {
             true => 0,
             false => primary_at.saturating_add(slot_size),
         });
         let journal_size = 2 * outer_sector;
         let behind = secondary_at.saturating_add(slot_size);
-        let journal_at = map.journal_at.or(has_external.then_some(behind));
+        let journal_at = places.journal_at.or(has_external.then_some(behind));
         let region = |external, at, size| Region { external, at, size };
         let spare = spare.map(|area| match algorithm {
             Algorithm::SwapScratch => {
-                let at = map.spare_at.unwrap_or(primary_at.saturating_add(slot_size));
+                let at = places.spare_at.unwrap_or(primary_at.saturating_add(slot_size));
                 region(false, at, area.slot_size)
             }
             _ => {
                 let journal = journal_at.map_or(0, |_| journal_size);
-                let at = map.spare_at.unwrap_or(behind.saturating_add(journal));
+                let at = places.spare_at.unwrap_or(behind.saturating_add(journal));
                 region(has_external, at, area.slot_size)
             }
         });
-        let internal = flash(&inside)?;
         let prevent = settings.and_then(|found| found.prevent_downgrade);
         let trust_size = 2 * sector;
         let device = Self {
             trust: prevent.map(|_| {
-                let end = u32::try_from(internal.bytes.len()).unwrap_or(u32::MAX);
+                let end = u32::try_from(files.internal.bytes.len()).unwrap_or(u32::MAX);
                 region(false, end.saturating_sub(trust_size), trust_size)
             }),
-            downgrade: prevent.unwrap_or_default().into(),
-            internal,
-            external: outside.as_deref().map(flash).transpose()?,
+            downgrade: prevent.map_or(Downgrade::default(), Downgrade::from),
+            internal: files.internal,
+            external: files.external,
             part,
             layout,
             primary: region(false, primary_at, slot_size),
             secondary: region(has_external, secondary_at, slot_size),
             journal: journal_at.map(|at| region(has_external, at, journal_size)),
             spare,
-            trusted: match is_folder {
-                true => folder::factory_digest(&args.file)?.into_iter().collect(),
-                false => Vec::new(),
-            },
+            trusted: files.factory.into_iter().collect(),
         };
         for (name, area) in device.areas() {
             if device.bytes(area).is_none() {
@@ -307,8 +279,8 @@ impl Device {
         }
     }
 
-    fn explain(&self, report: &mut Report, file: &Path, options: &Options) {
-        report.heading(format!("{}: device", file.display()));
+    fn explain(&self, report: &mut Report, name: &str, options: &Options) {
+        report.heading(format!("{name}: device"));
         let (inside, outside) = (self.layout.primary(), self.layout.secondary());
         report.field("install algorithm", self.layout.algorithm().as_str());
         for (name, geometry) in [("primary units", inside), ("secondary units", outside)] {
@@ -478,15 +450,9 @@ impl Device {
         report.field("the trailers ask for", outlook_words(asked));
         let inside = self.layout.primary().write_size;
         match (inside, self.layout.secondary().write_size) {
-            (1, 1) => self.try_boot::<1, 1>(report, options),
-            (2, 2) => self.try_boot::<2, 2>(report, options),
-            (4, 4) => self.try_boot::<4, 4>(report, options),
-            (8, 4) => self.try_boot::<8, 4>(report, options),
-            (16, 4) => self.try_boot::<16, 4>(report, options),
-            (32, 4) => self.try_boot::<32, 4>(report, options),
-            (8, 8) => self.try_boot::<8, 8>(report, options),
-            (16, 16) => self.try_boot::<16, 16>(report, options),
-            (32, 32) => self.try_boot::<32, 32>(report, options),
+            (1, 1) | (2, 2) | (4 | 8 | 16 | 32, 4) | (8, 8) | (16, 16) | (32, 32) => {
+                self.try_boot(report, options)
+            }
             (inside, outside) => report.unchecked(format!(
                 "the next boot: there is no boot stage for write units of {inside} and {outside} bytes"
             )),
@@ -494,11 +460,11 @@ impl Device {
     }
 
     /// A copy of the trust area; an empty flash if the device has none.
-    fn trust_area<const P: usize>(&self, power: &Power) -> Plain<P> {
+    fn trust_area(&self, power: &Power) -> Plain<1> {
         let bytes = self
             .trust
             .map_or(Vec::new(), |region| self.content(region).to_vec());
-        Plain::new("trust", bytes, self.layout.primary().sector_size, power)
+        plain("trust", bytes, self.layout.primary(), power)
     }
 
     /// What the boot stage considers besides the trailers.
@@ -506,17 +472,17 @@ impl Device {
         Rules {
             downgrade: self.downgrade,
             is_kept: self.trust.is_some(),
-            evidence: evidence::last(&mut self.trust_area::<1>(&Power::new())),
+            evidence: evidence::last(&mut self.trust_area(&Power::new())),
         }
     }
 
     /// Runs the boot stage on a copy.
-    fn try_boot<const P: usize, const S: usize>(&self, report: &mut Report, options: &Options) {
+    fn try_boot(&self, report: &mut Report, options: &Options) {
         let power = Power::new();
         let (inside, outside) = (self.layout.primary(), self.layout.secondary());
         let bytes = |region| self.content(region).to_vec();
-        let mut primary = Plain::<P>::new("primary", bytes(self.primary), inside.sector_size, &power);
-        let mut secondary = Plain::<S>::new("secondary", bytes(self.secondary), outside.sector_size, &power);
+        let mut primary = plain("primary", bytes(self.primary), inside, &power);
+        let mut secondary = plain("secondary", bytes(self.secondary), outside, &power);
         let (cells, sector) = match (self.spare, self.layout.spare()) {
             (Some(region), Some(geometry)) => (bytes(region), geometry.sector_size),
             _ => (Vec::new(), 1),
@@ -529,7 +495,7 @@ impl Device {
             downgrade: self.downgrade,
             verify_primary: true,
         };
-        let mut trust = self.trust_area::<P>(&power);
+        let mut trust = self.trust_area(&power);
         let outcome = boot(
             &mut primary,
             &mut secondary,
@@ -597,6 +563,11 @@ impl Device {
     }
 }
 
+/// A slot whose write unit is a value, not a constant: so there is one boot stage here for all units.
+fn plain(name: &'static str, bytes: Vec<u8>, geometry: Geometry, power: &Power) -> Plain<1> {
+    Plain::new(name, bytes, geometry.sector_size, power).of_memory(geometry.write_size, Rewrite::ClearsBits)
+}
+
 fn journal_area<X: Units>(part: &'static Part, bytes: &[u8]) -> Result<Area<X>> {
     let size = u32::try_from(bytes.len()).context("a journal is smaller")?;
     let chip = Chip::with_size("journal", part, size, &Power::new());
@@ -659,13 +630,4 @@ where
     VerifyError<E>: std::fmt::Display,
 {
     error.to_string()
-}
-
-impl Settings {
-    fn algorithm(&self) -> Result<Algorithm> {
-        let found = Algorithm::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == self.install);
-        found.with_context(|| format!("{} names an unknown install algorithm", folder::SETTINGS))
-    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How each kind of file is named, and which faults are found in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bledfu_slot::header::flags;
 use bledfu_slot::{Geometry, ImagePolicy, Layout, SoftCrypto};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu inspect`: explains a package, an init packet, an image, a slot or a whole device, field by field. It reports
+//! Explains a package, an init packet, an image, a slot or a whole device, field by field. It reports
 //! what is wrong and what could not be checked.
 //!
 //! | Module | What |
@@ -7,31 +7,29 @@
 //! | [`report`] | what was found, as text and as JSON |
 //! | `package`, `init_packet`, `image`, `trailer` | one kind of file each |
 //! | [`device`], `map` | a whole device: slots, journal, what the next boot will do, and a drawing |
+//! | [`folder`] | the files of a device of `bledfu serve` |
 //!
 //! The crates that own the formats decode the bytes; these modules only name the fields. [`kind`](crate::kind) decides
 //! what a file is.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::process::ExitCode;
 
-use anyhow::{bail, Context};
+use anyhow::bail;
 use bledfu_sim::device::PRIMARY_START;
 use bledfu_sim::parts;
 use bledfu_sim::phone::secure_dfu::crc32;
 use bledfu_slot::{Algorithm, HeaderError, ImageHeader, Key};
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use bledfu_transfer::payload::packed::Running;
-use clap::Args;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::args::{algorithm_parser, find_part, parse_sd_policy, parse_u32};
-use crate::keys::open_public;
 use crate::kind::{describe_elf, image_in, Kind};
-use crate::output::{wrap, Format};
 use crate::packed::Release;
+use crate::values::{find_algorithm, find_part, parse_sd_policy};
 
 pub mod device;
+pub mod folder;
 mod image;
 mod init_packet;
 mod map;
@@ -46,73 +44,32 @@ pub use report::{Report, Verdict};
 /// Default sector size of a slot.
 const SECTOR: u32 = 4096;
 
-/// Exit code of `--strict` when nothing is wrong, but something was not checked.
-const UNCHECKED: u8 = 3;
-
-/// Options of `bledfu inspect`.
-#[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Exit code: 0 if nothing is wrong, 1 if something is. With --strict, 3 if nothing is wrong but something \
-                        was not checked, such as a signature without its key."
-)]
-pub struct InspectArgs {
-    /// DFU package or nRF Connect SDK package (.zip), init packet (.dat), image (.bin, .hex), dump of a slot, or the folder of a
-    /// device of `bledfu serve`. With --map, the dump of a flash.
-    pub file: PathBuf,
-    /// Public or private key (PEM) that must have signed the package.
-    #[arg(long, value_name = "FILE.pem")]
-    pub public_key: Option<PathBuf>,
-    /// Public or private key (PEM) that must have signed the image.
-    #[arg(long, value_name = "FILE.pem")]
-    pub image_key: Option<PathBuf>,
-    /// Image that the device runs: a packed update for another one is then wrong.
-    #[arg(long, value_name = "OLD.signed.bin")]
-    pub from: Option<PathBuf>,
-    /// Also fail if something could not be checked.
-    #[arg(long)]
-    pub strict: bool,
-    /// One JSON object instead of text.
-    #[arg(long)]
-    pub json: bool,
-    /// Hardware version of the device: a package for another one is then wrong.
-    #[arg(long, value_name = "N", value_parser = parse_u32)]
+/// The values that a user gives in words; everything may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Values {
+    /// Hardware version of the device.
     pub hw_version: Option<u32>,
-    /// Running firmware version: an older package is then wrong.
-    #[arg(long, value_name = "N", value_parser = parse_u32)]
+    /// Running firmware version.
     pub fw_version: Option<u32>,
-    /// The device's SoftDevice policy, as in `bledfu update`: a package that it refuses is then wrong.
-    #[arg(long, value_name = "POLICY")]
+    /// The device's SoftDevice policy, as in [`parse_sd_policy`].
     pub sd_policy: Option<String>,
-    /// Size of the slot; default: the file's size, if it is a multiple of the erase unit.
-    #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
+    /// Size of the slot.
     pub slot_size: Option<u32>,
-    /// The processor's address of the image's slot: an image linked for another slot or processor is then wrong.
-    #[arg(
-        long, value_name = "ADDRESS", value_parser = parse_u32,
-        help = format!("The processor's address of the image's slot ({PRIMARY_START:#x} in the simulator): an image \
-                        linked for another slot or processor is then wrong")
-    )]
+    /// Address of the image's slot.
     pub slot_address: Option<u32>,
-    /// Flash of the processor, for its units; an unknown name lists the known ones [default: nrf52840].
-    #[arg(long, value_name = "PART")]
+    /// Flash of the processor, for its units.
     pub internal: Option<String>,
-    /// Write unit of the flash that holds the swap records [default: from --internal].
-    #[arg(long, visible_alias = "write-unit", value_name = "BYTES", value_parser = parse_u32)]
+    /// Write unit of the flash that holds the swap records.
     pub align: Option<u32>,
-    /// Erase unit of the slot [default: from --internal].
-    #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
+    /// Erase unit of the slot.
     pub erase_size: Option<u32>,
-    /// Spacing of the trailer's fields: 8, 16 or 32 [default: 8, or the write unit if it is larger].
-    #[arg(long, value_name = "BYTES", value_parser = parse_u32)]
+    /// Spacing of the trailer's fields.
     pub max_align: Option<u32>,
-    /// Sectors for which the boot stage is built; default: 256, or as many as the slot has.
-    #[arg(long, value_name = "N", value_parser = parse_u32)]
+    /// Sectors for which the boot stage is built.
     pub max_sectors: Option<u32>,
-    /// Install algorithm of the boot stage [default: swap-offset].
-    #[arg(long, value_parser = algorithm_parser())]
-    pub algorithm: Option<Algorithm>,
-    #[command(flatten)]
-    map: device::MapArgs,
+    /// Name of the install algorithm.
+    pub algorithm: Option<String>,
 }
 
 /// What an inspection needs to know in addition to the bytes.
@@ -166,9 +123,12 @@ impl Default for Options {
     }
 }
 
-impl InspectArgs {
-    fn options(&self) -> anyhow::Result<Options> {
-        let key = |path: &Option<PathBuf>| path.as_deref().map(open_public).transpose();
+impl Values {
+    /// Options with these values, without keys and without a running image.
+    ///
+    /// # Errors
+    /// One sentence about a value that cannot be used.
+    pub fn options(&self) -> anyhow::Result<Options> {
         let internal = find_part(self.internal.as_deref().unwrap_or(parts::NRF52840.name), true)?;
         let align = self.align.unwrap_or(internal.write_size);
         let erase_size = self.erase_size.unwrap_or(internal.sector_size());
@@ -176,9 +136,9 @@ impl InspectArgs {
             bail!("--erase-size is a power of two, not {erase_size}");
         }
         Ok(Options {
-            public_key: key(&self.public_key)?,
-            image_key: key(&self.image_key)?,
-            running: self.running()?,
+            public_key: None,
+            image_key: None,
+            running: None,
             hw_version: self.hw_version,
             fw_version: self.fw_version,
             soft_device: self.sd_policy.as_deref().map(parse_sd_policy).transpose()?,
@@ -188,56 +148,31 @@ impl InspectArgs {
             erase_size,
             max_align: self.max_align.unwrap_or(align.max(8)),
             max_sectors: self.max_sectors,
-            algorithm: self.algorithm.unwrap_or(Algorithm::SwapOffset),
+            algorithm: self.algorithm()?.unwrap_or(Algorithm::SwapOffset),
         })
     }
-}
 
-impl InspectArgs {
-    /// The image of --from, in the slot of --slot-address.
-    fn running(&self) -> anyhow::Result<Option<Running>> {
-        let Some(path) = &self.from else {
-            return Ok(None);
-        };
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let release = image_in(&name, bytes)
-            .and_then(Release::read)
-            .with_context(|| format!("cannot compare with {}", path.display()))?;
-        let address = self.slot_address.or(release.fixed_address());
-        Ok(Some(Running {
-            digest: release.digest,
-            hashed_len: release.covered().len() as u32,
-            address: address.unwrap_or(PRIMARY_START),
-        }))
+    /// The install algorithm, if one is named.
+    ///
+    /// # Errors
+    /// One sentence, if there is no such algorithm.
+    pub fn algorithm(&self) -> anyhow::Result<Option<Algorithm>> {
+        self.algorithm.as_deref().map(find_algorithm).transpose()
     }
 }
 
-/// `bledfu inspect`.
+/// The image in a file as the one that a device runs, in a slot at this address [default: as its header says, else that of
+/// the simulator].
 ///
 /// # Errors
-/// One sentence when the file or a key cannot be read. Errors *in* the file are part of the output and of the exit
-/// code.
-pub fn cmd_inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let options = args.options()?;
-    let name = args.file.file_name().unwrap_or(args.file.as_os_str());
-    let name = name.to_string_lossy().into_owned();
-    let report = if args.map.map || args.file.is_dir() {
-        device::inspect(args, &options)?
-    } else {
-        let bytes =
-            std::fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-        inspect(&name, &bytes, &options)
-    };
-    Format::of(args.json).fact(
-        &report.json(&name),
-        format_args!("{}\n{}", report.text(), wrap(&report.verdict(), 2)),
-    )?;
-    Ok(match report.state() {
-        Verdict::Good => ExitCode::SUCCESS,
-        Verdict::Unchecked if !args.strict => ExitCode::SUCCESS,
-        Verdict::Unchecked => ExitCode::from(UNCHECKED),
-        Verdict::Wrong => ExitCode::FAILURE,
+/// A sentence about what is wrong with the file.
+pub fn running(name: &str, bytes: Vec<u8>, slot_address: Option<u32>) -> anyhow::Result<Running> {
+    let release = image_in(name, bytes).and_then(Release::read)?;
+    let address = slot_address.or(release.fixed_address());
+    Ok(Running {
+        digest: release.digest,
+        hashed_len: release.covered().len() as u32,
+        address: address.unwrap_or(PRIMARY_START),
     })
 }
 

@@ -13,7 +13,7 @@ use super::story::{op, Answer, Exchange, Spot, Step, Story};
 use super::target::{Decision, Played, Replay, Same};
 use super::target_smp::Piece;
 use super::{clock, Explained};
-use crate::output::wrap;
+use crate::text::wrap;
 
 /// Rows at the beginning and at the end of a long list; what is between is counted.
 const FIRST: usize = 12;
@@ -199,7 +199,7 @@ fn events(story: &Story) -> Vec<Row> {
 }
 
 /// A request and its answer in words.
-fn said(exchange: &Exchange) -> String {
+pub(super) fn said(exchange: &Exchange) -> String {
     let object = if exchange.command { "init packet" } else { "image" };
     let request = match exchange.op {
         op::CREATE => match exchange.size {
@@ -242,7 +242,7 @@ fn said(exchange: &Exchange) -> String {
 }
 
 /// A mark in words; `None` for what only the rules need.
-fn marked(fact: &Fact) -> Option<String> {
+pub(super) fn marked(fact: &Fact) -> Option<String> {
     let swap = |number: &u32| {
         ["none", "test", "permanent", "revert"]
             .get((*number as usize).wrapping_sub(1))
