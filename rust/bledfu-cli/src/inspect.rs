@@ -14,9 +14,9 @@ use bledfu_transfer::payload::packed::Running;
 use clap::Args;
 
 use crate::args::{algorithm_parser, parse_u32};
+use crate::folder;
 use crate::keys::open_public;
 use crate::output::{wrap, Format};
-use crate::serve::folder;
 
 /// Exit code of `--strict` when nothing is wrong, but something was not checked.
 const UNCHECKED: u8 = 3;

@@ -18,6 +18,7 @@
 //! | [`install`], [`cut`], [`mod@bench`] | one boot on slot files; the power-cut campaign; what installs cost |
 //! | [`mcuboot`] | hand-overs between MCUboot and this boot stage, from traces of MCUboot; part of `bledfu cut` |
 //! | [`picture`] | a page about a run |
+//! | [`folder`] | the files of a device of `serve` |
 //! | [`args`], [`kind`], [`output`] | what several of them take, what a file is, how they print |
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod args;
 pub mod bench;
 pub mod cut;
 pub mod diff;
+pub mod folder;
 pub mod inspect;
 pub mod install;
 pub mod keys;

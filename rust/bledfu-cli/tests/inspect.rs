@@ -334,7 +334,7 @@ fn device(folder: &Path, algorithm: Algorithm) {
         ..Setup::demo()
     };
     let power = Power::new();
-    let board: Board = bledfu_cli::serve::folder::open(setup, &factory, folder, &power).expect("a device");
+    let board: Board = bledfu_cli::folder::open(setup, &factory, folder, &power).expect("a device");
     let (mut area, layout) = board.receiving().expect("a place");
     area.set_contents(layout.upload_offset(), &image()).expect("room");
     let slot = Slot::new(&layout)
@@ -426,7 +426,7 @@ fn the_journal_shows_the_progress_of_an_upload() {
     let power = Power::new();
     let factory = std::fs::read(vector("images/small-1.0.0.signed.bin")).expect("a vector");
     let board: Board =
-        bledfu_cli::serve::folder::open(Setup::demo(), &factory, folder.path(), &power).expect("a device");
+        bledfu_cli::folder::open(Setup::demo(), &factory, folder.path(), &power).expect("a device");
     let packet = std::fs::read(vector("init/plain.dat")).expect("a vector");
     let mut journal = Journal::new(board.journal.clone());
     journal.begin(&packet).expect("a session");

@@ -23,7 +23,7 @@
 
 mod area;
 mod error;
-#[cfg(unix)]
+#[cfg(not(target_family = "wasm"))]
 mod file;
 
 use std::cell::RefCell;
@@ -635,7 +635,7 @@ impl Array {
 
     #[cfg_attr(not(unix), allow(unused_variables))]
     fn write_through(&self, address: usize, length: usize) -> Result<(), NorError> {
-        #[cfg(unix)]
+        #[cfg(not(target_family = "wasm"))]
         if let Some(file) = &self.file {
             return file::store(file, &self.cells[address..address + length], address as u64);
         }

@@ -78,7 +78,7 @@ impl Update {
                 request: MutBorrow::new(vec![0; FRAME_SIZE]),
                 answer: MutBorrow::new(vec![0; ANSWER_SIZE]),
             };
-            let made = Smp::try_new(owner, |owner| {
+            let made = SmpCell::try_new(owner, |owner| {
                 let buffers = smp::Buffers {
                     request: owner.request.borrow_mut(),
                     answer: owner.answer.borrow_mut(),
@@ -145,7 +145,7 @@ self_cell!(
 );
 
 self_cell!(
-    struct Smp {
+    struct SmpCell {
         owner: SmpOwner,
         #[covariant]
         dependent: SmpClient,
@@ -154,7 +154,7 @@ self_cell!(
 
 enum Sending {
     SecureDfu(Dfu),
-    Smp(Smp),
+    Smp(SmpCell),
 }
 
 /// A client of one update, which may take several connections. Times are in ms on any clock that does not run backwards.

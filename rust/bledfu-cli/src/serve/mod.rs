@@ -11,10 +11,8 @@
 //! | [`doors`] | where clients come in |
 //! | [`wire`] | their bytes: SLIP, and Bluetooth writes as frames on a socket |
 //! | [`link`] | the inbox, the peer, and connectionless packets, shared by doors and worker |
-//! | [`folder`] | the files of a device |
 
 pub mod doors;
-pub mod folder;
 pub mod link;
 pub mod wire;
 
@@ -37,6 +35,7 @@ use bledfu_transfer::service::Step;
 use clap::{Args, ValueEnum};
 
 use crate::args::DeviceArgs;
+use crate::folder;
 use crate::output::is_quiet;
 use crate::picture::{self, ReportArgs, Run, Stages};
 use doors::DoorArgs;

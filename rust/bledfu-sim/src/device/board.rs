@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The board: flashes and power, the boot stage that runs on it, and the start of the application.
 
-#[cfg(unix)]
+#[cfg(not(target_family = "wasm"))]
 use std::path::Path;
 
 use bledfu_slot::areas::Partitions;
@@ -18,7 +18,7 @@ use bledfu_transfer::upload::{self, digest_prefix, Running, Upload};
 
 use super::{inbox, DeviceOf, Setup};
 use crate::cost::SimCrypto;
-#[cfg(unix)]
+#[cfg(not(target_family = "wasm"))]
 use crate::nor::OpenError;
 use crate::nor::{AnyUnits, Area, Chip, NorError, Units, Words};
 use crate::power::Power;
@@ -93,7 +93,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
     ///
     /// # Errors
     /// [`OpenError`] when a file cannot be used.
-    #[cfg(unix)]
+    #[cfg(not(target_family = "wasm"))]
     pub fn open(setup: Setup, power: &Power, folder: &Path) -> Result<Self, OpenError> {
         let internal = Chip::open("internal", setup.internal, &folder.join("internal.bin"), power)?;
         let external = Chip::open("external", setup.part, &folder.join("external.bin"), power)?;

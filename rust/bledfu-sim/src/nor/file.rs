@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Chips whose content is in a file. Not where there are no files, as in a browser.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::{Chip, NorError, OpenError};
@@ -36,12 +35,9 @@ impl Chip {
             std::fs::rename(&fresh, path).map_err(io)?;
         }
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-            if error == rustix::io::Errno::WOULDBLOCK {
-                OpenError::InUse { path: shown.clone() }
-            } else {
-                io(error.into())
-            }
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenError::InUse { path: shown.clone() },
+            TryLockError::Error(error) => io(error),
         })?;
         let found = file.metadata().map_err(io)?.len();
         if found != u64::from(part.size) {
@@ -59,7 +55,8 @@ impl Chip {
 }
 
 /// Writes bytes of a chip into its file.
-pub(super) fn store(file: &File, bytes: &[u8], at: u64) -> Result<(), NorError> {
-    file.write_all_at(bytes, at)
+pub(super) fn store(mut file: &File, bytes: &[u8], at: u64) -> Result<(), NorError> {
+    file.seek(SeekFrom::Start(at))
+        .and_then(|_| file.write_all(bytes))
         .map_err(|error| NorError::File(error.kind()))
 }
