@@ -5,7 +5,6 @@ from scenarios import Skipped, expect
 from smp_phone import IMAGE, READ, V1, V2, WRITE, chunk, frame_of
 from smp_scenarios import NOT_SUPPORTED, phone_with, scenario, update
 
-FILES = 8
 REPORT_GROUP = 1959  # CONFIG_BLEDFU_SMP_REPORT_GROUP
 
 
@@ -45,44 +44,6 @@ def smp_groups_of_the_product(context):
     expect(answer.get("off", 0) > 0, "the upload does not begin: %s" % answer)
     ask()
     answer = channel.exchange(chunk(image, answer["off"], 2000, channel.next_sequence()).BYTES)
-    expect(answer.get("off", 0) > 2000, "the upload does not go on: %s" % answer)
-    phone.link.close()
-    update(context, "medium-2.3.4")
-
-
-def download(channel, name):
-    """A whole file, in the pieces that the device chooses."""
-    data, length = b"", None
-    while length is None or len(data) < length:
-        answer = channel.exchange(frame_of(READ, FILES, 0, {"off": len(data), "name": name}, V2, channel.next_sequence()))
-        expect(answer.get("data") and answer["off"] == len(data), "at %u of %s: %s" % (len(data), name, answer))
-        length = answer.get("len", length)
-        data += answer["data"]
-    return data
-
-
-@scenario()
-def smp_files_of_the_product(context):
-    """Zephyr's file group downloads and takes a file, also while an upload of an image is under way, which then goes on."""
-    if not context.tools.has_groups:
-        raise Skipped("no MCUmgr in this build")
-    context.device.start()
-    phone = phone_with(context, "medium-2.3.4")
-    phone.connect()
-    channel = phone.channel
-    log = bytes((7 * i + 3) & 0xFF for i in range(5000))
-    expect(download(channel, "/doser/log.bin") == log, "the file is another one than the product wrote")
-    answer = channel.exchange(chunk(phone.image, 0, 2000, channel.next_sequence()).BYTES)
-    expect(answer.get("off", 0) > 0, "the upload does not begin: %s" % answer)
-    recipe = bytes(range(256)) * 5
-    for at in range(0, len(recipe), 400):
-        piece = {"off": at, "data": recipe[at:at + 400], "name": "/doser/recipe.bin", **({"len": len(recipe)} if at == 0 else {})}
-        told = channel.exchange(frame_of(WRITE, FILES, 0, piece, V2, channel.next_sequence()))
-        expect(told.get("off") == at + len(piece["data"]), "a piece of the file at %u: %s" % (at, told))
-    expect(download(channel, "/doser/recipe.bin") == recipe, "the file is not the one that was sent")
-    told = channel.exchange(frame_of(READ, FILES, 0, {"off": 0, "name": "/doser/none"}, V2, channel.next_sequence()))
-    expect("data" not in told and (told.get("err") or told.get("rc")), "a file that is not there: %s" % told)
-    answer = channel.exchange(chunk(phone.image, answer["off"], 2000, channel.next_sequence()).BYTES)
     expect(answer.get("off", 0) > 2000, "the upload does not go on: %s" % answer)
     phone.link.close()
     update(context, "medium-2.3.4")
