@@ -15,6 +15,7 @@
 //! | [`trace`] | what happened when in a run, for pictures |
 //! | [`hostile`] | cells that an operation without power left weak, and reads that go wrong |
 //! | [`plain`] | a slot as plain bytes with any units, where times do not matter |
+//! | [`packed`] | packed updates: the files that `bledfu diff` makes
 //! | [`package`], [`sdk_package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
 #![forbid(unsafe_code)]
 
@@ -28,6 +29,7 @@ pub mod link;
 pub mod make;
 pub mod nor;
 pub mod package;
+pub mod packed;
 pub mod parts;
 pub mod phone;
 pub mod plain;

@@ -23,6 +23,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Whether a file of `size` bytes with this SHA-256 is running already, or waits for the next boot.
     #[inline(never)]
     pub fn find(&mut self, size: u32, sha256: &[u8; 32]) -> Option<Present> {
+        let packed = self.find_packed(size, sha256);
+        if packed.is_some() {
+            return packed;
+        }
         let layout = self.setup.layout;
         let running = read_info(&mut self.primary(), 0, layout.primary().slot_size);
         if matches!(running, Ok(Some(info)) if info.total_size == size) {
