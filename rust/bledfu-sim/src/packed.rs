@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Makes packed updates on the host: the stream of [`bledfu_patch`] in a signed file that no boot stage starts.
 
-use bledfu_patch::pack::{pack, Options, Packed};
+use bledfu_patch::pack::{pack, Options, Packed as Stream};
 use bledfu_patch::record::{BASE, HEADER_SIZE, OUT_HASH, OUT_SHA, PACK};
 use bledfu_patch::PackError;
 use bledfu_slot::header::{flags, ImageHeader};
-use bledfu_slot::tlv::SliceFlash;
+use bledfu_slot::tlv::{SliceFlash, TlvWalker};
 use bledfu_slot::verify::read_info;
+use bledfu_transfer::payload::packed::{Limits, Packed};
 use sha2::{Digest, Sha256};
 
 use crate::device::image_digest;
@@ -30,12 +31,29 @@ pub fn covered(image: &[u8]) -> Option<&[u8]> {
     image.get(..header.hashed_size().ok()? as usize)
 }
 
+/// The digest of the image that a file makes: its own, or the one that a packed update announces.
+pub fn makes(file: &[u8]) -> Option<[u8; 32]> {
+    let limits = Limits {
+        largest: u32::MAX,
+        table: 256,
+    };
+    let len = u32::try_from(file.len()).ok()?;
+    let header = ImageHeader::parse(file).ok()?;
+    let total = TlvWalker::new(&mut SliceFlash(file), 0, &header, len)
+        .ok()?
+        .total_size();
+    match Packed::read(&mut SliceFlash(file), 0, total, limits) {
+        Ok(packed) => Some(packed.out_hash),
+        Err(_) => image_digest(file),
+    }
+}
+
 /// The recipe of the file around a stream: from the image with digest `base` to the signed file `image`.
 ///
 /// # Errors
 /// [`PackedError::NotAnImage`].
 pub fn wrap(
-    stream: &Packed,
+    stream: &Stream,
     base: Option<[u8; 32]>,
     image: &[u8],
     key: &SigningKey,

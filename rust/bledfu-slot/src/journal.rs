@@ -19,8 +19,8 @@
 //! kind 0  session    the init packet as received, 1 to 512 bytes; 0 bytes: no session
 //!      1  progress   session u32 | offset u32 | check u32        (CRC-32 of image[..offset], or another check)
 //!      2  versions   base fw u32 | base digest 8 bytes | staged fw u32 | staged digest 8 bytes
-//!      3  intent     digest of a packed update 32 bytes | digest of its image 7 bytes | flags u8; 0 bytes: none
-//!                    (1: for good, 2: a reset follows, 4: by SMP)
+//!      3  intent     digest of a packed update 32 bytes | digest of its image 8 bytes | CRC-32 u32 | flags u8
+//!                    (1: for good, 2: a reset follows, 4: by SMP); 0 bytes: none
 //!      4  only a number: the end of the copies in a page
 //! The cells of a value are in reverse order: the first one is written last.
 //! ```
@@ -146,10 +146,12 @@ impl Versions {
 /// image was made of which file, so that a peer that knows only the file recognises its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intent {
-    /// Digest of the packed update, as an image has one.
+    /// What the peer knows the packed update by: over SMP its digest, as an image has one; else the SHA-256 of the file.
     pub file: [u8; 32],
-    /// First 7 bytes of the digest of the image that is made.
-    pub image: [u8; 7],
+    /// First 8 bytes of the digest of the image that is made.
+    pub image: [u8; 8],
+    /// CRC-32 of the packed update; only over Secure DFU.
+    pub crc: u32,
     /// The image is installed for good, without a trial.
     pub is_permanent: bool,
     /// The device resets when the image is staged, without being asked again.
@@ -159,13 +161,14 @@ pub struct Intent {
 }
 
 impl Intent {
-    const SIZE: usize = 40;
+    const SIZE: usize = 45;
 
     fn to_bytes(self) -> [u8; Self::SIZE] {
         let flags = u8::from(self.is_permanent) | u8::from(self.resets) << 1 | u8::from(self.by_smp) << 2;
         let mut bytes = [flags; Self::SIZE];
-        let digests = self.file.iter().chain(&self.image);
-        for (to, from) in bytes.iter_mut().zip(digests) {
+        let crc = self.crc.to_le_bytes();
+        let before = self.file.iter().chain(&self.image).chain(&crc);
+        for (to, from) in bytes.iter_mut().zip(before) {
             *to = *from;
         }
         bytes
@@ -173,12 +176,14 @@ impl Intent {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (file, rest) = bytes.split_first_chunk()?;
-        let (image, &[flags]) = rest.split_first_chunk()? else {
+        let (image, rest) = rest.split_first_chunk()?;
+        let (crc, &[flags]) = rest.split_first_chunk()? else {
             return None;
         };
         Some(Self {
             file: *file,
             image: *image,
+            crc: u32::from_le_bytes(*crc),
             is_permanent: flags & 1 != 0,
             resets: flags & 2 != 0,
             by_smp: flags & 4 != 0,

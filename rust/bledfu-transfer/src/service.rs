@@ -581,6 +581,8 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         SMP > 0
             && !self.is_level
             && self.upload.owner() == Some(Protocol::Smp)
+            // What is erased for the image of a packed update is of no concern to a frame.
+            && !self.upload.is_packed()
             && self.upload.erased_ahead() < SMP as u32
     }
 

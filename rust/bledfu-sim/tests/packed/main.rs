@@ -7,6 +7,8 @@ mod harness;
 
 mod cuts;
 mod flash;
+#[path = "../conformance_smp/manager.rs"]
+mod manager;
 mod refusals;
 mod secure_dfu;
 mod smp;
@@ -23,6 +25,7 @@ use bledfu_sim::package::Package;
 use bledfu_sim::packed;
 use bledfu_slot::{Algorithm, Version};
 use bledfu_testkit::Program;
+use bledfu_transfer::service::{Step, FOREVER};
 
 use harness::{image_key, init_for, keys, package, version, Peer};
 
@@ -66,10 +69,22 @@ impl Pair {
         PAIR.get_or_init(|| Self::of(180))
     }
 
-    /// Releases of 450 KB, as large as that of the case.
+    /// Releases of 8 KB: two or three sectors.
+    pub fn tiny() -> &'static Self {
+        static PAIR: OnceLock<Pair> = OnceLock::new();
+        PAIR.get_or_init(|| Self::of(60))
+    }
+
+    /// Releases of 70 KB: 18 sectors.
+    pub fn medium() -> &'static Self {
+        static PAIR: OnceLock<Pair> = OnceLock::new();
+        PAIR.get_or_init(|| Self::of(800))
+    }
+
+    /// Releases of 475 KB, as large as that of the case.
     pub fn large() -> &'static Self {
         static PAIR: OnceLock<Pair> = OnceLock::new();
-        PAIR.get_or_init(|| Self::of(3_800))
+        PAIR.get_or_init(|| Self::of(5_420))
     }
 
     /// The package with the packed update.
@@ -117,6 +132,44 @@ pub fn device(algorithm: Algorithm, sectors: u32) -> Setup {
 /// The same that runs the old release, and its peer.
 pub fn peer(setup: Setup, old: &[u8]) -> Peer {
     Peer::with_factory(setup, old)
+}
+
+/// So many steps of the device, whatever they are.
+pub fn steps(peer: &mut Peer, count: u32) {
+    for _ in 0..count {
+        let _ = peer.device().step();
+    }
+}
+
+/// A device with a used slot, that does nothing of itself.
+pub fn used(setup: Setup, old: &[u8]) -> Peer {
+    let mut peer = peer(setup, old);
+    peer.idles = false;
+    peer.dirty_slot();
+    peer.reboot();
+    peer.board.power.record();
+    peer
+}
+
+/// The device alone, for at most so many steps: whether it asked for a reset.
+pub fn alone(peer: &mut Peer) -> bool {
+    for _ in 0..3_000 {
+        if peer.board.power.is_off() {
+            return false;
+        }
+        let now_ms = peer.now_ms();
+        match peer.device().step() {
+            Some(Step::Reset) => return true,
+            Some(Step::Wait { until_ms }) if until_ms == FOREVER => return false,
+            Some(Step::Wait { until_ms }) => {
+                peer.board
+                    .power
+                    .advance_ns(until_ms.saturating_sub(now_ms) * 1_000_000);
+            }
+            _ => {}
+        }
+    }
+    panic!("the device does not come to rest");
 }
 
 /// What runs, and whether it is confirmed.

@@ -88,7 +88,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     #[inline(always)]
-    pub(super) const fn find_packed(&self, _: u32, _: &Digest) -> Option<Present> {
+    pub(super) const fn find_packed(&mut self, _: u32, _: &Digest) -> Option<Present> {
         None
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Phase, Wish};
 use crate::note;
-use crate::upload::{Expected, Fate, Present, Protocol, TransferError, Upload};
+use crate::upload::{digest_prefix, Expected, Fate, Present, Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::{Intent, JournalError};
 use bledfu_slot::trailer::SwapType;
@@ -78,11 +78,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         let (Some(wish), Some(file)) = (self.packing.wish, self.packing.file()) else {
             return;
         };
-        let file = file.info.digest;
-        let [a, b, c, d, e, f, g, ..] = *image;
         let intent = Intent {
-            file,
-            image: [a, b, c, d, e, f, g],
+            file: file.known_as(wish.by_smp),
+            image: digest_prefix(image),
+            crc: file.crc,
             is_permanent: wish.swap_type == SwapType::Permanent,
             resets: wish.resets,
             by_smp: wish.by_smp,
@@ -113,7 +112,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         let Some(file) = self.packing.file().copied() else {
             return;
         };
-        let Some(intent) = self.intent().filter(|intent| intent.file == file.info.digest) else {
+        let Some(intent) = self
+            .intent()
+            .filter(|intent| intent.file == file.known_as(intent.by_smp))
+        else {
             return;
         };
         if expected.is_some_and(|expected| self.check_file(expected, &file.sha256).is_err()) {
@@ -172,14 +174,23 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         (intent.by_smp && intent.makes(&running)).then_some(intent.file)
     }
 
-    /// A packed update that is being expanded, or is staged, need not be sent again.
-    pub(in crate::upload) fn find_packed(&self, size: u32, sha256: &Digest) -> Option<Present> {
-        let file = self.packing.file()?;
-        let is_it = file.size == size && file.sha256 == *sha256;
-        let is_staged = self.is_promised() || matches!(self.packing.phase, Phase::Staged);
-        (is_it && is_staged && self.owner() != Some(Protocol::Smp)).then_some(Present {
-            crc: file.crc,
-            is_staged,
+    /// A packed update that is being expanded, is staged, or of which the running image was made need not be sent again.
+    #[inline(never)]
+    pub(in crate::upload) fn find_packed(&mut self, size: u32, sha256: &Digest) -> Option<Present> {
+        if let Some(file) = self.packing.file() {
+            let is_it = file.size == size && file.sha256 == *sha256;
+            let is_staged = self.is_promised() || matches!(self.packing.phase, Phase::Staged);
+            if is_it && is_staged && self.owner() != Some(Protocol::Smp) {
+                let crc = file.crc;
+                return Some(Present { crc, is_staged });
+            }
+        }
+        let running = self.setup.running.digest;
+        let intent = self.intent()?;
+        let is_running = !intent.by_smp && intent.file == *sha256 && intent.makes(&running);
+        is_running.then_some(Present {
+            crc: intent.crc,
+            is_staged: false,
         })
     }
 }

@@ -72,6 +72,17 @@ pub(super) struct File {
     pub info: ImageInfo,
 }
 
+impl File {
+    /// What a peer knows it by.
+    const fn known_as(&self, by_smp: bool) -> Digest {
+        if by_smp {
+            self.info.digest
+        } else {
+            self.sha256
+        }
+    }
+}
+
 /// What a peer asked for.
 #[derive(Clone, Copy)]
 struct Wish {
