@@ -29,7 +29,7 @@ use crate::note;
 use crate::ring::{Channel, Frame, MAX_FRAME};
 use crate::secure_dfu::{self, SecureDfu, Then, Transport, INACTIVITY_MS, LAST_ANSWER_MS};
 use crate::smp::{self, Reassembly, Smp, ANSWER_SIZE, ERASE_AHEAD};
-use crate::upload::{Fate, Protocol, Upload};
+use crate::upload::{Fate, Protocol, Upload, EXPANDS};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::MAX_SESSION;
 use bledfu_slot::verify::Crypto;
@@ -265,7 +265,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         if self.ending != Ending::None {
             return self.end(inlet, now_ms);
         }
-        if !matches!(self.held, Held::None) {
+        if EXPANDS && !matches!(self.held, Held::None) {
             self.hold(inlet.is_link_gone(), now_ms);
             return None;
         }
@@ -358,11 +358,11 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                 let answer = self.secure_dfu.release(&mut self.upload, fate);
                 self.answer(answer, now_ms);
             }
-            Held::State { is_back, .. } => {
+            Held::State { is_back, .. } if SMP > 0 => {
                 let answer = self.smp.release(&mut self.upload, fate, &mut self.buffer);
                 self.answer_smp(answer, if is_back { Reply::Back } else { TO_LINK }, now_ms);
             }
-            Held::None => {}
+            Held::State { .. } | Held::None => {}
         }
     }
 
@@ -422,7 +422,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     }
 
     fn answer(&mut self, answer: secure_dfu::Answer, now_ms: u64) {
-        if answer.is_held {
+        if EXPANDS && answer.is_held {
             let until_ms = now_ms.saturating_add(HELD_EXECUTE_MS);
             self.held = Held::Execute { until_ms };
         }
@@ -458,7 +458,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     }
 
     fn answer_smp(&mut self, answer: Option<smp::Answer>, reply: fn(usize) -> Reply, now_ms: u64) {
-        if answer.is_some_and(|answer| answer.is_held) {
+        if EXPANDS && answer.is_some_and(|answer| answer.is_held) {
             let until_ms = now_ms.saturating_add(HELD_STATE_MS);
             let is_back = matches!(reply(0), Reply::Back(_));
             self.held = Held::State { until_ms, is_back };

@@ -26,7 +26,7 @@ pub use reassembly::{Reassembly, FRAGMENT_MS};
 use crate::event::{Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
-use crate::upload::{Fate, Obstacle, Protocol, TransferError, Unfit, Upload};
+use crate::upload::{Fate, Obstacle, Protocol, TransferError, Unfit, Upload, EXPANDS};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
@@ -219,10 +219,11 @@ impl<'k> Smp<'k> {
             }
             _ => Ok(()),
         };
-        let is_write = matches!(
-            message.request,
-            Ok(Request::Image(image_group::Request::WriteState { .. }))
-        );
+        let is_write = EXPANDS
+            && matches!(
+                message.request,
+                Ok(Request::Image(image_group::Request::WriteState { .. }))
+            );
         if is_write && written.is_ok() && upload.is_promised() {
             self.held = Some(message.context);
             return Some(Answer {

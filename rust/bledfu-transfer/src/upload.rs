@@ -39,6 +39,7 @@ pub use images::Present;
 use kept_copy::KeptCopy;
 pub use oldest::{OldestAccepted, Unfit};
 use packing::Packing;
+pub(crate) use packing::IS_ON as EXPANDS;
 pub use running::{digest_prefix, Running};
 
 use crate::doors::{Doors, Guard};

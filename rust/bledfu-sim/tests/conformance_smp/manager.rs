@@ -24,7 +24,8 @@ pub struct Manager {
     pub version: Version,
     /// Bytes of a fragment.
     pub payload: usize,
-    sequence: u8,
+    /// Of the last request.
+    pub sequence: u8,
 }
 
 impl Default for Manager {

@@ -11,6 +11,9 @@ use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 use bledfu_slot::writer::WriteError;
 
+/// This build expands no packed updates.
+pub(crate) const IS_ON: bool = false;
+
 pub(super) struct Packing;
 
 impl Packing {

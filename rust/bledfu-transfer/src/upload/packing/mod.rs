@@ -41,6 +41,9 @@ use bledfu_slot::writer::Place;
 
 use crate::payload::packed::Packed;
 
+/// This build expands packed updates.
+pub(crate) const IS_ON: bool = true;
+
 /// How far a file is.
 enum Phase {
     /// It is an image, or there is none.
