@@ -109,6 +109,11 @@ pub(super) struct Packing {
     decoder: Decoder<TABLE>,
 }
 
+const _: () = assert!(
+    core::mem::size_of::<Packing>() <= 4096,
+    "packed updates take at most 4 KiB of RAM"
+);
+
 impl Packing {
     pub(super) const fn new() -> Self {
         Self {

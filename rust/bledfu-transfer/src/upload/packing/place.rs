@@ -73,11 +73,12 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         let Phase::Unknown { far } = self.packing.phase else {
             return;
         };
+        let size = self.receiving().map_or(0, |transfer| transfer.size);
         let writer = self.payload.writer();
         let Some(first) = writer.pending().first_chunk::<HEAD>() else {
             return;
         };
-        self.packing.phase = match Header::is_marked(first) {
+        self.packing.phase = match Header::decode(first, size).is_ok() {
             true => Phase::File {
                 near: writer.exchange(far),
             },
@@ -176,7 +177,8 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Whether a packed update was received to where its image would have to go.
     pub(in crate::upload) fn is_misplaced(&self) -> bool {
         let header = self.payload.digest().start().header();
-        matches!(self.packing.phase, Phase::Image) && header.is_ok_and(|header| is_header_of_packed(&header))
+        let size = self.receiving().map_or(0, |transfer| transfer.size);
+        header.is_ok_and(|header| is_header_of_packed(&header)) && far(&self.setup.layout, size).is_none()
     }
 
     /// Why a packed update of `size` bytes cannot be received, if it begins with `start`.
