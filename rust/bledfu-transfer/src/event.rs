@@ -76,10 +76,15 @@ pub(crate) struct Events(Deque<Event, MAX_EVENTS>);
 
 impl Events {
     pub(crate) fn push(&mut self, event: Event) {
-        // An SMP frame may complete several sectors: the last progress includes the others.
-        if let (Event::Progress { .. }, Some(last @ Event::Progress { .. })) = (event, self.0.back_mut()) {
-            *last = event;
-            return;
+        // An SMP frame may complete several sectors: the last progress includes the others. A product may confirm more often
+        // than events are taken: only how the last attempt ended is still true.
+        match (event, self.0.back_mut()) {
+            (Event::Progress { .. }, Some(last @ Event::Progress { .. }))
+            | (Event::Confirmed { .. }, Some(last @ Event::Confirmed { .. })) => {
+                *last = event;
+                return;
+            }
+            _ => {}
         }
         let pushed = self.0.push_back(event);
         debug_assert!(pushed.is_ok(), "events are taken after each request");
@@ -91,5 +96,20 @@ impl Events {
 
     pub(crate) fn pop(&mut self) -> Option<Event> {
         self.0.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn confirming_again_and_again_keeps_how_the_last_attempt_ended() {
+        let mut events = Events::default();
+        for attempt in 0..3 * MAX_EVENTS {
+            events.push(Event::Confirmed { done: attempt % 2 == 0 });
+        }
+        assert_eq!(events.pop(), Some(Event::Confirmed { done: false }));
+        assert!(events.is_empty());
     }
 }
