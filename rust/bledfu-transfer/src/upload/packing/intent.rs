@@ -6,6 +6,7 @@ use crate::note;
 use crate::upload::{digest_prefix, Expected, Fate, Present, Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::{Intent, JournalError};
+use bledfu_slot::layout::Algorithm;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 
@@ -166,7 +167,8 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// The digest of the packed update of which the running image was made, as long as that is on trial: the peer that
     /// installed it knows no other one.
     pub(crate) fn file_of_running(&mut self) -> Option<Digest> {
-        if self.setup.running.confirmed {
+        // Overwrite has no trial: the peer comes to confirm what is confirmed already.
+        if self.setup.running.confirmed && self.setup.layout.algorithm() != Algorithm::Overwrite {
             return None;
         }
         let running = self.setup.running.digest;
