@@ -26,12 +26,12 @@ pub use reassembly::{Reassembly, FRAGMENT_MS};
 use crate::event::{Admission, Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
-use crate::upload::{Obstacle, Protocol, TransferError, Unfit, Upload};
+use crate::upload::{Fate, Obstacle, Protocol, TransferError, Unfit, Upload, EXPANDS};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Algorithm;
-use bledfu_slot::verify::Crypto;
+use bledfu_slot::verify::{Crypto, Digest};
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{self, Error, ImageState, SlotInfo};
 use bledfu_wire::os_group;
@@ -94,6 +94,8 @@ pub struct Answer {
     pub hurry: bool,
     /// The protocol itself refused the frame, so it is uncertain where the next one in the same datagram begins.
     pub is_damaged: bool,
+    /// The frame to send comes later: a packed update is being expanded, see [`Smp::release`].
+    pub is_held: bool,
 }
 
 /// An upload: what its first piece announced.
@@ -148,6 +150,8 @@ pub struct Smp<'k> {
     /// Longest frame in bytes.
     frame_size: u32,
     session: Option<Session>,
+    /// The request whose answer is held.
+    held: Option<smp::Context>,
 }
 
 impl<'k> Smp<'k> {
@@ -157,6 +161,7 @@ impl<'k> Smp<'k> {
             config,
             frame_size: frame_size as u32,
             session: None,
+            held: None,
         }
     }
 
@@ -193,6 +198,8 @@ impl<'k> Smp<'k> {
             return;
         }
         self.session = Some(session);
+        let fw_version = upload.running_version();
+        upload.recall(None, fw_version);
     }
 
     /// Handles one whole frame and writes the answer to `out`, which needs [`ANSWER_SIZE`] bytes. `None`: the frame is
@@ -209,6 +216,8 @@ impl<'k> Smp<'k> {
         if message.request == Err(Code::NotSupported) && self.config.forward.is_some_and(|take| take(frame)) {
             return None;
         }
+        // A peer that confirms an image finds it in the answer by the digest that it knows.
+        let known_as = upload.file_of_running();
         // Called here, where the stack is almost empty: checking a signature takes more stack than anything else.
         let written = match &message.request {
             Ok(Request::Image(image_group::Request::WriteState { hash, confirm })) => {
@@ -216,7 +225,63 @@ impl<'k> Smp<'k> {
             }
             _ => Ok(()),
         };
-        Some(self.answer(upload, message, written, now_ms, out))
+        let is_write = EXPANDS
+            && matches!(
+                message.request,
+                Ok(Request::Image(image_group::Request::WriteState { .. }))
+            );
+        if is_write && written.is_ok() && upload.is_promised() {
+            self.held = Some(message.context);
+            return Some(Answer {
+                length: 0,
+                then: Then::Continue,
+                hurry: false,
+                is_damaged: false,
+                is_held: true,
+            });
+        }
+        Some(self.answer(upload, message, (written, known_as), now_ms, out))
+    }
+
+    /// Writes the answer that was held. `None` if there is none.
+    #[inline(never)]
+    pub fn release<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        fate: Fate,
+        out: &mut [u8],
+    ) -> Option<Answer> {
+        let context = self.held.take()?;
+        let written = match fate {
+            Fate::Pending(true) | Fate::Staged => Ok(()),
+            // It may be asked again; what cannot be kept over a reset is not promised.
+            Fate::Pending(false) => Err(Failure::Smp(Code::Busy)),
+            Fate::Failed(error) => Err(Failure::Image(packed_error(error))),
+        };
+        let message = Message {
+            context,
+            request: Ok(Request::Image(image_group::Request::ReadState)),
+        };
+        let answer = match written {
+            Ok(()) => self.answer(upload, message, (Ok(()), None), 0, out),
+            Err(failure) => {
+                self.session = None;
+                refused(upload, failure);
+                Answer {
+                    length: smp::encode(&context, &Response::Failed(failure), out),
+                    then: Then::Continue,
+                    hurry: false,
+                    is_damaged: false,
+                    is_held: false,
+                }
+            }
+        };
+        Some(answer)
+    }
+
+    /// Nobody waits for the answer that was held any more.
+    pub fn forget_held(&mut self) {
+        self.held = None;
     }
 
     /// Handles a request; the caller has already made the change of state.
@@ -225,7 +290,7 @@ impl<'k> Smp<'k> {
         &mut self,
         upload: &mut Upload<'_, A, C>,
         message: Message<'_>,
-        written: Result<(), Failure>,
+        (written, known_as): (Result<(), Failure>, Option<Digest>),
         now_ms: u64,
         out: &mut [u8],
     ) -> Answer {
@@ -245,6 +310,7 @@ impl<'k> Smp<'k> {
                 os_group::Request::Reset { .. } => match upload.may_reset(now_ms) {
                     Ok(()) => {
                         then = Then::Reset;
+                        upload.reset_when_staged();
                         Ok(Response::Empty)
                     }
                     Err(obstacle) => {
@@ -278,7 +344,9 @@ impl<'k> Smp<'k> {
                 }
                 image_group::Request::ReadState | image_group::Request::WriteState { .. } => {
                     written.map(|()| {
-                        list(&Images::read(upload), &mut versions, &mut images);
+                        let mut found = Images::read(upload);
+                        found.running_as = found.running_as.or(known_as);
+                        list(&found, &mut versions, &mut images);
                         Response::Image(image_group::Response::State(&images))
                     })
                 }
@@ -289,10 +357,7 @@ impl<'k> Smp<'k> {
             // Apps ask to find out what a device supports.
             Some(Failure::Smp(Code::NotSupported) | Failure::Os(os_group::Error::QueryYieldsNoAnswer))
             | None => {}
-            Some(failure) => {
-                note::warn(format_args!("refused: {failure}"));
-                upload.events.push(Event::Refused(Refusal::Smp(failure)));
-            }
+            Some(failure) => refused(upload, failure),
         }
         let response = response.unwrap_or_else(Response::Failed);
         let length = smp::encode(&message.context, &response, out);
@@ -301,6 +366,7 @@ impl<'k> Smp<'k> {
             then,
             hurry: hurry && failure.is_none(),
             is_damaged: matches!(failure, Some(Failure::Smp(_))),
+            is_held: false,
         }
     }
 
@@ -443,6 +509,10 @@ impl<'k> Smp<'k> {
         else {
             return refused(Error::InvalidImageTooLarge);
         };
+        if let Err(error) = upload.judge_room(&start, length) {
+            note::warn(format_args!("{error}"));
+            return refused(packed_error(error));
+        }
         if piece.upgrade {
             let offered =
                 ImageHeader::parse(header).map_err(|_| Failure::Image(Error::InvalidImageHeader))?;
@@ -548,6 +618,24 @@ impl<'k> Smp<'k> {
     }
 }
 
+/// Says that a request is refused.
+fn refused<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, failure: Failure) {
+    note::warn(format_args!("refused: {failure}"));
+    upload.events.push(Event::Refused(Refusal::Smp(failure)));
+}
+
+/// The answer about a packed update that cannot be expanded. For the wrong base there is no number; the sentence of 27 is the
+/// nearest that an app can show.
+fn packed_error(error: TransferError) -> Error {
+    match error {
+        TransferError::OtherBase | TransferError::Older => Error::CurrentVersionIsNewer,
+        TransferError::Runs => Error::SettingTestToActiveDenied,
+        TransferError::NoRoom => Error::InvalidImageTooLarge,
+        TransferError::NotAnImage => Error::InvalidTlv,
+        _ => Error::FlashWriteFailed,
+    }
+}
+
 /// Ends an upload whose SHA-256 is wrong. The same file sent again starts from its first byte.
 fn drop_wrong<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) {
     note::warn(format_args!(
@@ -576,6 +664,7 @@ fn unfit(reason: Unfit) -> Failure {
     let reason = match reason {
         Unfit::Header(reason) => reason,
         Unfit::Older(_) => return Failure::Image(Error::CurrentVersionIsNewer),
+        Unfit::NoRoom => return Failure::Image(Error::InvalidImageTooLarge),
     };
     Failure::Image(match reason {
         HeaderError::WrongSlot { .. } => Error::InvalidFlashAddress,

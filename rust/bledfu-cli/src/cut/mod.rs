@@ -7,6 +7,7 @@
 //! | `hostile` | the external flash is rewritten: after a power cut, before the power comes back; or while nothing is under way |
 //! | `weak` | an operation that was cut inside leaves bytes that do not read the same each time; more cuts follow |
 //! | `misread` | during one boot, reads of the external flash return wrong bytes |
+//! | `packed` | the power is cut during a whole packed update, from the first request of the phone on; in the weak run with weak cells |
 //!
 //! After each of these the device must start one of its two images, keep the way back if the algorithm has one, and
 //! reach the end of the story. Then follow the hand-overs between MCUboot and this boot stage, see [`crate::mcuboot`].
@@ -14,6 +15,7 @@
 mod device;
 mod hostile;
 mod misread;
+mod packed;
 mod plain;
 mod shapes;
 mod weak;
@@ -81,6 +83,10 @@ pub enum Column {
     Weak,
     /// Wrong reads.
     Misread,
+    /// Power cuts during a whole packed update.
+    Packed,
+    /// The same with weak cells.
+    PackedWeak,
 }
 
 impl Column {
@@ -90,6 +96,8 @@ impl Column {
             Self::Hostile => "hostile flash",
             Self::Weak => "weak cells",
             Self::Misread => "wrong reads",
+            Self::Packed => "packed updates",
+            Self::PackedWeak => "packed updates, weak cells",
         }
     }
 }
@@ -228,6 +236,7 @@ impl Job {
             Column::Hostile => self.hostile::<W, X>(),
             Column::Weak => self.weak::<W, X>(),
             Column::Misread => self.misread::<W, X>(),
+            Column::Packed | Column::PackedWeak => self.packed(),
         }
     }
 
@@ -284,6 +293,7 @@ fn columns(args: &CutArgs) -> Vec<Column> {
     let asked = [
         (Column::Hostile, args.hostile),
         (Column::Weak, args.weak),
+        (Column::PackedWeak, args.weak),
         (Column::Misread, args.misread),
     ];
     let mut found: Vec<_> = asked
@@ -291,7 +301,7 @@ fn columns(args: &CutArgs) -> Vec<Column> {
         .filter_map(|(column, is_asked)| is_asked.then_some(column))
         .collect();
     if found.is_empty() {
-        found.push(Column::Plain);
+        found.extend([Column::Plain, Column::Packed]);
     }
     found
 }
@@ -304,6 +314,15 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
             if args.algorithm.is_none_or(|only| only == algorithm) {
                 match column {
                     Column::Plain => plain_jobs(algorithm, args.full, args.trust, &mut jobs),
+                    Column::Packed | Column::PackedWeak => jobs.push(Job {
+                        column,
+                        algorithm,
+                        shape: large(algorithm),
+                        sizes: [0; 2],
+                        story: Story::Confirm,
+                        rules: Rules::STRICT,
+                        thorough: args.full,
+                    }),
                     _ => other_jobs(column, algorithm, args.full, &mut jobs),
                 }
             }
@@ -440,7 +459,7 @@ impl Sum {
                 let text = format!("{points} cut points tried, {bootable} bootable, {lost} lost");
                 (bootable, text)
             }
-            Column::Weak | Column::Misread => {
+            Column::Weak | Column::Misread | Column::Packed | Column::PackedWeak => {
                 (points - lost.min(points), format!("{name}: {points} points tried, {lost} lost"))
             }
             Column::Hostile => (

@@ -27,6 +27,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// than its image: packages are padded with FF to words, as the flash behind the image is.
     #[inline(never)]
     pub fn find(&mut self, size: u32, sha256: &[u8; 32]) -> Option<Present> {
+        let packed = self.find_packed(size, sha256);
+        if packed.is_some() {
+            return packed;
+        }
         let layout = self.setup.layout;
         let running = read_info(&mut self.primary(), 0, layout.primary().slot_size);
         let is_padded = |total: u32| matches!(size.checked_sub(total), Some(0..PACKAGE_WORD));
