@@ -14,7 +14,8 @@
 //!   8  nn nn nn nn       sequence; the highest valid one counts
 //!  12  nn nn nn nn       size of the job, like swap_size in the trailer. Beside settled: 0, or that of a copy of the
 //!                        running image that was begun outside
-//!  16  nn nn nn nn       units of the job known to be done; bit 31 = in doubt; ff ff ff ff = never noted
+//!  16  nn nn nn nn       units of the job known to be done; bit 31 = in doubt; ff ff ff ff = never noted. Beside settled:
+//!                        of a repair of the primary slot, with copy
 //!  20  mm nn rr rr       floor: major, minor, revision
 //!  24  nn nn nn nn       floor: security counter + 1; 0 = none
 //!  28  32 bytes          from: digest of the image that ran when the job began; zeros = none

@@ -47,6 +47,11 @@
 //!   become a magic.
 //! * **Stale or foreign trailers.** A record counts only with a correct CRC and with the magic of the trailer. Without
 //!   a record, place 0 takes the update, and step 0 checks what the other place holds.
+//! * **Cells that read differently each time** (`trust.rs`). A boot that resumes a copy, or repairs the primary, notes that
+//!   its pages are in doubt. Until a boot has written all of them, an image that verifies is written again from its place, and
+//!   does not count as settled. A job beside a settled image, or beside a later job, is over: its `copy_done` was torn. Once a
+//!   revert was noted, the install before it was complete, which tells the roles. An image on trial whose magic is lost is
+//!   taken back.
 //! * **Verified afterwards.** If the primary is invalid in spite of all this, it is repaired from the spare. That is a
 //!   copy of the running image, or of the image before if an install has just ended; in the latter case the mark is
 //!   written, as after a revert.

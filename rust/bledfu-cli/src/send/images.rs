@@ -130,10 +130,11 @@ impl<'a> Asker<'a> {
             }
             let until = Instant::now() + ANSWER_PATIENCE;
             let mut frame = Vec::new();
-            while let Some(fragment) = self
-                .transport
-                .receive(until.saturating_duration_since(Instant::now()))?
-            {
+            while Instant::now() < until {
+                let left = until.saturating_duration_since(Instant::now());
+                let Some(fragment) = self.transport.receive(left)? else {
+                    break;
+                };
                 frame.extend_from_slice(&fragment);
                 let Some(header) = Header::decode(&frame) else {
                     frame.clear();

@@ -11,6 +11,7 @@ use bledfu_wire::{slip, smp_console};
 use serial2::{FlowControl, SerialPort, Settings};
 
 use super::transport::{answers_probe, Frames, LinkError, Offer, SmpLimits, Transport, PROBE};
+use crate::serve::link::console_lines;
 use crate::update::Protocol;
 
 /// Longest frame of SMP: what Zephyr's sample and `bledfu serve` accept at most is less.
@@ -69,17 +70,7 @@ impl Framing {
     fn encode(&self, frame: &[u8]) -> Vec<u8> {
         match self {
             Self::Slip(_) => slip::encode(frame).collect(),
-            Self::Console(_) => {
-                let mut bytes = Vec::new();
-                let mut line = [0; smp_console::MAX_LINE];
-                // No request is as long as the maximum packet.
-                if let Some(mut encoder) = smp_console::Encoder::new(frame) {
-                    while let Some(line) = encoder.next_line(&mut line) {
-                        bytes.extend_from_slice(line);
-                    }
-                }
-                bytes
-            }
+            Self::Console(_) => console_lines(frame),
         }
     }
 }
@@ -131,9 +122,12 @@ impl Serial {
     fn ask(&mut self, frame: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>, LinkError> {
         self.send(frame)?;
         let until = Instant::now() + PROBE_PATIENCE;
-        while let Some(answer) = self.receive(until.saturating_duration_since(Instant::now()))? {
-            if is_wanted(&answer) {
-                return Ok(Some(answer));
+        // A console that never stops printing is not the device.
+        while Instant::now() < until {
+            match self.receive(until.saturating_duration_since(Instant::now()))? {
+                Some(answer) if is_wanted(&answer) => return Ok(Some(answer)),
+                Some(_) => {}
+                None => break,
             }
         }
         Ok(None)
@@ -226,6 +220,7 @@ impl Transport for Serial {
 
     fn receive(&mut self, patience: Duration) -> Result<Option<Vec<u8>>, LinkError> {
         let until = Instant::now() + patience;
+        let mut is_last = false;
         loop {
             for at in 0..self.unread.len() {
                 if let Some(frame) = self.framing.push(self.unread[at]) {
@@ -234,6 +229,9 @@ impl Transport for Serial {
                 }
             }
             self.unread.clear();
+            if is_last {
+                return Ok(None);
+            }
             let left = until.saturating_duration_since(Instant::now());
             let mut chunk = [0; 1024];
             let port = self.port()?;
@@ -242,7 +240,10 @@ impl Transport for Serial {
                 .and_then(|()| port.read(&mut chunk));
             match read {
                 Ok(0) => return Err(LinkError::Lost("the port is gone".to_owned())),
-                Ok(length) => self.unread.extend_from_slice(&chunk[..length]),
+                Ok(length) => {
+                    self.unread.extend_from_slice(&chunk[..length]);
+                    is_last = left.is_zero();
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::TimedOut | ErrorKind::WouldBlock if left.is_zero() => return Ok(None),
                     ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::Interrupted => {}

@@ -107,7 +107,11 @@ impl Transport for Udp {
         // Refused where the port is closed: found out below.
         let _ = socket.send(&PROBE);
         let until = Instant::now() + PROBE_PATIENCE;
-        while let Some(frame) = datagram(&socket, until)? {
+        // Somebody else who never stops sending is not the device.
+        while Instant::now() < until {
+            let Some(frame) = datagram(&socket, until)? else {
+                break;
+            };
             if answers_probe(&frame) {
                 self.frames.clear();
                 self.socket = Some(socket);
@@ -175,5 +179,27 @@ mod tests {
         ] {
             assert_eq!(Udp::new(given).address, address);
         }
+    }
+
+    #[test]
+    fn a_peer_that_never_stops_sending_does_not_hold_the_search_for_a_device() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = peer.local_addr().unwrap().to_string();
+        let (is_over, gives_up) = (AtomicBool::new(false), 10 * PROBE_PATIENCE);
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let (_, asker) = peer.recv_from(&mut [0; 64]).unwrap();
+                let started = Instant::now();
+                while !is_over.load(Ordering::Relaxed) && started.elapsed() < gives_up {
+                    let _ = peer.send_to(b"this is no frame of SMP", asker);
+                }
+                started.elapsed()
+            });
+            let opened = Udp::new(&address).open(None);
+            is_over.store(true, Ordering::Relaxed);
+            assert!(matches!(opened, Err(LinkError::NotFound(_))), "{opened:?}");
+            assert!(flood.join().unwrap() < gives_up);
+        });
     }
 }

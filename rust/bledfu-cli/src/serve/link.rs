@@ -78,10 +78,11 @@ impl Origin {
     }
 }
 
-fn console_lines(frame: &[u8]) -> Vec<u8> {
+/// A frame as the lines of SMP's console.
+pub(crate) fn console_lines(frame: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut line = [0; smp_console::MAX_LINE];
-    // No answer is as long as the maximum packet.
+    // No frame here is as long as the maximum packet.
     if let Some(mut encoder) = smp_console::Encoder::new(frame) {
         while let Some(line) = encoder.next_line(&mut line) {
             bytes.extend_from_slice(line);

@@ -154,7 +154,7 @@ impl SecureDfu<'_> {
         upload: &mut Upload<'_, A, C>,
         accepted: Accepted,
     ) -> Option<Answer> {
-        let present = upload.find(accepted.size, &accepted.sha256)?;
+        let present = upload.find(accepted.size, &accepted.sha256, accepted.fw_version)?;
         let place = if present.is_staged { "is staged" } else { "runs" };
         note::info(format_args!(
             "this firmware {place} already: nothing needs to be sent"

@@ -25,8 +25,10 @@ pub struct Present {
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Whether a file of `size` bytes with this SHA-256 is running already, or waits for the next boot. A file may be longer
     /// than its image: packages are padded with FF to words, as the flash behind the image is.
+    ///
+    /// A higher `fw_version` than the running one is another release. Nothing is hashed for it: that would take half a second.
     #[inline(never)]
-    pub fn find(&mut self, size: u32, sha256: &[u8; 32]) -> Option<Present> {
+    pub fn find(&mut self, size: u32, sha256: &[u8; 32], fw_version: u32) -> Option<Present> {
         let packed = self.find_packed(size, sha256);
         if packed.is_some() {
             return packed;
@@ -34,7 +36,8 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         let layout = self.setup.layout;
         let running = read_info(&mut self.primary(), 0, layout.primary().slot_size);
         let is_padded = |total: u32| matches!(size.checked_sub(total), Some(0..PACKAGE_WORD));
-        if matches!(running, Ok(Some(info)) if is_padded(info.total_size)) {
+        let may_run = matches!(running, Ok(Some(info)) if is_padded(info.total_size));
+        if may_run && fw_version <= self.running_version() {
             let hash = self.crypto.sha256();
             let (digest, crc) = sum(&mut self.primary(), (0, size), hash)?;
             if digest == *sha256 {

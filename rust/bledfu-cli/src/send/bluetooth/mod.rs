@@ -246,8 +246,8 @@ impl Bluetooth {
                         )));
                     }
                 },
-                Ok(Some(_)) => {}
-                Ok(None) => {
+                Ok(Some(_)) if Instant::now() < until => {}
+                Ok(_) => {
                     return Err(LinkError::Lost(
                         "no answer to the request to enter the bootloader".to_owned(),
                     ));
@@ -356,8 +356,8 @@ impl Transport for Bluetooth {
                 .receive(until.saturating_duration_since(Instant::now()))?
             {
                 Some((from, bytes)) if from == self.source => return Ok(Some(bytes)),
-                Some(_) => {}
-                None => return Ok(None),
+                Some(_) if Instant::now() < until => {}
+                _ => return Ok(None),
             }
         }
     }
