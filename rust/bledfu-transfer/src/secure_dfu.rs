@@ -259,7 +259,9 @@ impl<'k> SecureDfu<'k> {
                 ));
                 self.command.executed = Some(accepted);
                 self.is_unproven = resumed.offset > 0;
-                upload.recall(Some(&self.expected(&accepted)), accepted.fw_version);
+                if !upload.recall(Some(&self.expected(&accepted)), accepted.fw_version) {
+                    self.forget();
+                }
             }
             Err(refusal) => {
                 note::warn(format_args!("the interrupted update is dropped: {refusal}"));

@@ -31,7 +31,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Algorithm;
-use bledfu_slot::verify::{Crypto, Digest};
+use bledfu_slot::verify::Crypto;
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{self, Error, ImageState, SlotInfo};
 use bledfu_wire::os_group;
@@ -199,7 +199,9 @@ impl<'k> Smp<'k> {
         }
         self.session = Some(session);
         let fw_version = upload.running_version();
-        upload.recall(None, fw_version);
+        if !upload.recall(None, fw_version) {
+            self.session = None;
+        }
     }
 
     /// Handles one whole frame and writes the answer to `out`, which needs [`ANSWER_SIZE`] bytes. `None`: the frame is
@@ -216,8 +218,6 @@ impl<'k> Smp<'k> {
         if message.request == Err(Code::NotSupported) && self.config.forward.is_some_and(|take| take(frame)) {
             return None;
         }
-        // A peer that confirms an image finds it in the answer by the digest that it knows.
-        let known_as = upload.file_of_running();
         // Called here, where the stack is almost empty: checking a signature takes more stack than anything else.
         let written = match &message.request {
             Ok(Request::Image(image_group::Request::WriteState { hash, confirm })) => {
@@ -240,7 +240,7 @@ impl<'k> Smp<'k> {
                 is_held: true,
             });
         }
-        Some(self.answer(upload, message, (written, known_as), now_ms, out))
+        Some(self.answer(upload, message, written, now_ms, out))
     }
 
     /// Writes the answer that was held. `None` if there is none.
@@ -263,7 +263,7 @@ impl<'k> Smp<'k> {
             request: Ok(Request::Image(image_group::Request::ReadState)),
         };
         let answer = match written {
-            Ok(()) => self.answer(upload, message, (Ok(()), None), 0, out),
+            Ok(()) => self.answer(upload, message, Ok(()), 0, out),
             Err(failure) => {
                 self.session = None;
                 refused(upload, failure);
@@ -290,7 +290,7 @@ impl<'k> Smp<'k> {
         &mut self,
         upload: &mut Upload<'_, A, C>,
         message: Message<'_>,
-        (written, known_as): (Result<(), Failure>, Option<Digest>),
+        written: Result<(), Failure>,
         now_ms: u64,
         out: &mut [u8],
     ) -> Answer {
@@ -344,8 +344,8 @@ impl<'k> Smp<'k> {
                 }
                 image_group::Request::ReadState | image_group::Request::WriteState { .. } => {
                     written.map(|()| {
-                        let mut found = Images::read(upload);
-                        found.running_as = found.running_as.or(known_as);
+                        let found = Images::read(upload);
+                        upload.listed_running(found.running_as.is_some());
                         list(&found, &mut versions, &mut images);
                         Response::Image(image_group::Response::State(&images))
                     })

@@ -607,6 +607,9 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// the next `ahead` bytes; without one the whole slot, if nobody needs its content: in blocks, or sector by sector
     /// while a peer is connected (`linked`) that may send a request at any moment.
     pub fn idle(&mut self, ahead: u32, linked: bool) -> bool {
+        if !linked {
+            self.forget_seen();
+        }
         if let Some(has_worked) = self.packing_step() {
             return has_worked;
         }

@@ -61,6 +61,9 @@ pub struct CutArgs {
     /// Instead of power cuts: during one boot, reads of the external flash return wrong bytes.
     #[arg(long)]
     pub misread: bool,
+    /// Only packed updates, with every write unit; with --weak, with weak cells.
+    #[arg(long, conflicts_with_all = ["hostile", "misread", "trust"])]
+    pub packed: bool,
     /// Cut the power of devices with a trust area and the version policy, not of devices without, as many are in the
     /// field.
     #[arg(long)]
@@ -290,6 +293,13 @@ impl Job {
 
 /// The columns that the options ask for.
 fn columns(args: &CutArgs) -> Vec<Column> {
+    if args.packed {
+        return vec![if args.weak {
+            Column::PackedWeak
+        } else {
+            Column::Packed
+        }];
+    }
     let asked = [
         (Column::Hostile, args.hostile),
         (Column::Weak, args.weak),
@@ -314,15 +324,17 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
             if args.algorithm.is_none_or(|only| only == algorithm) {
                 match column {
                     Column::Plain => plain_jobs(algorithm, args.full, args.trust, &mut jobs),
-                    Column::Packed | Column::PackedWeak => jobs.push(Job {
-                        column,
-                        algorithm,
-                        shape: large(algorithm),
-                        sizes: [0; 2],
-                        story: Story::Confirm,
-                        rules: Rules::STRICT,
-                        thorough: args.full,
-                    }),
+                    Column::Packed | Column::PackedWeak => {
+                        jobs.extend(packed::devices(args.full || args.packed).map(|shape| Job {
+                            column,
+                            algorithm,
+                            shape,
+                            sizes: [0; 2],
+                            story: Story::Confirm,
+                            rules: Rules::STRICT,
+                            thorough: args.full,
+                        }));
+                    }
                     _ => other_jobs(column, algorithm, args.full, &mut jobs),
                 }
             }

@@ -7,15 +7,19 @@
 use std::sync::OnceLock;
 
 use bledfu_sim::demo::{releases, Releases};
-use bledfu_sim::device::Setup;
+use bledfu_sim::device::{Setup, UnitsError, WithUnits};
 use bledfu_sim::hostile::{Choice, Weak};
 use bledfu_sim::link::LinkParams;
+use bledfu_sim::nor::Units;
+use bledfu_sim::parts::{Part, MX25R6435F, NRF52840, NRF54L15, STM32WB55, STM32WBA52};
 use bledfu_sim::phone::secure_dfu::Phone;
 use bledfu_sim::phone::smp::{Phone as App, Settings};
 use bledfu_sim::power::{Random, Tear};
-use bledfu_sim::world::World;
+use bledfu_sim::world::WorldOf;
+use bledfu_slot::Algorithm;
 
 use super::device::Verdict;
+use super::shapes::{large, others, Shape};
 use super::{Column, Job, Row};
 
 /// Functions of the releases, for images of two sectors.
@@ -29,30 +33,81 @@ fn pair() -> &'static Releases {
     PAIR.get_or_init(|| releases(Some(FUNCTIONS)).expect("two releases"))
 }
 
-impl Job {
-    fn world(&self) -> Result<World, String> {
-        let pair = pair();
-        let setup = Setup {
-            algorithm: self.algorithm,
-            keys: pair.keys,
-            ..Setup::small(12)
-        };
-        let mut world =
-            World::new(setup, &pair.old, LinkParams::default()).map_err(|error| error.to_string())?;
-        world.settle();
-        Ok(world)
-    }
+/// The devices that are updated: an nRF52840 and, if `all`, processors whose flash has other units.
+pub(super) fn devices(all: bool) -> impl Iterator<Item = Shape> {
+    let usual = Shape {
+        name: "12 pages, whole update",
+        ..large(Algorithm::SwapOffset)
+    };
+    let bytes = Shape {
+        name: "units of 1 byte",
+        write_size: 1,
+        ..usual
+    };
+    let more = [bytes].into_iter().chain(others(Algorithm::SwapOffset));
+    [usual].into_iter().chain(more.filter(move |_| all))
+}
 
+/// The processor's flash with the units of a shape.
+fn part(shape: &Shape) -> &'static Part {
+    match (shape.write_size, shape.primary.1) {
+        (1, _) => &MX25R6435F,
+        (8, _) => &STM32WB55,
+        (16, 8192) => &STM32WBA52,
+        (16, _) => &NRF54L15,
+        _ => &NRF52840,
+    }
+}
+
+fn world<I: Units, X: Units>(setup: Setup) -> Result<WorldOf<I, X>, String> {
+    let old = &pair().old;
+    let mut world = WorldOf::new(setup, old, LinkParams::default()).map_err(|error| error.to_string())?;
+    world.settle();
+    Ok(world)
+}
+
+/// A row on a device.
+struct Campaign<'j> {
+    job: &'j Job,
+    setup: Setup,
+}
+
+impl WithUnits for Campaign<'_> {
+    type Output = Option<Row>;
+
+    fn run<I: Units, X: Units>(self) -> Option<Row> {
+        self.job.packed_on::<I, X>(self.setup)
+    }
+}
+
+impl Job {
     /// The columns of packed updates.
     pub(super) fn packed(&self) -> Option<Row> {
+        let setup = Setup {
+            algorithm: self.algorithm,
+            keys: pair().keys,
+            ..Setup::small(12)
+        };
+        let setup = setup.on(part(&self.shape), self.shape.write_size);
+        let row = setup.with_units(Campaign { job: self, setup });
+        row.unwrap_or_else(|error: UnitsError| {
+            let mut row = self.row();
+            row.lose("the device".into(), &error.to_string());
+            Some(row)
+        })
+    }
+
+    fn packed_on<I: Units, X: Units>(&self, setup: Setup) -> Option<Row> {
         let pair = pair();
         let mut row = Row {
-            shape: "12 sectors, whole update",
             story: "packed",
             sizes: [pair.old.len() as u32, pair.full.application.firmware.len() as u32],
             ..self.row()
         };
-        let mut calm = self.world().ok()?;
+        let calm = world::<I, X>(setup).inspect_err(|error| row.lose("without a cut".into(), error));
+        let Ok(mut calm) = calm else {
+            return Some(row);
+        };
         let before = calm.board.power.ops();
         if let Err(error) = update(&mut calm) {
             row.lose("without a cut".into(), &error);
@@ -75,7 +130,7 @@ impl Job {
                         seed,
                     },
                 };
-                let Ok(mut world) = self.world() else {
+                let Ok(mut world) = world::<I, X>(setup) else {
                     continue;
                 };
                 let choice = match random.bits() % 3 {
@@ -106,7 +161,7 @@ impl Job {
 }
 
 /// Sends the packed update until it is confirmed, over either protocol in turn.
-fn update(world: &mut World) -> Verdict {
+fn update<I: Units, X: Units>(world: &mut WorldOf<I, X>) -> Verdict {
     let pair = pair();
     for turn in 0..UPDATES {
         let by_smp = turn % 2 == 1 || world.board.setup.algorithm.as_str().len() % 2 == 1;
@@ -132,8 +187,6 @@ fn update(world: &mut World) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use bledfu_slot::Algorithm;
-
     use super::super::device::Rules;
     use super::super::shapes::Story;
     use super::*;

@@ -72,18 +72,50 @@ fn lists_have_the_digest_of_the_file_until_the_image_is_confirmed() {
         assert_eq!(manager.choose(Some(&file), confirm).failure, None);
         manager.reset();
         assert_eq!(running(&mut manager.peer), (2, confirm));
-        if confirm {
-            assert_eq!(list(&mut manager)[0], (0, new, false, true, true));
-            continue;
-        }
-        assert_eq!(list(&mut manager)[0], (0, file, false, false, true));
+        assert_eq!(list(&mut manager)[0], (0, file, false, confirm, true));
         let confirmed = manager.choose(Some(&file), true).images().expect("a list");
+        assert_eq!((confirmed[0].hash, confirmed[0].confirmed), (file, true));
         assert_eq!(
-            (confirmed[0].hash, confirmed[0].confirmed),
-            (file, true),
-            "the answer has it once more"
+            list(&mut manager)[0],
+            (0, file, false, true, true),
+            "the peer may ask once more"
         );
+        manager.peer.drop_link();
+        manager.peer.idle();
+        manager.peer.connect();
         assert_eq!(list(&mut manager)[0], (0, new, false, true, true));
+    }
+}
+
+// small-updates case 47
+#[test]
+fn a_peer_finds_its_file_even_if_the_image_was_confirmed_without_it() {
+    let pair = Pair::small();
+    let (new, file) = (hash_of(&pair.new), hash_of(&pair.packed));
+    for algorithm in Algorithm::ALL {
+        let mut manager = Manager::on(peer(device(algorithm, 16), &pair.old));
+        manager.try_out(&pair.packed);
+        // The product, or a peer whose link broke before the answer.
+        assert!(manager.peer.device().confirm().is_ok());
+        for _ in 0..2 {
+            // Nobody has seen it yet, so a reset changes nothing.
+            manager.peer.reboot();
+            manager.peer.connect();
+        }
+        assert_eq!(
+            list(&mut manager)[0],
+            (0, file, false, true, true),
+            "{algorithm:?}"
+        );
+        assert_eq!(manager.choose(Some(&file), true).failure, None);
+        manager.peer.drop_link();
+        manager.peer.idle();
+        manager.peer.connect();
+        assert_eq!(
+            list(&mut manager)[0],
+            (0, new, false, true, true),
+            "{algorithm:?}"
+        );
     }
 }
 
@@ -281,6 +313,17 @@ fn the_same_file_after_the_update_changes_nothing() {
     manager.upload(&pair.packed, 1000);
     let failure = manager.choose(Some(&hash_of(&pair.packed)), false).failure;
     assert_eq!(failure, Some(Failure::Image(Error::SettingTestToActiveDenied)));
+    manager.peer.assert_pending(false);
+    // Who sent it finds it, and has nothing left to do.
+    let file = hash_of(&pair.packed);
+    assert_eq!(list(&mut manager)[0], (0, file, false, true, true));
+    manager.peer.drop_link();
+    manager.peer.idle();
+    manager.peer.connect();
+    assert_eq!(list(&mut manager)[0], (0, hash_of(&pair.new), false, true, true));
+    // To have it run for good is what the device has done.
+    manager.upload(&pair.packed, 1000);
+    assert_eq!(manager.choose(Some(&file), true).failure, None);
     manager.peer.assert_pending(false);
 }
 

@@ -78,6 +78,9 @@ impl<'k> SecureDfu<'k> {
     pub(super) fn continue_object<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.reopen(upload);
         let Some(object) = self.object.filter(|object| object.is_kept) else {
+            // A file that may be a packed update has two places, and Create alone would have to erase at both of them.
+            let length = self.object_size(upload);
+            upload.prepare_far(length);
             return;
         };
         let rest = object.end() - upload.progress().offset;

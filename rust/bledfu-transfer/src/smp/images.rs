@@ -18,7 +18,7 @@ pub(super) struct Images {
     pub(super) primary: Option<ImageInfo>,
     pub(super) secondary: Option<ImageInfo>,
     pub(super) next: SwapType,
-    /// The digest of the packed update of which the running image was made, by which it is listed while it is on trial.
+    /// The digest of the packed update of which the running image was made, by which it is listed until a peer saw it confirmed.
     pub(super) running_as: Option<Digest>,
 }
 
@@ -160,10 +160,15 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
                 SwapType::Test
             };
             if upload.is_packed() {
-                return upload.ask_packed(swap_type).map_err(|error| {
-                    note::warn(format_args!("{error}"));
-                    Failure::Image(packed_error(error))
-                });
+                return match upload.ask_packed(swap_type) {
+                    // What is to run for good does so.
+                    Err(TransferError::Runs) if confirm => Ok(()),
+                    Err(error) => {
+                        note::warn(format_args!("{error}"));
+                        refused(packed_error(error))
+                    }
+                    Ok(()) => Ok(()),
+                };
             }
             let info = match upload.request(swap_type) {
                 Ok(info) => info,

@@ -60,7 +60,9 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     #[inline(always)]
-    pub(crate) const fn recall(&mut self, _: Option<&Expected<'_>>, _: u32) {}
+    pub(crate) const fn recall(&mut self, _: Option<&Expected<'_>>, _: u32) -> bool {
+        true
+    }
 
     #[inline(always)]
     pub(crate) const fn reset_when_staged(&mut self) {}
@@ -84,6 +86,15 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     pub(crate) const fn file_of_running(&mut self) -> Option<Digest> {
         None
     }
+
+    #[inline(always)]
+    pub(crate) const fn listed_running(&mut self, _: bool) {}
+
+    #[inline(always)]
+    pub(crate) const fn prepare_far(&mut self, _: u32) {}
+
+    #[inline(always)]
+    pub(super) const fn forget_seen(&mut self) {}
 
     #[inline(always)]
     pub(crate) const fn judge_room(&self, _: &ImageStart, _: u32) -> Result<(), TransferError> {

@@ -83,6 +83,11 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Forgets the packed update, also in the journal.
     pub(super) fn drop_packed(&mut self) {
         self.forget_intent();
+        self.drop_file();
+    }
+
+    /// Forgets the file, and not which image was made of it.
+    pub(super) fn drop_file(&mut self) {
         self.packing.forget();
         self.state = State::Idle;
         self.restart(0);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What peers ask for, and by which digest they know an image that was made of a packed update.
 
-use super::{Phase, Wish};
+use super::{File, Phase, Wish};
 use crate::note;
 use crate::upload::{digest_prefix, Expected, Fate, Present, Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::{Intent, JournalError};
-use bledfu_slot::layout::Algorithm;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 
@@ -51,9 +50,15 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             by_smp: true,
             is_recorded: false,
         };
+        let file = self.packing.file().copied();
         let wished = self.wish_for(wish);
         if wished.is_err() {
             self.drop_packed();
+        }
+        if let (Err(TransferError::Runs), Some(file)) = (wished, file) {
+            // The peer has shown that it knows the running image by this file: it finds it so in the next list.
+            let image = self.setup.running.digest;
+            self.record_intent(&file, image, &wish);
         }
         wished
     }
@@ -70,18 +75,18 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             Phase::Made(digest) => *digest,
             _ => return Err(TransferError::NotReceiving),
         };
-        self.packing.wish = Some(wish);
-        self.record_intent(&image);
+        if let Some(file) = self.packing.file().copied() {
+            let is_recorded = self.record_intent(&file, digest_prefix(&image), &wish);
+            self.packing.wish = Some(Wish { is_recorded, ..wish });
+        }
         Ok(())
     }
 
-    fn record_intent(&mut self, image: &Digest) {
-        let (Some(wish), Some(file)) = (self.packing.wish, self.packing.file()) else {
-            return;
-        };
+    /// Records what `file` makes. Whether the journal has it.
+    fn record_intent(&mut self, file: &File, image: [u8; 8], wish: &Wish) -> bool {
         let intent = Intent {
             file: file.known_as(wish.by_smp),
-            image: digest_prefix(image),
+            image,
             crc: file.crc,
             is_permanent: wish.swap_type == SwapType::Permanent,
             resets: wish.resets,
@@ -91,9 +96,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         if let Err(error) = recorded {
             self.journal_failed(error, "a reset would lose the request to install this update");
         }
-        if let Some(wish) = &mut self.packing.wish {
-            wish.is_recorded = recorded.is_ok();
-        }
+        recorded.is_ok()
     }
 
     /// What the journal knows about an earlier packed update no longer holds.
@@ -108,19 +111,24 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         self.journal().intent().ok().flatten()
     }
 
-    /// After a reset: goes on with what a peer was promised about the file in the slot.
-    pub fn recall(&mut self, expected: Option<&Expected<'_>>, fw_version: u32) {
+    /// After a reset: goes on with what a peer was promised about the file in the slot. False if that is done: the image runs,
+    /// and the cut came before the session was closed, which happens now.
+    pub fn recall(&mut self, expected: Option<&Expected<'_>>, fw_version: u32) -> bool {
         let Some(file) = self.packing.file().copied() else {
-            return;
+            return true;
         };
         let Some(intent) = self
             .intent()
             .filter(|intent| intent.file == file.known_as(intent.by_smp))
         else {
-            return;
+            return true;
         };
+        if intent.makes(&self.setup.running.digest) {
+            self.drop_file();
+            return false;
+        }
         if expected.is_some_and(|expected| self.check_file(expected, &file.sha256).is_err()) {
-            return;
+            return true;
         }
         note::info(format_args!(
             "a packed update is expanded, as promised before the reset"
@@ -135,6 +143,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             by_smp: intent.by_smp,
             is_recorded: true,
         });
+        true
     }
 
     /// A peer asked for a reset: it follows when the promised image is staged.
@@ -164,16 +173,24 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             .map(|wish| wish.swap_type)
     }
 
-    /// The digest of the packed update of which the running image was made, as long as that is on trial: the peer that
-    /// installed it knows no other one.
+    /// The digest of the packed update of which the running image was made: the peer that installed it knows no other one.
+    /// It counts until a peer has seen it confirmed, see [`Upload::forget_seen`]; until then a cut may have taken the answer.
     pub(crate) fn file_of_running(&mut self) -> Option<Digest> {
-        // Overwrite has no trial: the peer comes to confirm what is confirmed already.
-        if self.setup.running.confirmed && self.setup.layout.algorithm() != Algorithm::Overwrite {
-            return None;
-        }
         let running = self.setup.running.digest;
         let intent = self.intent()?;
         (intent.by_smp && intent.makes(&running)).then_some(intent.file)
+    }
+
+    /// A list is answered. What it calls by the digest of a packed update is confirmed, if `is_seen`.
+    pub(crate) fn listed_running(&mut self, is_by_file: bool) {
+        self.packing.is_seen |= is_by_file && self.setup.running.confirmed;
+    }
+
+    /// Nobody is connected: if a peer saw that its packed update runs for good, the image has its own digest from now on.
+    pub(in crate::upload) fn forget_seen(&mut self) {
+        if core::mem::take(&mut self.packing.is_seen) {
+            self.forget_intent();
+        }
     }
 
     /// A packed update that is being expanded, is staged, or of which the running image was made need not be sent again.

@@ -106,6 +106,8 @@ pub(super) struct Packing {
     failed: Option<TransferError>,
     /// It was received before the last reset.
     is_old: bool,
+    /// A peer saw the running image as confirmed, by the digest of its file.
+    is_seen: bool,
     decoder: Decoder<TABLE>,
 }
 
@@ -122,6 +124,7 @@ impl Packing {
             wish: None,
             failed: None,
             is_old: false,
+            is_seen: false,
             decoder: Decoder::new(),
         }
     }
@@ -131,6 +134,7 @@ impl Packing {
         self.file = None;
         self.wish = None;
         self.is_old = false;
+        self.is_seen = false;
     }
 
     /// The whole file, from the moment it is complete.

@@ -46,15 +46,27 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         length: u32,
     ) -> Result<(), WriteError<super::super::SecondaryError<A>>> {
         let mut slot = Retry(self.areas.all().secondary);
+        self.payload.writer().prepare(&mut slot, length)?;
+        self.prepare_at_far(length)
+    }
+
+    #[inline(never)]
+    fn prepare_at_far(&mut self, length: u32) -> Result<(), WriteError<super::super::SecondaryError<A>>> {
+        let Phase::Unknown { far } = &mut self.packing.phase else {
+            return Ok(());
+        };
         let writer = self.payload.writer();
-        writer.prepare(&mut slot, length)?;
-        if let Phase::Unknown { far } = &mut self.packing.phase {
-            let near = writer.exchange(*far);
-            let prepared = writer.prepare(&mut slot, length);
-            *far = writer.exchange(near);
-            prepared?;
-        }
-        Ok(())
+        let near = writer.exchange(*far);
+        let prepared = writer.prepare(&mut Retry(self.areas.all().secondary), length);
+        *far = writer.exchange(near);
+        prepared
+    }
+
+    /// Does a part of the first erase earlier: that at the place of a packed update, for up to `length` bytes. What fails is
+    /// tried again, and refused, when it is needed.
+    pub(crate) fn prepare_far(&mut self, length: u32) {
+        let size = self.receiving().map_or(0, |transfer| transfer.size);
+        let _ = self.prepare_at_far(length.min(size));
     }
 
     /// Splits `bytes` where the file's kind is known.
