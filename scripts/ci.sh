@@ -152,8 +152,7 @@ step_clients() {
 
 step_central() {
     heading 'a third-party Bluetooth central, and bledfu send, through virtual controllers'
-    # With the Bluetooth host of `bledfu send --hci`, which is not in the default build.
-    release_cargo build --quiet --release --locked --package bledfu-cli --features hci
+    build_bledfu
     run="python3 tests/zephyr/e2e/run.py --bledfu $root/rust/target/release/bledfu"
     $run --object-size 4096
     # What depends on the size of objects, with the default one.
@@ -164,8 +163,8 @@ step_bluez() {
     heading 'bledfu send over the system Bluetooth: a model of BlueZ on a bus of its own'
     command -v dbus-daemon >/dev/null || install_packages dbus-daemon
     # libdbus is built here: a plain machine has none.
-    (cd rust && cargo clippy --locked -p bledfu-cli --features hci,ble-vendored --all-targets -- -D warnings)
-    (cd rust && cargo build --quiet --locked -p bledfu-cli --features hci,ble-vendored)
+    (cd rust && cargo clippy --locked -p bledfu-cli --features ble-vendored --all-targets -- -D warnings)
+    (cd rust && cargo build --quiet --locked -p bledfu-cli --features ble-vendored)
     python3 tests/bluez/run.py --bledfu "$root/rust/target/debug/bledfu"
 }
 
@@ -222,8 +221,9 @@ step_zephyr() {
     scripts/zephyr.sh
 }
 
-# central builds bledfu once more, with Bluetooth: behind all that need it without.
-steps=(format msrv lint doc rules text deny test packages demo cut clients size measurements central zephyr)
+steps=(format msrv lint doc rules text deny test packages demo cut clients central size measurements zephyr)
+# Steps that may run beside those that follow, because these mostly wait: for timers, for each other, for one processor.
+beside=(cut)
 # Ten minutes more: jobs of their own in the workflow.
 slow=(embassy bluez fuzz reproducible semver release site)
 
@@ -243,7 +243,37 @@ heading 'tools'
 cargo --version
 python3 --version
 [ $# -gt 0 ] || set -- "${steps[@]}"
+
+# A step in the background, behind all others: its output is kept until it has ended.
+background=
+finish_background() {
+    [ -n "$background" ] || return 0
+    local ended=0
+    wait "$background" || ended=$?
+    background=
+    cat "$output"
+    rm -f "$output"
+    return "$ended"
+}
+stop_background() {
+    [ -n "$background" ] || return 0
+    pkill -P "$background" 2>/dev/null || true
+    rm -f "$output"
+}
+trap stop_background EXIT
+
 for name in "$@"; do
-    "step_$name"
+    if [ $# -gt 1 ] && [[ " ${beside[*]} " == *" $name "* ]]; then
+        finish_background
+        output=$(mktemp)
+        {
+            renice -n 10 "$BASHPID" >/dev/null 2>&1 || true
+            "step_$name"
+        } >"$output" 2>&1 &
+        background=$!
+    else
+        "step_$name"
+    fi
 done
+finish_background
 heading 'done'

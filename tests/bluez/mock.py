@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BlueZ as its clients see it on D-Bus, with one adapter and one device: `bledfu serve --gatt-tcp`.
+"""BlueZ as its clients see it on D-Bus, with one adapter and a device for each `bledfu serve --gatt-tcp`.
 
-    DBUS_SYSTEM_BUS_ADDRESS=unix:path=BUS mock.py HOST:PORT
+    DBUS_SYSTEM_BUS_ADDRESS=unix:path=BUS mock.py HOST:PORT ...
 
-Nothing here is Bluetooth: each write becomes a frame of the device's door, each frame from there a changed value. When the door is
+The first is `lamp` at F0:F1:F2:F3:F4:F5, the next `lamp 2` at ...:F6, and so on. Nothing here is Bluetooth: each write becomes a frame of the device's door, each frame from there a changed value. When the door is
 closed, the link is lost. Prints `ready` when it owns the name.
 """
 
@@ -16,8 +16,7 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.errors import DBusError
 from dbus_fast.service import ServiceInterface, dbus_property, method
 
-ADAPTER, ADDRESS, NAME = "/org/bluez/hci0", "F0:F1:F2:F3:F4:F5", "lamp"
-DEVICE = ADAPTER + "/dev_" + ADDRESS.replace(":", "_")
+ADAPTER = "/org/bluez/hci0"
 DFU, SMP = "0000fe59-0000-1000-8000-00805f9b34fb", "8d53dc1d-1db7-4cd3-868b-8a527460aa84"
 CONTROL_POINT, PACKET = "8ec90001-f315-4f60-9fb8-838830daea50", "8ec90002-f315-4f60-9fb8-838830daea50"
 SMP_VALUE = "da2e7828-fbce-4e01-ae9e-261174997c48"
@@ -79,9 +78,9 @@ add_constants(Adapter, {
 
 
 class Device(ServiceInterface):
-    def __init__(self, world):
+    def __init__(self, world, address, name):
         super().__init__("org.bluez.Device1")
-        self.world, self.connected, self.resolved = world, False, False
+        self.world, self.address, self.label, self.connected, self.resolved = world, address, name, False, False
 
     @method()
     async def Connect(self):
@@ -90,6 +89,18 @@ class Device(ServiceInterface):
     @method()
     def Disconnect(self):
         self.world.close()
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Address(self) -> "s":
+        return self.address
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Name(self) -> "s":
+        return self.label
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Alias(self) -> "s":
+        return self.label
 
     @dbus_property(access=PropertyAccess.READ)
     def Connected(self) -> "b":
@@ -101,15 +112,18 @@ class Device(ServiceInterface):
 
 
 add_constants(Device, {
-    "Address": ("s", ADDRESS), "AddressType": ("s", "random"), "Name": ("s", NAME), "Alias": ("s", NAME), "Paired": ("b", False),
-    "Trusted": ("b", False), "Blocked": ("b", False), "LegacyPairing": ("b", False), "RSSI": ("n", -42), "UUIDs": ("as", [DFU, SMP]),
-    "Adapter": ("o", ADAPTER)})
+    "AddressType": ("s", "random"), "Paired": ("b", False), "Trusted": ("b", False), "Blocked": ("b", False),
+    "LegacyPairing": ("b", False), "RSSI": ("n", -42), "UUIDs": ("as", [DFU, SMP]), "Adapter": ("o", ADAPTER)})
 
 
 class Service(ServiceInterface):
-    def __init__(self, uuid, handle):
+    def __init__(self, device, uuid, handle):
         super().__init__("org.bluez.GattService1")
-        self.uuid, self.handle = uuid, handle
+        self.device, self.uuid, self.handle = device, uuid, handle
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Device(self) -> "o":
+        return self.device
 
     @dbus_property(access=PropertyAccess.READ)
     def UUID(self) -> "s":
@@ -120,7 +134,7 @@ class Service(ServiceInterface):
         return self.handle
 
 
-add_constants(Service, {"Device": ("o", DEVICE), "Primary": ("b", True), "Includes": ("ao", [])})
+add_constants(Service, {"Primary": ("b", True), "Includes": ("ao", [])})
 
 
 class Characteristic(ServiceInterface):
@@ -189,9 +203,12 @@ add_constants(Characteristic, {"MTU": ("q", MTU)})
 
 
 class World:
-    def __init__(self, bus, door):
-        self.bus, self.door = bus, door
-        self.device = Device(self)
+    """One device, and the connection to it."""
+
+    def __init__(self, bus, door, number):
+        address = "F0:F1:F2:F3:F4:%02X" % (0xF5 + number)
+        self.bus, self.door, self.path = bus, door, ADAPTER + "/dev_" + address.replace(":", "_")
+        self.device = Device(self, address, "lamp %u" % (number + 1) if number else "lamp")
         self.objects = {}                       # path -> interface, of the connection
         self.characteristics = {}
         self.writer = self.reading = None
@@ -211,8 +228,8 @@ class World:
         handle = 9
         for service, members in ((DFU, ((CONTROL_POINT, ["write", "notify"]), (PACKET, ["write-without-response"]))),
                                  (SMP, ((SMP_VALUE, ["write-without-response", "notify"]),))):
-            path = "%s/service%04x" % (DEVICE, handle)
-            await self.add(path, Service(service, handle))
+            path = "%s/service%04x" % (self.path, handle)
+            await self.add(path, Service(self.path, service, handle))
             for uuid, flags in members:
                 handle += 1
                 characteristic = Characteristic(self, uuid, flags, path, handle)
@@ -260,11 +277,12 @@ class World:
 
 
 async def main():
-    host, port = sys.argv[1].rsplit(":", 1)
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-    world = World(bus, (host, int(port)))
     bus.export(ADAPTER, Adapter())
-    bus.export(DEVICE, world.device)
+    for number, door in enumerate(sys.argv[1:]):
+        host, port = door.rsplit(":", 1)
+        world = World(bus, (host, int(port)), number)
+        bus.export(world.path, world.device)
     await bus.request_name("org.bluez")
     print("ready", flush=True)
     await bus.wait_for_disconnect()

@@ -42,15 +42,19 @@ def environment():
 
 
 @contextlib.contextmanager
-def room(python, bledfu, **options):
-    """A bus, the model of BlueZ on it, and a device behind that."""
+def room(python, bledfu, devices=1, **options):
+    """A bus, the model of BlueZ on it, and devices behind that: yields the first, a function that sends, and all of them."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bledfu-bluez-"))
         address = "unix:path=" + os.path.join(folder, "bus")
         variables = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=address)
-        server = Server(bledfu, folder, ["gatt"], **options)
-        stack.callback(server.stop)
-        server.start()
+        servers = []
+        for number in range(devices):
+            home = os.path.join(folder, "device%u" % number)
+            os.mkdir(home)
+            servers.append(Server(bledfu, home, ["gatt"], **options))
+            stack.callback(servers[-1].stop)
+            servers[-1].start()
 
         def start(*command):
             process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -64,7 +68,7 @@ def room(python, bledfu, **options):
         while not os.path.exists(os.path.join(folder, "bus")):
             expect(time.monotonic() < deadline, "dbus-daemon did not start")
             time.sleep(0.02)
-        mock = Output(start(python, os.path.join(HERE, "mock.py"), "%s:%u" % server.gatt_address))
+        mock = Output(start(python, os.path.join(HERE, "mock.py"), *("%s:%u" % server.gatt_address for server in servers)))
         try:
             mock.wait("^ready$", 20)
         except Failure:
@@ -79,7 +83,7 @@ def room(python, bledfu, **options):
                     on_event(events[-1])
             errors = process.stderr.read()
             return process.wait(), events, errors
-        yield server, send
+        yield servers[0], send, servers
 
 
 def start_send(bledfu, variables, arguments):
@@ -94,7 +98,7 @@ def told(events, name):
 
 
 def lists_and_rehearses(python, bledfu):
-    with room(python, bledfu) as (server, send):
+    with room(python, bledfu) as (server, send, _):
         code, events, errors = send("--list")
         expect(code == 0 and told(events, "device") == {
             "event": "device", "address": ADDRESS, "name": "lamp", "rssi": -42, "offers_updates": True}, "%s %s" % (events, errors))
@@ -106,7 +110,7 @@ def lists_and_rehearses(python, bledfu):
 
 
 def updates(python, bledfu, protocol):
-    with room(python, bledfu) as (server, send):
+    with room(python, bledfu) as (server, send, _):
         code, events, errors = send(package("medium-2.3.4"), "--ble", "lamp" if protocol == "smp" else ADDRESS, "--protocol", protocol)
         expect(code == 0, errors)
         expect(told(events, "runs")["version"] == "2.3.4+5", "%s" % events[-2:])
@@ -114,7 +118,7 @@ def updates(python, bledfu, protocol):
 
 
 def goes_on_after_a_power_cut(python, bledfu, protocol):
-    with room(python, bledfu, flash_time="real") as (server, send):
+    with room(python, bledfu, flash_time="real") as (server, send, _):
         cut = []
 
         def on_event(event):
@@ -129,8 +133,23 @@ def goes_on_after_a_power_cut(python, bledfu, protocol):
         server.wait_confirmed("2.0.0")
 
 
+def each_of_several_gets_its_update(python, bledfu):
+    with room(python, bledfu, devices=3) as (server, send, servers):
+        # The middle one runs the image already; the last one cannot be reached.
+        code, events, errors = send(package("small-2.0.0"), "--ble", "lamp 2")
+        expect(code == 0, errors)
+        servers[1].wait_confirmed("2.0.0")
+        servers[2].stop()
+        code, events, errors = send(package("small-2.0.0"), "--all", "--patience", "2")
+        expect(code == 1 and "1 of 3 devices failed: lamp 3 (" in errors, errors)
+        expect(len([event for event in events if event["event"] == "runs"]) == 2, "%s" % events)
+        told(events, "already")
+        told(events, "failed")
+        servers[0].wait_confirmed("2.0.0")
+
+
 SCENARIOS = [(lists_and_rehearses, ()), (updates, ("secure-dfu",)), (updates, ("smp",)), (goes_on_after_a_power_cut, ("secure-dfu",)),
-             (goes_on_after_a_power_cut, ("smp",))]
+             (goes_on_after_a_power_cut, ("smp",)), (each_of_several_gets_its_update, ())]
 
 
 def main():

@@ -615,25 +615,25 @@ impl Array {
         to: usize,
     ) -> Result<Option<NorError>, NorError> {
         let mut broken = None;
+        let cells = &mut self.cells[address + from..address + to];
         match effect {
             Effect::Program(bytes) => {
-                for (i, wanted) in bytes.iter().copied().enumerate().take(to).skip(from) {
-                    let cell = &mut self.cells[address + i];
-                    let held = *cell;
-                    *cell = match self.part.rewrite {
-                        Rewrite::Replaces => wanted,
-                        Rewrite::ClearsBits | Rewrite::Refused => held & wanted,
-                    };
-                    if *cell != wanted && broken.is_none() {
-                        broken = Some(NorError::NotErased {
-                            address: (address + i) as u32,
-                            held,
-                            wanted,
+                let wanted = &bytes[from..to];
+                if self.part.rewrite == Rewrite::Replaces {
+                    cells.copy_from_slice(wanted);
+                } else {
+                    let mut pairs = cells.iter().zip(wanted);
+                    broken = pairs
+                        .position(|(held, wanted)| held & wanted != *wanted)
+                        .map(|at| NorError::NotErased {
+                            address: (address + from + at) as u32,
+                            held: cells[at],
+                            wanted: wanted[at],
                         });
-                    }
+                    clear_bits(cells, wanted);
                 }
             }
-            Effect::Erase(_) => self.cells[address + from..address + to].fill(0xFF),
+            Effect::Erase(_) => cells.fill(0xFF),
         }
         self.write_through(address + from, to - from)?;
         Ok(broken)
@@ -686,6 +686,13 @@ impl Array {
                 .map_err(|error| NorError::File(error.kind())),
             None => Ok(()),
         }
+    }
+}
+
+/// Programs a memory whose bits can only be cleared.
+pub(crate) fn clear_bits(cells: &mut [u8], wanted: &[u8]) {
+    for (cell, wanted) in cells.iter_mut().zip(wanted) {
+        *cell &= wanted;
     }
 }
 

@@ -7,7 +7,7 @@ use embedded_storage::nor_flash::{
 };
 
 use crate::hostile::{Misreads, WeakCells};
-use crate::nor::{torn_erase, torn_program, torn_replace};
+use crate::nor::{clear_bits, torn_erase, torn_program, torn_replace};
 use crate::parts::Rewrite;
 use crate::power::{OpKind, Power, Tear};
 
@@ -238,11 +238,13 @@ impl<const W: usize> NorFlash for Plain<W> {
             None => bytes.len(),
             Some((done, _)) => done.unwrap_or(0),
         };
-        let mut broken = false;
-        for (cell, wanted) in cells.iter_mut().zip(bytes).take(done) {
-            *cell = if replaces { *wanted } else { *cell & wanted };
-            broken |= *cell != *wanted;
+        let (written, wanted) = (&mut cells[..done], &bytes[..done]);
+        if replaces {
+            written.copy_from_slice(wanted);
+        } else {
+            clear_bits(written, wanted);
         }
+        let broken = written != wanted;
         if let Some((torn, seed)) = cut {
             match torn {
                 Some(_) if replaces => torn_replace(&mut cells[done..], &bytes[done..], seed),

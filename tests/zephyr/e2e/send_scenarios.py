@@ -17,7 +17,7 @@ def computer(context):
     probe = subprocess.run([context.tools.bledfu, "send", "--list", "--hci", "tcp:127.0.0.1:1"], stdin=subprocess.DEVNULL,
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if "not part of this bledfu" in probe.stdout:
-        raise Skipped("bledfu was built without --features hci")
+        raise Skipped("bledfu was built without its feature hci")
     one = Computer(context.central, context.tools.bledfu)
     try:
         yield one

@@ -530,10 +530,12 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
         sum.print(*column, format)?;
         wrong += sum.lost + sum.old + sum.unsigned;
     }
+    let mut handed_over = Vec::new();
     if sums.contains_key(&Column::Plain) {
-        wrong += hand_over(args, format)?;
+        wrong += hand_over(args, format, &mut handed_over)?;
     }
-    args.report.write(&page(&rows, wrong), other.as_ref())?;
+    args.report
+        .write(&page(&rows, &handed_over, wrong), other.as_ref())?;
     Ok(if wrong == 0 {
         ExitCode::SUCCESS
     } else {
@@ -541,34 +543,100 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The campaign as a page.
-fn page(rows: &[Value], wrong: u64) -> Run {
-    let columns = [
+/// The campaign as a page: its sums, the installs that were handed over, and each story.
+fn page(rows: &[Value], handed_over: &[Value], wrong: u64) -> Run {
+    let number = |row: &Value, name: &str| row[name].as_u64().unwrap_or_default();
+    let points = |row: &Value| number(row, "cuts") + number(row, "second_cuts");
+    let mut sums: BTreeMap<(&str, &str), [u64; 5]> = BTreeMap::new();
+    for row in rows {
+        let text = |name: &str| row[name].as_str().unwrap_or_default();
+        let sum = sums.entry((text("column"), text("algorithm"))).or_default();
+        let more = [
+            points(row),
+            number(row, "lost"),
+            number(row, "old"),
+            number(row, "unsigned"),
+            number(row, "stopped"),
+        ];
+        sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    }
+    let tried = rows.iter().map(points).sum::<u64>();
+    let sums: Vec<Value> = sums
+        .into_iter()
+        .map(|((column, algorithm), [points, lost, old, unsigned, stopped])| {
+            json!({
+                "column": column, "algorithm": algorithm, "points": points, "lost": lost, "old": old,
+                "unsigned": unsigned, "stopped": stopped,
+            })
+        })
+        .collect();
+    let kilobytes = |row: &Value| {
+        let of = |size: &Value| {
+            size.as_u64()
+                .map_or("max".to_owned(), |size| (size / 1000).to_string())
+        };
+        format!("{}/{}", of(&row["images"][0]), of(&row["images"][1]))
+    };
+    let stories: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let mut row = row.clone();
+            row["kilobytes"] = json!(kilobytes(&row));
+            row
+        })
+        .collect();
+    const ENDS: [(&str, &str); 4] = [
+        ("lost", "/lost"),
+        ("old", "/old"),
+        ("unsigned", "/unsigned"),
+        ("stopped", "/stopped"),
+    ];
+    let columns = |first: &[(&'static str, &'static str)]| [first, &ENDS].concat();
+    let mut tables = vec![Table::of(
+        "By algorithm",
+        &columns(&[
+            ("trouble", "/column"),
+            ("algorithm", "/algorithm"),
+            ("points", "/points"),
+        ]),
+        &sums,
+        2,
+    )];
+    if !handed_over.is_empty() {
+        let columns = [
+            ("operations of a running MCUboot", "/trace"),
+            ("taken over", "/taken_over"),
+            ("torn", "/torn"),
+            ("left to it", "/left"),
+            ("wrong", "/wrong"),
+        ];
+        tables.push(Table::of("Handed over", &columns, handed_over, 1));
+    }
+    let columns = columns(&[
         ("trouble", "/column"),
         ("algorithm", "/algorithm"),
         ("device", "/device"),
         ("story", "/story"),
+        ("kB each", "/kilobytes"),
         ("operations", "/operations"),
         ("points", "/cuts"),
-        ("lost", "/lost"),
-        ("old", "/old"),
-        ("unsigned", "/unsigned"),
-    ];
-    let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_u64()).sum::<u64>();
+        ("in repairs", "/second_cuts"),
+    ]);
+    tables.push(Table::of("Stories", &columns, &stories, 6));
     Run {
         title: "Power cuts and other trouble in installs".to_owned(),
         facts: vec![
-            ("points tried".to_owned(), sum("cuts").to_string()),
+            ("points tried".to_owned(), tried.to_string()),
             ("wrong in all".to_owned(), wrong.to_string()),
         ],
-        tables: vec![Table::of("Stories", &columns, rows, 5)],
+        tables,
         ..Run::default()
     }
 }
 
 /// The second table: installs that MCUboot or this boot stage began and the other one finished. Returns the number of
-/// failures.
-fn hand_over(args: &CutArgs, format: Format) -> Result<u64, OutputError> {
+/// failures, and adds the rows to `rows`.
+fn hand_over(args: &CutArgs, format: Format, rows: &mut Vec<Value>) -> Result<u64, OutputError> {
     let traces = Trace::all().filter(|trace| args.algorithm.is_none_or(|only| only == trace.algorithm()));
     let found: Vec<_> = traces.map(|trace| trace.hand_over()).collect();
     if found.is_empty() {
@@ -587,6 +655,7 @@ fn hand_over(args: &CutArgs, format: Format) -> Result<u64, OutputError> {
     let (mut all, mut wrong) = (0, 0);
     for trace in found {
         format.fact(&trace.json(), format_args!("{trace}"))?;
+        rows.push(trace.json());
         all += trace.taken_over + trace.torn + trace.left;
         wrong += trace.wrong;
     }
@@ -602,15 +671,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_campaign_is_drawn_as_a_table_with_its_sums() {
+    fn a_campaign_is_drawn_as_tables_with_its_sums() {
         let row = json!({
             "column": "power cuts", "algorithm": "overwrite", "device": "equal sectors", "story": "test",
-            "operations": 5, "cuts": 7, "lost": 0, "old": 0, "unsigned": 0,
+            "images": [5000, "max"], "operations": 5, "cuts": 7, "second_cuts": 3, "lost": 0, "old": 0, "unsigned": 0,
+            "stopped": 0,
         });
-        let run = page(&[row.clone(), row], 0);
-        assert_eq!(run.facts[0], ("points tried".to_owned(), "14".to_owned()));
-        assert_eq!(run.tables[0].rows[1][5], "7");
-        assert_eq!(run.tables[0].rows[0][1], "overwrite");
+        let run = page(&[row.clone(), row], &[], 0);
+        assert_eq!(run.facts[0], ("points tried".to_owned(), "20".to_owned()));
+        let [sums, stories] = &run.tables[..] else {
+            panic!("{:?}", run.tables);
+        };
+        assert_eq!(sums.rows, [["power cuts", "overwrite", "20", "0", "0", "0", "0"]]);
+        assert_eq!(
+            stories.rows[1],
+            [
+                "power cuts",
+                "overwrite",
+                "equal sectors",
+                "test",
+                "5/max",
+                "5",
+                "7",
+                "3",
+                "0",
+                "0",
+                "0",
+                "0"
+            ]
+        );
     }
 
     #[test]

@@ -59,8 +59,8 @@ fn section(body: &mut String, run: &Run, scale: f64) {
     }
     if !run.slots.is_empty() {
         body.push_str(
-            "<p class=\"key\"><span class=\"cell\"></span> untouched <span class=\"cell e1\"></span> erased \
-             <span class=\"cell p1\"></span> programmed <span class=\"cell p2\"></span> programmed, erased more than once</p>\n",
+            "<p class=\"key\"><span><i class=\"cell\"></i> untouched</span> <span><i class=\"cell e1\"></i> erased</span> \
+             <span><i class=\"cell p1\"></i> programmed</span> <span><i class=\"cell p2\"></i> programmed, erased more than once</span></p>\n",
         );
     }
     for table in &run.tables {
@@ -81,12 +81,12 @@ fn shares(body: &mut String, run: &Run, scale: f64) {
         "<h2>Where {total:.1} seconds went</h2>\n<div class=\"bar\" style=\"width:{:.2}%\">",
         width.min(100.0)
     );
-    for (index, (name, seconds)) in run
-        .seconds
-        .iter()
-        .enumerate()
-        .filter(|(_, (_, seconds))| *seconds > 0.0)
-    {
+    // What took no time is not in the legend, and each share keeps its colour.
+    let shares = || {
+        let shares = run.seconds.iter().enumerate();
+        shares.filter(|(_, (_, seconds))| *seconds >= 0.005)
+    };
+    for (index, (name, seconds)) in shares() {
         let _ = write!(
             body,
             "<i class=\"s{index}\" style=\"flex-grow:{:.4}\" title=\"{}: {seconds:.2} s\"></i>",
@@ -95,7 +95,7 @@ fn shares(body: &mut String, run: &Run, scale: f64) {
         );
     }
     body.push_str("</div>\n<ul class=\"legend\">\n");
-    for (index, (name, seconds)) in run.seconds.iter().enumerate() {
+    for (index, (name, seconds)) in shares() {
         let _ = writeln!(
             body,
             "<li><i class=\"s{index}\"></i>{} <b>{seconds:.2} s</b></li>",

@@ -14,7 +14,7 @@ mod seconds;
 pub mod update;
 
 pub use lanes::{lanes, slots, Area};
-pub use seconds::{bar, seconds, Stages};
+pub use seconds::{bar, seconds, Stages, WAITING};
 
 /// Options of every command that writes a report.
 #[derive(Args, Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl Table {
         let cell = |row: &serde_json::Value, pointer: &str| match row.pointer(pointer) {
             Some(serde_json::Value::String(text)) => text.clone(),
             // Times are in nanoseconds, and shown in seconds.
-            Some(value) if pointer.ends_with("ns") => value
+            Some(value) if pointer.ends_with("_ns") || pointer.ends_with("/ns") => value
                 .as_f64()
                 .map_or(String::new(), |ns| format!("{:.2}", ns / 1e9)),
             Some(value) => value.to_string(),

@@ -17,12 +17,15 @@ pub struct Stages {
     pub verify_ns: (u64, u64),
 }
 
+/// The share of a link on which nothing happens: a client waits for an answer, or nobody wants anything.
+pub const WAITING: &str = "waiting for answers";
+
 /// The shares in their order, with the letters of the text bar.
 const SHARES: [(&str, char); 6] = [
     ("air", 'a'),
     ("flash", 'f'),
     ("verify", 'v'),
-    ("waiting for answers", '.'),
+    (WAITING, '.'),
     ("away, no link", '-'),
     ("boot stage", 'b'),
 ];

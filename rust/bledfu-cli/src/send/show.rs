@@ -29,8 +29,33 @@ pub struct Show {
     /// Position over time, in seconds.
     samples: Vec<(f64, u64)>,
     moments: Vec<(f64, String)>,
+    /// What takes the time now, since when, and what took it before, in seconds.
+    phase: (Phase, f64),
+    phases: [f64; Phase::ALL.len()],
     connections: u32,
     is_muted: bool,
+}
+
+/// What takes the time of an update, in the order of the page's legend and of its colours: link, flash, check, waiting, away, boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Sending,
+    Preparing,
+    Checking,
+    Searching,
+    Reconnecting,
+    Installing,
+}
+
+impl Phase {
+    const ALL: [(Self, &str); 6] = [
+        (Self::Sending, "sending"),
+        (Self::Preparing, "asking the device"),
+        (Self::Checking, "the device checks the image"),
+        (Self::Searching, "looking for the device"),
+        (Self::Reconnecting, "connecting again"),
+        (Self::Installing, "install, until the new version runs"),
+    ];
 }
 
 impl Show {
@@ -45,6 +70,8 @@ impl Show {
             told: None,
             samples: Vec::new(),
             moments: Vec::new(),
+            phase: (Phase::Searching, 0.0),
+            phases: [0.0; Phase::ALL.len()],
             connections: 0,
             is_muted: false,
         }
@@ -61,8 +88,16 @@ impl Show {
         self.bar = ProgressBar::new(self.total).with_style(style);
     }
 
+    /// From now on the time goes there.
+    fn enter(&mut self, phase: Phase) {
+        let now = self.seconds();
+        let (before, since) = std::mem::replace(&mut self.phase, (phase, now));
+        self.phases[before as usize] += now - since;
+    }
+
     /// The device installs the new version, which may take a minute.
     pub fn await_device(&mut self) {
+        self.enter(Phase::Installing);
         if is_quiet() || self.format == Format::Json || log::log_enabled!(log::Level::Info) {
             return;
         }
@@ -117,6 +152,9 @@ impl Show {
     /// A connection is open.
     pub fn connected(&mut self) {
         self.connections += 1;
+        if self.phase.0 != Phase::Installing {
+            self.enter(Phase::Preparing);
+        }
         self.event(
             &json!({ "event": "connected", "connection": self.connections }),
             "",
@@ -125,6 +163,9 @@ impl Show {
 
     /// The link was lost; the client goes on by itself.
     pub fn lost(&mut self, error: &LinkError) {
+        if self.phase.0 != Phase::Installing {
+            self.enter(Phase::Reconnecting);
+        }
         let text = format!("link lost    {error}; connecting again");
         self.event(&json!({ "event": "lost", "message": error.to_string() }), &text);
     }
@@ -146,6 +187,7 @@ impl Show {
             Stage::Preparing => {}
             Stage::Sending => {
                 if before != Stage::Sending {
+                    self.enter(Phase::Sending);
                     // What the device holds already was not sent now: it is no part of the rate.
                     self.bar.set_position(u64::from(progress.resumed_at));
                     self.bar.reset_eta();
@@ -162,12 +204,14 @@ impl Show {
             }
             Stage::Sent | Stage::Verified => {
                 if before < Stage::Sent {
+                    self.enter(Phase::Checking);
                     self.bar.set_position(self.total);
                     self.told = None;
                     self.tell_position(self.total);
                     self.event(&json!({ "event": "sent", "bytes": self.total }), "");
                 }
                 if progress.stage == Stage::Verified && before < Stage::Verified {
+                    self.enter(Phase::Installing);
                     self.bar.finish_and_clear();
                     self.event(
                         &json!({ "event": "verified" }),
@@ -221,10 +265,16 @@ impl Show {
             }
         }
         let most = rates.iter().copied().fold(0.0, f64::max);
+        let mut phases = self.phases;
+        phases[self.phase.0 as usize] += total_s - self.phase.1;
         Run {
             title,
             facts,
             total_s,
+            seconds: Phase::ALL
+                .iter()
+                .map(|(phase, name)| ((*name).to_owned(), phases[*phase as usize]))
+                .collect(),
             lanes: vec![Lane {
                 name: "link".to_owned(),
                 note: format!("bytes sent, at most {:.1} kB/s", most / 1000.0),
@@ -239,4 +289,29 @@ impl Show {
 /// A line without the name in front of it.
 fn plain(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_second_of_an_update_has_a_cause() {
+        let mut show = Show::new(Format::Json, 100);
+        show.mute(true);
+        show.connected();
+        assert_eq!(show.phase.0, Phase::Preparing);
+        show.lost(&LinkError::Lost("a reset".to_owned()));
+        assert_eq!(show.phase.0, Phase::Reconnecting);
+        show.connected();
+        show.await_device();
+        // The device resets: that is part of the install.
+        show.lost(&LinkError::Lost("a reset".to_owned()));
+        show.connected();
+        assert_eq!(show.phase.0, Phase::Installing);
+        let page = show.page("title".to_owned(), Vec::new());
+        let sum: f64 = page.seconds.iter().map(|(_, seconds)| seconds).sum();
+        assert!((sum - page.total_s).abs() < 1e-9, "{sum} {}", page.total_s);
+        assert_eq!(page.seconds.len(), Phase::ALL.len());
+    }
 }

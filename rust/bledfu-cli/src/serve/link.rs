@@ -228,6 +228,11 @@ impl Link {
         packet
     }
 
+    /// Worker: the number of the peer that is connected.
+    pub fn peer(&self) -> Option<u64> {
+        self.lock().peer.as_ref().map(|peer| peer.number)
+    }
+
     /// Worker: whether the process is to end.
     pub fn is_stopping(&self) -> bool {
         self.lock().stopping

@@ -162,19 +162,28 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
 
 /// The life of the process as a page. Its clock is the real one.
 fn page(setup: &Setup, power: &Power, lived: Duration) -> Run {
-    let trace = power.traced();
+    let mut trace = power.traced();
     let to_ns = u64::try_from(lived.as_nanos()).unwrap_or(u64::MAX);
     let stages = Stages {
         from_ns: 0,
         to_ns,
         verify_ns: (0, 0),
     };
+    let moments = picture::update::moments(&trace, &stages);
+    // Packets have no link that could be away, and whoever connects does not say since when it wanted to.
+    trace.moments = vec![(0, Moment::LinkUp)];
+    let shares = picture::seconds(&trace, &stages).into_iter();
+    let shares = shares.map(|(name, seconds)| match name.as_str() {
+        picture::WAITING => ("nothing to do".to_owned(), seconds),
+        _ => (name, seconds),
+    });
     Run {
         title: format!("A device in real time, {}", setup.algorithm.as_str()),
         facts: vec![("external flash".to_owned(), setup.part.name.to_owned())],
         total_s: lived.as_secs_f64(),
+        seconds: shares.collect(),
         lanes: picture::lanes(&trace, 0, to_ns, 0),
-        moments: picture::update::moments(&trace, &stages),
+        moments,
         slots: picture::slots(&trace, &picture::update::areas(setup)),
         ..Run::default()
     }
@@ -259,12 +268,23 @@ impl<I: Units, X: Units> Worker<I, X> {
     fn run(&mut self, device: &mut DeviceOf<I, X>) -> Ended {
         let mut side = WorkerSide::new(self.link.clone());
         let mut packet: Option<(Packet, usize)> = None;
+        let mut peer = None;
         loop {
             if self.link.is_stopping() {
                 return Ended::Stop;
             }
             let now_ns = self.clock.elapsed().as_nanos() as u64;
             self.board.power.set_now_ns(now_ns);
+            let connected = self.link.peer();
+            if connected != peer {
+                if peer.is_some() {
+                    self.board.power.moment(now_ns, Moment::LinkDown);
+                }
+                if connected.is_some() {
+                    self.board.power.moment(now_ns, Moment::LinkUp);
+                }
+                peer = connected;
+            }
             if device.is_settled() {
                 // The rest of a datagram comes before the next one.
                 packet = packet
@@ -272,6 +292,7 @@ impl<I: Units, X: Units> Worker<I, X> {
                     .or_else(|| Some((self.link.next_packet()?, 0)));
                 if let Some((packet, at)) = &mut packet {
                     *at += device.datagram(&packet.bytes[*at..]);
+                    self.board.power.was_busy(Lane::Link, now_ns, now_ns + FRAME_NS);
                     continue;
                 }
             }

@@ -10,7 +10,7 @@
 pub mod central;
 #[cfg(feature = "hci")]
 pub mod hci;
-#[cfg(feature = "ble")]
+#[cfg(any(feature = "ble", target_os = "macos", windows))]
 pub mod system;
 
 use std::time::{Duration, Instant};
@@ -53,14 +53,14 @@ pub fn host(hci: Option<&str>) -> Result<Box<dyn Central>> {
         Some(controller) => Ok(Box::new(hci::Hci::new(controller)?)),
         #[cfg(not(feature = "hci"))]
         Some(_) => Err(missing("--hci", "hci")),
-        #[cfg(feature = "ble")]
+        #[cfg(any(feature = "ble", target_os = "macos", windows))]
         None => Ok(Box::new(system::System::new()?)),
-        #[cfg(not(feature = "ble"))]
+        #[cfg(not(any(feature = "ble", target_os = "macos", windows)))]
         None => Err(missing("--ble without --hci", "ble")),
     }
 }
 
-#[cfg(not(all(feature = "hci", feature = "ble")))]
+#[cfg(not(all(feature = "hci", any(feature = "ble", target_os = "macos", windows))))]
 fn missing(option: &str, feature: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "{option} is not part of this bledfu: build it with `cargo install bledfu-cli --features {feature}`"
