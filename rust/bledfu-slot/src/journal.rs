@@ -166,10 +166,14 @@ impl Intent {
     fn to_bytes(self) -> [u8; Self::SIZE] {
         let flags = u8::from(self.is_permanent) | u8::from(self.resets) << 1 | u8::from(self.by_smp) << 2;
         let mut bytes = [flags; Self::SIZE];
-        let crc = self.crc.to_le_bytes();
-        let before = self.file.iter().chain(&self.image).chain(&crc);
-        for (to, from) in bytes.iter_mut().zip(before) {
-            *to = *from;
+        if let Some((file, rest)) = bytes.split_first_chunk_mut() {
+            *file = self.file;
+            if let Some((image, rest)) = rest.split_first_chunk_mut() {
+                *image = self.image;
+                if let Some(crc) = rest.first_chunk_mut() {
+                    *crc = self.crc.to_le_bytes();
+                }
+            }
         }
         bytes
     }
@@ -381,6 +385,7 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     ///
     /// # Errors
     /// An error of the flash.
+    #[inline(never)]
     pub fn intent(&mut self) -> Result<Option<Intent>, JournalError> {
         let mut buffer = [0; Intent::SIZE];
         Ok(Intent::from_bytes(self.fetch(KEY_INTENT, &mut buffer)?))
@@ -390,6 +395,7 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     ///
     /// # Errors
     /// An error of the flash or of the records.
+    #[inline(never)]
     pub fn set_intent(&mut self, intent: Option<Intent>) -> Result<(), JournalError> {
         match intent {
             Some(intent) => self.store(KEY_INTENT, &intent.to_bytes()),

@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use bledfu_client::smp::Error as SmpError;
 use bledfu_sim::demo::{releases, Releases};
 use bledfu_sim::device::{Setup, UnitsError, WithUnits};
 use bledfu_sim::hostile::{Choice, Weak};
@@ -14,8 +15,9 @@ use bledfu_sim::nor::Units;
 use bledfu_sim::parts::{Part, MX25R6435F, NRF52840, NRF54L15, STM32WB55, STM32WBA52};
 use bledfu_sim::phone::secure_dfu::Phone;
 use bledfu_sim::phone::smp::{Phone as App, Settings};
+use bledfu_sim::phone::PhoneError;
 use bledfu_sim::power::{Random, Tear};
-use bledfu_sim::world::WorldOf;
+use bledfu_sim::world::{WorldError, WorldOf};
 use bledfu_slot::Algorithm;
 
 use super::device::Verdict;
@@ -173,8 +175,26 @@ fn update<I: Units, X: Units>(world: &mut WorldOf<I, X>) -> Verdict {
             ),
             false => world.update(&pair.small, Phone::Android, 0, &mut |_| ()),
         };
-        done.map_err(|error| error.to_string())?;
-        world.confirm().map_err(|error| error.to_string())?;
+        match done {
+            Ok(_) => {}
+            // A torn flag of confirmation may read as set and then as not, so the answer says something else than the request;
+            // some flash takes no second mark there. The phone shows that, and its user tries again.
+            Err(WorldError::Phone(PhoneError::Smp(SmpError::OddAnswer("Confirm"))))
+                if world.board.power.weak().is_some() =>
+            {
+                continue
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        match world.confirm() {
+            Ok(()) => {}
+            // The application sees that its mark is not taken, and resets: the image is taken back, or it is confirmed.
+            Err(_) if world.board.power.weak().is_some() => {
+                world.power_up().map_err(|error| error.to_string())?;
+                continue;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
         let device = world.device().ok_or("the device is off")?;
         match (device.image().header.version.major, device.is_confirmed()) {
             (2, true) => return Ok(()),

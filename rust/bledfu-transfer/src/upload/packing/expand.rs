@@ -87,6 +87,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     /// Forgets the file, and not which image was made of it.
+    #[inline(never)]
     pub(super) fn drop_file(&mut self) {
         self.packing.forget();
         self.state = State::Idle;

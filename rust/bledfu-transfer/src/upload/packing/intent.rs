@@ -83,6 +83,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     /// Records what `file` makes. Whether the journal has it.
+    #[inline(never)]
     fn record_intent(&mut self, file: &File, image: [u8; 8], wish: &Wish) -> bool {
         let intent = Intent {
             file: file.known_as(wish.by_smp),
@@ -100,6 +101,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     /// What the journal knows about an earlier packed update no longer holds.
+    #[inline(never)]
     pub(in crate::upload) fn forget_intent(&mut self) {
         match self.journal().set_intent(None) {
             Ok(()) | Err(JournalError::Off) => {}
@@ -107,6 +109,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         }
     }
 
+    #[inline(never)]
     fn intent(&mut self) -> Option<Intent> {
         self.journal().intent().ok().flatten()
     }

@@ -16,6 +16,7 @@ use bledfu_slot::writer::{Place, WriteError};
 const HEAD: usize = HEADER_SIZE as usize;
 
 /// The place of a packed update of this size; `None` if there is none beside an image that is larger than the file.
+#[inline(never)]
 pub(super) fn far(layout: &Layout, size: u32) -> Option<Place> {
     let sector = layout.secondary().sector_size;
     let end = layout.secondary_trailer().first_sector();
