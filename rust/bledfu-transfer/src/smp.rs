@@ -31,6 +31,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Algorithm;
+use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::Crypto;
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{self, Error, ImageState, SlotInfo};
@@ -345,7 +346,9 @@ impl<'k> Smp<'k> {
                 image_group::Request::ReadState | image_group::Request::WriteState { .. } => {
                     written.map(|()| {
                         let found = Images::read(upload);
-                        upload.listed_running(found.running_as.is_some());
+                        // By what is listed: a torn flag may read differently the next time.
+                        let is_confirmed = found.next != SwapType::Revert;
+                        upload.listed_running(is_confirmed && found.running_as.is_some());
                         list(&found, &mut versions, &mut images);
                         Response::Image(image_group::Response::State(&images))
                     })

@@ -30,6 +30,8 @@ pub struct Image {
     pub bytes: Vec<u8>,
     /// The hash in its TLVs, which the list of images shows.
     pub hash: [u8; 32],
+    /// The hash of the image that runs afterwards: another one if this is a packed update.
+    pub makes: [u8; 32],
     /// Its version.
     pub version: String,
 }
@@ -40,11 +42,18 @@ impl Image {
         match (header, image_digest(&bytes)) {
             (Some(header), Some(hash)) => Ok(Self {
                 hash,
+                makes: bledfu_sim::packed::makes(&bytes).unwrap_or(hash),
                 version: header.version.to_string(),
                 bytes,
             }),
             _ => bail!("the file is not an image for MCUboot; sign it with imgtool first"),
         }
+    }
+
+    /// Whether a device that lists this hash runs what the file brings. A packed update is listed by the hash of its file until
+    /// somebody saw it confirmed, then by that of its image.
+    pub fn is_listed_as(&self, hash: &[u8; 32]) -> bool {
+        *hash == self.hash || *hash == self.makes
     }
 }
 

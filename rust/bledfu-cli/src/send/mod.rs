@@ -391,7 +391,7 @@ impl Sending<'_> {
         let is_ours = |now: &Image| {
             self.file
                 .image()
-                .is_some_and(|image| now.hash == Some(image.hash))
+                .is_some_and(|image| now.hash.is_some_and(|hash| image.is_listed_as(&hash)))
         };
         Ok(match running(&images) {
             Some(now) => (Some(now.version.clone()), is_ours(now)),

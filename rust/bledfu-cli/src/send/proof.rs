@@ -77,7 +77,7 @@ fn by_list(driver: &mut Driver<'_>, image: &Image, confirms: bool) -> Result<Run
         let Some(now) = running(&images) else {
             bail!("the device lists no image");
         };
-        if now.hash != Some(image.hash) {
+        let Some(hash) = now.hash.filter(|hash| image.is_listed_as(hash)) else {
             let is_waiting = images
                 .iter()
                 .any(|other| other.hash == Some(image.hash) && other.is_pending);
@@ -96,7 +96,7 @@ fn by_list(driver: &mut Driver<'_>, image: &Image, confirms: bool) -> Result<Run
                     "the boot stage refused the new version, or it did not run well and the old one was restored"
                 }
             );
-        }
+        };
         let runs = |is_confirmed| Runs {
             version: image.version.clone(),
             is_confirmed: Some(is_confirmed),
@@ -105,7 +105,7 @@ fn by_list(driver: &mut Driver<'_>, image: &Image, confirms: bool) -> Result<Run
         if now.is_confirmed || !confirms {
             return Ok(runs(now.is_confirmed));
         }
-        match asker.confirm(&image.hash) {
+        match asker.confirm(&hash) {
             Ok(images) if running(&images).is_some_and(|now| now.is_confirmed) => return Ok(runs(true)),
             Ok(_) => bail!("{} runs, but it is not confirmed", image.version),
             Err(error @ AskError::Refused(..)) => {

@@ -55,7 +55,8 @@ fn operations(algorithm: Algorithm) -> u64 {
 // small-updates case 31
 #[test]
 fn a_cut_at_every_operation_leaves_one_of_the_images_and_the_repeated_update_succeeds() {
-    for (algorithm, by_smp) in Algorithm::ALL.map(|algorithm| (algorithm, algorithm == Algorithm::SwapMove)) {
+    let by_smp = [Algorithm::SwapMove, Algorithm::Overwrite];
+    for (algorithm, by_smp) in Algorithm::ALL.map(|algorithm| (algorithm, by_smp.contains(&algorithm))) {
         let operations = operations(algorithm) + 4;
         assert!(operations > 40, "{algorithm:?}: there is something to cut");
         for op in 0..operations {

@@ -78,7 +78,7 @@ impl<'k> SecureDfu<'k> {
     pub(super) fn continue_object<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.reopen(upload);
         let Some(object) = self.object.filter(|object| object.is_kept) else {
-            // A file that may be a packed update has two places, and Create alone would have to erase at both of them.
+            // What the first Create would have to erase besides; see the Execute of the init packet.
             let length = self.object_size(upload);
             upload.prepare_far(length);
             return;
