@@ -145,8 +145,10 @@ def measure(rustc, link):
     environment = {**os.environ, "RUSTC": rustc, "RUSTC_BOOTSTRAP": "1", "RUSTFLAGS": LINKER_FLAGS.format(link)}
     crate = ROOT / "rust" / "size"
     build = ["cargo", "build", "--quiet", "--release", "--locked", "--target", TARGET, "-Zbuild-std=core"]
-    if subprocess.run(build, cwd=crate, env=environment).returncode != 0:
-        return None
+    packed = [*build, "--features", "packed", "--bin", "receiver_packed"]
+    for command in (build, packed):
+        if subprocess.run(command, cwd=crate, env=environment).returncode != 0:
+            return None
     folder = programs()
     names = sorted(path.stem for path in (crate / "src" / "bin").glob("*.rs"))
     sizes = {name: flash_size(folder / name) for name in names}

@@ -72,6 +72,9 @@ function(bledfu_cargo_library name library folder)
   if(NOT CONFIG_LOG OR CONFIG_BLEDFU_LOG_LEVEL EQUAL 0)
     list(APPEND features log-off)
   endif()
+  if(CONFIG_BLEDFU_SMALL_UPDATES)
+    list(APPEND features small-updates)
+  endif()
   list(JOIN features "," features)
 
   # No path of the machine that builds gets into the firmware: shorter, and the same everywhere.

@@ -28,7 +28,8 @@ from harness import (SCENARIOS, Failure, NrfDfu, Nrfutil, Server, build_mcumgr_s
                      finished, image, image_size, install_python_clients, package, run_tool, scenario)
 from wire_trace import DATA, OBJECT_SIZE, Trace
 
-import smp_scenarios                      # registers its scenarios
+import packed_scenarios                   # these register their scenarios
+import smp_scenarios
 
 INTERVALS = (0, 3, 12)
 

@@ -22,13 +22,13 @@ ANY_VERSION = ["--prevent-downgrade", "none"]
 class Smp:
     """The clients, on one of the two doors for SMP of a device that does not confirm its images itself."""
 
-    def __init__(self, context, door, **options):
+    def __init__(self, context, door, version="1.0.0", **options):
         self.context = context
         self.door = door
         confirms = options.pop("confirms", False)
         words = options.pop("options", []) + ([] if confirms else ["--no-confirm"])
         self.server = context.server("smp-" + door, options=words, **options)
-        expect(self.server.start() == ("1.0.0", "confirmed"), "the factory image does not run, confirmed")
+        expect(self.server.start() == (version, "confirmed"), "the factory image does not run, confirmed")
 
     @property
     def place(self):

@@ -27,6 +27,11 @@ use crate::output::{is_quiet, sentence, wrap, Format};
 use crate::packed;
 use crate::picture::{self, ReportArgs, Run};
 
+mod measure;
+mod small;
+
+pub use measure::{measure, Measured};
+
 /// The protocols of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
@@ -88,7 +93,8 @@ impl File {
             }
         }
         if packed::is_packed(self.image()) {
-            return Some("the device does not expand packed updates: send the whole image".to_owned());
+            // What the device says is enough, if the file itself is right.
+            return packed::read(self.image()).err();
         }
         if let Some(problem) = kind::image_problem(self.image()) {
             return Some(problem);
@@ -118,6 +124,9 @@ pub struct UpdateArgs {
     /// Package to install (.zip); with SMP a signed image (.bin, .hex), or a package that contains one, such as the nRF
     /// Connect SDK's dfu_application.zip [default: an embedded demo package, 475,384 bytes].
     pub package: Option<PathBuf>,
+    /// Install the packed update between two embedded releases, and compare it with the full image.
+    #[arg(long, conflicts_with = "package")]
+    small: bool,
     /// Protocol of the update.
     #[arg(long, value_enum, default_value = "secure-dfu")]
     protocol: Protocol,
@@ -187,6 +196,9 @@ pub fn cmd_update(args: &UpdateArgs) -> Result<ExitCode> {
 }
 
 fn run_update(args: &UpdateArgs) -> Result<ExitCode> {
+    if args.small {
+        return small::run(args);
+    }
     let client = args.client()?;
     let (setup, factory) = build_setup(args)?;
     let file = match &args.package {
@@ -198,6 +210,7 @@ fn run_update(args: &UpdateArgs) -> Result<ExitCode> {
         }
         None => File::Package(demo::update_package()?),
     };
+    // A packed update is for one release.
     setup.with_units(Update {
         args,
         setup,
@@ -736,62 +749,4 @@ fn say_flash(format: Format, name: &str, stats: &Stats) -> Result<()> {
         format_args!("{}", named(name, &text)),
     )?;
     Ok(())
-}
-
-/// The cost of an update, in virtual time.
-#[derive(Clone, Copy, Debug)]
-pub struct Measured {
-    /// Of the image, in bytes.
-    pub size: usize,
-    /// From the first byte to the last, in ns.
-    pub receive_ns: u64,
-    /// From the last byte to the end of the checks, in ns.
-    pub verify_ns: u64,
-    /// From the reset to the jump, in ns.
-    pub install_ns: u64,
-    /// Maximum rate of the link, in bytes per second.
-    pub link_limit: f64,
-}
-
-/// The same update as [`cmd_update`], of the embedded demo package and without output.
-///
-/// # Errors
-/// One sentence: why there was no update.
-pub fn measure(args: &UpdateArgs) -> Result<Measured> {
-    let client = args.client()?;
-    let (setup, factory) = build_setup(args)?;
-    let file = File::Package(demo::update_package()?);
-    setup.with_units(Measure(Update {
-        args,
-        setup,
-        factory,
-        client,
-        file,
-    }))?
-}
-
-struct Measure<'a>(Update<'a>);
-
-impl WithUnits for Measure<'_> {
-    type Output = Result<Measured>;
-
-    fn run<I: Units, X: Units>(self) -> Self::Output {
-        let Update {
-            args,
-            setup,
-            factory,
-            client,
-            file,
-        } = self.0;
-        let mut world = build_world::<I, X>(args, setup, &factory)?;
-        let outcome = run(args, &mut world, &client, &file, &mut |_| ())?;
-        let session = &outcome.session;
-        Ok(Measured {
-            size: file.image().len(),
-            receive_ns: session.received_ns - session.started_ns,
-            verify_ns: session.verified_ns - session.received_ns,
-            install_ns: outcome.boot.took_ns,
-            link_limit: world.link.limit_bytes_per_s(),
-        })
-    }
 }

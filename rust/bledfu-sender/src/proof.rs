@@ -75,6 +75,14 @@ pub fn by_list(images: &[Image], sent: &Sent, may_wait: bool) -> Result<Listed> 
     );
 }
 
+/// The hash by which the device lists the image that runs, to confirm it: for a packed update that of its file or of its image.
+pub fn listed_hash(images: &[Image], sent: &Sent) -> [u8; 32] {
+    running(images)
+        .and_then(|now| now.hash)
+        .filter(|hash| sent.is_listed_as(Some(*hash)))
+        .unwrap_or(sent.hash)
+}
+
 /// What the list of images has shown.
 pub fn listed(sent: &Sent, is_confirmed: bool) -> Runs {
     Runs {

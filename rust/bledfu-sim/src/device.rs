@@ -32,7 +32,7 @@ use bledfu_transfer::service::{Service, Step};
 use bledfu_transfer::smp::{DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
 use bledfu_transfer::upload::Upload;
 
-use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE};
+use crate::cost::{SimCrypto, CRC32_NS_PER_BYTE, EXPAND_NS_PER_BYTE};
 use crate::nor::{AnyUnits, Area, Units, Words};
 use crate::power::Power;
 
@@ -101,6 +101,8 @@ pub struct DeviceOf<I: Units, X: Units> {
     inbox: Inbox<Box<[u8]>>,
     /// Frames that the worker took out of the inbox.
     taken: u64,
+    /// Bytes of an image made of a packed update when the last step began.
+    expanded: u32,
     image: ImageInfo,
     power: Power,
     /// Who connects.
@@ -191,6 +193,7 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
 
     /// Worker: the next step. Virtual time passes on the board's clock.
     pub fn step(&mut self) -> Option<Step<'_>> {
+        self.charge_expanding();
         let now_ms = self.now_ms();
         let mut inlet = Costed {
             inlet: &mut self.inbox,
@@ -207,6 +210,7 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
 
     /// Worker: like [`Device::step`], for a device whose inbox is kept elsewhere.
     pub fn step_from<N: Inlet>(&mut self, inlet: &mut N) -> Option<Step<'_>> {
+        self.charge_expanding();
         let now_ms = self.now_ms();
         let mut inlet = Costed {
             inlet,
@@ -214,6 +218,14 @@ impl<I: Units, X: Units> DeviceOf<I, X> {
             power: &self.power,
         };
         self.service.step(&mut inlet, now_ms)
+    }
+
+    /// What the last step made of a packed update took processor time.
+    fn charge_expanding(&mut self) {
+        let expanded = self.service.upload().expanded();
+        let made = expanded.saturating_sub(self.expanded);
+        self.expanded = expanded;
+        self.power.advance_ns(u64::from(made) * EXPAND_NS_PER_BYTE);
     }
 
     /// Worker: see [`Service::datagram`].

@@ -15,6 +15,7 @@
 //! | [`trace`] | what happened when in a run, for pictures |
 //! | [`hostile`] | cells that an operation without power left weak, and reads that go wrong |
 //! | [`plain`] | a slot as plain bytes with any units, where times do not matter |
+//! | [`packed`], [`program`], [`random`] | packed updates, and programs between which they lead |
 //! | [`package`], [`sdk_package`], [`init_packet`], [`make`], [`keys`], [`demo`] | packages, init packets, images, keys |
 #![forbid(unsafe_code)]
 
@@ -28,10 +29,13 @@ pub mod link;
 pub mod make;
 pub mod nor;
 pub mod package;
+pub mod packed;
 pub mod parts;
 pub mod phone;
 pub mod plain;
 pub mod power;
+pub mod program;
+pub mod random;
 pub mod sdk_package;
 pub mod trace;
 pub mod world;

@@ -252,20 +252,44 @@ const FAST: LinkParams = LinkParams {
 fn with_flash_at_its_maximum_times_no_byte_is_lost_and_every_answer_comes_in_time() {
     // An object of 32 KiB is eight erases of 384 ms.
     for (object_size, limit_ms) in [(4096, 1_000), (OBJECT_SIZE, 3_100)] {
-        updates_with_maximum_times(object_size, limit_ms);
+        updates_with_maximum_times(object_size, limit_ms, 0);
     }
 }
 
-fn updates_with_maximum_times(object_size: u32, limit_ms: u64) {
+/// A file of less than half a slot may be a packed update, so at first it has two places, and here both were used.
+#[test]
+fn a_file_of_less_than_half_a_slot_is_answered_in_the_same_time() {
+    for (object_size, limit_ms) in [(4096, 1_000), (OBJECT_SIZE, 3_100)] {
+        updates_with_maximum_times(object_size, limit_ms, 64);
+    }
+}
+
+/// The slot is `sectors` longer than twice the image; the image before is at its start, and another file at its end.
+fn updates_with_maximum_times(object_size: u32, limit_ms: u64, sectors: u32) {
     let package = Package::read(DEMO).unwrap();
+    let demo = Setup::demo();
+    let size = package.application.firmware.len() as u32;
+    let slot_size = match sectors {
+        0 => demo.slot_size,
+        sectors => (2 * size).next_multiple_of(4096) + sectors * 4096,
+    };
     let setup = Setup {
         times: Times::Maximum,
         object_size,
-        ..Setup::demo()
+        slot_size,
+        max_sectors: demo.max_sectors.max(slot_size / 4096),
+        full_chips: sectors == 0,
+        ..demo
     };
     let factory = bledfu_sim::demo::factory_image().unwrap();
     let mut world = world(setup, &factory, FAST);
     world.board.secondary.set_contents(0, &factory).unwrap();
+    if sectors > 0 {
+        let trailer = setup.layout().secondary_trailer().first_sector();
+        let far = trailer - size.next_multiple_of(4096);
+        let other = &factory[..factory.len().min(size as usize)];
+        world.board.secondary.set_contents(far, other).unwrap();
+    }
     let outcome = world.update(&package, Phone::Android, 0, &mut |_| ()).unwrap();
     assert_eq!(outcome.sessions, 1, "the link never broke");
     assert!(

@@ -19,6 +19,8 @@
 //! kind 0  session    the init packet as received, 1 to 512 bytes; 0 bytes: no session
 //!      1  progress   session u32 | offset u32 | check u32        (CRC-32 of image[..offset], or another check)
 //!      2  versions   base fw u32 | base digest 8 bytes | staged fw u32 | staged digest 8 bytes
+//!      3  intent     digest of a packed update 32 bytes | digest of its image 8 bytes | CRC-32 u32 | flags u8
+//!                    (1: for good, 2: a reset follows, 4: by SMP); 0 bytes: none
 //!      4  only a number: the end of the copies in a page
 //! The cells of a value are in reverse order: the first one is written last.
 //! ```
@@ -50,6 +52,7 @@ pub const MAX_SESSION: usize = 512;
 const KEY_SESSION: u8 = 0;
 const KEY_PROGRESS: u8 = 1;
 const KEY_VERSIONS: u8 = 2;
+const KEY_INTENT: u8 = 3;
 
 /// Why the journal could not do what was asked. None of these errors endangers an image: without a journal, an update
 /// that a reset interrupts starts over.
@@ -57,7 +60,7 @@ const KEY_VERSIONS: u8 = 2;
 pub enum JournalError {
     /// The flash failed.
     Flash(NorFlashErrorKind),
-    /// The area is not a whole number of sectors, or not at least two of them with 3.5 KiB.
+    /// The area is not a whole number of sectors, or not at least two of them with 3.7 KiB.
     BadArea,
     /// A sector does not read as erased after an erase, or a record does not read back in it.
     NotKept,
@@ -71,7 +74,7 @@ impl core::fmt::Display for JournalError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Flash(kind) => write!(f, "the journal's flash failed: {kind:?}"),
-            Self::BadArea => f.write_str("the journal needs at least two whole flash sectors, and 3.5 KiB"),
+            Self::BadArea => f.write_str("the journal needs at least two whole flash sectors, and 3.7 KiB"),
             Self::NotKept => f.write_str("the journal does not keep what is written"),
             Self::Off => f.write_str("the journal is off until the next start"),
             Self::BadSession => f.write_str("a journal session has 1 to 512 bytes"),
@@ -136,6 +139,64 @@ impl Versions {
             .iter()
             .find(|image| image.digest == *digest)
             .map(|image| image.fw_version)
+    }
+}
+
+/// What a peer was told about a packed update before its image was whole: the image will be staged. It also says which
+/// image was made of which file, so that a peer that knows only the file recognises its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// What the peer knows the packed update by: over SMP its digest, as an image has one; else the SHA-256 of the file.
+    pub file: [u8; 32],
+    /// First 8 bytes of the digest of the image that is made.
+    pub image: [u8; 8],
+    /// CRC-32 of the packed update; only over Secure DFU.
+    pub crc: u32,
+    /// The image is installed for good, without a trial.
+    pub is_permanent: bool,
+    /// The device resets when the image is staged, without being asked again.
+    pub resets: bool,
+    /// SMP began it, which knows images by their digests.
+    pub by_smp: bool,
+}
+
+impl Intent {
+    const SIZE: usize = 45;
+
+    fn to_bytes(self) -> [u8; Self::SIZE] {
+        let flags = u8::from(self.is_permanent) | u8::from(self.resets) << 1 | u8::from(self.by_smp) << 2;
+        let mut bytes = [flags; Self::SIZE];
+        if let Some((file, rest)) = bytes.split_first_chunk_mut() {
+            *file = self.file;
+            if let Some((image, rest)) = rest.split_first_chunk_mut() {
+                *image = self.image;
+                if let Some(crc) = rest.first_chunk_mut() {
+                    *crc = self.crc.to_le_bytes();
+                }
+            }
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (file, rest) = bytes.split_first_chunk()?;
+        let (image, rest) = rest.split_first_chunk()?;
+        let (crc, &[flags]) = rest.split_first_chunk()? else {
+            return None;
+        };
+        Some(Self {
+            file: *file,
+            image: *image,
+            crc: u32::from_le_bytes(*crc),
+            is_permanent: flags & 1 != 0,
+            resets: flags & 2 != 0,
+            by_smp: flags & 4 != 0,
+        })
+    }
+
+    /// Whether the image with this digest is the one that is made.
+    pub fn makes(&self, digest: &[u8]) -> bool {
+        digest.starts_with(&self.image)
     }
 }
 
@@ -318,6 +379,29 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     /// An error of the flash or of the records.
     pub fn set_versions(&mut self, versions: Versions) -> Result<(), JournalError> {
         self.store_words(KEY_VERSIONS, &versions.to_words())
+    }
+
+    /// The intent that was recorded last, if it was not cleared since.
+    ///
+    /// # Errors
+    /// An error of the flash.
+    #[inline(never)]
+    pub fn intent(&mut self) -> Result<Option<Intent>, JournalError> {
+        let mut buffer = [0; Intent::SIZE];
+        Ok(Intent::from_bytes(self.fetch(KEY_INTENT, &mut buffer)?))
+    }
+
+    /// Records an intent, or that there is none any more; the latter writes nothing if there is none anyway.
+    ///
+    /// # Errors
+    /// An error of the flash or of the records.
+    #[inline(never)]
+    pub fn set_intent(&mut self, intent: Option<Intent>) -> Result<(), JournalError> {
+        match intent {
+            Some(intent) => self.store(KEY_INTENT, &intent.to_bytes()),
+            None if self.fetch(KEY_INTENT, &mut [0; Intent::SIZE])?.is_empty() => Ok(()),
+            None => self.store(KEY_INTENT, &[]),
+        }
     }
 
     /// Erases the area with the records of all images.

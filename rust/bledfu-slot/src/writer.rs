@@ -79,9 +79,56 @@ impl<E: core::fmt::Debug> core::fmt::Display for WriteError<E> {
 
 impl<E: core::fmt::Debug> core::error::Error for WriteError<E> {}
 
+/// A part of the slot for one file, and what is known about its sectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Slot offset of the first byte; a multiple of the sector size.
+    start: u32,
+    /// Slot offset behind the last sector that may be erased.
+    end: u32,
+    /// Bytes from the start that are erased.
+    erased_to: u32,
+    /// Below this, a sector that reads blank is erased.
+    distrust_blank_below: u32,
+}
+
+impl Place {
+    /// Sectors from `start` to `end`, slot offsets that are multiples of the sector size. Nothing is known about them.
+    pub const fn new(start: u32, end: u32) -> Self {
+        Self {
+            start,
+            end,
+            erased_to: 0,
+            distrust_blank_below: 0,
+        }
+    }
+
+    /// The same place, where an earlier power cycle may have been cut while it erased: no sector is trusted to stay blank.
+    #[must_use]
+    pub const fn distrusted(self) -> Self {
+        Self {
+            distrust_blank_below: u32::MAX,
+            ..self
+        }
+    }
+
+    /// The same place up to the slot offset `end`, which must not be lower than what is erased.
+    #[must_use]
+    pub const fn up_to(self, end: u32) -> Self {
+        Self { end, ..self }
+    }
+
+    /// Slot offset of the first byte.
+    pub const fn start(&self) -> u32 {
+        self.start
+    }
+}
+
 /// Writer of one image into the secondary slot. RAM: one page and three running digests (about 1,000 bytes).
 pub struct SlotWriter<H: Sha256> {
     layout: Layout,
+    /// Slot offset of the first byte of the image, and behind the last sector it may use.
+    bounds: [u32; 2],
     page: Aligned<PAGE>,
     image_size: u32,
     /// Image bytes accepted, including those in `page`.
@@ -115,6 +162,7 @@ impl<H: Sha256> SlotWriter<H> {
         let digest = StreamDigest::new(digest);
         Self {
             layout,
+            bounds: home(&layout),
             page: Aligned([0xFF; PAGE]),
             image_size: 0,
             accepted: 0,
@@ -132,12 +180,28 @@ impl<H: Sha256> SlotWriter<H> {
         }
     }
 
-    /// Starts an image of `image_size` bytes at its first byte. Nothing is erased or written yet.
+    /// Starts an image of `image_size` bytes at its first byte, where updates begin. Nothing is erased or written yet.
     ///
     /// # Errors
     /// [`WriteError::OutOfBounds`] when the slot cannot hold it.
     pub fn begin<E>(&mut self, image_size: u32, digest: H) -> Result<(), WriteError<E>> {
-        if image_size > self.layout.max_image_size() {
+        self.go_home();
+        self.begin_here(image_size, digest)
+    }
+
+    /// [`begin`](Self::begin) elsewhere in the slot.
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin), or if the place is too small.
+    pub fn begin_at<E>(&mut self, place: Place, image_size: u32, digest: H) -> Result<(), WriteError<E>> {
+        self.accepted = 0;
+        self.exchange(place);
+        self.begin_here(image_size, digest)
+    }
+
+    fn begin_here<E>(&mut self, image_size: u32, digest: H) -> Result<(), WriteError<E>> {
+        let [start, end] = self.bounds;
+        if image_size > self.layout.max_image_size().min(end - start) {
             return Err(WriteError::OutOfBounds);
         }
         // Sectors that the last image used are no longer erased: `erased_to` holds only where no byte was accepted.
@@ -155,7 +219,38 @@ impl<H: Sha256> SlotWriter<H> {
         Ok(())
     }
 
-    /// Continues after a reset. The first `offset` bytes of an image of `image_size` bytes are taken as they are in
+    /// Back to where updates begin, if the last file was elsewhere.
+    fn go_home(&mut self) {
+        let home = home(&self.layout);
+        if self.bounds != home {
+            let [start, end] = home;
+            self.exchange(Place::new(start, end));
+        }
+    }
+
+    /// Continues elsewhere in the slot; returns the place before. Possible until the first page is programmed, and when the
+    /// file there is of no interest any more. Bytes of the file that are in the buffer stay there.
+    pub fn exchange(&mut self, place: Place) -> Place {
+        let [start, end] = self.bounds;
+        let before = Place {
+            start,
+            end,
+            erased_to: self.erased_to,
+            distrust_blank_below: self.distrust_blank_below,
+        };
+        self.use_sectors();
+        self.bounds = [place.start, place.end];
+        self.erased_to = place.erased_to;
+        self.distrust_blank_below = place.distrust_blank_below;
+        before
+    }
+
+    /// Bytes that were accepted and are not programmed yet.
+    pub fn pending(&self) -> &[u8] {
+        self.page.0.get(..self.filled()).unwrap_or_default()
+    }
+
+    /// Continues after a reset, at the place that [`exchange`](Self::exchange) chose. The first `offset` bytes of an image of `image_size` bytes are taken as they are in
     /// flash: they go to the digest and, in order, to `seen`. The next two sectors will be erased even if they read
     /// blank, as the reset may have cut their erase. The mark is set at `mark`, a multiple of the sector size, or at
     /// `offset` if that is smaller.
@@ -184,7 +279,7 @@ impl<H: Sha256> SlotWriter<H> {
         if !is_clear && offset != image_size && self.slot_offset(offset) > trailer.first_sector() {
             return Err(WriteError::OutOfBounds);
         }
-        self.begin(image_size, digest)?;
+        self.begin_here(image_size, digest)?;
         let mut page = Aligned([0; PAGE]);
         while self.accepted < offset {
             if self.accepted == mark {
@@ -278,6 +373,7 @@ impl<H: Sha256> SlotWriter<H> {
         flash: &mut F,
         block: u32,
     ) -> Result<bool, WriteError<F::Error>> {
+        self.go_home();
         if self.accepted > 0 {
             self.use_sectors();
             self.accepted = 0;
@@ -439,7 +535,8 @@ impl<H: Sha256> SlotWriter<H> {
     }
 
     fn slot_offset(&self, image_offset: u32) -> u32 {
-        self.layout.upload_offset() + image_offset
+        let [start, _] = self.bounds;
+        start + image_offset
     }
 
     fn filled(&self) -> usize {
@@ -502,7 +599,8 @@ impl<H: Sha256> SlotWriter<H> {
         from: u32,
     ) -> Result<bool, WriteError<F::Error>> {
         let sector = self.sector();
-        let end = round_up(self.layout.max_image_size(), sector);
+        let [start, end] = self.bounds;
+        let end = end - start;
         let wanted = from.saturating_add(sector).saturating_add(LARGEST_ERASE);
         self.blank_to = self.blank_to.max(from);
         while self.blank_to < wanted {
@@ -552,6 +650,13 @@ impl<H: Sha256> SlotWriter<H> {
         self.object_lost = false;
         Ok(())
     }
+}
+
+/// Where updates begin, and behind the last sector of the largest one.
+fn home(layout: &Layout) -> [u32; 2] {
+    let start = layout.upload_offset();
+    let sector = layout.secondary().sector_size;
+    [start, start + round_up(layout.max_image_size(), sector)]
 }
 
 #[cfg(test)]

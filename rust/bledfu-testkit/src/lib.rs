@@ -37,7 +37,9 @@ pub mod hostile;
 pub mod image;
 pub mod nor;
 pub mod power;
+#[path = "../../bledfu-sim/src/program.rs"]
 pub mod program;
+#[path = "../../bledfu-sim/src/random.rs"]
 pub mod random;
 
 pub use hostile::{Choice, Misreads, Weak, WeakCells};

@@ -116,6 +116,8 @@ pub struct Answer {
     pub then: Then,
     /// A transfer begins: a faster link is worth its energy.
     pub hurry: bool,
+    /// The reply comes later: a packed update is being expanded, see [`SecureDfu::release`].
+    pub is_held: bool,
 }
 
 impl Answer {
@@ -123,6 +125,12 @@ impl Answer {
         reply: None,
         then: Then::Continue,
         hurry: false,
+        is_held: false,
+    };
+
+    const HELD: Self = Self {
+        is_held: true,
+        ..Self::NOTHING
     };
 
     const fn reply(reply: Reply) -> Self {
@@ -251,6 +259,9 @@ impl<'k> SecureDfu<'k> {
                 ));
                 self.command.executed = Some(accepted);
                 self.is_unproven = resumed.offset > 0;
+                if !upload.recall(Some(&self.expected(&accepted)), accepted.fw_version) {
+                    self.forget();
+                }
             }
             Err(refusal) => {
                 note::warn(format_args!("the interrupted update is dropped: {refusal}"));

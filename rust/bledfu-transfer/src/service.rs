@@ -29,7 +29,7 @@ use crate::note;
 use crate::ring::{Channel, Frame, MAX_FRAME};
 use crate::secure_dfu::{self, SecureDfu, Then, Transport, INACTIVITY_MS, LAST_ANSWER_MS};
 use crate::smp::{self, Reassembly, Smp, ANSWER_SIZE, ERASE_AHEAD};
-use crate::upload::{Protocol, Upload};
+use crate::upload::{Fate, Protocol, Upload, EXPANDS};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::MAX_SESSION;
 use bledfu_slot::verify::Crypto;
@@ -37,6 +37,10 @@ use bledfu_wire::smp::Header;
 
 /// How long the last answer may take to be sent; the update is staged, so it is installed in any case.
 const DELIVERY_MS: u64 = 2_000;
+/// How long the answer to the last *Execute* of a packed update is held, in ms: some clients wait 5 s for it.
+const HELD_EXECUTE_MS: u64 = 4_000;
+/// How long the answer to a request to test or confirm a packed update is held, in ms: some clients wait 2 s for it.
+const HELD_STATE_MS: u64 = 1_500;
 /// No deadline: until something arrives.
 pub const FOREVER: u64 = u64::MAX;
 
@@ -103,6 +107,20 @@ enum Ending {
     Over,
 }
 
+/// An answer that is held until a packed update is staged, at most until a time in ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    None,
+    Execute {
+        until_ms: u64,
+    },
+    /// For the link, or for the sender of the datagram.
+    State {
+        until_ms: u64,
+        is_back: bool,
+    },
+}
+
 /// What is in the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {
@@ -111,6 +129,9 @@ enum Reply {
     /// For the sender of the datagram.
     Back(usize),
 }
+
+/// An SMP answer for the peer on the link.
+const TO_LINK: fn(usize) -> Reply = |length| Reply::To(Channel::Smp, length);
 
 /// The service of one device, owned by the worker.
 pub struct Service<'k, A: Areas, C: Crypto, const SMP: usize> {
@@ -121,6 +142,7 @@ pub struct Service<'k, A: Areas, C: Crypto, const SMP: usize> {
     /// The frame being handled, and then its answer: two buffers would be on the stack during a signature check.
     buffer: [u8; MAX_FRAME],
     reply: Reply,
+    held: Held,
     hurry: bool,
     ending: Ending,
     is_linked: bool,
@@ -149,6 +171,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             reassembly: Reassembly::new(),
             buffer: [0; MAX_FRAME],
             reply: Reply::None,
+            held: Held::None,
             hurry: false,
             ending: Ending::None,
             is_linked: false,
@@ -210,6 +233,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     /// Everything handled so far is done: the next [`Service::step`] takes the next item, or works in the background.
     pub fn is_settled(&self) -> bool {
         self.reply == Reply::None
+            && matches!(self.held, Held::None)
             && !self.hurry
             && self.ending == Ending::None
             && self.upload.events.is_empty()
@@ -241,6 +265,10 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         if self.ending != Ending::None {
             return self.end(inlet, now_ms);
         }
+        if EXPANDS && !matches!(self.held, Held::None) {
+            self.hold(inlet.is_link_gone(), now_ms);
+            return None;
+        }
         // The next frame must not wait for an erase within its own time.
         if self.is_behind() {
             self.is_level = !self.background();
@@ -251,6 +279,11 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             return None;
         }
         if self.background() {
+            return None;
+        }
+        if self.upload.takes_reset() {
+            // Promised before a reset, or to a peer whose link is gone: nobody else asks for it.
+            self.ending = Ending::Deliver(Then::Reset);
             return None;
         }
         let closes_ms = match self.is_linked && !self.speaks_smp {
@@ -280,7 +313,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         self.upload.guard.meet(peer);
         let answer = self.smp.handle(&mut self.upload, frame, now_ms, &mut self.buffer);
         let is_damaged = answer.is_some_and(|answer| answer.is_damaged);
-        self.answer_smp(answer, Reply::Back);
+        self.answer_smp(answer, Reply::Back, now_ms);
         // It is uncertain where a damaged frame ends, as in Zephyr.
         if is_damaged || self.ending != Ending::None {
             return bytes.len();
@@ -293,6 +326,43 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     pub fn not_sent(&mut self) {
         if self.ending == Ending::None {
             self.ending = Ending::CloseAt(0, Then::Disconnect);
+        }
+    }
+
+    /// One step of what a held answer waits for, or the answer. Frames that arrive meanwhile stay in the inbox, so answers
+    /// keep the order of their requests.
+    #[inline(never)]
+    fn hold(&mut self, is_link_gone: bool, now_ms: u64) {
+        let fate = self.upload.fate();
+        let (until_ms, is_back) = match self.held {
+            Held::Execute { until_ms } => (until_ms, false),
+            Held::State { until_ms, is_back } => (until_ms, is_back),
+            Held::None => return,
+        };
+        if is_link_gone && !is_back {
+            // What was promised in the journal is done all the same.
+            self.held = Held::None;
+            self.smp.forget_held();
+            return;
+        }
+        if let Fate::Pending(may_be_told) = fate {
+            // Without a journal a client of Secure DFU waits for the end, which most do.
+            let is_due = now_ms >= until_ms && (may_be_told || !matches!(self.held, Held::Execute { .. }));
+            if !is_due {
+                self.upload.idle(0, true);
+                return;
+            }
+        }
+        match core::mem::replace(&mut self.held, Held::None) {
+            Held::Execute { .. } => {
+                let answer = self.secure_dfu.release(&mut self.upload, fate);
+                self.answer(answer, now_ms);
+            }
+            Held::State { is_back, .. } if SMP > 0 => {
+                let answer = self.smp.release(&mut self.upload, fate, &mut self.buffer);
+                self.answer_smp(answer, if is_back { Reply::Back } else { TO_LINK }, now_ms);
+            }
+            Held::State { .. } | Held::None => {}
         }
     }
 
@@ -319,7 +389,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                     "{packets} packets are lost: the peer sent more than it may without waiting"
                 ));
                 let answer = self.secure_dfu.lost(&self.upload, packets);
-                self.answer(answer);
+                self.answer(answer, now_ms);
             }
         }
     }
@@ -348,10 +418,14 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         let answer = self
             .secure_dfu
             .handle(&mut self.upload, Frame { channel, bytes }, now_ms);
-        self.answer(answer);
+        self.answer(answer, now_ms);
     }
 
-    fn answer(&mut self, answer: secure_dfu::Answer) {
+    fn answer(&mut self, answer: secure_dfu::Answer, now_ms: u64) {
+        if EXPANDS && answer.is_held {
+            let until_ms = now_ms.saturating_add(HELD_EXECUTE_MS);
+            self.held = Held::Execute { until_ms };
+        }
         if let Some(reply) = answer.reply {
             let reply = reply.encode();
             let bytes = reply.as_bytes();
@@ -375,7 +449,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         }
         let frame = self.reassembly.frame();
         let answer = self.smp.handle(&mut self.upload, frame, now_ms, &mut self.buffer);
-        self.answer_smp(answer, |length| Reply::To(Channel::Smp, length));
+        self.answer_smp(answer, TO_LINK, now_ms);
     }
 
     fn hear_smp(&mut self, now_ms: u64) {
@@ -383,7 +457,13 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         self.speaks_smp = true;
     }
 
-    fn answer_smp(&mut self, answer: Option<smp::Answer>, reply: fn(usize) -> Reply) {
+    fn answer_smp(&mut self, answer: Option<smp::Answer>, reply: fn(usize) -> Reply, now_ms: u64) {
+        if EXPANDS && answer.is_some_and(|answer| answer.is_held) {
+            let until_ms = now_ms.saturating_add(HELD_STATE_MS);
+            let is_back = matches!(reply(0), Reply::Back(_));
+            self.held = Held::State { until_ms, is_back };
+            return;
+        }
         // What was executed over Secure DFU no longer counts after SMP began an upload or emptied the slot.
         let is_lost = match self.upload.owner() {
             Some(owner) => owner == Protocol::Smp,
@@ -418,6 +498,8 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                 "the product delays the reset; the update is installed at the next one"
             ));
             self.ending = Ending::None;
+            // It was asked.
+            let _ = self.upload.takes_reset();
             return None;
         }
         if let Some(next) = inlet.next(&mut self.buffer) {
@@ -454,6 +536,20 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                 self.closed(now_ms);
                 return Some(Step::Disconnect);
             }
+            // What the peer was promised, or told, comes before the reset.
+            Ending::ResetAt(_) if self.upload.is_promised() => {
+                self.upload.idle(0, false);
+                if let fate @ Fate::Failed(_) = self.upload.fate() {
+                    if self.secure_dfu.incoming().is_some() {
+                        // Nobody waits for the answer, but the product is told.
+                        let _ = self.secure_dfu.release(&mut self.upload, fate);
+                    }
+                    note::error(format_args!(
+                        "no reset: there is nothing to install; send the full image"
+                    ));
+                    self.ending = Ending::None;
+                }
+            }
             // Rather now than by the boot stage: until the reset the product still works.
             Ending::ResetAt(_) if self.upload.is_staged() && self.upload.keep_copy() => {}
             Ending::ResetAt(_) => {
@@ -485,6 +581,8 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         SMP > 0
             && !self.is_level
             && self.upload.owner() == Some(Protocol::Smp)
+            // What is erased for the image of a packed update is of no concern to a frame.
+            && !self.upload.is_packed()
             && self.upload.erased_ahead() < SMP as u32
     }
 

@@ -26,11 +26,12 @@ pub use reassembly::{Reassembly, FRAGMENT_MS};
 use crate::event::{Admission, Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
-use crate::upload::{Obstacle, Protocol, TransferError, Unfit, Upload};
+use crate::upload::{Fate, Obstacle, Protocol, TransferError, Unfit, Upload, EXPANDS};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::header::{HeaderError, ImageHeader, ImageStart, IMAGE_MAGIC};
 use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Algorithm;
+use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::Crypto;
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{self, Error, ImageState, SlotInfo};
@@ -96,6 +97,8 @@ pub struct Answer {
     pub hurry: bool,
     /// The protocol itself refused the frame, so it is uncertain where the next one in the same datagram begins.
     pub is_damaged: bool,
+    /// The frame to send comes later: a packed update is being expanded, see [`Smp::release`].
+    pub is_held: bool,
 }
 
 /// An upload: what its first piece announced.
@@ -150,6 +153,8 @@ pub struct Smp<'k> {
     /// Longest frame in bytes.
     frame_size: u32,
     session: Option<Session>,
+    /// The request whose answer is held.
+    held: Option<smp::Context>,
 }
 
 impl<'k> Smp<'k> {
@@ -159,6 +164,7 @@ impl<'k> Smp<'k> {
             config,
             frame_size: frame_size as u32,
             session: None,
+            held: None,
         }
     }
 
@@ -195,6 +201,10 @@ impl<'k> Smp<'k> {
             return;
         }
         self.session = Some(session);
+        let fw_version = upload.running_version();
+        if !upload.recall(None, fw_version) {
+            self.session = None;
+        }
     }
 
     /// Handles one whole frame and writes the answer to `out`, which needs [`ANSWER_SIZE`] bytes. `None`: the frame is
@@ -218,7 +228,63 @@ impl<'k> Smp<'k> {
             }
             _ => Ok(()),
         };
+        let is_write = EXPANDS
+            && matches!(
+                message.request,
+                Ok(Request::Image(image_group::Request::WriteState { .. }))
+            );
+        if is_write && written.is_ok() && upload.is_promised() {
+            self.held = Some(message.context);
+            return Some(Answer {
+                length: 0,
+                then: Then::Continue,
+                hurry: false,
+                is_damaged: false,
+                is_held: true,
+            });
+        }
         Some(self.answer(upload, message, written, now_ms, out))
+    }
+
+    /// Writes the answer that was held. `None` if there is none.
+    #[inline(never)]
+    pub fn release<A: Areas, C: Crypto>(
+        &mut self,
+        upload: &mut Upload<'_, A, C>,
+        fate: Fate,
+        out: &mut [u8],
+    ) -> Option<Answer> {
+        let context = self.held.take()?;
+        let written = match fate {
+            Fate::Pending(true) | Fate::Staged => Ok(()),
+            // It may be asked again; what cannot be kept over a reset is not promised.
+            Fate::Pending(false) => Err(Failure::Smp(Code::Busy)),
+            Fate::Failed(error) => Err(Failure::Image(packed_error(error))),
+        };
+        let message = Message {
+            context,
+            request: Ok(Request::Image(image_group::Request::ReadState)),
+        };
+        let answer = match written {
+            Ok(()) => self.answer(upload, message, Ok(()), 0, out),
+            Err(failure) => {
+                self.session = None;
+                refused(upload, failure);
+                Answer {
+                    length: smp::encode(&context, &Response::Failed(failure), out),
+                    then: Then::Continue,
+                    hurry: false,
+                    is_damaged: false,
+                    is_held: false,
+                }
+            }
+        };
+        Some(answer)
+    }
+
+    /// Nobody waits for the answer that was held any more.
+    pub fn forget_held(&mut self) {
+        self.held = None;
     }
 
     /// Handles a request; the caller has already made the change of state.
@@ -248,6 +314,7 @@ impl<'k> Smp<'k> {
                     Ok(()) => match self.config.admit_reset.map_or(Ok(()), |ask| admitted(ask())) {
                         Ok(()) => {
                             then = Then::Reset;
+                            upload.reset_when_staged();
                             Ok(Response::Empty)
                         }
                         Err(failure) => Err(failure),
@@ -283,7 +350,11 @@ impl<'k> Smp<'k> {
                 }
                 image_group::Request::ReadState | image_group::Request::WriteState { .. } => {
                     written.map(|()| {
-                        list(&Images::read(upload), &mut versions, &mut images);
+                        let found = Images::read(upload);
+                        // By what is listed: a torn flag may read differently the next time.
+                        let is_confirmed = found.next != SwapType::Revert;
+                        upload.listed_running(is_confirmed && found.running_as.is_some());
+                        list(&found, &mut versions, &mut images);
                         Response::Image(image_group::Response::State(&images))
                     })
                 }
@@ -294,10 +365,7 @@ impl<'k> Smp<'k> {
             // Apps ask to find out what a device supports.
             Some(Failure::Smp(Code::NotSupported) | Failure::Os(os_group::Error::QueryYieldsNoAnswer))
             | None => {}
-            Some(failure) => {
-                note::warn(format_args!("refused: {failure}"));
-                upload.events.push(Event::Refused(Refusal::Smp(failure)));
-            }
+            Some(failure) => refused(upload, failure),
         }
         let response = response.unwrap_or_else(Response::Failed);
         let length = smp::encode(&message.context, &response, out);
@@ -306,6 +374,7 @@ impl<'k> Smp<'k> {
             then,
             hurry: hurry && failure.is_none(),
             is_damaged: matches!(failure, Some(Failure::Smp(_))),
+            is_held: false,
         }
     }
 
@@ -448,6 +517,10 @@ impl<'k> Smp<'k> {
         else {
             return refused(Error::InvalidImageTooLarge);
         };
+        if let Err(error) = upload.judge_room(&start, length) {
+            note::warn(format_args!("{error}"));
+            return refused(packed_error(error));
+        }
         if piece.upgrade {
             let offered =
                 ImageHeader::parse(header).map_err(|_| Failure::Image(Error::InvalidImageHeader))?;
@@ -549,6 +622,24 @@ impl<'k> Smp<'k> {
     }
 }
 
+/// Says that a request is refused.
+fn refused<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, failure: Failure) {
+    note::warn(format_args!("refused: {failure}"));
+    upload.events.push(Event::Refused(Refusal::Smp(failure)));
+}
+
+/// The answer about a packed update that cannot be expanded. For the wrong base there is no number; the sentence of 27 is the
+/// nearest that an app can show.
+fn packed_error(error: TransferError) -> Error {
+    match error {
+        TransferError::OtherBase | TransferError::Older => Error::CurrentVersionIsNewer,
+        TransferError::Runs => Error::SettingTestToActiveDenied,
+        TransferError::NoRoom => Error::InvalidImageTooLarge,
+        TransferError::NotAnImage => Error::InvalidTlv,
+        _ => Error::FlashWriteFailed,
+    }
+}
+
 /// Ends an upload whose SHA-256 is wrong. The same file sent again starts from its first byte.
 fn drop_wrong<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) {
     note::warn(format_args!(
@@ -577,6 +668,7 @@ fn unfit(reason: Unfit) -> Failure {
     let reason = match reason {
         Unfit::Header(reason) => reason,
         Unfit::Older(_) => return Failure::Image(Error::CurrentVersionIsNewer),
+        Unfit::NoRoom => return Failure::Image(Error::InvalidImageTooLarge),
     };
     Failure::Image(match reason {
         HeaderError::WrongSlot { .. } => Error::InvalidFlashAddress,

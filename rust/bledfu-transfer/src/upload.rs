@@ -25,6 +25,11 @@ mod images;
 mod kept_copy;
 mod obstacles;
 mod oldest;
+#[cfg(not(feature = "packed"))]
+#[path = "upload/no_packing.rs"]
+mod packing;
+#[cfg(feature = "packed")]
+mod packing;
 mod running;
 mod session;
 mod staging;
@@ -33,6 +38,8 @@ pub use error::{Obstacle, TransferError};
 pub use images::Present;
 use kept_copy::KeptCopy;
 pub use oldest::{OldestAccepted, Unfit};
+use packing::Packing;
+pub(crate) use packing::IS_ON as EXPANDS;
 pub use running::{digest_prefix, Running};
 
 use crate::doors::{Doors, Guard};
@@ -120,6 +127,18 @@ pub struct Setup<'k> {
     pub must_keep_version: bool,
 }
 
+/// What became of a packed update that a peer asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its image is being made. With true the peer may be told that it will be staged: nothing but broken flash can stop it
+    /// any more, and no power cut.
+    Pending(bool),
+    /// Its image is staged.
+    Staged,
+    /// Its image cannot be made.
+    Failed(TransferError),
+}
+
 /// The error of the secondary slot's flash.
 type SecondaryError<A> = <<A as Areas>::Secondary as ErrorType>::Error;
 
@@ -132,6 +151,7 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     crypto: C,
     setup: Setup<'k>,
     payload: Image<C::Sha256>,
+    packing: Packing,
     crc: Crc32,
     committed_crc: Crc32,
     /// At the start of the open object.
@@ -167,6 +187,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             crypto,
             setup,
             payload,
+            packing: Packing::new(),
             crc: crc32(),
             committed_crc: crc32(),
             marked_crc: crc32(),
@@ -310,7 +331,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// Bytes received, and their CRC-32, which is maintained for Secure DFU only.
     pub fn progress(&self) -> Progress {
         Progress {
-            offset: self.payload.received(),
+            offset: self.packing.size_if_past().unwrap_or(self.payload.received()),
             check: self.crc.clone().finalize(),
         }
     }
@@ -331,12 +352,12 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     /// Received bytes that a lost link or a reset does not take back: whole sectors.
     pub fn committed(&self) -> u32 {
-        self.payload.committed()
+        self.packing.size_if_past().unwrap_or(self.payload.committed())
     }
 
     /// Received bytes of closed objects: where the open object, or the next one, begins.
     pub fn closed(&self) -> u32 {
-        self.payload.marked()
+        self.packing.size_if_past().unwrap_or(self.payload.marked())
     }
 
     /// Bytes of the image in the slot. If the payload is the image itself, this equals the bytes received.
@@ -375,6 +396,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         if let Err(error) = journaled {
             self.journal_failed(error, "this transfer will not survive a reset");
         }
+        self.forget_intent();
         if size > self.limit() {
             return Err(TransferError::Write);
         }
@@ -394,6 +416,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let _ = self
             .payload
             .begin::<SecondaryError<A>>(size, self.crypto.sha256());
+        self.begin_packing(size);
         self.crc = crc32();
         self.committed_crc = crc32();
         self.marked_crc = crc32();
@@ -401,7 +424,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     /// Forgets the image in RAM; the journal keeps its session until another one begins or this one is closed.
     pub fn drop_progress(&mut self) {
-        if self.state != State::Staged {
+        if self.state != State::Staged && !self.is_promised() {
             self.state = State::Idle;
             self.restart(0);
         }
@@ -413,8 +436,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// [`TransferError::NotReceiving`], or [`TransferError::Write`] when the flash fails.
     pub fn prepare(&mut self, length: u32) -> Result<(), TransferError> {
         self.receiving()?;
-        let (mut slot, writer) = self.slot_and_writer();
-        writer.prepare(&mut slot, length).map_err(|error| {
+        self.prepare_places(length).map_err(|error| {
             note::error(format_args!("{error}"));
             TransferError::Erase
         })
@@ -450,7 +472,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     /// Everything was received and is in flash.
     pub fn is_complete(&self) -> bool {
-        matches!(self.state, State::Receiving(transfer) if self.payload.committed() == transfer.size)
+        matches!(self.state, State::Receiving(transfer) if self.committed() == transfer.size)
     }
 
     /// Bytes after the last received one that are already erased, or need no erase.
@@ -460,7 +482,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     /// SHA-256 of the file, as far as it was read back from the slot.
     pub fn file_digest(&self) -> [u8; 32] {
-        self.payload.digest().file_digest()
+        let digest = self.packing.sha256_if_past();
+        digest.unwrap_or_else(|| self.payload.digest().file_digest())
     }
 
     /// Takes the next bytes of the image, all of them or none.
@@ -469,6 +492,15 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// As for [`Upload::prepare`]; the object must then be sent again.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
         self.receiving()?;
+        let (head, rest) = self.split_head(bytes);
+        if !head.is_empty() {
+            self.write_part(head)?;
+            self.choose_place();
+        }
+        self.write_part(rest)
+    }
+
+    fn write_part(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
         let before = self.payload.received();
         let (mut slot, writer) = self.slot_and_writer();
         let written = writer.accept(&mut slot, bytes).map_err(write_failed);
@@ -492,6 +524,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         writer.commit();
         self.is_rewound = false;
         self.committed_crc = self.crc.clone();
+        self.note_file();
         let record = self.record();
         if let Err(error) = self.journal().progress(session, record) {
             self.journal_failed(error, "a reset would lose this object");
@@ -549,6 +582,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.is_rewound |= self.payload.received() != self.payload.committed();
         self.payload.writer().rewind();
         self.crc = self.committed_crc.clone();
+        self.reconsider_place();
     }
 
     /// Rolls back to the end of the last closed object.
@@ -573,6 +607,12 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// the next `ahead` bytes; without one the whole slot, if nobody needs its content: in blocks, or sector by sector
     /// while a peer is connected (`linked`) that may send a request at any moment.
     pub fn idle(&mut self, ahead: u32, linked: bool) -> bool {
+        if !linked {
+            self.forget_seen();
+        }
+        if let Some(has_worked) = self.packing_step() {
+            return has_worked;
+        }
         let block = if linked { self.sector_size() } else { CLEAR_BLOCK };
         let state = self.state;
         let may_clear = self.setup.running.confirmed && !self.slot_kept;

@@ -302,10 +302,13 @@ impl Ask {
         Self::with(&Question::List, sequence)
     }
 
-    /// To make the image of this file permanent.
-    pub fn confirm(update: &Update, sequence: u8) -> Result<Ask, String> {
+    /// To make the image of this file permanent, by the hash in the list that was answered.
+    pub fn confirm(&self, update: &Update, sequence: u8) -> Result<Ask, String> {
         match update.file.image() {
-            Some(image) => Self::with(&Question::Confirm(&image.hash), sequence),
+            Some(image) => {
+                let hash = proof::listed_hash(&self.images, image);
+                Self::with(&Question::Confirm(&hash), sequence)
+            }
             None => Err("the file is no image".to_owned()),
         }
     }

@@ -480,7 +480,7 @@ class Session {
         const judged = JSON.parse(listed.judge(update, mayWait())) as Runs | "waits";
         if (judged !== "waits") {
           if (judged.confirmed || !confirms) return judged;
-          const confirmed = await this.ask((sequence) => Ask.confirm(update, sequence));
+          const confirmed = await this.ask((sequence) => listed.confirm(update, sequence));
           if (typeof confirmed !== "string") return JSON.parse(confirmed.confirmed(update));
           // A version that tests itself confirms itself.
           refusedSince ??= performance.now();

@@ -7,6 +7,7 @@
 //! | `hostile` | the external flash is rewritten: after a power cut, before the power comes back; or while nothing is under way |
 //! | `weak` | an operation that was cut inside leaves bytes that do not read the same each time; more cuts follow |
 //! | `misread` | during one boot, reads of the external flash return wrong bytes |
+//! | `packed` | the power is cut during a whole packed update, from the first request of the phone on; in the weak run with weak cells |
 //!
 //! After each of these the device must start one of its two images, keep the way back if the algorithm has one, and
 //! reach the end of the story. Then follow the hand-overs between MCUboot and this boot stage, see [`crate::mcuboot`].
@@ -14,6 +15,7 @@
 mod device;
 mod hostile;
 mod misread;
+mod packed;
 mod plain;
 mod shapes;
 mod weak;
@@ -59,6 +61,9 @@ pub struct CutArgs {
     /// Instead of power cuts: during one boot, reads of the external flash return wrong bytes.
     #[arg(long)]
     pub misread: bool,
+    /// Only packed updates, with every write unit; with --weak, with weak cells.
+    #[arg(long, conflicts_with_all = ["hostile", "misread", "trust"])]
+    pub packed: bool,
     /// Cut the power of devices with a trust area and the version policy, not of devices without, as many are in the
     /// field.
     #[arg(long)]
@@ -81,6 +86,10 @@ pub enum Column {
     Weak,
     /// Wrong reads.
     Misread,
+    /// Power cuts during a whole packed update.
+    Packed,
+    /// The same with weak cells.
+    PackedWeak,
 }
 
 impl Column {
@@ -90,6 +99,8 @@ impl Column {
             Self::Hostile => "hostile flash",
             Self::Weak => "weak cells",
             Self::Misread => "wrong reads",
+            Self::Packed => "packed updates",
+            Self::PackedWeak => "packed updates, weak cells",
         }
     }
 }
@@ -228,6 +239,7 @@ impl Job {
             Column::Hostile => self.hostile::<W, X>(),
             Column::Weak => self.weak::<W, X>(),
             Column::Misread => self.misread::<W, X>(),
+            Column::Packed | Column::PackedWeak => self.packed(),
         }
     }
 
@@ -281,9 +293,17 @@ impl Job {
 
 /// The columns that the options ask for.
 fn columns(args: &CutArgs) -> Vec<Column> {
+    if args.packed {
+        return vec![if args.weak {
+            Column::PackedWeak
+        } else {
+            Column::Packed
+        }];
+    }
     let asked = [
         (Column::Hostile, args.hostile),
         (Column::Weak, args.weak),
+        (Column::PackedWeak, args.weak),
         (Column::Misread, args.misread),
     ];
     let mut found: Vec<_> = asked
@@ -291,7 +311,7 @@ fn columns(args: &CutArgs) -> Vec<Column> {
         .filter_map(|(column, is_asked)| is_asked.then_some(column))
         .collect();
     if found.is_empty() {
-        found.push(Column::Plain);
+        found.extend([Column::Plain, Column::Packed]);
     }
     found
 }
@@ -304,6 +324,17 @@ fn jobs(args: &CutArgs) -> Vec<Job> {
             if args.algorithm.is_none_or(|only| only == algorithm) {
                 match column {
                     Column::Plain => plain_jobs(algorithm, args.full, args.trust, &mut jobs),
+                    Column::Packed | Column::PackedWeak => {
+                        jobs.extend(packed::devices(args.full || args.packed).map(|shape| Job {
+                            column,
+                            algorithm,
+                            shape,
+                            sizes: [0; 2],
+                            story: Story::Confirm,
+                            rules: Rules::STRICT,
+                            thorough: args.full,
+                        }));
+                    }
                     _ => other_jobs(column, algorithm, args.full, &mut jobs),
                 }
             }
@@ -440,7 +471,7 @@ impl Sum {
                 let text = format!("{points} cut points tried, {bootable} bootable, {lost} lost");
                 (bootable, text)
             }
-            Column::Weak | Column::Misread => {
+            Column::Weak | Column::Misread | Column::Packed | Column::PackedWeak => {
                 (points - lost.min(points), format!("{name}: {points} points tried, {lost} lost"))
             }
             Column::Hostile => (

@@ -7,7 +7,7 @@ use anyhow::{bail, Result};
 use bledfu_client::{secure_dfu, Stage};
 pub use bledfu_sender::proof::Runs;
 use bledfu_sender::proof::{
-    self, by_revision, confirmed, on_trial, repeated, untold, Listed, AGAIN_MS, NOT_ASKED, RESET_MS,
+    self, by_revision, confirmed, listed_hash, on_trial, repeated, untold, Listed, AGAIN_MS, NOT_ASKED, RESET_MS,
     SELF_TEST_MS, WANTS_AGAIN,
 };
 use bledfu_sender::settings;
@@ -75,7 +75,7 @@ fn by_list(driver: &mut Driver<'_>, image: &Image, confirms: bool) -> Result<Run
         if is_confirmed || !confirms {
             return Ok(proof::listed(image, is_confirmed));
         }
-        match asker.confirm(&image.hash) {
+        match asker.confirm(&listed_hash(&images, image)) {
             Ok(images) => return confirmed(&images, image),
             Err(error @ AskError::Device(NoAnswer::Refused(..))) => {
                 // A version that tests itself confirms itself.

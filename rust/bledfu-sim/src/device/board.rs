@@ -203,6 +203,7 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             service,
             inbox: inbox(self.setup.object_size),
             taken: 0,
+            expanded: 0,
             image: *booted,
             power: self.power.clone(),
             peer: self.setup.peer,

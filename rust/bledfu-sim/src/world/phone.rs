@@ -12,6 +12,7 @@ use crate::device;
 use crate::link::LinkParams;
 use crate::nor::Units;
 use crate::package::Package;
+use crate::packed;
 use crate::phone::secure_dfu::{parts, Phone};
 use crate::phone::smp::{Settings as SmpSettings, ANSWER_SIZE, REQUEST_SIZE};
 use crate::phone::{DfuLink, PhoneError, Session};
@@ -108,7 +109,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         settings: secure_dfu::Settings,
         progress: &mut dyn FnMut(u32),
     ) -> Result<Outcome, WorldError> {
-        let wanted = device::image_digest(&package.application.firmware);
+        let wanted = packed::makes(&package.application.firmware);
         let mut notes = Notes::new(true, progress);
         loop {
             let mut client = secure_dfu::Client::new(parts(package), settings);
@@ -162,6 +163,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         progress: &mut dyn FnMut(u32),
     ) -> Result<Outcome, WorldError> {
         let hash = device::image_digest(image).ok_or(PhoneError::NotAnImage)?;
+        let wanted = packed::makes(image).unwrap_or(hash);
         let first_boot = self.boots.len();
         let mut notes = Notes::new(false, progress);
         let to_send = smp::Image {
@@ -191,7 +193,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             .boots
             .iter()
             .skip(first_boot)
-            .rfind(|boot| boot.report.action != BootAction::None && boot.report.image.digest == hash);
+            .rfind(|boot| boot.report.action != BootAction::None && boot.report.image.digest == wanted);
         let boot = installed.or(self.boots.last()).cloned();
         Ok(Outcome {
             session: notes.session,

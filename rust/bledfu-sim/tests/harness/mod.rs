@@ -525,6 +525,12 @@ impl Peer {
             true => next_image(),
             false => update_image(),
         };
+        self.update_and_confirm_with(image);
+    }
+
+    /// The same with this image.
+    #[track_caller]
+    pub fn update_and_confirm_with(&mut self, image: &[u8]) {
         self.reconnect();
         let sent = self.client(Phone::Nrfutil, 0, &package(&init_for(image), image));
         assert_eq!(sent, Ok(()));

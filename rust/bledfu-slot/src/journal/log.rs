@@ -43,7 +43,7 @@ const FORMAT: u8 = 0xB1;
 /// Bit of a key: the cell is not the first one of its value.
 const REST: u8 = 8;
 /// Kinds of values, in the low bits of a key.
-const KINDS: u8 = 3;
+const KINDS: u8 = 4;
 /// Key of a cell that only takes a number.
 const MARK: u8 = 4;
 /// Places for the values of all images.
@@ -53,8 +53,8 @@ const KEYS: usize = (MAX_IMAGE_NUMBER as usize + 1) * 4;
 const PAGE_SIZE: u32 = 4096;
 /// A longer area is not used up to its end. Bounded so that a set of pages fits into a byte.
 const MAX_PAGES: u32 = 8;
-/// Cells of one image: a longest session, progress, and versions, which take two.
-const IMAGE_CELLS: u32 = LONGEST + 3;
+/// Cells of one image: a longest session, progress, versions, which take two, and an intent, which takes three.
+const IMAGE_CELLS: u32 = LONGEST + 6;
 /// Cells of the longest value.
 const LONGEST: u32 = MAX_SESSION.div_ceil(VALUE) as u32;
 /// A page must have room for all cells of one image, the mark, and the longest value once more.

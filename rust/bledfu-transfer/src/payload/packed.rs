@@ -5,7 +5,7 @@
 //! but reading; only afterwards may the area be erased into which it is expanded.
 
 use bledfu_patch::record::{self, Header, Pack, PackError, HEADER_SIZE};
-use bledfu_slot::tlv::{types, Tlv, TlvReadError, TlvWalker};
+use bledfu_slot::tlv::{types, TlvReadError, TlvWalker};
 use bledfu_slot::verify::{verify_not_bootable, Crypto, Digest, ImagePolicy, VerifyError};
 use bledfu_slot::{ImageHeader, Version};
 use embedded_storage::nor_flash::ReadNorFlash;
@@ -123,34 +123,14 @@ impl core::fmt::Display for BaseRefusal {
 
 impl core::error::Error for BaseRefusal {}
 
-/// An entry that there must be once.
-struct Once<T>(Option<T>);
-
-impl<T> Once<T> {
-    fn set<E>(&mut self, kind: u16, value: T) -> Result<(), PackedError<E>> {
-        match self.0.replace(value) {
-            None => Ok(()),
-            Some(_) => Err(PackedError::Unexpected(kind)),
-        }
-    }
-
-    fn get<E>(self, kind: u16) -> Result<T, PackedError<E>> {
-        self.0.ok_or(PackedError::Missing(kind))
-    }
-}
-
-/// Reads a value of exactly `N` bytes.
-fn value<const N: usize, F: ReadNorFlash>(
-    flash: &mut F,
-    tlv: &Tlv,
-) -> Result<[u8; N], PackedError<F::Error>> {
-    let mut bytes = [0; N];
-    if usize::from(tlv.length) != N {
-        return Err(PackedError::Length(tlv.kind));
-    }
-    bledfu_slot::flash::read_bytes(flash, tlv.offset, &mut bytes).map_err(PackedError::Flash)?;
-    Ok(bytes)
-}
+/// The entries that a packed update may have, with their lengths in bytes.
+const ENTRIES: [(u16, u16); 5] = [
+    (record::PACK, Pack::SIZE as u16),
+    (record::OUT_SHA, VALUE as u16),
+    (record::OUT_HASH, VALUE as u16),
+    (record::BASE, VALUE as u16),
+    (types::SECURITY_COUNTER, 4),
+];
 
 impl Packed {
     /// Reads the file of `file_len` bytes at `start`. Nothing is hashed: see [`Packed::verify`], which comes before.
@@ -169,8 +149,9 @@ impl Packed {
         let header = ImageHeader::parse(&first).map_err(|error| PackedError::Image(error.into()))?;
         let mut tlvs = TlvWalker::new(flash, start, &header, file_len)?;
         let sizes = tlvs.total_size();
-        let (mut pack, mut out_sha, mut out_hash) = (Once(None), Once(None), Once(None));
-        let (mut base, mut security_counter) = (Once(None), Once(None));
+        // One buffer for the value of each entry: code for each length would cost more than the bytes.
+        let mut values = [[0; VALUE]; ENTRIES.len()];
+        let mut seen = [false; ENTRIES.len()];
         while let Some(tlv) = tlvs.next(flash)? {
             if !tlv.protected {
                 match OURS.contains(&tlv.kind) {
@@ -178,41 +159,51 @@ impl Packed {
                     false => continue,
                 }
             }
-            match tlv.kind {
-                record::PACK => {
-                    if usize::from(tlv.length) != Pack::SIZE {
-                        return Err(PackedError::Pack(PackError::Length));
-                    }
-                    let value: [u8; Pack::SIZE] = value(flash, &tlv)?;
-                    let decoded = Pack::decode(&value, limits.largest, limits.table);
-                    pack.set(tlv.kind, decoded.map_err(PackedError::Pack)?)?;
-                }
-                record::OUT_SHA => out_sha.set(tlv.kind, value::<VALUE, _>(flash, &tlv)?)?,
-                record::OUT_HASH => out_hash.set(tlv.kind, value::<VALUE, _>(flash, &tlv)?)?,
-                record::BASE => base.set(tlv.kind, value::<VALUE, _>(flash, &tlv)?)?,
-                types::SECURITY_COUNTER => {
-                    security_counter.set(tlv.kind, u32::from_le_bytes(value(flash, &tlv)?))?;
-                }
-                kind => return Err(PackedError::Unexpected(kind)),
+            let places = ENTRIES.iter().zip(&mut values).zip(&mut seen);
+            let Some(((&(_, length), bytes), is_seen)) =
+                places.into_iter().find(|(((kind, _), _), _)| *kind == tlv.kind)
+            else {
+                return Err(PackedError::Unexpected(tlv.kind));
+            };
+            if core::mem::replace(is_seen, true) {
+                return Err(PackedError::Unexpected(tlv.kind));
+            }
+            let bytes = match tlv.length == length {
+                true => bytes.get_mut(..usize::from(length)).unwrap_or_default(),
+                false => return Err(wrong_length(tlv.kind)),
+            };
+            bledfu_slot::flash::read_bytes(flash, tlv.offset, bytes).map_err(PackedError::Flash)?;
+        }
+        let [has_pack, has_sha, has_hash, has_base, has_counter] = seen;
+        for (has, kind) in [
+            (has_pack, record::PACK),
+            (has_sha, record::OUT_SHA),
+            (has_hash, record::OUT_HASH),
+        ] {
+            if !has {
+                return Err(PackedError::Missing(kind));
             }
         }
-        let pack = pack.get(record::PACK)?;
         if sizes != file_len {
             return Err(PackedError::Header(record::HeaderError::Sizes));
         }
-        match (pack.method, &base.0) {
-            (bledfu_patch::Method::Delta, None) => return Err(PackedError::Missing(record::BASE)),
-            (bledfu_patch::Method::Full, Some(_)) => return Err(PackedError::Unexpected(record::BASE)),
+        let [pack, out_sha, out_hash, base, counter] = values;
+        let pack = pack.get(..Pack::SIZE).unwrap_or_default();
+        let pack = Pack::decode(pack, limits.largest, limits.table).map_err(PackedError::Pack)?;
+        match (pack.method, has_base) {
+            (bledfu_patch::Method::Delta, false) => return Err(PackedError::Missing(record::BASE)),
+            (bledfu_patch::Method::Full, true) => return Err(PackedError::Unexpected(record::BASE)),
             _ => {}
         }
+        let [a, b, c, d, ..] = counter;
         Ok(Self {
             pack,
             stream_len: head.stream_len,
             version: header.version,
-            out_sha: out_sha.get(record::OUT_SHA)?,
-            out_hash: out_hash.get(record::OUT_HASH)?,
-            base: base.0,
-            security_counter: security_counter.0,
+            out_sha,
+            out_hash,
+            base: has_base.then_some(base),
+            security_counter: has_counter.then_some(u32::from_le_bytes([a, b, c, d])),
             file_len,
         })
     }
@@ -252,6 +243,13 @@ impl Packed {
             true => Ok(()),
             false => Err(BaseRefusal::OtherAddress(self.pack.base_addr)),
         }
+    }
+}
+
+const fn wrong_length<E>(kind: u16) -> PackedError<E> {
+    match kind {
+        record::PACK => PackedError::Pack(PackError::Length),
+        _ => PackedError::Length(kind),
     }
 }
 

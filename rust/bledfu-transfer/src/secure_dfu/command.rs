@@ -205,6 +205,10 @@ impl SecureDfu<'_> {
             return refused(ResultCode::InsufficientResources);
         }
         self.reserve_records(upload, self.config.object_size);
+        // A file that may be a packed update has two places, and Create alone would have to erase at both of them: half of the
+        // second one now, the rest with Select.
+        let sector = upload.sector_size();
+        upload.prepare_far(self.config.object_size / 2 / sector * sector);
         self.command.executed = Some(accepted);
         Answer {
             hurry: true,

@@ -2,14 +2,15 @@
 //! Data objects: the image, from Create to the last Execute.
 
 use super::{Answer, Object, SecureDfu, Then};
+use crate::event::{Event, Refusal};
 use crate::init_check::Accepted;
 use crate::note;
-use crate::upload::{Expected, Present, TransferError, Unfit, Upload};
+use crate::upload::{Expected, Fate, Present, TransferError, Unfit, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::verify::Crypto;
 use bledfu_wire::secure_dfu::{op, ExtendedCode, ObjectType, Reply, ResultCode};
 
-impl SecureDfu<'_> {
+impl<'k> SecureDfu<'k> {
     #[inline(never)]
     pub(super) fn create_data<A: Areas, C: Crypto>(
         &mut self,
@@ -23,7 +24,7 @@ impl SecureDfu<'_> {
         let Some(accepted) = self.command.executed else {
             return refused(ResultCode::OperationNotPermitted);
         };
-        if upload.is_staged() || self.present.is_some() {
+        if upload.is_staged() || upload.is_promised() || self.present.is_some() {
             return refused(ResultCode::OperationNotPermitted);
         }
         // `closed` and `size` are bounded by the slot and the wire, but their sum must be checked.
@@ -77,6 +78,9 @@ impl SecureDfu<'_> {
     pub(super) fn continue_object<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
         self.reopen(upload);
         let Some(object) = self.object.filter(|object| object.is_kept) else {
+            // What the first Create would have to erase besides; see the Execute of the init packet.
+            let length = self.object_size(upload);
+            upload.prepare_far(length);
             return;
         };
         let rest = object.end() - upload.progress().offset;
@@ -150,6 +154,7 @@ impl SecureDfu<'_> {
         };
         match self.present {
             Some(Present { is_staged: false, .. }) => return ends(Then::Disconnect),
+            Some(_) if upload.is_promised() => return Answer::HELD,
             Some(_) => return ends(Then::Reset),
             None if upload.is_staged() => return ends(Then::Reset),
             None => {}
@@ -185,6 +190,7 @@ impl SecureDfu<'_> {
                 return refused(final_code(match reason {
                     Unfit::Header(_) => TransferError::NotAnImage,
                     Unfit::Older(_) => TransferError::Older,
+                    Unfit::NoRoom => TransferError::NoRoom,
                 }));
             }
         }
@@ -197,7 +203,14 @@ impl SecureDfu<'_> {
             return Answer::reply(Reply::Executed);
         }
         match self.finish(upload, &accepted) {
-            Ok(()) => ends(Then::Reset),
+            Ok(Fate::Staged) => ends(Then::Reset),
+            Ok(_) => Answer::HELD,
+            // There is nothing to install, and that is what the peer wanted.
+            Err(TransferError::Runs) => {
+                note::info(format_args!("{}", TransferError::Runs));
+                self.command.create(0);
+                ends(Then::Disconnect)
+            }
             Err(error) => {
                 note::error(format_args!("{error}"));
                 self.command.create(0);
@@ -210,20 +223,48 @@ impl SecureDfu<'_> {
         &mut self,
         upload: &mut Upload<'_, A, C>,
         accepted: &Accepted,
-    ) -> Result<(), TransferError> {
-        let keys = self.config.init.package_keys;
-        let expected = Expected {
-            sha256: Some(accepted.sha256),
-            file_signature: accepted.file_signature.map(|signature| (signature, keys)),
-            file_validation_unknown: accepted.unknown_boot_validation,
-            fw_version: accepted.fw_version,
-        };
+    ) -> Result<Fate, TransferError> {
+        let expected = self.expected(accepted);
+        if upload.is_packed() {
+            return upload.finish_packed(&expected);
+        }
         let info = upload.finish(&expected)?;
         note::info(format_args!(
             "image {} is staged; reset to install it",
             info.header.version
         ));
-        Ok(())
+        Ok(Fate::Staged)
+    }
+
+    /// What the file of an accepted init packet must match.
+    pub(super) fn expected(&self, accepted: &Accepted) -> Expected<'k> {
+        let keys = self.config.init.package_keys;
+        Expected {
+            sha256: Some(accepted.sha256),
+            file_signature: accepted.file_signature.map(|signature| (signature, keys)),
+            file_validation_unknown: accepted.unknown_boot_validation,
+            fw_version: accepted.fw_version,
+        }
+    }
+
+    /// The answer to the last Execute of a packed update, which was held until now. Still being expanded: the peer learns that
+    /// it will be installed, as the journal knows it.
+    pub fn release<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>, fate: Fate) -> Answer {
+        match fate {
+            Fate::Pending(_) | Fate::Staged => Answer {
+                then: Then::Reset,
+                ..Answer::reply(Reply::Executed)
+            },
+            Fate::Failed(error) => {
+                self.command.create(0);
+                let code = final_code(error);
+                let opcode = op::EXECUTE;
+                upload
+                    .events
+                    .push(Event::Refused(Refusal::SecureDfu { opcode, code }));
+                Answer::refused(opcode, code)
+            }
+        }
     }
 }
 
@@ -233,8 +274,13 @@ const fn final_code(error: TransferError) -> ResultCode {
         TransferError::WrongHash | TransferError::NotAnImage | TransferError::WrongFileSignature => {
             ResultCode::Extended(ExtendedCode::VerificationFailed)
         }
-        TransferError::Older => ResultCode::Extended(ExtendedCode::FirmwareVersion),
+        TransferError::Older | TransferError::OtherBase => {
+            ResultCode::Extended(ExtendedCode::FirmwareVersion)
+        }
+        TransferError::NoRoom => ResultCode::Extended(ExtendedCode::InsufficientSpace),
         TransferError::NotReceiving => ResultCode::OperationNotPermitted,
-        TransferError::Write | TransferError::Erase | TransferError::NotMarked => ResultCode::OperationFailed,
+        TransferError::Write | TransferError::Erase | TransferError::NotMarked | TransferError::Runs => {
+            ResultCode::OperationFailed
+        }
     }
 }

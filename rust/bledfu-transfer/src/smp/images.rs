@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The image group: the images in the slots, and what runs after the next reset.
 
-use super::{refuse_for, HASH_SIZE, VERSION_SIZE};
+use super::{packed_error, refuse_for, HASH_SIZE, VERSION_SIZE};
 use crate::doors::ConfirmBy;
 use crate::note;
 use crate::upload::{Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::trailer::SwapType;
-use bledfu_slot::verify::{Crypto, ImageInfo};
+use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 use bledfu_slot::Version;
 use bledfu_wire::image_group::{Error, ImageState};
 use bledfu_wire::smp::{Code, Failure};
@@ -18,6 +18,8 @@ pub(super) struct Images {
     pub(super) primary: Option<ImageInfo>,
     pub(super) secondary: Option<ImageInfo>,
     pub(super) next: SwapType,
+    /// The digest of the packed update of which the running image was made, by which it is listed until a peer saw it confirmed.
+    pub(super) running_as: Option<Digest>,
 }
 
 impl Images {
@@ -26,8 +28,9 @@ impl Images {
         let outlook = upload.outlook();
         Self {
             primary: upload.primary_image(),
-            secondary: upload.secondary_image(outlook),
-            next: outlook.swap_type(),
+            secondary: upload.listed_file().or_else(|| upload.secondary_image(outlook)),
+            next: upload.promised().unwrap_or(outlook.swap_type()),
+            running_as: upload.file_of_running(),
         }
     }
 }
@@ -50,7 +53,7 @@ pub(super) fn list<'v>(
         let _ = images.push(ImageState {
             slot,
             version,
-            hash: info.digest,
+            hash: found.running_as.filter(|_| is_running).unwrap_or(info.digest),
             bootable: true,
             pending: !is_running && is_pending,
             // A new image on trial has not confirmed itself; the other one is then the image to go back to.
@@ -112,7 +115,9 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
         None if confirm => true,
         None => return refused(Error::InvalidHash),
         Some(hash) if hash.len() != HASH_SIZE => return refused(Error::InvalidHash),
-        Some(hash) if is(&found.primary, hash) => true,
+        Some(hash) if is(&found.primary, hash) || found.running_as.is_some_and(|known| known == *hash) => {
+            true
+        }
         Some(hash) if is(&found.secondary, hash) => false,
         Some(_) => return refused(Error::HashNotFound),
     };
@@ -154,6 +159,17 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
             } else {
                 SwapType::Test
             };
+            if upload.is_packed() {
+                return match upload.ask_packed(swap_type) {
+                    // What is to run for good does so.
+                    Err(TransferError::Runs) if confirm => Ok(()),
+                    Err(error) => {
+                        note::warn(format_args!("{error}"));
+                        refused(packed_error(error))
+                    }
+                    Ok(()) => Ok(()),
+                };
+            }
             let info = match upload.request(swap_type) {
                 Ok(info) => info,
                 Err(TransferError::NotAnImage) => {

@@ -23,6 +23,12 @@ pub enum TransferError {
     Older,
     /// The trailer could not be written.
     NotMarked,
+    /// The packed update is for another image than the running one.
+    OtherBase,
+    /// The image of the packed update runs already.
+    Runs,
+    /// The slot has no room for the packed update and its image.
+    NoRoom,
 }
 
 impl fmt::Display for TransferError {
@@ -36,6 +42,11 @@ impl fmt::Display for TransferError {
             Self::NotAnImage => "the received firmware is not a signed image this device may run",
             Self::Older => "the received firmware is older than the oldest one this device accepts",
             Self::NotMarked => "the update could not be marked for installation",
+            Self::OtherBase => {
+                "the packed update is for another image than the one that runs; send the full image"
+            }
+            Self::Runs => "the image of the packed update is what runs already",
+            Self::NoRoom => "the slot has no room for the packed update and its image; send the full image",
         })
     }
 }
@@ -51,6 +62,8 @@ pub enum Obstacle {
     OnTrial,
     /// The other protocol is receiving one.
     OtherTransfer,
+    /// The image of a packed update is being made; a peer was told that it will be installed.
+    Expanding,
     /// A stranger began too often, or images were taken back; it may begin again after this time.
     TooSoon {
         /// In ms.
@@ -70,6 +83,9 @@ impl fmt::Display for Obstacle {
             }
             Self::OtherTransfer => {
                 "no new transfer: the other protocol is receiving an image; try again 10 s after its last bytes"
+            }
+            Self::Expanding => {
+                "no new transfer: a packed update is being expanded; it is staged within seconds, and a reset installs it"
             }
             Self::TooSoon { wait_ms } => {
                 let minutes = wait_ms.div_ceil(60_000);

@@ -29,6 +29,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// A higher `fw_version` than the running one is another release. Nothing is hashed for it: that would take half a second.
     #[inline(never)]
     pub fn find(&mut self, size: u32, sha256: &[u8; 32], fw_version: u32) -> Option<Present> {
+        let packed = self.find_packed(size, sha256);
+        if packed.is_some() {
+            return packed;
+        }
         let layout = self.setup.layout;
         let running = read_info(&mut self.primary(), 0, layout.primary().slot_size);
         let is_padded = |total: u32| matches!(size.checked_sub(total), Some(0..PACKAGE_WORD));

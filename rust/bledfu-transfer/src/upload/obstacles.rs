@@ -17,6 +17,9 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         if self.is_staged() {
             return Some(Obstacle::Staged);
         }
+        if self.is_promised() {
+            return Some(Obstacle::Expanding);
+        }
         match self.outlook() {
             Outlook::Revert => Some(Obstacle::OnTrial),
             Outlook::Install(_) => Some(Obstacle::Staged),
@@ -110,7 +113,11 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// A sentence for the log.
     #[inline(never)]
     pub fn may_reset(&mut self, now_ms: u64) -> Result<(), Obstacle> {
-        if !self.guard.is_stranger() || self.is_staged() || matches!(self.outlook(), Outlook::Install(_)) {
+        if !self.guard.is_stranger()
+            || self.is_staged()
+            || self.is_promised()
+            || matches!(self.outlook(), Outlook::Install(_))
+        {
             return Ok(());
         }
         if !self.setup.running.confirmed {

@@ -72,6 +72,8 @@ pub enum Unfit {
     Header(HeaderError),
     /// Its version is below the [`OldestAccepted`].
     Older(Version),
+    /// It is a packed update too large for the slot.
+    NoRoom,
 }
 
 impl fmt::Display for Unfit {
@@ -79,6 +81,7 @@ impl fmt::Display for Unfit {
         match self {
             Self::Header(error) => error.fmt(f),
             Self::Older(version) => write!(f, "{version} is older than the oldest image this device accepts"),
+            Self::NoRoom => super::TransferError::NoRoom.fmt(f),
         }
     }
 }
@@ -104,7 +107,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
                 | HeaderError::RamLoad
                 | HeaderError::WrongSlot { .. }
                 | HeaderError::WrongAddress { .. }),
-            ) => Err(Unfit::Header(reason)),
+            ) => self.judge_packed(start, Unfit::Header(reason)),
             _ => Ok(()),
         }
     }
@@ -114,6 +117,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// # Errors
     /// Those of [`Upload::judge`].
     pub fn judge_received(&self) -> Result<(), Unfit> {
-        self.judge(self.payload.digest().start())
+        self.judge(self.payload.digest().start())?;
+        match self.is_misplaced() {
+            true => Err(Unfit::NoRoom),
+            false => Ok(()),
+        }
     }
 }

@@ -68,6 +68,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         self.slot_kept = true;
         self.crc = crc32();
         self.marked_crc = crc32();
+        self.find_place(size, stored);
         let (crc, marked_crc) = (&mut self.crc, &mut self.marked_crc);
         let mut at = 0;
         let has_crc = owner == Protocol::SecureDfu;
@@ -97,6 +98,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             self.restart(size);
         }
         self.committed_crc = self.crc.clone();
+        self.note_file();
         self.progress()
     }
 }

@@ -9,7 +9,7 @@ use bledfu_slot::decide::Outlook;
 use bledfu_slot::journal::{Installed, JournalError, Versions};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
-use bledfu_slot::verify::{Crypto, ImageInfo, SignatureCheck, Slot, Verified, VerifyError};
+use bledfu_slot::verify::{Crypto, Digest, ImageInfo, SignatureCheck, Slot, Verified, VerifyError};
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Checks the complete image and marks it for the boot stage (test swap).
@@ -125,19 +125,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         let digest = self.payload.digest();
         let file_digest = digest.file_digest();
         let image_digest = digest.image_digest().ok_or(TransferError::NotAnImage);
-        if expected.sha256.is_some_and(|sha256| sha256 != file_digest) {
-            return Err(TransferError::WrongHash);
-        }
-        if expected.file_validation_unknown {
-            return Err(TransferError::WrongFileSignature);
-        }
-        if let Some((signature, keys)) = &expected.file_signature {
-            match self.crypto.verify_any(keys, &file_digest, signature) {
-                SignatureCheck::Good => {}
-                SignatureCheck::Bad => return Err(TransferError::WrongFileSignature),
-                SignatureCheck::Unavailable => return Err(TransferError::NotMarked),
-            }
-        }
+        self.check_file(expected, &file_digest)?;
         let layout = self.setup.layout;
         let slot = Slot::new(&layout)
             .verify_with_digest(
@@ -150,6 +138,28 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 
         self.stage(&slot, expected.fw_version, SwapType::Test)?;
         Ok(*slot.info())
+    }
+
+    /// Checks the received file against what was announced, by its digest.
+    pub(super) fn check_file(
+        &self,
+        expected: &Expected<'_>,
+        file_digest: &Digest,
+    ) -> Result<(), TransferError> {
+        if expected.sha256.is_some_and(|sha256| sha256 != *file_digest) {
+            return Err(TransferError::WrongHash);
+        }
+        if expected.file_validation_unknown {
+            return Err(TransferError::WrongFileSignature);
+        }
+        if let Some((signature, keys)) = &expected.file_signature {
+            match self.crypto.verify_any(keys, file_digest, signature) {
+                SignatureCheck::Good => {}
+                SignatureCheck::Bad => return Err(TransferError::WrongFileSignature),
+                SignatureCheck::Unavailable => return Err(TransferError::NotMarked),
+            }
+        }
+        Ok(())
     }
 
     /// The last two writes of an update: its version, then the request.
@@ -229,7 +239,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 }
 
 /// Why an image is not requested. A flash or crypto failure says nothing about the image.
-fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
+pub(super) fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
     note::error(format_args!("the image is refused: {error}"));
     if error.is_about_image() {
         TransferError::NotAnImage
