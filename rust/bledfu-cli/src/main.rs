@@ -104,6 +104,8 @@ fn start_log(cli: &Cli) {
         _ if cli.quiet => "error",
         // What the played target warns of is in the report.
         0 if matches!(cli.command, Command::Replay(_)) => "error",
+        // Each of a million devices would say that its power was cut.
+        0 if matches!(cli.command, Command::Cut(_)) => "off",
         // A lost link is told by `send` itself, not by each layer below it.
         0 if matches!(cli.command, Command::Send(_)) => {
             "warn,bluez_async=error,btleplug=error,trouble_host=error"

@@ -29,6 +29,9 @@ const FUNCTIONS: u32 = 80;
 /// Updates after which a device has finally failed: a cut between the start of the new image and its confirmation brings the
 /// old one back.
 const UPDATES: u32 = 3;
+/// The same where a torn flag reads differently each time, and cannot be written again: it takes luck to read it as set in the
+/// boot that settles the image.
+const UPDATES_WEAK: u32 = 5;
 
 fn pair() -> &'static Releases {
     static PAIR: OnceLock<Releases> = OnceLock::new();
@@ -165,7 +168,11 @@ impl Job {
 /// Sends the packed update until it is confirmed, over either protocol in turn.
 fn update<I: Units, X: Units>(world: &mut WorldOf<I, X>) -> Verdict {
     let pair = pair();
-    for turn in 0..UPDATES {
+    let updates = match world.board.power.weak() {
+        Some(_) => UPDATES_WEAK,
+        None => UPDATES,
+    };
+    for turn in 0..updates {
         let by_smp = turn % 2 == 1 || world.board.setup.algorithm.as_str().len() % 2 == 1;
         let done = match by_smp {
             true => world.update_smp(
@@ -177,13 +184,13 @@ fn update<I: Units, X: Units>(world: &mut WorldOf<I, X>) -> Verdict {
         };
         match done {
             Ok(_) => {}
-            // A torn flag of confirmation may read as set and then as not, so the answer says something else than the request;
-            // some flash takes no second mark there. The phone shows that, and its user tries again.
-            Err(WorldError::Phone(PhoneError::Smp(SmpError::OddAnswer("Confirm"))))
-                if world.board.power.weak().is_some() =>
-            {
-                continue
-            }
+            // A torn flag of confirmation may read as set and then as not. So the answer says something else than the request, or
+            // the image that the phone wants to test runs already; some flash takes no second mark there. The phone shows that,
+            // and its user tries again.
+            Err(WorldError::Phone(
+                PhoneError::Smp(SmpError::OddAnswer("Confirm"))
+                | PhoneError::SmpRefused { request: "Test", .. },
+            )) if world.board.power.weak().is_some() => continue,
             Err(error) => return Err(error.to_string()),
         }
         match world.confirm() {

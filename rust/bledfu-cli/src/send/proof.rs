@@ -7,8 +7,8 @@ use anyhow::{bail, Result};
 use bledfu_client::{secure_dfu, Stage};
 pub use bledfu_sender::proof::Runs;
 use bledfu_sender::proof::{
-    self, by_revision, confirmed, listed_hash, on_trial, repeated, untold, Listed, AGAIN_MS, NOT_ASKED, RESET_MS,
-    SELF_TEST_MS, WANTS_AGAIN,
+    self, by_revision, confirmed, listed_hash, on_trial, repeated, untold, Listed, AGAIN_MS, NOT_ASKED,
+    RESET_MS, SELF_TEST_MS, WANTS_AGAIN,
 };
 use bledfu_sender::settings;
 
