@@ -28,8 +28,14 @@ async function begin({ page }: Room, file: string, protocol: "secure-dfu" | "smp
   await page.getByRole("button", { name: "Start" }).click();
 }
 
-async function conclusion({ page }: Room, timeout = 90_000): Promise<string> {
-  await expect(page.locator("#update-result")).toBeVisible({ timeout });
+/** The result. With flash in real time an install alone takes half a minute. */
+async function conclusion(device: Room, timeout = 150_000): Promise<string> {
+  const { page } = device;
+  try {
+    await expect(page.locator("#update-result")).toBeVisible({ timeout });
+  } catch {
+    throw new Error(`no result in ${timeout / 1000} s:\n${await history(device)}\n${await page.locator("#update-progress").innerText()}`);
+  }
   return page.locator("#update-result").innerText();
 }
 
