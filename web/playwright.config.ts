@@ -6,7 +6,7 @@ const PORT = 4173;
 export default defineConfig({
   testDir: "tests",
   globalSetup: "./tests/prepare.ts",
-  timeout: 120_000,
+  timeout: 240_000,
   // The simulated devices and their buses are not for several browsers at once.
   workers: 1,
   fullyParallel: false,
