@@ -67,7 +67,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// tried again, and refused, when it is needed.
     pub(crate) fn prepare_far(&mut self, length: u32) {
         let size = self.receiving().map_or(0, |transfer| transfer.size);
-        let _ = self.prepare_at_far(length.min(size));
+        // With small objects there is nothing to divide; even nothing would erase what is in front of the place.
+        if length > 0 {
+            let _ = self.prepare_at_far(length.min(size));
+        }
     }
 
     /// Splits `bytes` where the file's kind is known.
