@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Everything that must hold before a change lands. One command for people and for CI; about 30 minutes on two cores from
+# Everything that must hold before a change lands. One command for people and for CI; about 25 minutes on two cores from
 # nothing, a few minutes when everything is built.
 #
 #   scripts/ci.sh [STEP ...]     default: the steps that each change must pass, in order
@@ -13,8 +13,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 
-# Every crate is built once here: what would speed up the next build only fills the disk.
-export CARGO_INCREMENTAL=0
+# Every crate is built once here: what would speed up the next build, or help a debugger, only takes time and disk. A panic
+# names its line without it.
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 
 heading() {
     printf '\n=== %s (%d s)\n' "$1" "$SECONDS"
@@ -115,7 +116,7 @@ step_packages() {
     # A folder of its own each time: cargo never looks again at a package of a version that it has unpacked and built before.
     packages=$(mktemp -d)
     # shellcheck disable=SC2086
-    (cd rust && CARGO_PROFILE_DEV_DEBUG=0 cargo package --locked --workspace $unpublished --allow-dirty --target-dir "$packages")
+    (cd rust && cargo package --locked --workspace $unpublished --allow-dirty --target-dir "$packages")
     rm -rf "$packages"
 }
 
@@ -239,8 +240,9 @@ step_zephyr() {
     scripts/zephyr.sh
 }
 
-steps=(format msrv lint doc rules text deny test packages demo cut clients central size measurements zephyr)
-# Steps that may run beside those that follow, because these mostly wait: for timers, for each other, for one processor.
+steps=(format msrv lint doc rules text deny demo cut test packages clients central size measurements zephyr)
+# Steps that run beside those that follow, with what these leave of the processors: they wait for timers, for each other and for
+# the linker.
 beside=(cut)
 # Ten minutes more: jobs of their own in the workflow.
 slow=(embassy bluez web fuzz reproducible semver release site)
