@@ -11,7 +11,7 @@ use bledfu_sim::device::{demo_keys, image_digest, is_linked_for, Keys, Setup};
 use bledfu_sim::parts;
 use bledfu_slot::decide::Downgrade;
 use bledfu_slot::layout::Algorithm;
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::keys::open_public;
@@ -26,26 +26,19 @@ pub fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {
     })
 }
 
-/// Downgrade prevention on the command line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Prevent {
-    /// Everything may be installed.
-    #[default]
-    None,
-    /// No lower version.
-    Version,
-    /// No lower security counter.
-    SecurityCounter,
-}
-
-impl From<Prevent> for Downgrade {
-    fn from(prevent: Prevent) -> Self {
-        match prevent {
-            Prevent::None => Self::Allowed,
-            Prevent::Version => Self::ByVersion,
-            Prevent::SecurityCounter => Self::BySecurityCounter,
-        }
-    }
+/// Downgrade prevention as option values.
+pub fn downgrade_parser() -> impl TypedValueParser<Value = Downgrade> {
+    let values = [
+        ("none", "Everything may be installed"),
+        ("version", "No lower version"),
+        ("security-counter", "No lower security counter"),
+    ];
+    let values = values.map(|(name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(values).map(|name| match name.as_str() {
+        "version" => Downgrade::ByVersion,
+        "security-counter" => Downgrade::BySecurityCounter,
+        _ => Downgrade::Allowed,
+    })
 }
 
 /// Who computes.
@@ -95,8 +88,8 @@ pub struct DeviceArgs {
     #[arg(long, value_enum, default_value = "software")]
     pub crypto: CryptoArg,
     /// Which images may not replace the running one.
-    #[arg(long, value_enum, default_value = "version")]
-    pub prevent_downgrade: Prevent,
+    #[arg(long, value_parser = downgrade_parser(), default_value = "version")]
+    pub prevent_downgrade: Downgrade,
     /// Image in the primary slot of a new device [default: the demo image 1.0.0].
     #[arg(long, value_name = "FILE.bin")]
     pub primary: Option<PathBuf>,
@@ -141,7 +134,7 @@ impl DeviceArgs {
             fw_version: self.fw_version,
             soft_device: parse_sd_policy(&self.sd_policy)?,
             algorithm: self.install,
-            downgrade: self.prevent_downgrade.into(),
+            downgrade: self.prevent_downgrade,
             crypto: match self.crypto {
                 CryptoArg::Software => CryptoCost::SOFTWARE,
                 CryptoArg::CortexM => CryptoCost::CORTEX_M,

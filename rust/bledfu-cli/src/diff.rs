@@ -290,7 +290,7 @@ fn make(
     if args.verify && expand(base, &packed.stream, &packed.pack).ok().as_deref() != Some(&new.file) {
         bail!("the packed update expands to something else than the release: this is a fault of bledfu, please report it");
     }
-    let file = packed::build(&packed, old, new, key);
+    let file = bledfu_sim::packed::wrap(&packed, old.map(|old| old.digest), &new.file, key)?.build();
     let share = file.len() as f64 / new.file.len() as f64;
     if share >= WORTH && !args.force {
         bail!(

@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use anyhow::{bail, Context};
 use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{Power, Tear};
+use bledfu_slot::decide::Downgrade;
 use bledfu_slot::trailer::{confirm, request_permanent, request_test};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, ImagePolicy, Key, Layout, Slot, SoftCrypto};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, NoEvidence};
 use clap::{Args, ValueEnum};
 
-use crate::args::{algorithm_parser, parse_u32, Prevent};
+use crate::args::{algorithm_parser, downgrade_parser, parse_u32};
 use crate::keys::open_public;
 use crate::outln;
 
@@ -63,8 +64,8 @@ pub struct InstallArgs {
     #[arg(long, value_enum)]
     pub pending: Option<Pending>,
     /// Which images may not replace the running one.
-    #[arg(long, value_enum, default_value = "none")]
-    pub prevent_downgrade: Prevent,
+    #[arg(long, value_parser = downgrade_parser(), default_value = "none")]
+    pub prevent_downgrade: Downgrade,
     /// Confirm the running image afterwards, as an application does.
     #[arg(long)]
     pub confirm: bool,
@@ -201,7 +202,7 @@ fn install<const W: usize>(args: &InstallArgs) -> anyhow::Result<ExitCode> {
     let config = BootConfig {
         layout,
         policy,
-        downgrade: args.prevent_downgrade.into(),
+        downgrade: args.prevent_downgrade,
         verify_primary: true,
     };
     let outcome = boot(

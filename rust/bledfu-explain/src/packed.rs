@@ -1,28 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Packed updates as files: what is in one, how one is built, and the releases between which it leads.
+//! Packed updates as files: what is in one, and the releases between which it leads.
 
 use std::fmt::Write as _;
 
 use anyhow::{bail, Result};
-use bledfu_patch::pack::Packed as Stream;
-use bledfu_patch::record::{BASE, OUT_HASH, OUT_SHA, PACK};
 use bledfu_patch::Method;
-use bledfu_sim::keys::SigningKey;
-use bledfu_sim::make::ImageSpec;
+use bledfu_sim::packed::LIMITS;
 use bledfu_slot::header::flags;
 use bledfu_slot::tlv::SliceFlash;
 use bledfu_slot::verify::{verify_image, verify_not_bootable};
 use bledfu_slot::{AddressRange, ImageHeader, ImagePolicy, Key, SoftCrypto};
-use bledfu_transfer::payload::packed::{Limits, Packed};
+use bledfu_transfer::payload::packed::Packed;
 use sha2::{Digest, Sha256};
 
 use crate::kind;
-
-/// Sizes of the largest images and tables that there are; a device says what it has room for.
-const LIMITS: Limits = Limits {
-    largest: u32::MAX,
-    table: 256,
-};
 
 /// What expanding takes: 71 instructions for each byte on a Cortex-M4 (doc/small-updates.md), 1.5 cycles each at 64 MHz, and
 /// programming pages of 256 bytes in 0.9 ms.
@@ -138,26 +129,6 @@ pub fn is_packed(file: &[u8]) -> bool {
         let kind = kind::ImageKind::of(&header, file);
         matches!(kind, kind::ImageKind::Delta | kind::ImageKind::PackedFull)
     })
-}
-
-/// The signed file around a stream.
-pub fn build(stream: &Stream, old: Option<&Release>, new: &Release, key: &SigningKey) -> Vec<u8> {
-    let mut spec = ImageSpec::new(new.header.version, stream.stream.clone(), key);
-    spec.header_size = 32;
-    spec.flags = flags::NON_BOOTABLE;
-    spec.protected = vec![
-        (PACK, stream.pack.encode().to_vec()),
-        (OUT_SHA, Sha256::digest(&new.file).to_vec()),
-    ];
-    if let Some(old) = old {
-        spec.protected.push((BASE, old.digest.to_vec()));
-    }
-    spec.protected.push((OUT_HASH, new.digest.to_vec()));
-    match new.security_counter {
-        Some(counter) => spec.with_security_counter(counter),
-        None => spec,
-    }
-    .build()
 }
 
 /// Reads a packed update, without its signature.

@@ -14,6 +14,12 @@ use crate::device::image_digest;
 use crate::keys::SigningKey;
 use crate::make::ImageSpec;
 
+/// Sizes of the largest images and tables that there are; a device says what it has room for.
+pub const LIMITS: Limits = Limits {
+    largest: u32::MAX,
+    table: 256,
+};
+
 /// Why there is no packed update between two files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackedError {
@@ -33,16 +39,12 @@ pub fn covered(image: &[u8]) -> Option<&[u8]> {
 
 /// The digest of the image that a file makes: its own, or the one that a packed update announces.
 pub fn makes(file: &[u8]) -> Option<[u8; 32]> {
-    let limits = Limits {
-        largest: u32::MAX,
-        table: 256,
-    };
     let len = u32::try_from(file.len()).ok()?;
     let header = ImageHeader::parse(file).ok()?;
     let total = TlvWalker::new(&mut SliceFlash(file), 0, &header, len)
         .ok()?
         .total_size();
-    match Packed::read(&mut SliceFlash(file), 0, total, limits) {
+    match Packed::read(&mut SliceFlash(file), 0, total, LIMITS) {
         Ok(packed) => Some(packed.out_hash),
         Err(_) => image_digest(file),
     }

@@ -2,7 +2,7 @@
 //! Any file for `bledfu inspect`, as what it is and as a whole slot, and as a package. It never panics.
 #![no_main]
 
-use bledfu_cli::inspect::{inspect, Options};
+use bledfu_explain::inspect::{inspect, Options};
 use bledfu_sim::package::{read_parts, Package};
 use bledfu_slot::Algorithm;
 use libfuzzer_sys::fuzz_target;

@@ -150,6 +150,15 @@ impl Row {
         self.lost + self.old + self.unsigned
     }
 
+    /// Sizes of both images in kB.
+    fn kilobytes(&self) -> String {
+        let [first, second] = self.sizes.map(|size| match size {
+            u32::MAX => "max".to_owned(),
+            size => (size / 1000).to_string(),
+        });
+        format!("{first}/{second}")
+    }
+
     fn json(&self) -> Value {
         let size = |size: u32| match size {
             u32::MAX => json!("max"),
@@ -178,15 +187,11 @@ const COLUMNS: Columns<8> = Columns([
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = |size: u32| match size {
-            u32::MAX => "max".into(),
-            size => (size / 1000).to_string(),
-        };
         f.write_str(&COLUMNS.row([
             self.algorithm.to_owned(),
             self.shape.to_owned(),
             self.story.to_owned(),
-            format!("{}/{}", size(self.sizes[0]), size(self.sizes[1])),
+            self.kilobytes(),
             self.operations.to_string(),
             self.cuts.to_string(),
             self.second_cuts.to_string(),
@@ -517,7 +522,9 @@ pub fn cmd_cut(args: &CutArgs) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     let mut printed = Ok(());
     campaign(args, &mut |row, bar| {
-        rows.push(row.json());
+        let mut shown = row.json();
+        shown["kilobytes"] = json!(row.kilobytes());
+        rows.push(shown);
         if printed.is_ok() {
             printed = bar.suspend(|| format.fact(&row.json(), format_args!("{row}")));
         }
@@ -570,21 +577,6 @@ fn page(rows: &[Value], handed_over: &[Value], wrong: u64) -> Run {
             })
         })
         .collect();
-    let kilobytes = |row: &Value| {
-        let of = |size: &Value| {
-            size.as_u64()
-                .map_or("max".to_owned(), |size| (size / 1000).to_string())
-        };
-        format!("{}/{}", of(&row["images"][0]), of(&row["images"][1]))
-    };
-    let stories: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            let mut row = row.clone();
-            row["kilobytes"] = json!(kilobytes(&row));
-            row
-        })
-        .collect();
     const ENDS: [(&str, &str); 4] = [
         ("lost", "/lost"),
         ("old", "/old"),
@@ -622,7 +614,7 @@ fn page(rows: &[Value], handed_over: &[Value], wrong: u64) -> Run {
         ("points", "/cuts"),
         ("in repairs", "/second_cuts"),
     ]);
-    tables.push(Table::of("Stories", &columns, &stories, 6));
+    tables.push(Table::of("Stories", &columns, rows, 6));
     Run {
         title: "Power cuts and other trouble in installs".to_owned(),
         facts: vec![
@@ -674,7 +666,7 @@ mod tests {
     fn a_campaign_is_drawn_as_tables_with_its_sums() {
         let row = json!({
             "column": "power cuts", "algorithm": "overwrite", "device": "equal sectors", "story": "test",
-            "images": [5000, "max"], "operations": 5, "cuts": 7, "second_cuts": 3, "lost": 0, "old": 0, "unsigned": 0,
+            "kilobytes": "5/max", "operations": 5, "cuts": 7, "second_cuts": 3, "lost": 0, "old": 0, "unsigned": 0,
             "stopped": 0,
         });
         let run = page(&[row.clone(), row], &[], 0);

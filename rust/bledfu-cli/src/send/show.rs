@@ -88,8 +88,11 @@ impl Show {
         self.bar = ProgressBar::new(self.total).with_style(style);
     }
 
-    /// From now on the time goes there.
+    /// From now on the time goes there; an install lasts until the end, with all its links.
     fn enter(&mut self, phase: Phase) {
+        if self.phase.0 == Phase::Installing {
+            return;
+        }
         let now = self.seconds();
         let (before, since) = std::mem::replace(&mut self.phase, (phase, now));
         self.phases[before as usize] += now - since;
@@ -152,9 +155,7 @@ impl Show {
     /// A connection is open.
     pub fn connected(&mut self) {
         self.connections += 1;
-        if self.phase.0 != Phase::Installing {
-            self.enter(Phase::Preparing);
-        }
+        self.enter(Phase::Preparing);
         self.event(
             &json!({ "event": "connected", "connection": self.connections }),
             "",
@@ -163,9 +164,7 @@ impl Show {
 
     /// The link was lost; the client goes on by itself.
     pub fn lost(&mut self, error: &LinkError) {
-        if self.phase.0 != Phase::Installing {
-            self.enter(Phase::Reconnecting);
-        }
+        self.enter(Phase::Reconnecting);
         let text = format!("link lost    {error}; connecting again");
         self.event(&json!({ "event": "lost", "message": error.to_string() }), &text);
     }
