@@ -88,6 +88,11 @@ fn an_update_is_drawn_and_compared_with_another() {
             &["update", &package, "--report", "no-such/a.html"],
             "cannot write no-such/a.html",
         ),
+        // It would be written once for each.
+        (
+            &["send", &package, "--all", "--report", "a.html"],
+            "cannot be used with",
+        ),
     ] {
         let output = bledfu(at, words);
         assert!(!output.status.success());

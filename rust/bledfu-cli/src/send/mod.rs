@@ -106,10 +106,10 @@ pub struct TargetArgs {
     #[arg(long, value_name = "tcp:HOST:PORT|DEVICE")]
     hci: Option<String>,
     /// Bluetooth: every device that offers updates, or has the name of --ble, one after the other.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "report")]
     all: bool,
     /// Bluetooth: list the devices that advertise, and send nothing.
-    #[arg(long, conflicts_with = "all")]
+    #[arg(long, conflicts_with_all = ["all", "report"])]
     list: bool,
 }
 

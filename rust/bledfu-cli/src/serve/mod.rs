@@ -76,9 +76,8 @@ pub struct ServeArgs {
     /// New images do not confirm themselves: the next reset restores the old one.
     #[arg(long)]
     no_confirm: bool,
-    /// At the end of the process, write a page about it: FILE.html, or FILE.json with the figures alone.
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs `bledfu serve`, until the process is told to end.
@@ -116,12 +115,8 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
         // The folder may contain a device with another factory image.
         board.setup.check_address = is_linked_for(&board.primary.contents(), board.setup.address());
     }
-    let report = ReportArgs {
-        report: args.report.clone(),
-        compare: None,
-    };
-    report.other()?;
-    if report.is_wanted() {
+    let other = args.report.other()?;
+    if args.report.is_wanted() {
         power.trace();
     }
     power.set_real_time(args.flash_time == FlashTime::Real);
@@ -155,7 +150,8 @@ fn serve<I: Units, X: Units>(args: &ServeArgs, setup: Setup, factory: &[u8]) -> 
         let before = device.image().header.version;
         device = worker.power_up(Some(before))?;
     }
-    report.write(&page(&worker.board.setup, &power, worker.clock.elapsed()), None)?;
+    let page = page(&worker.board.setup, &power, worker.clock.elapsed());
+    args.report.write(&page, other.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }
 

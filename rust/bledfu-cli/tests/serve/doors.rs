@@ -34,9 +34,7 @@ fn the_terminal_outlives_clients_and_resets_and_is_removed_at_exit() {
     assert_eq!(second.ask(&[op::PING, 4]), [0x60, op::PING, 1, 4]);
     assert_eq!(second.ask(&[op::FIRMWARE_VERSION, 1])[3..8], [1, 2, 0, 0, 0]);
 
-    let pid = rustix::process::Pid::from_child(&server.process);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(server.process.wait().unwrap().success());
+    server.end();
     assert!(
         path.symlink_metadata().is_err(),
         "the symbolic link is still there"

@@ -75,3 +75,25 @@ fn a_second_process_cannot_open_the_same_device() {
     let said = refused(server.folder.path(), &["--slip-tcp", "127.0.0.1:0"]);
     assert!(said.contains("in use"), "{said}");
 }
+
+#[test]
+fn the_life_of_a_device_is_drawn_and_compared_with_another() {
+    let pages = tempfile::tempdir().unwrap();
+    let [idle, busy] = ["idle.json", "busy.html"].map(|name| pages.path().join(name));
+    let [idle, busy] = [&idle, &busy].map(|page| page.to_str().unwrap());
+    Server::new(&["--report", idle]).end();
+    let mut server = Server::new(&["--report", busy, "--compare", idle]);
+    server.gatt().update("small-2.0.0").unwrap();
+    server.line("updated");
+    server.end();
+    let page = std::fs::read_to_string(busy).unwrap();
+    for wanted in [
+        "A device in real time",
+        "Two runs",
+        "the phone connects",
+        "nothing to do",
+        "boot stage",
+    ] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+}

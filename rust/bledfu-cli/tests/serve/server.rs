@@ -70,6 +70,13 @@ impl Server {
         (self.process, self.lines) = start(self.folder.path(), &self.options);
     }
 
+    /// Tells the process to end, and waits until it has ended well.
+    pub fn end(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.process.wait().unwrap().success());
+    }
+
     /// Power off.
     pub fn cut(&mut self) {
         let _ = self.process.kill();
