@@ -614,8 +614,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     /// Does one erase in idle time; false when there is nothing to erase. During a transfer it erases the sectors of
     /// the next `ahead` bytes; without one the whole slot, if nobody needs its content: in blocks, or sector by sector
-    /// while a peer is connected (`linked`) that may send a request at any moment. Such a peer may be about to begin a
-    /// transfer, so the erases of the journal come first.
+    /// while a peer is connected (`linked`) that may send a request at any moment. The page of the journal that a transfer
+    /// will need comes first.
     pub fn idle(&mut self, ahead: u32, linked: bool) -> bool {
         if !linked {
             self.forget_seen();
@@ -626,7 +626,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let block = if linked { self.sector_size() } else { CLEAR_BLOCK };
         let state = self.state;
         let may_clear = self.setup.running.confirmed && !self.slot_kept;
-        if linked && may_clear && state == State::Idle && self.prepare_records() {
+        let begins = matches!(state, State::Receiving(_)) && self.payload.committed() == 0;
+        if begins && ahead > 0 && self.prepare_records() {
             return true;
         }
         let (mut slot, writer) = self.slot_and_writer();
