@@ -113,6 +113,21 @@ def packed_power_cut_behind_the_last_answer(context):
     context.device.boots_after_cut("3.1.0", world.third)
 
 
+@scenarios.scenario()
+def refuses_packed_without_small_updates(context):
+    """Built without them, the device sees by the first 32 bytes that it cannot start that; the full image follows over the same link."""
+    if context.tools.takes_packed:
+        raise Skipped("built with CONFIG_BLEDFU_SMALL_UPDATES")
+    world = World(context, runs="second")
+    link = scenarios.refused_in_the_first_object(context, world.packed, "not bootable")
+    full = context.phone_with(world.third, version=2)
+    full.use(link)
+    full.send_init_packet()
+    full.send_image()
+    link.wait_for_disconnection()
+    context.device.check_update(world.third, "3.1.0")
+
+
 # ---- SMP
 
 # small-updates case 36
