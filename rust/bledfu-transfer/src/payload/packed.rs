@@ -127,7 +127,9 @@ impl core::error::Error for BaseRefusal {}
 /// other, and the security counter.
 const LENGTHS: [u16; 5] = [Pack::SIZE as u16, VALUE as u16, VALUE as u16, VALUE as u16, 4];
 const _: () = assert!(
-    record::OUT_SHA == record::PACK + 1 && record::BASE == record::PACK + 2 && record::OUT_HASH == record::PACK + 3
+    record::OUT_SHA == record::PACK + 1
+        && record::BASE == record::PACK + 2
+        && record::OUT_HASH == record::PACK + 3
 );
 /// Place of the security counter among them.
 const COUNTER: usize = 4;
@@ -250,7 +252,9 @@ impl Packed {
 fn all_of<E>(needed: u8, seen: u8) -> Result<(), PackedError<E>> {
     match needed & !seen {
         0 => Ok(()),
-        missing => Err(PackedError::Missing(record::PACK + missing.trailing_zeros() as u16)),
+        missing => Err(PackedError::Missing(
+            record::PACK + missing.trailing_zeros() as u16,
+        )),
     }
 }
 

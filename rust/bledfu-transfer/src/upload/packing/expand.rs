@@ -176,8 +176,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         self.close();
         note::info(format_args!(
             "image {} is staged ({}); reset to install it",
-            info.header.version,
-            wish.swap_type
+            info.header.version, wish.swap_type
         ));
         Ok(())
     }

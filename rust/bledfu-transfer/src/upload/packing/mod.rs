@@ -39,7 +39,6 @@ use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 use bledfu_slot::writer::Place;
 
-
 /// This build expands packed updates.
 pub(crate) const IS_ON: bool = true;
 
