@@ -212,6 +212,15 @@ step_fuzz() {
     scripts/fuzz.sh
 }
 
+step_patch() {
+    heading 'small updates between releases of real firmware'
+    if ! command -v npm >/dev/null; then
+        echo 'skipped: there is no npm, which fetches the releases'
+        return
+    fi
+    python3 scripts/patch_sizes.py
+}
+
 step_reproducible() {
     heading 'the same sources make the same boot stage and the same bledfu'
     install_for_cortex_m
@@ -245,7 +254,7 @@ steps=(format msrv lint doc rules text deny demo cut test packages clients centr
 # the linker.
 beside=(cut)
 # Ten minutes more: jobs of their own in the workflow.
-slow=(embassy bluez web fuzz reproducible semver release site)
+slow=(embassy bluez web fuzz patch reproducible semver release site)
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${steps[@]}" "${slow[@]}"

@@ -146,19 +146,17 @@ type SecondaryError<A> = <<A as Areas>::Secondary as ErrorType>::Error;
 type Flash<'a, F> = Retry<&'a mut F>;
 
 /// The upload state machine. It owns the partitions, and the service owns it.
+///
+/// In this order, with the 3.4 KB of a decoder at the end: a load reaches 4 KB, and everything else is nearer.
+#[repr(C)]
 pub struct Upload<'k, A: Areas, C: Crypto> {
-    areas: A,
-    crypto: C,
-    setup: Setup<'k>,
-    payload: Image<C::Sha256>,
-    packing: Packing,
+    /// When data for the transfer last arrived on the current link.
+    fed_ms: Option<u64>,
+    state: State,
     crc: Crc32,
     committed_crc: Crc32,
     /// At the start of the open object.
     marked_crc: Crc32,
-    state: State,
-    /// When data for the transfer last arrived on the current link.
-    fed_ms: Option<u64>,
     /// The slot must not be cleared: the journal has a session whose bytes are in it, even if RAM has forgotten it, or
     /// an update waits for the boot stage.
     slot_kept: bool,
@@ -166,14 +164,19 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     is_journal_off: bool,
     /// An erase of the journal in idle time failed.
     is_unprepared: bool,
-    journal_memory: Memory,
     /// The sectors rolled back, which will be erased once more, are not counted yet.
     is_rewound: bool,
     kept_copy: KeptCopy,
+    journal_memory: Memory,
     /// What strangers did, and whether the peer is one.
     pub(crate) guard: Guard,
     /// Events for the product.
     pub(crate) events: Events,
+    areas: A,
+    crypto: C,
+    setup: Setup<'k>,
+    payload: Image<C::Sha256>,
+    packing: Packing,
 }
 
 impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
