@@ -219,8 +219,7 @@ void bledfu_shim_leave(void)
 bool bledfu_is_update_mode(void)
 {
 	if (k_is_user_context()) {
-		/* This memory is not a user thread's, and there is no error to return. */
-		LOG_ERR("a user thread asks for the update mode: only threads of the kernel may");
+		/* This memory is not a user thread's, and there is no error to return. The log names the thread and this function. */
 		k_oops();
 	}
 	return is_update_mode;
