@@ -92,6 +92,17 @@ column has the same four counts as MCUboot's sources give them; for *copy*, as f
 """
 
 
+def idle_section(bench):
+    rows = [[row["what"], row["wakes"], f"{row['flash_ns'] / 1e9:.1f}"] for row in bench["idle"]]
+    return f"""
+## At rest, simulated
+
+How often the worker wakes, and for how many seconds the external flash is on: with `CONFIG_PM_DEVICE_RUNTIME` it powers down 200 ms after its last
+use. Install with *copy*, 15 ms.
+
+{table(["", "Wake-ups", "Flash on"], rows, right=(1, 2))}"""
+
+
 def sizes_section(sizes):
     budgets = json.loads(BUDGETS.read_text())
     rows = [[name, budgets[name][1], kilobytes(size)]
@@ -132,7 +143,7 @@ def run(*command):
 
 def measure(bledfu):
     """The figures of this tree: `bledfu bench` and code size."""
-    bench = json.loads(run(bledfu, "bench", "--updates", "--install", "--json"))
+    bench = json.loads(run(bledfu, "bench", "--updates", "--install", "--idle", "--json"))
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         run(sys.executable, "scripts/size.py", "--json", file.name)
         sizes = json.loads(pathlib.Path(file.name).read_text())
@@ -145,7 +156,7 @@ def between(text, begin, end):
 
 def page(bench, sizes, zephyr):
     head = HEAD.replace("\n\nCI measures both", f"{ZEPHYR_HEAD}\nCI measures the first two") if zephyr else HEAD
-    return head + updates_section(bench) + installs_section(bench) + "\n" + sizes + (zephyr_section(zephyr) if zephyr else "")
+    return head + updates_section(bench) + installs_section(bench) + idle_section(bench) + "\n" + sizes + (zephyr_section(zephyr) if zephyr else "")
 
 
 def record_zephyr(folder):

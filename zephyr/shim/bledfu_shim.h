@@ -73,6 +73,12 @@ uint32_t bledfu_shim_event(uint8_t event, uint32_t first, uint32_t second);
 /* keys.c, made at build time; kind: 0 packages, 1 images. Returns the number of keys, 64 bytes each. */
 uint32_t bledfu_shim_keys(uint8_t kind, const uint8_t **bytes);
 
+/* crypto_psa.c; a P-256 key (X, Y), a SHA-256, and a signature (r, s), all big-endian. */
+#define BLEDFU_SHIM_GOOD        0x3C5AA5C3
+#define BLEDFU_SHIM_BAD         0
+#define BLEDFU_SHIM_UNAVAILABLE (-1)
+int32_t bledfu_shim_verify(const uint8_t *key, const uint8_t *digest, const uint8_t *signature);
+
 /* log.c; level: 1 error to 4 debug; line ends with a zero byte. */
 void bledfu_shim_log(uint8_t level, const char *line);
 FUNC_NORETURN void bledfu_shim_panic(const uint8_t *file, uint32_t length, uint32_t line);

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Signatures of 16 keys, each as it is and with bits changed in every part: both implementations must say the same.
+//! Signatures of 16 keys, each as it is and with bits changed in every part, and Wycheproof's vectors: both implementations
+//! must say the same. Then prints the stack that a check needs.
+//!
+//! `p256-cm4` has an `ldm` of a single register, which the Armv7-M manual calls unpredictable. Cortex-M4 processors load the
+//! register; QEMU raises a usage fault. So the handler of that fault loads it here ([`load_single_register`]).
 #![no_std]
 #![no_main]
 
@@ -8,6 +12,10 @@ use cortex_m_semihosting::{debug, hprintln};
 use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use p256::ecdsa::{SigningKey, VerifyingKey};
 use p256::EncodedPoint;
+
+/// Of one vector: key, digest, r and s, result.
+const VECTOR: usize = 64 + 32 + 64 + 1;
+static WYCHEPROOF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wycheproof.bin"));
 
 /// What the crate `p256` says.
 fn expected(key: &[u8; 64], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
@@ -49,8 +57,78 @@ fn compare(key: &[u8; 64], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
     same
 }
 
+/// System Handler Control and State Register, and its bit that enables the usage fault (Armv7-M manual, B3.2.13).
+const SHCSR: *mut u32 = 0xE000_ED24 as *mut u32;
+const USGFAULTENA: u32 = 1 << 18;
+
+// r0: what the processor stacked (r0 to r3, r12, lr, pc, xPSR). r1: r4 to r11.
+core::arch::global_asm!(
+    ".section .text.UsageFault, \"ax\"",
+    ".global UsageFault",
+    ".thumb_func",
+    "UsageFault:",
+    "mrs r0, msp",
+    "push {{r4-r11}}",
+    "mov r1, sp",
+    "push {{r0, lr}}",
+    "bl load_single_register",
+    "pop {{r0, lr}}",
+    "pop {{r4-r11}}",
+    "bx lr",
+);
+
+/// Does what a Cortex-M4 does with `ldm Rn, {Rt}` (Armv7-M manual, A7.7.41, encoding T2 without write-back).
+///
+/// # Safety
+/// `stacked` and `others` are the registers of the faulting code, as `UsageFault` hands them over.
+#[no_mangle]
+unsafe extern "C" fn load_single_register(stacked: *mut u32, others: *mut u32) {
+    let register = |number: u32| match number {
+        0..=3 => stacked.add(number as usize),
+        4..=11 => others.add(number as usize - 4),
+        12 => stacked.add(4),
+        14 => stacked.add(5),
+        _ => fail("an instruction that QEMU does not know"),
+    };
+    let pc = stacked.add(6);
+    let instruction = *pc as *const u16;
+    let (first, list) = (u32::from(*instruction), u32::from(*instruction.add(1)));
+    if first & 0xFFF0 != 0xE890 || list.count_ones() != 1 {
+        fail("an instruction that QEMU does not know");
+    }
+    *register(list.trailing_zeros()) = *(*register(first & 0xF) as *const u32);
+    *pc += 4;
+}
+
+/// Bytes of the stack that `work` needs, of at most `DEPTH`.
+#[inline(never)]
+fn stack_of(work: impl FnOnce()) -> usize {
+    const DEPTH: usize = 16 * 1024;
+    const PAINT: u32 = 0xA5A5_5A5A;
+    // Out of reach of this function's own frame.
+    const MARGIN: usize = 256;
+    let here = 0u32;
+    let top = core::ptr::addr_of!(here) as usize & !3;
+    let words = (top - DEPTH..top - MARGIN).step_by(4);
+    for at in words.clone() {
+        unsafe { (at as *mut u32).write_volatile(PAINT) };
+    }
+    work();
+    let lowest = words
+        .clone()
+        .find(|at| unsafe { (*at as *const u32).read_volatile() } != PAINT);
+    lowest.map_or(0, |at| top - at)
+}
+
+fn fail(why: &str) -> ! {
+    hprintln!("{}", why);
+    debug::exit(debug::EXIT_FAILURE);
+    loop {}
+}
+
 #[cortex_m_rt::entry]
 fn main() -> ! {
+    unsafe { SHCSR.write_volatile(SHCSR.read_volatile() | USGFAULTENA) };
     let (mut good, mut bad, mut same) = (0, 0, true);
     for number in 1..=16u8 {
         let Ok(secret) = SigningKey::from_slice(&[number.wrapping_mul(15); 32]) else {
@@ -97,7 +175,43 @@ fn main() -> ! {
         bad,
         if same { "the same" } else { "DIFFERENT" }
     );
-    debug::exit(if same && good == 16 {
+    let mut vectors = 0;
+    for vector in WYCHEPROOF.chunks_exact(VECTOR) {
+        let (key, rest) = vector.split_first_chunk().unwrap();
+        let (digest, rest) = rest.split_first_chunk().unwrap();
+        let (signature, result) = rest.split_first_chunk().unwrap();
+        same &= compare(key, digest, signature);
+        same &= expected(key, digest, signature) == (result == [1]);
+        vectors += 1;
+    }
+    hprintln!(
+        "{} vectors of Wycheproof: {}",
+        vectors,
+        if same { "the same" } else { "DIFFERENT" }
+    );
+
+    let is_good = |vector: &&[u8]| vector.last() == Some(&1);
+    let vector = WYCHEPROOF.chunks_exact(VECTOR).find(is_good).unwrap();
+    let (key, rest) = vector.split_first_chunk().unwrap();
+    let (digest, rest) = rest.split_first_chunk().unwrap();
+    let signature: &[u8; 64] = rest.first_chunk().unwrap();
+    let mut halves = *signature;
+    halves[..32].reverse();
+    halves[32..].reverse();
+    let parsed = (Key::new(*key), Signature::from_le_halves(&halves));
+    let mut found = [false; 2];
+    let [assembly, portable] = &mut found;
+    let stack = [
+        stack_of(|| *assembly = SoftCrypto.verify(&parsed.0, digest, &parsed.1) == SignatureCheck::Good),
+        stack_of(|| *portable = expected(key, digest, signature)),
+    ];
+    hprintln!(
+        "stack of a check: {} bytes, {} in portable Rust",
+        stack[0],
+        stack[1]
+    );
+    same &= found == [true; 2];
+    debug::exit(if same && good == 16 && vectors > 200 {
         debug::EXIT_SUCCESS
     } else {
         debug::EXIT_FAILURE

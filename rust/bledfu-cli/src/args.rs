@@ -83,9 +83,9 @@ pub struct DeviceArgs {
     /// Install algorithm of the boot stage.
     #[arg(long, default_value = Algorithm::Copy.as_str(), value_parser = algorithm_parser())]
     pub install: Algorithm,
-    /// What computes hashes and signatures, for their times: portable Rust, P-256 in Arm assembly, or the CryptoCell of
-    /// an nRF52840.
-    #[arg(long, value_enum, default_value = "software")]
+    /// What computes hashes and signatures, for their times: portable Rust, P-256 in Arm assembly (the default of a
+    /// Cortex-M4), or the CryptoCell of an nRF52840.
+    #[arg(long, value_enum, default_value = "cortex-m")]
     pub crypto: CryptoArg,
     /// Which images may not replace the running one.
     #[arg(long, value_parser = downgrade_parser(), default_value = "version")]

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bledfu bench`: the cost of installs, in operations per image page and simulated time, and the duration of whole
-//! updates.
+//! `bledfu bench`: the cost of installs, in operations per image page and simulated time, the duration of whole updates,
+//! and what the application costs at rest.
 
 use std::process::ExitCode;
 
 use anyhow::{bail, Context};
 use bledfu_sim::demo;
 use bledfu_sim::device::{Board, Setup};
+use bledfu_sim::link::LinkParams;
 use bledfu_sim::nor::Stats;
-use bledfu_sim::parts::{self, SECTOR_SIZE};
+use bledfu_sim::parts::{self, Part, SECTOR_SIZE};
+use bledfu_sim::phone::secure_dfu::Phone;
+use bledfu_sim::phone::DfuLink;
 use bledfu_sim::power::Power;
+use bledfu_sim::world::{Awake, World};
 use bledfu_slot::trailer::request_test;
 use bledfu_slot::{Algorithm, Slot, SoftCrypto};
 use bledfu_swap::BootAction;
@@ -26,11 +30,14 @@ use crate::update::{self, UpdateArgs};
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
     /// Installs of the case image by every algorithm.
-    #[arg(long, required_unless_present = "updates")]
+    #[arg(long, required_unless_present_any = ["updates", "idle"])]
     pub install: bool,
     /// Whole updates to the case image, under several conditions.
     #[arg(long)]
     pub updates: bool,
+    /// How often the worker wakes, and for how long the external flash is on.
+    #[arg(long)]
+    pub idle: bool,
     /// External flash part; an unknown name lists the known ones.
     #[arg(long, default_value = "mx25r6435f")]
     pub part: String,
@@ -59,7 +66,7 @@ const UPDATES: [(&str, &str); 15] = [
     ("swap using move", "--install swap-move"),
     ("overwrite only", "--install overwrite"),
     ("swap using offset", "--install swap-offset"),
-    ("P-256 in Arm assembly", "--crypto cortex-m"),
+    ("P-256 in portable Rust", "--crypto software"),
     ("hash and P-256 in hardware", "--crypto platform"),
 ];
 
@@ -105,6 +112,13 @@ const REFERENCE: [(&str, [u32; 4]); 5] = [
     ("copy", [1, 0, 4096, 0]),
 ];
 
+fn find_part(name: &str) -> anyhow::Result<&'static Part> {
+    parts::find(name).with_context(|| {
+        let known = parts::external_names().join(", ");
+        format!("there is no part {name}; known are {known}")
+    })
+}
+
 /// Installs the demo update on a board; a second one over the first, for algorithms where that is cheaper.
 ///
 /// # Errors
@@ -112,12 +126,7 @@ const REFERENCE: [(&str, [u32; 4]); 5] = [
 pub fn measure(algorithm: Algorithm, part: &str) -> anyhow::Result<Cost> {
     let setup = Setup {
         algorithm,
-        part: parts::find(part).with_context(|| {
-            format!(
-                "there is no part {part}; known are {}",
-                parts::external_names().join(", ")
-            )
-        })?,
+        part: find_part(part)?,
         ..Setup::demo()
     };
     let power = Power::new();
@@ -164,6 +173,9 @@ pub fn cmd_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if args.updates {
         all["updates"] = updates(args)?;
     }
+    if args.idle {
+        all["idle"] = idle(args)?;
+    }
     if args.json {
         outln!("{all}")?;
     }
@@ -198,6 +210,18 @@ fn page(all: &Value) -> Run {
                 ("receive", "/receive_ns"),
                 ("verify", "/verify_ns"),
                 ("install", "/install_ns"),
+            ],
+            rows,
+            1,
+        ));
+    }
+    if let Some(rows) = all["idle"].as_array() {
+        tables.push(Table::of(
+            "Wake-ups of the worker, and external flash on",
+            &[
+                ("what", "/what"),
+                ("wake-ups", "/wakes"),
+                ("flash on", "/flash_ns"),
             ],
             rows,
             1,
@@ -315,5 +339,48 @@ fn updates(args: &BenchArgs) -> anyhow::Result<Value> {
             "link_bytes_per_s": cost.link_limit,
         }));
     }
+    Ok(rows.into())
+}
+
+const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
+
+/// What the application costs at rest and at work; prints a line for each unless the result is for a program.
+fn idle(args: &BenchArgs) -> anyhow::Result<Value> {
+    let part = find_part(&args.part)?;
+    let setup = Setup {
+        part,
+        ..Setup::demo()
+    };
+    let mut world = World::new(setup, &demo::factory_image()?, LinkParams::default())?;
+    let mut rows = Vec::new();
+    let mut before = Awake::default();
+    let mut row = |what: &str, now: Awake| -> anyhow::Result<()> {
+        let (wakes, flash_ns) = (now.wakes - before.wakes, now.flash_ns - before.flash_ns);
+        if !args.json {
+            outln!("{what:<49} {wakes:>9} {:>10.1}", flash_ns as f64 / 1e9)?;
+        }
+        rows.push(json!({ "what": what, "wakes": wakes, "flash_ns": flash_ns }));
+        before = now;
+        Ok(())
+    };
+    if !args.json {
+        outln!("external flash {}", args.part)?;
+        outln!("{:<49} {:>9} {:>10}", "", "wake-ups", "flash on, s")?;
+    }
+    world.settle();
+    row("after a start, until the device is at rest", world.awake)?;
+    world.pass(DAY_NS);
+    row("a day at rest", world.awake)?;
+    world.connect();
+    world.wait_ms(60_000)?;
+    world.link_lost();
+    world.settle();
+    row("a phone that stays for a minute and does nothing", world.awake)?;
+    world.update(&demo::update_package()?, Phone::Android, 0, &mut |_| ())?;
+    row("an update, until the new image runs", world.awake)?;
+    world.confirm()?;
+    world.settle();
+    world.pass(DAY_NS);
+    row("the day after it, with the slot cleared again", world.awake)?;
     Ok(rows.into())
 }

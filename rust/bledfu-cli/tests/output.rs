@@ -188,6 +188,25 @@ fn the_log_of_an_update_has_virtual_time_and_three_levels() {
 }
 
 #[test]
+fn a_device_at_rest_wakes_for_nothing_and_its_flash_stays_off() {
+    let output = bledfu(&["bench", "--idle", "--json"])
+        .output()
+        .expect("the program runs");
+    let [all] = &json_lines(&output)[..] else {
+        panic!("one line")
+    };
+    let row = |what: &str| {
+        let rows = all["idle"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["what"] == what).expect(what);
+        ["wakes", "flash_ns"].map(|figure| row[figure].as_u64().expect(figure))
+    };
+    assert_eq!(row("a day at rest"), [0, 0]);
+    assert_eq!(row("the day after it, with the slot cleared again")[0], 0);
+    let [wakes, flash_ns] = row("an update, until the new image runs");
+    assert!(wakes > 100 && flash_ns > 1_000_000_000, "{wakes} {flash_ns}");
+}
+
+#[test]
 fn completions_and_manual_pages_know_every_command() {
     const COMMANDS: [&str; 9] = [
         "update",

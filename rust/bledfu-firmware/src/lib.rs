@@ -25,12 +25,12 @@ extern crate std;
 
 mod buttonless;
 mod options;
+mod platform;
 mod start;
 #[cfg(test)]
 mod tests;
 
 use bledfu_slot::areas::Partitions;
-use bledfu_slot::verify::SoftCrypto;
 use bledfu_transfer::doors::Peer;
 use bledfu_transfer::event::{self, Refusal};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
@@ -226,7 +226,7 @@ type Areas = Partitions<Area, Area, Area, Area>;
 
 /// The worker: owner of all partitions.
 struct Device<'k> {
-    service: Service<'k, Areas, SoftCrypto, { options::SMP_FRAME_SIZE }>,
+    service: Service<'k, Areas, platform::Platform, { options::SMP_FRAME_SIZE }>,
 }
 
 impl Device<'_> {

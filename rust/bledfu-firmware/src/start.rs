@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From partitions, keys and options to a running service.
 
+use crate::platform::Platform;
 use crate::{options, Areas, Device, SHORTEST_PACKET};
 use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{self, TrailerError};
-use bledfu_slot::verify::{read_info, ImagePolicy, Key, SoftCrypto};
+use bledfu_slot::verify::{read_info, ImagePolicy, Key};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
 use bledfu_transfer::doors::{ConfirmBy, Doors};
 use bledfu_transfer::event::{Admission, Incoming};
@@ -239,7 +240,7 @@ impl<'k> Device<'k> {
             reset_delay_ms: options::RESET_DELAY_MS,
         };
         Ok(Self {
-            service: Service::new(Upload::new(areas, SoftCrypto, setup), config),
+            service: Service::new(Upload::new(areas, Platform, setup), config),
         })
     }
 }

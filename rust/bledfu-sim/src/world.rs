@@ -125,6 +125,8 @@ pub struct WorldOf<I: Units, X: Units> {
     pub packets_lost: u32,
     /// What the product was told since the last reset.
     pub events: Vec<Event>,
+    /// What the application has cost so far.
+    pub awake: Awake,
     device: Option<DeviceOf<I, X>>,
     now_ns: u64,
     next_event_ns: u64,
@@ -147,6 +149,28 @@ pub struct WorldOf<I: Units, X: Units> {
     packets: u32,
     /// Totals of the devices before the last reset.
     ring_high_water: usize,
+}
+
+/// The external flash may power down this long after its last use (`AWAKE_MS` in `zephyr/shim/flash.c`).
+const FLASH_OFF_NS: u64 = 200 * MS;
+
+/// For how long the application keeps the device from sleeping. The boot stage is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Awake {
+    /// How often the worker was woken.
+    pub wakes: u64,
+    /// For how long the external flash was on, in ns.
+    pub flash_ns: u64,
+    /// When it was, or will be, turned off.
+    flash_off_ns: u64,
+}
+
+impl Awake {
+    fn used_flash(&mut self, from_ns: u64, to_ns: u64) {
+        let off_ns = to_ns + FLASH_OFF_NS;
+        self.flash_ns += off_ns.saturating_sub(self.flash_off_ns.max(from_ns));
+        self.flash_off_ns = off_ns;
+    }
 }
 
 /// Everything, with the units of an nRF52840.
@@ -177,6 +201,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             packets_waited: 0,
             packets_lost: 0,
             events: Vec::new(),
+            awake: Awake::default(),
             device: None,
             now_ns: 0,
             next_event_ns: 0,
@@ -345,6 +370,7 @@ impl<I: Units, X: Units> WorldOf<I, X> {
             Rest::Delivered(_) => self.outbox.is_empty(),
         };
         if is_over {
+            self.awake.wakes += 1;
             self.rest = Rest::None;
             self.worker_free_ns = self.worker_free_ns.max(self.now_ns);
         }
@@ -371,9 +397,11 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                 }
                 _ => {}
             }
+            self.awake.wakes += u64::from(self.rest != Rest::None);
             self.rest = Rest::None;
             self.board.power.set_now_ns(self.worker_free_ns);
             let started = self.worker_free_ns;
+            let before = self.board.external.stats();
             let mut closes = false;
             match device.step() {
                 None | Some(Step::Hurry) => {}
@@ -394,6 +422,9 @@ impl<I: Units, X: Units> WorldOf<I, X> {
                 Some(Step::Reset) => self.reset_due = true,
             }
             self.worker_free_ns = self.board.power.now_ns();
+            if self.board.external.stats() != before {
+                self.awake.used_flash(started, self.worker_free_ns);
+            }
             while self.taken < device.frames_taken() {
                 self.taken += 1;
                 if let Some((at, _)) = self.arrivals.pop_front() {

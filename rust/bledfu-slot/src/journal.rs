@@ -298,17 +298,23 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
         Ok(())
     }
 
-    /// Does the erase of the next move now, while nothing waits for it.
+    /// Does one erase that later records would wait for: first the move that a start needs, then the erase of the page for
+    /// the move after it. Returns false if none is left.
     ///
     /// # Errors
-    /// [`JournalError::NotKept`] or an error of the flash: the move will try again.
-    pub fn erase_ahead(&mut self) -> Result<(), JournalError> {
+    /// [`JournalError::NotKept`] or an error of the flash: the next record will try again.
+    pub fn prepare(&mut self) -> Result<bool, JournalError> {
         if self.is_off {
             return Err(JournalError::Off);
         }
-        match &mut self.memory.borrow_mut().0 {
-            Some(next) => Log::new(&mut self.flash)?.erase_ahead(next),
-            None => Ok(()),
+        let memory = self.memory.borrow_mut();
+        let mut log = Log::new(&mut self.flash)?;
+        match &mut memory.0 {
+            Some(next) => log.erase_ahead(next),
+            None => {
+                memory.0 = Some(log.move_on(self.number, 0, None)?);
+                Ok(true)
+            }
         }
     }
 

@@ -12,6 +12,8 @@
 mod error;
 mod stream;
 
+use core::hint::black_box;
+
 use embedded_storage::nor_flash::ReadNorFlash;
 
 use crate::flash::{read_bytes, Aligned};
@@ -79,18 +81,24 @@ pub trait Sha256: Clone {
     fn finish(self) -> Digest;
 }
 
-/// What a signature check found.
+/// What a signature check found. The values differ in at least 16 bits, so a fault that flips some does not turn one into
+/// another.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum SignatureCheck {
     /// The key's owner signed this digest.
-    Good,
+    Good = GOOD,
     /// The key's owner did not. Also for a key that is not on the curve, and for numbers out of range.
-    Bad,
+    Bad = BAD,
     /// It could not be checked: a peripheral is busy or failed, or the platform lacks this kind of key. As with a flash
     /// that cannot be read, this says nothing about the image, which may be good.
-    Unavailable,
+    Unavailable = NEITHER,
 }
+
+const GOOD: u32 = 0x3C5A_A5C3;
+const BAD: u32 = 0xC3A5_5A3C;
+const NEITHER: u32 = 0x5A3C_C3A5;
 
 /// The cryptography a product brings: [`SoftCrypto`], or its platform's (PSA, CryptoCell).
 pub trait Crypto {
@@ -546,12 +554,13 @@ pub fn read_info<F: ReadNorFlash>(
 }
 
 /// The result of the signatures checked so far. There are three states, so that "nothing checked" is never taken for
-/// "good".
+/// "good". Values as for [`SignatureCheck`].
+#[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    Unsigned,
-    Bad,
-    Good,
+    Unsigned = NEITHER,
+    Bad = BAD,
+    Good = GOOD,
 }
 
 /// True if an entry of type `kind` may be in the unprotected area (MCUboot's allow-list).
@@ -601,7 +610,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
     crypto: &C,
     digest: Digest,
 ) -> Result<ImageInfo, VerifyError<F::Error>> {
-    let mut hash_seen = false;
+    let mut announced = None;
     let mut security_counter = None;
     let mut selected: Option<&Key> = None;
     let mut verdict = Verdict::Unsigned;
@@ -615,7 +624,7 @@ fn judge<F: ReadNorFlash, C: Crypto>(
             kind if kind == HASH.tlv() => match read_digest(flash, &tlv)? {
                 None => return Err(VerifyError::HashLength),
                 Some(value) if value != digest => return Err(VerifyError::HashMismatch),
-                Some(_) => hash_seen = true,
+                value => announced = value,
             },
             types::SECURITY_COUNTER if tlv.protected => security_counter = read_counter(flash, &tlv)?,
             types::KEY_HASH => {
@@ -644,14 +653,17 @@ fn judge<F: ReadNorFlash, C: Crypto>(
             }
         }
     }
-    if !hash_seen {
-        return Err(VerifyError::NoHash);
-    }
-    match verdict {
-        Verdict::Good => {}
-        _ if trusted || policy.unsigned => {}
-        Verdict::Unsigned => return Err(VerifyError::NotSigned),
-        Verdict::Bad => return Err(VerifyError::BadSignature),
+    // Twice, of values that the compiler must not take for known: one branch that a fault skips approves no image.
+    for _ in 0..2 {
+        if black_box(announced).ok_or(VerifyError::NoHash)? != digest {
+            return Err(VerifyError::HashMismatch);
+        }
+        match black_box(verdict) {
+            Verdict::Good => {}
+            _ if black_box(trusted) || policy.unsigned => {}
+            Verdict::Unsigned => return Err(VerifyError::NotSigned),
+            Verdict::Bad => return Err(VerifyError::BadSignature),
+        }
     }
     Ok(ImageInfo {
         header,

@@ -5,7 +5,9 @@
 #[path = "common/trust.rs"]
 mod trust;
 
+use bledfu_slot::trailer::{erase_trailer, write_image_ok};
 use bledfu_slot::{is_erased, Algorithm};
+use bledfu_swap::{BootAction, SkipReason};
 use bledfu_testkit::{Misreads, Op};
 use trust::{is_rejected, Claim, Device, FIELD, POLICIES, REVERTING};
 
@@ -146,6 +148,93 @@ fn a_damaged_primary_beside_wrong_reads_erases_nothing() {
                 assert!(device.secondary.bytes == outside, "{algorithm:?} {seed}");
             }
             assert_eq!(device.boots(), "B", "{algorithm:?} {seed}: {runs} before");
+        }
+    }
+}
+
+/// B outside, not requested, but with a flag: what an abandoned install may leave.
+fn with_a_flag_outside(algorithm: Algorithm) -> Device {
+    let mut device = Device::new(algorithm, POLICIES[0]);
+    device.upload_b(Claim::Test);
+    let trailer = device.layout.secondary_trailer();
+    erase_trailer(&mut device.secondary, &trailer).unwrap();
+    write_image_ok(&mut device.secondary, &trailer).unwrap();
+    device
+}
+
+// Rules M1 and M3 of boot-trust
+#[test]
+fn the_trailer_of_an_image_is_left_when_its_header_reads_erased_twice() {
+    for algorithm in Algorithm::ALL {
+        let start = with_a_flag_outside(algorithm);
+        let outside = start.secondary.bytes.clone();
+        for first in 0..readings_of_the_header(&start) {
+            let mut device = start.fork();
+            let blank = Misreads {
+                blank: first..first + 2,
+                ..Misreads::none()
+            };
+            assert_eq!(
+                misread(&mut device, blank, Misreads::none()),
+                "A",
+                "{algorithm:?}"
+            );
+            assert!(
+                device.secondary.bytes == outside,
+                "{algorithm:?}: reads {first} and next"
+            );
+        }
+    }
+}
+
+// Rule M1 of boot-trust
+#[test]
+fn while_the_primary_does_not_verify_a_trailer_without_an_image_is_left() {
+    for algorithm in Algorithm::ALL {
+        let mut device = with_a_flag_outside(algorithm);
+        for at in [0, device.layout.upload_offset() as usize] {
+            device.secondary.bytes[at..at + 32].fill(0xFF);
+        }
+        let mut damaged = device.fork();
+        damaged.damage_primary();
+        let outside = damaged.secondary.bytes.clone();
+        assert_eq!(damaged.boots(), "nothing", "{algorithm:?}");
+        assert!(damaged.secondary.bytes == outside, "{algorithm:?}");
+        assert_eq!(device.boots(), "A", "{algorithm:?}");
+        assert!(
+            device.secondary.bytes != outside,
+            "{algorithm:?}: it is removed beside a good one"
+        );
+    }
+}
+
+// Rule M3 of boot-trust
+#[test]
+fn one_read_that_is_erased_hides_no_request() {
+    for algorithm in Algorithm::ALL {
+        let start = requested(algorithm);
+        let mut device = start.fork();
+        device.boots();
+        for number in 0..device.secondary.misreads.reads {
+            let mut device = start.fork();
+            let blank = Misreads {
+                blank: number..number + 1,
+                ..Misreads::none()
+            };
+            device.secondary.misreads = blank;
+            let (runs, action) = device.boots_to();
+            // A header that changes while it is copied ends this try, and the next boot installs.
+            let is_put_off = matches!(
+                action,
+                Some(BootAction::Skipped {
+                    reason: SkipReason::SecondaryFailed(_),
+                    ..
+                })
+            );
+            assert!(
+                runs == "B" || is_put_off,
+                "{algorithm:?} read {number}: {action:?}"
+            );
         }
     }
 }

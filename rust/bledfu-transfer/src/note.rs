@@ -4,26 +4,44 @@
 
 use core::fmt::Arguments;
 
+/// As the crate `log` counts.
 #[derive(Clone, Copy)]
 enum Level {
-    Error,
+    Error = 1,
     Warn,
     Info,
 }
 
 /// Something failed.
+#[inline(always)]
 pub fn error(line: Arguments<'_>) {
-    write(Level::Error, line);
+    if is_built(Level::Error) {
+        write(Level::Error, line);
+    }
 }
 
 /// A warning.
+#[inline(always)]
 pub fn warn(line: Arguments<'_>) {
-    write(Level::Warn, line);
+    if is_built(Level::Warn) {
+        write(Level::Warn, line);
+    }
 }
 
 /// Information.
+#[inline(always)]
 pub fn info(line: Arguments<'_>) {
-    write(Level::Info, line);
+    if is_built(Level::Info) {
+        write(Level::Info, line);
+    }
+}
+
+/// Whether the binary has lines of this level at all: a text that nobody will see is not in flash.
+const fn is_built(level: Level) -> bool {
+    #[cfg(feature = "log")]
+    return level as usize <= log::STATIC_MAX_LEVEL as usize;
+    #[cfg(not(feature = "log"))]
+    return cfg!(feature = "defmt") && level as usize > 0;
 }
 
 #[cfg_attr(any(feature = "log", feature = "defmt"), inline(never))]

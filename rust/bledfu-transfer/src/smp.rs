@@ -557,7 +557,7 @@ impl<'k> Smp<'k> {
         {
             return refused(Error::InvalidImageTooLarge);
         }
-        upload.erase_records_ahead();
+        upload.prepare_records();
         note::info(format_args!("an upload of {length} bytes begins"));
         self.session = Some(session);
         self.take(upload, piece.data)

@@ -164,6 +164,8 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     slot_kept: bool,
     /// The journal failed to store a record: nothing more is written to it.
     is_journal_off: bool,
+    /// An erase of the journal in idle time failed.
+    is_unprepared: bool,
     journal_memory: Memory,
     /// The sectors rolled back, which will be erased once more, are not counted yet.
     is_rewound: bool,
@@ -195,6 +197,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             fed_ms: None,
             slot_kept: false,
             is_journal_off: false,
+            is_unprepared: false,
             journal_memory: Memory::default(),
             is_rewound: false,
             kept_copy: KeptCopy::Unknown,
@@ -566,9 +569,15 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let _ = self.journal().make_room(count);
     }
 
-    /// Does the next erase of the journal now, while nothing waits for it.
-    pub fn erase_records_ahead(&mut self) {
-        let _ = self.journal().erase_ahead();
+    /// Does one erase of the journal that a transfer would wait for; false if none is left, or if one has failed: then the
+    /// next record tries again.
+    pub fn prepare_records(&mut self) -> bool {
+        if self.is_unprepared {
+            return false;
+        }
+        let prepared = self.journal().prepare();
+        self.is_unprepared = prepared.is_err();
+        prepared.unwrap_or(false)
     }
 
     /// Closes the object: the next one begins behind the committed bytes.
@@ -605,7 +614,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     /// Does one erase in idle time; false when there is nothing to erase. During a transfer it erases the sectors of
     /// the next `ahead` bytes; without one the whole slot, if nobody needs its content: in blocks, or sector by sector
-    /// while a peer is connected (`linked`) that may send a request at any moment.
+    /// while a peer is connected (`linked`) that may send a request at any moment. Such a peer may be about to begin a
+    /// transfer, so the erases of the journal come first.
     pub fn idle(&mut self, ahead: u32, linked: bool) -> bool {
         if !linked {
             self.forget_seen();
@@ -616,6 +626,9 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         let block = if linked { self.sector_size() } else { CLEAR_BLOCK };
         let state = self.state;
         let may_clear = self.setup.running.confirmed && !self.slot_kept;
+        if linked && may_clear && state == State::Idle && self.prepare_records() {
+            return true;
+        }
         let (mut slot, writer) = self.slot_and_writer();
         let step = match state {
             State::Receiving(_) => writer.erase_ahead(&mut slot, ahead),

@@ -18,6 +18,12 @@ pub const OTHER: i32 = -100;
 /// Maximum length in bytes of a flash read or write, which must stay within one block of this size.
 pub const PAGE: usize = 256;
 
+/// Answers of `bledfu_shim_verify`.
+#[cfg(any(test, feature = "psa"))]
+pub const GOOD: i32 = 0x3C5A_A5C3;
+#[cfg(any(test, feature = "psa"))]
+pub const BAD: i32 = 0;
+
 extern "C" {
     /// Size of the area, its start on the device, erase unit and write unit; `sector` is 0 when erase units differ.
     pub fn bledfu_shim_flash_open(
@@ -88,6 +94,9 @@ extern "C" {
     pub fn bledfu_shim_boot_feed();
     /// Waits this many milliseconds, in the boot stage.
     pub fn bledfu_shim_boot_wait();
+    /// P-256 by PSA Crypto: [`GOOD`], [`BAD`], or anything else if it could not be checked. 64, 32 and 64 bytes.
+    #[cfg(any(test, feature = "psa"))]
+    pub fn bledfu_shim_verify(key: *const u8, digest: *const u8, signature: *const u8) -> i32;
     /// `line` ends with a zero byte.
     pub fn bledfu_shim_log(level: u8, line: *const u8);
     pub fn bledfu_shim_panic(file: *const u8, length: u32, line: u32) -> !;

@@ -45,7 +45,12 @@ struct State {
     indicated: Vec<Vec<u8>>,
     retained: Vec<u8>,
     is_update_mode: bool,
+    verdict: i32,
+    signature: Signature,
 }
+
+/// Key, digest, and signature.
+type Signature = ([u8; 64], [u8; 32], [u8; 64]);
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 /// Tests run on several threads, but there is one device.
@@ -93,6 +98,8 @@ pub fn device() -> Device {
         indicated: Vec::new(),
         retained: Vec::new(),
         is_update_mode: false,
+        verdict: 0,
+        signature: ([0; 64], [0; 32], [0; 64]),
     });
     Device(turn)
 }
@@ -148,6 +155,14 @@ impl Device {
     }
     pub fn sleep_ms(&self, ms: u64) {
         state(|state| state.now_ms += ms);
+    }
+    /// The status of every signature check from now on.
+    pub fn answer_signatures_with(&self, status: i32) {
+        state(|state| state.verdict = status);
+    }
+    /// What was checked last.
+    pub fn signature(&self) -> Signature {
+        state(|state| state.signature)
     }
     pub fn feeds(&self) -> u32 {
         state(|state| state.feeds)
@@ -398,6 +413,14 @@ extern "C" fn bledfu_shim_keys(kind: u8, bytes: &mut *const u8) -> u32 {
     let keys: &[u8] = if kind == 0 { &PACKAGE_KEY } else { &IMAGE_KEYS };
     *bytes = keys.as_ptr();
     (keys.len() / 64) as u32
+}
+
+#[no_mangle]
+extern "C" fn bledfu_shim_verify(key: &[u8; 64], digest: &[u8; 32], signature: &[u8; 64]) -> i32 {
+    state(|state| {
+        state.signature = (*key, *digest, *signature);
+        state.verdict
+    })
 }
 
 #[no_mangle]

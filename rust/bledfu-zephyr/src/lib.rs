@@ -28,6 +28,8 @@ pub mod app;
 pub mod ble;
 pub mod boot;
 pub mod buttonless;
+#[cfg(any(test, feature = "psa"))]
+pub mod crypto;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod flash;

@@ -78,7 +78,7 @@ impl Setup {
             write_unit: 4,
             part: &MX25R6435F,
             external_write_unit: 4,
-            crypto: CryptoCost::SOFTWARE,
+            crypto: CryptoCost::CORTEX_M,
             times: Times::Typical,
             slot_size: 0xE8000,
             max_sectors: 256,

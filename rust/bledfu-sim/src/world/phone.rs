@@ -280,8 +280,8 @@ impl<I: Units, X: Units> WorldOf<I, X> {
         }
     }
 
-    /// Lets time pass without a link.
-    fn pass(&mut self, ns: u64) {
+    /// Lets time pass in which no phone does anything.
+    pub fn pass(&mut self, ns: u64) {
         self.now_ns += ns;
         self.run_worker(self.now_ns);
     }

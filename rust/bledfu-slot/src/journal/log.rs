@@ -421,17 +421,19 @@ impl<'f, F: NorFlash> Log<'f, F> {
         Ok(next)
     }
 
-    /// Erases the page of the next move, so that it need not be erased then. `next` must come from a move.
+    /// Erases the page of the next move, so that it need not be erased then; returns false if it is erased already. `next`
+    /// must come from a move.
     ///
     /// # Errors
     /// [`JournalError::NotKept`] if the page is not erased; else the flash's error. The move will try again.
-    pub(super) fn erase_ahead(&mut self, next: &mut Next) -> Result<(), JournalError> {
-        if !next.is_ahead {
-            let (start, end) = self.page(self.page_after(next.page));
-            self.erase(start, end)?;
-            next.is_ahead = true;
+    pub(super) fn erase_ahead(&mut self, next: &mut Next) -> Result<bool, JournalError> {
+        if next.is_ahead {
+            return Ok(false);
         }
-        Ok(())
+        let (start, end) = self.page(self.page_after(next.page));
+        self.erase(start, end)?;
+        next.is_ahead = true;
+        Ok(true)
     }
 
     fn page_after(&self, page: u32) -> u32 {

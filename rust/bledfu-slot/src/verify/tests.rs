@@ -671,3 +671,19 @@ fn protected_entries_count_as_well() {
     assert_eq!(with(62).1, Err(VerifyError::TooManyTlvs));
     assert_eq!(with(16_000), (0, Err(VerifyError::TooManyTlvs)));
 }
+
+#[test]
+fn a_verdict_differs_from_every_other_in_at_least_eight_bits() {
+    let verdicts = [
+        SignatureCheck::Good,
+        SignatureCheck::Bad,
+        SignatureCheck::Unavailable,
+    ]
+    .map(|verdict| verdict as u32);
+    for (i, one) in verdicts.iter().enumerate() {
+        assert!(one.count_ones() >= 8 && one.count_zeros() >= 8, "{one:#x}");
+        for other in &verdicts[..i] {
+            assert!((one ^ other).count_ones() >= 8, "{one:#x} {other:#x}");
+        }
+    }
+}

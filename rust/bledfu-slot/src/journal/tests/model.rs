@@ -73,7 +73,7 @@ fn any_call<const W: usize, const E: usize>(
         model.insert(value.clone());
         done
     }
-    match random.below(9) {
+    match random.below(10) {
         0 => {
             let longest = [160, 160, MAX_SESSION][random.below(3)];
             let length = 1 + random.below(longest);
@@ -94,6 +94,7 @@ fn any_call<const W: usize, const E: usize>(
             store(&mut model.versions, &Some(number), done)
         }
         3 => journal.make_room(1 + random.below(9) as u32).is_ok(),
+        4 => journal.prepare().is_ok(),
         _ => {
             let packet = model.sessions.iter().nth(random.below(model.sessions.len()));
             let session = session_id(packet.map(Vec::as_slice).unwrap_or_default());
@@ -393,6 +394,24 @@ fn room_that_was_made_is_used_without_an_erase() {
         assert!(ops.len() == 9 && ops.iter().all(is_write), "{ops:?}");
     }
     assert_eq!(journal.off_if(true).make_room(1), Err(JournalError::Off));
+}
+
+#[test]
+fn a_prepared_journal_stores_two_pages_of_records_without_an_erase() {
+    let mut flash = Nor::<4>::new('j', 2, &Power::new());
+    Journal::new(&mut flash).begin(&[5; 141]).unwrap();
+    let mut journal = Journal::new(&mut flash);
+    assert_eq!(journal.prepare(), Ok(true), "a page of this power cycle");
+    assert_eq!(journal.prepare(), Ok(true), "the page after it");
+    assert_eq!(journal.prepare(), Ok(false));
+    journal.flash.power.record();
+    for offset in 0..2 * 110 {
+        journal.progress(1, Progress { offset, check: 0 }).unwrap();
+    }
+    let is_erase = |op: &bledfu_testkit::Op| matches!(op, bledfu_testkit::Op::Erase { .. });
+    assert!(!journal.flash.power.recorded().iter().any(is_erase));
+    assert_eq!(journal.prepare(), Ok(true), "the first page again");
+    assert_eq!(journal.off_if(true).prepare(), Err(JournalError::Off));
 }
 
 #[test]
