@@ -33,6 +33,8 @@ SYSBUILD_MODES = {"SWAP_OFFSET": "SWAP_USING_OFFSET", "SWAP_MOVE": "SWAP_USING_M
 # Measured, on a Cortex-M33 (doc/internals.md, "Stacks"): the deepest path of the worker, without and with SMP (there without
 # the frame), and the QSPI driver.
 WORKER_NEEDS, WORKER_NEEDS_SMP, FLASH_NEEDS, BT_RX_NEEDS = 9728, 11008, 1024, 1200
+# What Zephyr's defaults leave to MCUmgr's thread beside a piece of a file is 1708.
+MCUMGR_NEEDS = 1536
 # The record of rust/bledfu-transfer/src/buttonless.rs.
 RECORD_SIZE = 33
 DOC = "see doc/porting.md"
@@ -161,6 +163,13 @@ def stack(image):
     if config("BT") and config("BLEDFU_SMP") and config.number("BT_L2CAP_TX_MTU") < 65:
         yield (f"CONFIG_BT_L2CAP_TX_MTU is {config.number('BT_L2CAP_TX_MTU')}, and SMP clients send fragments of 64 bytes and more: "
                "remove the line, bledfu's default is 498")
+    if config("BLEDFU_SMP_FORWARD") and config("MCUMGR_GRP_FS"):
+        piece = (config.number("MCUMGR_GRP_FS_DL_CHUNK_SIZE") if config("MCUMGR_GRP_FS_DL_CHUNK_SIZE_LIMIT")
+                 else config.number("MCUMGR_TRANSPORT_NETBUF_SIZE"))
+        if config.number("MCUMGR_TRANSPORT_WORKQUEUE_STACK_SIZE") < MCUMGR_NEEDS + piece:
+            yield (f"CONFIG_MCUMGR_TRANSPORT_WORKQUEUE_STACK_SIZE is {config.number('MCUMGR_TRANSPORT_WORKQUEUE_STACK_SIZE')}, and Zephyr's "
+                   f"file group needs {MCUMGR_NEEDS} and {piece} for a piece of a file: raise it, or lower "
+                   "CONFIG_MCUMGR_GRP_FS_DL_CHUNK_SIZE")
     if config("MCUMGR_GRP_IMG"):
         yield ("CONFIG_MCUMGR_GRP_IMG=y and CONFIG_BLEDFU=y would write the same slot at once: remove CONFIG_MCUMGR_GRP_IMG, and update with "
                "bledfu (CONFIG_BLEDFU_SMP=y serves the same clients)")

@@ -7,9 +7,10 @@
 #include <bledfu/bledfu.h>
 #include "report.h"
 
-#if defined(CONFIG_CPU_CORTEX_M) && DT_NODE_EXISTS(BOOT_REPORT_RAM)
-
+/* Without a place for it, magic stays 0. */
 static struct boot_report taken;
+
+#if defined(CONFIG_CPU_CORTEX_M) && DT_NODE_EXISTS(BOOT_REPORT_RAM)
 
 static int take(void)
 {
@@ -23,6 +24,7 @@ static int take(void)
 
 /* Not at the very start, so that tests/zephyr/boot_report can leave a report before. */
 SYS_INIT(take, EARLY, 1);
+#endif
 
 int bledfu_boot_report(struct bledfu_boot_report *out)
 {
@@ -39,12 +41,3 @@ int bledfu_boot_report(struct bledfu_boot_report *out)
 	out->duration_ms = taken.duration_ms;
 	return 0;
 }
-
-#else
-
-int bledfu_boot_report(struct bledfu_boot_report *out)
-{
-	return -ENODATA;
-}
-
-#endif

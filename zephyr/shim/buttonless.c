@@ -218,6 +218,10 @@ void bledfu_shim_leave(void)
 
 bool bledfu_is_update_mode(void)
 {
+	if (k_is_user_context()) {
+		/* This memory is not a user thread's, and there is no error to return. The log names the thread and this function. */
+		k_oops();
+	}
 	return is_update_mode;
 }
 
@@ -269,7 +273,7 @@ void bledfu_update_mode_run(void)
 {
 	int err;
 
-	if (!is_update_mode) {
+	if (!bledfu_is_update_mode()) {
 		return;
 	}
 	LOG_INF("update mode");

@@ -19,11 +19,13 @@ use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
 use bledfu_transfer::upload::{digest_prefix, OldestAccepted, Running, Setup, Upload};
+use bledfu_wire::smp::Code;
 use bledfu_zephyr::ble;
 use bledfu_zephyr::flash::{
     primary_address, Area, AreaError, FlashError, Partition, SECTOR_SIZE, WRITE_SIZE,
 };
 use bledfu_zephyr::worker::{self, Answer, Event, Question};
+use bledfu_zephyr::ZephyrError;
 use core::fmt;
 
 /// Maximum number of public keys of one kind: two, and two more for a key rollover.
@@ -174,6 +176,15 @@ fn admit(incoming: Incoming) -> Admission {
     }))
 }
 
+/// To Zephyr's MCUmgr.
+fn forward(frame: &[u8]) -> Result<(), Code> {
+    ble::forward_smp(frame).map_err(|error| match error {
+        ZephyrError::NoBuffer => Code::Busy,
+        ZephyrError::TooLong => Code::MessageSize,
+        _ => Code::NotSupported,
+    })
+}
+
 fn admit_reset() -> Admission {
     admission(worker::ask(Question::Reset))
 }
@@ -295,7 +306,7 @@ fn smp_config(no_downgrade: bool) -> smp::Config<'static> {
         },
         no_downgrade,
         frame_count: options::SMP_FRAME_COUNT,
-        forward: options::SMP_FORWARD.then_some(ble::forward_smp),
+        forward: options::SMP_FORWARD.then_some(forward),
         admit_reset: (options::SMP_FRAME_SIZE != 0).then_some(admit_reset),
     }
 }

@@ -70,6 +70,11 @@ pub struct System<'k> {
     pub os: &'k str,
 }
 
+/// Another server in the same device: takes a frame whose group and command are not served here, and answers it itself. An error
+/// is what the client is told instead: [`Code::Busy`] if the server has no buffer now, [`Code::MessageSize`] if the frame is too
+/// long for it.
+pub type Forward = fn(frame: &[u8]) -> Result<(), Code>;
+
 /// Settings of the server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Config<'k> {
@@ -79,9 +84,8 @@ pub struct Config<'k> {
     pub no_downgrade: bool,
     /// Frames that the transport buffers; see [`DEFAULT_FRAME_COUNT`].
     pub frame_count: u32,
-    /// Another server in the same device: takes a frame whose group and command are not served here, and answers it itself.
-    /// False: it takes none now, and the client is told that the request is not supported.
-    pub forward: Option<fn(frame: &[u8]) -> bool>,
+    /// Takes what is not served here.
+    pub forward: Option<Forward>,
     /// The product, asked when a peer requests a reset, before that is answered. `None`: it agrees.
     pub admit_reset: Option<fn() -> Admission>,
 }
@@ -217,9 +221,11 @@ impl<'k> Smp<'k> {
         now_ms: u64,
         out: &mut [u8],
     ) -> Option<Answer> {
-        let message = smp::decode(frame)?;
-        if message.request == Err(Code::NotSupported) && self.config.forward.is_some_and(|take| take(frame)) {
-            return None;
+        let mut message = smp::decode(frame)?;
+        if message.request == Err(Code::NotSupported) {
+            if let Some(forward) = self.config.forward {
+                message.request = Err(forward(frame).err()?);
+            }
         }
         // Called here, where the stack is almost empty: checking a signature takes more stack than anything else.
         let written = match &message.request {

@@ -33,13 +33,15 @@ pub fn notify_smp(frame: &[u8]) -> Result<(), ZephyrError> {
         .try_for_each(|fragment| notify_on(SMP, fragment))
 }
 
-/// Hands one SMP frame to Zephyr's MCUmgr; false: it has no room, or is not in the build.
-pub fn forward_smp(frame: &[u8]) -> bool {
-    let Ok(length) = u32::try_from(frame.len()) else {
-        return false;
-    };
+/// Hands one SMP frame to Zephyr's MCUmgr.
+///
+/// # Errors
+/// [`ZephyrError::NoBuffer`]: its buffers are in use, it may take the same frame later. [`ZephyrError::TooLong`]: the frame does not
+/// fit one of them.
+pub fn forward_smp(frame: &[u8]) -> Result<(), ZephyrError> {
+    let length = u32::try_from(frame.len()).map_err(|_| ZephyrError::TooLong)?;
     // SAFETY: C reads `length` bytes and copies them before it returns.
-    unsafe { abi::bledfu_shim_smp_forward(frame.as_ptr(), length) == 0 }
+    ZephyrError::check(unsafe { abi::bledfu_shim_smp_forward(frame.as_ptr(), length) })
 }
 
 /// Sends the next answer to a frame of [`forward_smp`]. `None`: there is none.
@@ -123,12 +125,18 @@ mod tests {
         let device = fake::device();
         assert_eq!(notify_smp_forwarded(), None);
         let frame: std::vec::Vec<u8> = (0..150).map(|byte| byte as u8).collect();
-        assert!(forward_smp(&frame));
+        assert_eq!(forward_smp(&frame), Ok(()));
         assert_eq!(notify_smp_forwarded(), Some(Ok(())));
         assert_eq!(device.notified().concat(), frame, "the fake's MCUmgr echoes");
         assert_eq!(device.notified().len(), 2);
         assert_eq!(notify_smp_forwarded(), None);
-        assert!(!forward_smp(&[0; 600]), "longer than its buffers");
+        assert_eq!(forward_smp(&[0; 600]), Err(ZephyrError::TooLong));
+        for _ in 0..fake::MCUMGR_BUFFERS {
+            assert_eq!(forward_smp(&frame), Ok(()));
+        }
+        assert_eq!(forward_smp(&frame), Err(ZephyrError::NoBuffer));
+        assert_eq!(notify_smp_forwarded(), Some(Ok(())));
+        assert_eq!(forward_smp(&frame), Ok(()), "its answer has left");
     }
 
     #[test]

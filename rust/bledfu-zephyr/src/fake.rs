@@ -273,10 +273,16 @@ extern "C" fn bledfu_shim_disconnect() {
 #[no_mangle]
 extern "C" fn bledfu_shim_hurry() {}
 
+/// Frames that the fake's MCUmgr holds.
+pub const MCUMGR_BUFFERS: usize = 4;
+
 /// An MCUmgr that echoes.
 #[no_mangle]
 extern "C" fn bledfu_shim_smp_forward(bytes: *const u8, length: u32) -> i32 {
     if length > 500 {
+        return abi::TOO_LONG;
+    }
+    if state(|state| state.forwarded.len()) >= MCUMGR_BUFFERS {
         return abi::NO_BUFFER;
     }
     // SAFETY: the caller passes `length` readable bytes.

@@ -47,6 +47,8 @@ pub enum ZephyrError {
     NotConnected,
     /// No buffer is free now; the call may be retried.
     NoBuffer,
+    /// The bytes do not fit the buffer that they are for.
+    TooLong,
     /// Any other errno as a positive number, as the C library of the build numbers it.
     Errno(i32),
 }
@@ -60,6 +62,7 @@ impl ZephyrError {
             abi::BUSY => Err(Self::Busy),
             abi::NOT_CONNECTED => Err(Self::NotConnected),
             abi::NO_BUFFER => Err(Self::NoBuffer),
+            abi::TOO_LONG => Err(Self::TooLong),
             other => Err(Self::Errno(abi::OTHER.saturating_sub(other))),
         }
     }
@@ -72,6 +75,7 @@ impl core::fmt::Display for ZephyrError {
             Self::Busy => f.write_str("an earlier call has not returned yet"),
             Self::NotConnected => f.write_str("no peer is subscribed"),
             Self::NoBuffer => f.write_str("no buffer is free"),
+            Self::TooLong => f.write_str("the bytes do not fit the buffer"),
             Self::Errno(errno) => write!(f, "Zephyr error {errno}"),
         }
     }

@@ -54,6 +54,10 @@ MISTAKES = [
          "CONFIG_BLEDFU=y needs the peripheral role: set CONFIG_BT_PERIPHERAL=y, or remove the line that sets it to n"),
     conf("no_flash", "CONFIG_FLASH=n", "CONFIG_BLEDFU=y needs a flash driver: set CONFIG_FLASH=y, or remove the line that sets it to n"),
     conf("no_bluetooth", "CONFIG_BT=n", "CONFIG_BLEDFU=y needs Bluetooth: set CONFIG_BT=y, or remove the line that sets it to n"),
+    conf("mcumgr_stack", "CONFIG_BLEDFU_SMP=y\nCONFIG_NET_BUF=y\nCONFIG_ZCBOR=y\nCONFIG_MCUMGR=y\nCONFIG_FILE_SYSTEM=y\n"
+         "CONFIG_MCUMGR_GRP_FS=y\nCONFIG_MCUMGR_GRP_FS_DL_CHUNK_SIZE=2000",
+         "CONFIG_MCUMGR_TRANSPORT_WORKQUEUE_STACK_SIZE is 2048, and Zephyr's file group needs 1536 and 2000 for a piece of a file: raise it, or "
+         "lower CONFIG_MCUMGR_GRP_FS_DL_CHUNK_SIZE"),
     conf("two_image_groups", "CONFIG_BLEDFU_SMP=y\nCONFIG_NET_BUF=y\nCONFIG_ZCBOR=y\nCONFIG_MCUMGR=y\nCONFIG_IMG_MANAGER=y\n"
          "CONFIG_STREAM_FLASH=y\nCONFIG_FLASH_MAP=y\nCONFIG_MCUMGR_GRP_IMG=y\nCONFIG_BOOTLOADER_MCUBOOT=y",
          "CONFIG_MCUMGR_GRP_IMG=y and CONFIG_BLEDFU=y would write the same slot at once: remove CONFIG_MCUMGR_GRP_IMG, and update with bledfu",

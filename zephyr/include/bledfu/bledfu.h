@@ -239,7 +239,7 @@ int bledfu_advertising_stop(void);
  * @brief Whether the device was started in update mode, which a phone has asked for (CONFIG_BLEDFU_BUTTONLESS).
  *
  * A product whose threads or services shall not run in update mode asks here before it starts them. From any thread of the
- * kernel, and from SYS_INIT at the level APPLICATION.
+ * kernel, and from SYS_INIT at the level APPLICATION. A user thread that calls this or @ref bledfu_update_mode_run is ended by a kernel oops.
  *
  * @return true in update mode; always false with CONFIG_BLEDFU_BUTTONLESS_NONE.
  */

@@ -274,6 +274,33 @@ fn nothing_is_erased_between_create_and_the_last_packet_of_an_object() {
     peer.install_and_confirm(&image);
 }
 
+// secure-dfu case 105, when an earlier attempt has used up the room in the journal
+#[test]
+fn nothing_is_erased_inside_an_object_that_is_sent_again_after_a_restart_or_over_the_same_link() {
+    let image = image();
+    for is_restarted in [true, false] {
+        let mut peer = before_object(&image, 0);
+        for round in 0..20 {
+            if is_restarted {
+                peer.reboot();
+                peer.ask("06 01", &selected(512, &init_for(&image)));
+                peer.ask("04", "60 04 01");
+                peer.control(&[6, 2]);
+            }
+            peer.ask(&create_data(LARGE), "60 01 01");
+            let erases = peer.board.external.stats().erases();
+            peer.data(&image[..LARGE - PACKET]);
+            assert_eq!(
+                peer.board.external.stats().erases(),
+                erases,
+                "{is_restarted}, {round}"
+            );
+        }
+        assert_eq!(rest(&mut peer, &image, 0), "60 04 01");
+        peer.install_and_confirm(&image);
+    }
+}
+
 // secure-dfu case 106
 #[test]
 fn a_page_that_fails_in_a_large_object_costs_that_object_and_no_more() {

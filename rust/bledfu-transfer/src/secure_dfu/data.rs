@@ -59,6 +59,8 @@ impl<'k> SecureDfu<'k> {
             note::warn(format_args!("{obstacle}"));
             return refused(ResultCode::OperationFailed);
         }
+        // Select has done it, unless the object is sent again over the same link.
+        self.reserve_records(upload, size);
         if upload.prepare(size).is_err() {
             return refused(ResultCode::OperationFailed);
         }
@@ -81,6 +83,7 @@ impl<'k> SecureDfu<'k> {
             // What the first Create would have to erase besides; see the Execute of the init packet.
             let length = self.object_size(upload);
             upload.prepare_far(length);
+            self.reserve_records(upload, length);
             return;
         };
         let rest = object.end() - upload.progress().offset;
@@ -97,7 +100,8 @@ impl<'k> SecureDfu<'k> {
         }
     }
 
-    /// A journal that erases while packets arrive needs a ring that holds them.
+    /// A journal that erases while packets arrive needs a ring that holds them. Starts and repeated objects use up the room that
+    /// was made for an earlier object.
     pub(super) fn reserve_records<A: Areas, C: Crypto>(&self, upload: &mut Upload<'_, A, C>, length: u32) {
         if !self.config.is_object_buffered {
             upload.reserve_records(length);

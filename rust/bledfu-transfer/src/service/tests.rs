@@ -10,6 +10,7 @@ use bledfu_slot::areas::{NoFlash, Partitions};
 use bledfu_slot::verify::{ImagePolicy, SoftCrypto};
 use bledfu_slot::Algorithm;
 use bledfu_testkit::{Nor, Power};
+use bledfu_wire::smp::Code;
 use std::vec::Vec;
 
 const SMP: usize = 600;
@@ -42,6 +43,13 @@ impl Device {
     }
 
     fn of_a_product(admit_reset: fn() -> Admission) -> Self {
+        Self::with(smp::Config {
+            admit_reset: Some(admit_reset),
+            ..smp::Config::default()
+        })
+    }
+
+    fn with(smp: smp::Config<'static>) -> Self {
         let power = Power::new();
         let mut areas = Partitions {
             primary: Nor::new('p', 8, &power),
@@ -84,10 +92,7 @@ impl Device {
                 is_object_buffered: true,
                 chip: Chip::default(),
             },
-            smp: smp::Config {
-                admit_reset: Some(admit_reset),
-                ..smp::Config::default()
-            },
+            smp,
             reset_delay_ms: DELAY_MS,
         };
         Self {
@@ -160,6 +165,39 @@ fn a_reset_that_the_product_refuses_is_answered_with_a_code_and_does_not_come() 
         let told = [b'b', b'r', b'c', rc];
         assert!(answer.windows(4).any(|bytes| bytes == told), "{answer:x?}");
         assert_eq!(device.run(), [Did::Wait(FOREVER)], "it goes on");
+    }
+}
+
+#[test]
+fn a_request_that_another_server_cannot_take_is_answered_with_its_reason() {
+    /// Reads a file, of which bledfu knows nothing.
+    const FILE: &[u8] = &[8, 0, 0, 1, 0, 8, 7, 0, 0xA0];
+    for (forward, rc) in [
+        ((|_| Ok(())) as smp::Forward, None),
+        (|_| Err(Code::MessageSize), Some(7)),
+        (|_| Err(Code::NotSupported), Some(8)),
+        (|_| Err(Code::Busy), Some(10)),
+    ] {
+        let mut device = Device::with(smp::Config {
+            forward: Some(forward),
+            ..smp::Config::default()
+        });
+        device.inbox.link_up(Transport::Ble);
+        device.write(Channel::Smp, FILE);
+        let mut answer = None;
+        loop {
+            match device.service.step(&mut device.inbox, 0) {
+                Some(Step::Send { bytes, .. }) => answer = Some(bytes.to_vec()),
+                Some(Step::Wait { .. }) => break,
+                _ => {}
+            }
+        }
+        let told = rc.map(|rc| [b'b', b'r', b'c', rc]);
+        assert_eq!(answer.is_some(), told.is_some(), "{answer:x?}");
+        if let (Some(answer), Some(told)) = (answer, told) {
+            assert_eq!(answer[6], 7, "the sequence number of the request");
+            assert!(answer.windows(4).any(|bytes| bytes == told), "{answer:x?}");
+        }
     }
 }
 
