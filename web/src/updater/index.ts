@@ -153,10 +153,11 @@ class Session {
   private stage = "preparing";
 
   constructor(private readonly options: Options) {
+    const { signal } = options;
     const findBootloader =
       options.findBootloader ??
       (() => Promise.reject(new LinkError("the bootloader of the device is another device: choose it", false)));
-    this.link = new Link(options.device, findBootloader);
+    this.link = new Link(options.device, () => orAborted(findBootloader(), signal));
     this.control = options.control ?? new Control();
     this.patienceMs = options.patienceMs ?? PATIENCE_MS;
     this.payload = options.payload ?? PAYLOAD;
@@ -212,6 +213,7 @@ class Session {
     this.tell({ type: "installing" });
     if (!isThere) {
       this.close();
+      this.link.expectApplication();
       await this.sleep(this.rules.reset_ms);
     }
     const confirms = protocol === "smp" && this.options.mode !== "test";
@@ -519,6 +521,18 @@ class Session {
     }
     throw new UpdateError(this.rules.wants_again);
   }
+}
+
+/** A promise that a person keeps, or breaks by ending the update. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort);
+  });
+  signal.throwIfAborted();
+  return Promise.race([work, aborted]).finally(() => signal.removeEventListener("abort", onAbort));
 }
 
 /** Bytes per second over the last seconds. */
