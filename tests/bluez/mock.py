@@ -8,8 +8,8 @@ frame of the device's door, each frame from there a changed value. When the door
 owns the name.
 
 With --buttonless the only device is an application with SMP and the buttonless characteristic. Asked for it, it confirms, closes the
-link and is found as `lamp DFU`, one address above, with Secure DFU alone, until it resets. `bledfu serve` has no such mode: what is a
-model here is who offers which characteristic when; SMP and Secure DFU are answered by the device.
+link and is found as `lamp DFU`, one address above, with Secure DFU alone, until it resets or nobody comes. `bledfu serve` has no such
+mode: what is a model here is who offers which characteristic when; SMP and Secure DFU are answered by the device.
 """
 
 import asyncio
@@ -34,6 +34,8 @@ FAILED = "org.bluez.Error.Failed"
 SECURE_DFU = (DFU, ((CONTROL_POINT, ["write", "notify"]), (PACKET, ["write-without-response"])))
 ENTRY = (DFU, ((BUTTONLESS, ["write", "indicate"]),))
 MANAGEMENT = (SMP, ((SMP_VALUE, ["write-without-response", "notify"]),))
+# How long a bootloader waits for a client, in s.
+PATIENCE = 10
 # Buttonless entry: the request, and the answer that it was done.
 ENTER, ENTERS = b"\x01", b"\x20\x01\x01"
 
@@ -344,12 +346,16 @@ class World:
             if writer is self.writer:
                 self.close()
                 # A reset ends the bootloader.
-                if self.other and self.other.is_application:
+                if self.is_bootloader:
                     self.change_mode()
 
     @property
-    def is_application(self):
-        return ENTRY in self.services
+    def is_bootloader(self):
+        return self.is_on and self.other is not None and ENTRY in self.other.services
+
+    def return_unless_used(self):
+        if self.is_bootloader and not self.writer:
+            self.change_mode()
 
     def enter(self, request):
         if request != ENTER:
@@ -378,6 +384,8 @@ class World:
         for characteristic in self.characteristics.values():
             if characteristic.notifying:
                 characteristic.set_notifying(False)
+        if self.is_bootloader:
+            asyncio.get_running_loop().call_later(PATIENCE, self.return_unless_used)
 
     def set_state(self, connected, resolved):
         self.device.connected, self.device.resolved = connected, resolved
