@@ -6,9 +6,9 @@ import { brotliCompressSync, gzipSync } from "node:zlib";
 
 // Browsers with Web Bluetooth take Brotli from every server that offers it. Where only gzip is offered it is a quarter more.
 const LIMITS = {
-  rebuilt: { brotli: 350 * 1024, gzip: 430 * 1024 },
+  rebuilt: { brotli: 350_000, gzip: 425_000 },
   // With the std of the compiler, which carries the texts of panics.
-  precompiled: { brotli: 450 * 1024, gzip: 560 * 1024 },
+  precompiled: { brotli: 450_000, gzip: 560_000 },
 };
 const std = readFileSync(new URL("src/wasm/std", import.meta.url), "utf8").trim();
 const folder = new URL("dist/", import.meta.url).pathname;
