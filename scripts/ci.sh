@@ -178,6 +178,7 @@ step_web() {
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || install_packages chromium
     command -v dbus-daemon >/dev/null || install_packages dbus-daemon
     (cd web && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund && npm run build)
+    rustup target add wasm32-unknown-unknown
     (cd rust/bledfu-web && cargo clippy --locked --release --target wasm32-unknown-unknown -- -D warnings)
     if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
         echo 'the tests of the page are skipped: there is no Chromium'
