@@ -239,6 +239,41 @@ fn one_read_that_is_erased_hides_no_request() {
     }
 }
 
+// Rule M7 of boot-trust
+#[test]
+fn one_wrong_read_of_what_was_just_installed_does_not_undo_it() {
+    for algorithm in Algorithm::ALL {
+        let start = requested(algorithm);
+        let mut device = start.fork();
+        assert_eq!(device.boots(), "B", "{algorithm:?}");
+        let reads = device.primary.misreads.reads;
+        // The last ones are those of the check before the start.
+        for number in reads - 12..reads {
+            let mut device = start.fork();
+            device.primary.misreads = Misreads {
+                flipped: number..number + 1,
+                seed: number,
+                ..Misreads::none()
+            };
+            assert_eq!(device.boots(), "B", "{algorithm:?} read {number} of {reads}");
+        }
+    }
+}
+
+// Rule M8 of boot-trust
+#[test]
+fn a_damaged_image_does_not_replace_a_copy_of_it_that_reads_wrongly() {
+    for seed in 0..DEVICES {
+        let mut device = requested(Algorithm::Copy);
+        let a = device.images.a.clone();
+        device.spare.load(0, &a);
+        device.damage_primary();
+        let runs = misread(&mut device, Misreads::none(), Misreads::one_in(2, seed));
+        assert!(device.spare.bytes.starts_with(&a), "{seed}: {runs}");
+        assert!(["A", "B"].contains(&device.boots()), "{seed}");
+    }
+}
+
 // boot-trust case 42
 #[test]
 fn whichever_read_is_wrong_what_is_installed_is_what_was_received() {
