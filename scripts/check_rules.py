@@ -48,6 +48,8 @@ MUST_NOT_DEPEND_ON = {
 MAY_BE_UNSAFE = {"bledfu-zephyr"}
 # The entry of an interrupt, in the example for embassy.
 MAY_BE_UNSAFE |= {"nrf52840.rs"}
+# An exception handler for QEMU, never in a product.
+MAY_BE_UNSAFE |= {"arm-check"}
 SOURCES = {".rs": "//", ".py": "#", ".sh": "#", ".toml": "#", ".c": "/*", ".h": "/*"}
 CASE_LISTS = ("secure-dfu", "smp", "mcuboot", "boot-trust", "small-updates")
 OUT_OF_SCOPE = "**Out of scope:**"

@@ -111,11 +111,13 @@ fn stack_of(work: impl FnOnce()) -> usize {
     let top = core::ptr::addr_of!(here) as usize & !3;
     let words = (top - DEPTH..top - MARGIN).step_by(4);
     for at in words.clone() {
+        // SAFETY: RAM below this function's frame, which nothing uses yet.
         unsafe { (at as *mut u32).write_volatile(PAINT) };
     }
     work();
     let lowest = words
         .clone()
+        // SAFETY: the same words, which are free again.
         .find(|at| unsafe { (*at as *const u32).read_volatile() } != PAINT);
     lowest.map_or(0, |at| top - at)
 }
@@ -128,6 +130,7 @@ fn fail(why: &str) -> ! {
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
+    // SAFETY: a register of the processor, before any fault.
     unsafe { SHCSR.write_volatile(SHCSR.read_volatile() | USGFAULTENA) };
     let (mut good, mut bad, mut same) = (0, 0, true);
     for number in 1..=16u8 {

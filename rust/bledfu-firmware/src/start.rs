@@ -201,48 +201,60 @@ impl<'k> Device<'k> {
     /// Opens the partitions and reads the running image. [`Service::start`] follows.
     #[inline(never)]
     pub fn start(algorithm: Algorithm, package: &'k KeyRing, image: &'k KeyRing) -> Result<Self, StartError> {
-        let (mut areas, layout) = areas(algorithm)?;
-        if package.is_empty() || image.is_empty() {
-            note::error(format_args!(
-                "no key to check packages or images with: every update will be refused"
-            ));
-        }
-        let rules = rules();
-        let (running, version) = running(&mut areas, &layout, &rules)?;
-        let refuses_older =
-            options::MCUBOOT_NO_DOWNGRADE || (rules.is_kept && rules.downgrade != Downgrade::Allowed);
-        note::info(format_args!(
-            "updates of up to {} bytes for hardware version {}",
-            layout.max_image_size(),
-            options::HW_VERSION
-        ));
-        let setup = Setup {
-            layout,
-            image_policy: ImagePolicy {
-                keys: image,
-                trusted_digests: &[],
-                unsigned: false,
-                address: options::CHECK_IMAGE_ADDRESS.then(|| AddressRange {
-                    start: primary_address(),
-                    size: layout.primary().slot_size,
-                }),
-            },
-            rules,
-            running,
-            admit,
-            doors: DOORS,
-            floor: floor(version),
-            must_keep_version: !options::DOWNGRADE_ALLOWED && !options::FW_VERSION_PER_RELEASE,
-        };
-        let config = Config {
-            secure_dfu: secure_dfu_config(package),
-            smp: smp_config(refuses_older),
-            reset_delay_ms: options::RESET_DELAY_MS,
-        };
+        // The state is on this stack twice for a moment: nothing that goes deep may be called here.
+        let (areas, setup, config) = parts(algorithm, package, image)?;
         Ok(Self {
             service: Service::new(Upload::new(areas, Platform, setup), config),
         })
     }
+}
+
+/// What a device is made of.
+#[inline(never)]
+fn parts<'k>(
+    algorithm: Algorithm,
+    package: &'k KeyRing,
+    image: &'k KeyRing,
+) -> Result<(Areas, Setup<'k>, Config<'k>), StartError> {
+    let (mut areas, layout) = areas(algorithm)?;
+    if package.is_empty() || image.is_empty() {
+        note::error(format_args!(
+            "no key to check packages or images with: every update will be refused"
+        ));
+    }
+    let rules = rules();
+    let (running, version) = running(&mut areas, &layout, &rules)?;
+    let refuses_older =
+        options::MCUBOOT_NO_DOWNGRADE || (rules.is_kept && rules.downgrade != Downgrade::Allowed);
+    note::info(format_args!(
+        "updates of up to {} bytes for hardware version {}",
+        layout.max_image_size(),
+        options::HW_VERSION
+    ));
+    let setup = Setup {
+        layout,
+        image_policy: ImagePolicy {
+            keys: image,
+            trusted_digests: &[],
+            unsigned: false,
+            address: options::CHECK_IMAGE_ADDRESS.then(|| AddressRange {
+                start: primary_address(),
+                size: layout.primary().slot_size,
+            }),
+        },
+        rules,
+        running,
+        admit,
+        doors: DOORS,
+        floor: floor(version),
+        must_keep_version: !options::DOWNGRADE_ALLOWED && !options::FW_VERSION_PER_RELEASE,
+    };
+    let config = Config {
+        secure_dfu: secure_dfu_config(package),
+        smp: smp_config(refuses_older),
+        reset_delay_ms: options::RESET_DELAY_MS,
+    };
+    Ok((areas, setup, config))
 }
 
 /// What strangers may do (`zephyr/Kconfig.smp`).
