@@ -178,6 +178,7 @@ step_web() {
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || install_packages chromium
     command -v dbus-daemon >/dev/null || install_packages dbus-daemon
     (cd web && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund && npm run build)
+    rustup target add wasm32-unknown-unknown
     (cd rust/bledfu-web && cargo clippy --locked --release --target wasm32-unknown-unknown -- -D warnings)
     if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
         echo 'the tests of the page are skipped: there is no Chromium'
@@ -210,6 +211,15 @@ step_measurements() {
 step_fuzz() {
     heading 'fuzz smoke'
     scripts/fuzz.sh
+}
+
+step_patch() {
+    heading 'small updates between releases of real firmware'
+    if ! command -v npm >/dev/null; then
+        echo 'skipped: there is no npm, which fetches the releases'
+        return
+    fi
+    python3 scripts/patch_sizes.py
 }
 
 step_reproducible() {
@@ -245,7 +255,7 @@ steps=(format msrv lint doc rules text deny demo cut test packages clients centr
 # the linker.
 beside=(cut)
 # Ten minutes more: jobs of their own in the workflow.
-slow=(embassy bluez web fuzz reproducible semver release site)
+slow=(embassy bluez web fuzz patch reproducible semver release site)
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${steps[@]}" "${slow[@]}"

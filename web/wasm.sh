@@ -20,20 +20,29 @@ if [ "$("$bindgen" --version 2>/dev/null)" != "wasm-bindgen $version" ]; then
     cargo install --quiet wasm-bindgen-cli --version "$version" --root "$tools" --force
 fi
 
-# With rustup, the target is one download. Without it, std is built from the sources beside the compiler (Debian: rust-web-src);
-# that is a feature of nightly compilers, which the variable switches on.
-std=
-if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
-    if ! rustup target add "$target" >&2; then
-        std=-Zbuild-std=std,panic_abort
-        export RUSTC_BOOTSTRAP=1
-    fi
+# With its sources, std is built for the page: a panic there is one instruction without a text, which is a quarter of the code. That is
+# a feature of nightly compilers, which the variable switches on. Without the sources the page works as well, and is larger.
+sysroot=$(rustc --print sysroot)
+sources=$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml
+if ! [ -e "$sources" ]; then
+    rustup component add rust-src >&2 || true
 fi
-# shellcheck disable=SC2086
-(cd "$crate" && cargo build --locked --release --target "$target" $std)
+if [ -e "$sources" ]; then
+    std=rebuilt
+    export RUSTC_BOOTSTRAP=1
+    set -- -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -Zpanic-immediate-abort \
+        --config 'profile.release.panic="immediate-abort"'
+else
+    std=precompiled
+    echo "wasm.sh: the compiler has no sources of std (rustup component add rust-src; Debian: rust-web-src): the page is larger" >&2
+    [ -d "$sysroot/lib/rustlib/$target/lib" ] || rustup target add "$target" >&2
+    set --
+fi
+(cd "$crate" && cargo build --locked --release --target "$target" "$@")
 folder=$(cd "$crate" && cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 rm -rf "$here/src/wasm"
 # wasm-opt makes it no smaller once it is compressed.
 "$bindgen" --target web --remove-name-section --remove-producers-section --out-dir "$here/src/wasm" \
     "$folder/$target/release/bledfu_web.wasm"
+echo "$std" >"$here/src/wasm/std"

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """BlueZ as its clients see it on D-Bus, with one adapter and a device for each `bledfu serve --gatt-tcp`.
 
-    DBUS_SYSTEM_BUS_ADDRESS=unix:path=BUS mock.py HOST:PORT ...
+    DBUS_SYSTEM_BUS_ADDRESS=unix:path=BUS mock.py [--buttonless] HOST:PORT ...
 
-The first is `lamp` at F0:F1:F2:F3:F4:F5, the next `lamp 2` at ...:F6, and so on. Nothing here is Bluetooth: each write becomes a frame of the device's door, each frame from there a changed value. When the door is
-closed, the link is lost. Prints `ready` when it owns the name.
+The first is `lamp` at F0:F1:F2:F3:F4:F5, the next `lamp 2` at ...:F6, and so on. Nothing here is Bluetooth: each write becomes a
+frame of the device's door, each frame from there a changed value. When the door is closed, the link is lost. Prints `ready` when it
+owns the name.
+
+With --buttonless the only device is an application with SMP and the buttonless characteristic. Asked for it, it confirms, closes the
+link and is found as `lamp DFU`, one address above, with Secure DFU alone, until it resets or nobody comes. `bledfu serve` has no such
+mode: what is a model here is who offers which characteristic when; SMP and Secure DFU are answered by the device.
 """
 
 import asyncio
@@ -19,12 +24,20 @@ from dbus_fast.service import ServiceInterface, dbus_property, method
 ADAPTER = "/org/bluez/hci0"
 DFU, SMP = "0000fe59-0000-1000-8000-00805f9b34fb", "8d53dc1d-1db7-4cd3-868b-8a527460aa84"
 CONTROL_POINT, PACKET = "8ec90001-f315-4f60-9fb8-838830daea50", "8ec90002-f315-4f60-9fb8-838830daea50"
+BUTTONLESS = "8ec90003-f315-4f60-9fb8-838830daea50"
 CONFIGURATION = "00002902-0000-1000-8000-00805f9b34fb"
 SMP_VALUE = "da2e7828-fbce-4e01-ae9e-261174997c48"
 MTU = 247
 KINDS = {CONTROL_POINT: 1, PACKET: 2, SMP_VALUE: 3}
 NOTIFICATIONS = {0x81: CONTROL_POINT, 0x83: SMP_VALUE}
 FAILED = "org.bluez.Error.Failed"
+SECURE_DFU = (DFU, ((CONTROL_POINT, ["write", "notify"]), (PACKET, ["write-without-response"])))
+ENTRY = (DFU, ((BUTTONLESS, ["write", "indicate"]),))
+MANAGEMENT = (SMP, ((SMP_VALUE, ["write-without-response", "notify"]),))
+# How long a bootloader waits for a client, in s.
+PATIENCE = 10
+# Buttonless entry: the request, and the answer that it was done.
+ENTER, ENTERS = b"\x01", b"\x20\x01\x01"
 
 
 class Adapter(ServiceInterface):
@@ -42,7 +55,8 @@ class Adapter(ServiceInterface):
         # BlueZ tells the strength of each advertisement that it hears: browsers list a device when they hear of it.
         while self.discovering:
             for world in self.worlds:
-                world.device.advertise()
+                if world.is_on:
+                    world.device.advertise()
             await asyncio.sleep(0.2)
         self.hearing = None
 
@@ -170,11 +184,14 @@ class Characteristic(ServiceInterface):
         needed = {"request": "write", "command": "write-without-response"}[kind]
         if needed not in self.flags:
             raise DBusError(FAILED, "Operation failed with ATT error: 0x03")
-        if self.uuid == CONTROL_POINT and not self.notifying:
+        if self.uuid in (CONTROL_POINT, BUTTONLESS) and not self.notifying:
             raise DBusError(FAILED, "Operation failed with ATT error: 0xfd")
         if len(value) > MTU - 3:
             raise DBusError(FAILED, "Operation failed with ATT error: 0x0d")
-        self.world.write(KINDS[self.uuid], bytes(value))
+        if self.uuid == BUTTONLESS:
+            self.world.enter(bytes(value))
+        else:
+            self.world.write(KINDS[self.uuid], bytes(value))
 
     @method()
     def ReadValue(self, options: "a{sv}") -> "ay":
@@ -182,13 +199,15 @@ class Characteristic(ServiceInterface):
 
     @method()
     def StartNotify(self):
-        self.notifying = True
-        self.emit_properties_changed({"Notifying": True})
+        self.set_notifying(True)
 
     @method()
     def StopNotify(self):
-        self.notifying = False
-        self.emit_properties_changed({"Notifying": False})
+        self.set_notifying(False)
+
+    def set_notifying(self, value):
+        self.notifying = value
+        self.emit_properties_changed({"Notifying": value})
 
     def notify(self, value):
         if self.notifying:
@@ -253,13 +272,20 @@ add_constants(Configuration, {"UUID": ("s", CONFIGURATION), "Value": ("ay", b"")
 class World:
     """One device, and the connection to it."""
 
-    def __init__(self, bus, door, number):
+    def __init__(self, bus, door, number, name, services):
         address = "F0:F1:F2:F3:F4:%02X" % (0xF5 + number)
         self.bus, self.door, self.path = bus, door, ADAPTER + "/dev_" + address.replace(":", "_")
-        self.device = Device(self, address, "lamp %u" % (number + 1) if number else "lamp")
-        self.objects = {}                       # path -> interface, of the connection
+        self.device, self.services = Device(self, address, name), services
+        # Whether it is there; and, with buttonless entry, what the same device is in its other mode.
+        self.is_on, self.other, self.is_exported = True, None, False
+        self.has_services = False
         self.characteristics = {}
         self.writer = self.reading = None
+
+    def export(self):
+        self.bus.export(self.path, self.device)
+        self.is_exported = True
+        self.announce(self.path, self.device)
 
     def tell(self, member, signature, *body):
         # From the root, where BlueZ has its object manager.
@@ -268,14 +294,25 @@ class World:
     async def connect(self):
         if self.writer:
             return
+        if not self.is_on:
+            await asyncio.sleep(1)
+            raise DBusError(FAILED, "le-connection-abort-by-local")
         try:
             reader, self.writer = await asyncio.open_connection(*self.door)
         except OSError as error:
             raise DBusError(FAILED, "le-connection-abort-by-local") from error
         self.set_state(True, False)
+        if not self.has_services:
+            await self.add_services()
+            self.has_services = True
+        self.set_state(True, True)
+        self.reading = asyncio.ensure_future(self.read(reader, self.writer))
+
+    async def add_services(self):
+        # As with BlueZ they stay when the link is lost (main.conf, Cache = always). Chromium must not lose one with a write under way: no
+        # call of its Web Bluetooth returns from then on.
         handle = 9
-        for service, members in ((DFU, ((CONTROL_POINT, ["write", "notify"]), (PACKET, ["write-without-response"]))),
-                                 (SMP, ((SMP_VALUE, ["write-without-response", "notify"]),))):
+        for service, members in self.services:
             path = "%s/service%04x" % (self.path, handle)
             await self.add(path, Service(self.path, service, handle))
             for uuid, flags in members:
@@ -284,28 +321,54 @@ class World:
                 self.characteristics[uuid] = characteristic
                 at = "%s/char%04x" % (path, handle)
                 await self.add(at, characteristic)
-                if "notify" in flags:
+                if "notify" in flags or "indicate" in flags:
                     handle += 2
                     await self.add("%s/desc%04x" % (at, handle), Configuration(at, handle))
             handle += 1
-        self.set_state(True, True)
-        self.reading = asyncio.ensure_future(self.read(reader))
 
     async def add(self, path, interface):
         self.bus.export(path, interface)
-        self.objects[path] = interface
+        self.announce(path, interface)
+
+    def announce(self, path, interface):
         properties = {}
         for prop in ServiceInterface._get_properties(interface):
             properties[prop.name] = Variant(prop.signature, getattr(interface, prop.prop_getter.__name__))
         self.tell("InterfacesAdded", "oa{sa{sv}}", path, {interface.name: properties})
 
-    async def read(self, reader):
+    async def read(self, reader, writer):
         try:
             while True:
                 length, kind = struct.unpack("<HB", await reader.readexactly(3))
                 self.characteristics[NOTIFICATIONS[kind]].notify(await reader.readexactly(length))
         except (asyncio.IncompleteReadError, OSError):
-            self.close()
+            # The end of a connection that was closed here must not close the next one.
+            if writer is self.writer:
+                self.close()
+                # A reset ends the bootloader.
+                if self.is_bootloader:
+                    self.change_mode()
+
+    @property
+    def is_bootloader(self):
+        return self.is_on and self.other is not None and ENTRY in self.other.services
+
+    def return_unless_used(self):
+        if self.is_bootloader and not self.writer:
+            self.change_mode()
+
+    def enter(self, request):
+        if request != ENTER:
+            self.characteristics[BUTTONLESS].notify(bytes([0x20, request[0] if request else 0, 0x02]))
+            return
+        self.characteristics[BUTTONLESS].notify(ENTERS)
+        asyncio.get_running_loop().call_later(0.2, self.change_mode)
+
+    def change_mode(self):
+        self.close()
+        self.is_on, self.other.is_on = False, True
+        if not self.other.is_exported:
+            self.other.export()
 
     def write(self, kind, value):
         if not self.writer:
@@ -318,10 +381,11 @@ class World:
         self.writer.close()
         self.writer = None
         self.set_state(False, False)
-        for path, interface in self.objects.items():
-            self.bus.unexport(path, interface)
-            self.tell("InterfacesRemoved", "oas", path, [interface.name])
-        self.objects, self.characteristics = {}, {}
+        for characteristic in self.characteristics.values():
+            if characteristic.notifying:
+                characteristic.set_notifying(False)
+        if self.is_bootloader:
+            asyncio.get_running_loop().call_later(PATIENCE, self.return_unless_used)
 
     def set_state(self, connected, resolved):
         self.device.connected, self.device.resolved = connected, resolved
@@ -330,11 +394,19 @@ class World:
 
 async def main():
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-    doors = (door.rsplit(":", 1) for door in sys.argv[1:])
-    worlds = [World(bus, (host, int(port)), number) for number, (host, port) in enumerate(doors)]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--buttonless"]
+    doors = [(host, int(port)) for host, port in (door.rsplit(":", 1) for door in arguments)]
+    if "--buttonless" in sys.argv:
+        worlds = [World(bus, doors[0], 0, "lamp", (ENTRY, MANAGEMENT)), World(bus, doors[0], 1, "lamp DFU", (SECURE_DFU,))]
+        worlds[0].other, worlds[1].other = reversed(worlds)
+        worlds[1].is_on = False
+    else:
+        worlds = [World(bus, door, number, "lamp %u" % (number + 1) if number else "lamp", (SECURE_DFU, MANAGEMENT))
+                  for number, door in enumerate(doors)]
     bus.export(ADAPTER, Adapter(worlds))
     for world in worlds:
-        bus.export(world.path, world.device)
+        if world.is_on:
+            world.export()
     await bus.request_name("org.bluez")
     print("ready", flush=True)
     await bus.wait_for_disconnect()

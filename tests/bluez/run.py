@@ -42,7 +42,7 @@ def environment():
 
 
 @contextlib.contextmanager
-def devices_on_a_bus(python, bledfu, devices=1, **options):
+def devices_on_a_bus(python, bledfu, devices=1, buttonless=False, **options):
     """A bus, the model of BlueZ on it, and devices behind that: the devices, and the variables with which a program finds the bus."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bledfu-bluez-"))
@@ -68,7 +68,9 @@ def devices_on_a_bus(python, bledfu, devices=1, **options):
         while not os.path.exists(os.path.join(folder, "bus")):
             expect(time.monotonic() < deadline, "dbus-daemon did not start")
             time.sleep(0.02)
-        mock = Output(start(python, os.path.join(HERE, "mock.py"), *("%s:%u" % server.gatt_address for server in servers)))
+        arguments = ["--buttonless"] if buttonless else []
+        arguments += ["%s:%u" % server.gatt_address for server in servers]
+        mock = Output(start(python, os.path.join(HERE, "mock.py"), *arguments))
         try:
             mock.wait("^ready$", 20)
         except Failure:

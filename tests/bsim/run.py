@@ -5,7 +5,7 @@
     tests/bsim/run.py [-k WORD] [-j N] [--keep FOLDER]
 
 Needs BabbleSim (BSIM_OUT_PATH), a Zephyr workspace (ZEPHYR_BASE) and the bledfu program (cargo build --release in rust/,
-or BLEDFU). Builds the device twice (MTU 247 and 498) and the central, in rust/target/bsim or $BLEDFU_BSIM_BUILD; sends the
+or BLEDFU). Builds the device for MTU 247 and 498 and for larger objects, and the central, in rust/target/bsim or $BLEDFU_BSIM_BUILD; sends the
 package of the case once for every combination; prints what README.md explains. The exit code is 0 only if all is as it must be.
 """
 
@@ -43,6 +43,9 @@ INTERVALS_US = (7_500, 15_000, 30_000)
 CLIENTS = ("android", "android-prn", "nrfutil")
 PASSIVE = ("passive", 30_000, 15_000)   # client, its interval, and the one the device asks for
 IDLE_S = 6                              # enough to clear the slot of its old bytes
+OBJECT_SIZE, LARGE_OBJECT = 32 * 1024, 64 * 1024
+CHANNEL_MAP_MS = 150                    # a phone that changes its channel map as often as this, which ends a link that refuses packets
+SHALLOW = 3                             # packets in the queue of a phone's controller; else enough for a whole event
 
 DATA_LENGTH, PHY_2M = 251, 2
 PAIR_US = 1392                          # on 2M: 251 bytes, an empty packet back, two spaces of 150 us
@@ -50,14 +53,17 @@ ROUND_TRIP = 2                          # intervals from a request to its answer
 RECEIPT_EVERY = {"android-prn": 12}
 CALLBACK_MAX_US = 100
 SLOWER_MAX = 1.05
+REPEATED_MAX = 32             # packets at the end of an event
 SECTOR_ERASE_US = 48_000      # the MX25R6435F, see device/nor.c
 
 
 class Combination:
-    def __init__(self, mtu, client, interval_us, granted_us=None, idle_s=IDLE_S):
+    def __init__(self, mtu, client, interval_us, granted_us=None, idle_s=IDLE_S, object_size=OBJECT_SIZE, channel_map_ms=0, shallow=False):
         self.mtu, self.client, self.interval_us = mtu, client, interval_us
         self.granted_us, self.idle_s = granted_us or interval_us, idle_s
+        self.object_size, self.channel_map_ms, self.shallow = object_size, channel_map_ms, shallow
         self.name = "%s-%u-%gms-%us" % (client, mtu, interval_us / 1000, idle_s)
+        self.name += "-64k" * (object_size == LARGE_OBJECT) + "-map" * (channel_map_ms > 0) + "-shallow" * shallow
 
     def object_us(self, size):
         """The time of an object of `size` bytes that the link alone allows."""
@@ -84,13 +90,14 @@ class Builds:
     def __init__(self, zephyr, folder):
         self.zephyr, self.folder = zephyr, folder
         device = HERE / "device"
-        self.central = self._build("central", HERE / "central")
-        self.devices = {mtu: self._build(
-            "device-%u" % mtu, ROOT / "samples" / "product_c",
+        self.centrals = {False: self._build("central", HERE / "central"),
+                         True: self._build("central-shallow", HERE / "central", "-DCONFIG_BT_BUF_ACL_TX_COUNT=%u" % SHALLOW)}
+        self.devices = {(mtu, size): self._build(
+            "device-%u-%u" % (mtu, size), ROOT / "samples" / "product_c", "-DCONFIG_BLEDFU_OBJECT_SIZE=%u" % size,
             "-DEXTRA_ZEPHYR_MODULES=%s;%s" % (ROOT, device),
             "-DEXTRA_DTC_OVERLAY_FILE=%s" % (device / "nrf52_bsim.overlay"),
             "-DEXTRA_CONF_FILE=%s" % ";".join(str(device / name) for name in ("nrf52_bsim.conf", *(["mtu498.conf"] if mtu == 498 else []))),
-        ) for mtu in MTUS}
+        ) for mtu, size in (*((mtu, OBJECT_SIZE) for mtu in MTUS), (MTUS[-1], LARGE_OBJECT))}
 
     def _build(self, name, source, *options):
         folder, log = self.folder / name, self.folder / (name + ".log")
@@ -161,9 +168,10 @@ class Run:
         commands = {
             "radio": (["./bs_2G4_phy_v1", "-s=" + simulation, "-D=2", "-sim_length=%u" % SIMULATED_MAX_US, "-defmodem=BLE_simple"],
                       self.babblesim / "bin"),
-            "device": ([self.builds.devices[self.combination.mtu], "-s=" + simulation, "-d=0", "-flash_file=internal.bin"], self.folder),
-            "central": ([self.builds.central, "-s=" + simulation, "-d=1", "-client=" + self.combination.client,
-                         "-interval=%u" % (self.combination.interval_us // 1250), "-wait=%u" % self.combination.idle_s], self.folder),
+            "device": ([self.builds.devices[self.combination.mtu, self.combination.object_size], "-s=" + simulation, "-d=0", "-flash_file=internal.bin"], self.folder),
+            "central": ([self.builds.centrals[self.combination.shallow], "-s=" + simulation, "-d=1", "-client=" + self.combination.client,
+                         "-interval=%u" % (self.combination.interval_us // 1250), "-wait=%u" % self.combination.idle_s,
+                         "-channel_map=%u" % self.combination.channel_map_ms], self.folder),
         }
         running = []
         try:
@@ -240,11 +248,16 @@ class Run:
                       for at in range(0, transfer["bytes"], transfer["object_size"]))
         # While an object arrives, nothing is erased: a used slot costs the erases of its sectors.
         erase_us = 0 if self.combination.idle_s else nor["sectors"] * SECTOR_ERASE_US
-        if took_us > SLOWER_MAX * (link_us + erase_us):
+        if took_us > SLOWER_MAX * (link_us + erase_us) and not self.combination.shallow:
             self.wrong.append("%.1f s, but link and erases allow %.1f s" % (took_us / 1e6, (link_us + erase_us) / 1e6))
         air = Air(self.folder / "d_2G4_01.Tx.csv", transfer["begin_us"], transfer["end_us"], self.combination.granted_us)
+        if self.combination.channel_map_ms and values_of(central, "channels")["changes"] < took_us / 1000 / self.combination.channel_map_ms / 2:
+            self.wrong.append("the channel map was hardly ever changed")
+        if air.repeated > REPEATED_MAX:
+            self.wrong.append("%u packets were sent again" % air.repeated)
         self.figures = {"mtu": self.combination.mtu, "interval_ms": self.combination.interval_us / 1000, "client": self.combination.client,
-                        "idle_s": self.combination.idle_s, "seconds": took_us / 1e6, "kbytes_per_s": transfer["bytes"] / took_us * 1000,
+                        "idle_s": self.combination.idle_s, "object_size": self.combination.object_size,
+                        "channel_map_ms": self.combination.channel_map_ms, "shallow": self.combination.shallow, "seconds": took_us / 1e6, "kbytes_per_s": transfer["bytes"] / took_us * 1000,
                         "link_kbytes_per_s": transfer["bytes"] / link_us * 1000}
         return "%4u %6g  %-12s %4u %6.2f %6.1f %6.1f %5.1f %3u %4u  %5u  %5.0f %5.0f %5.0f %5.0f   %4u %4u %3u" % (
             self.combination.mtu, self.combination.interval_us / 1000, self.combination.client, self.combination.idle_s, took_us / 1e6,
@@ -260,7 +273,7 @@ HEAD = """\
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("-k", metavar="WORD", default="", help="only combinations with that word in the name, such as nrfutil-247-15ms-6s")
+    parser.add_argument("-k", metavar="WORD", default="", help="only combinations with that word in the name, such as nrfutil-247-15ms-6s or 64k, map, shallow")
     parser.add_argument("-j", type=int, default=2, metavar="N", help="simulations at a time")
     parser.add_argument("--json", metavar="FILE", help="write the figures of the table there")
     parser.add_argument("--keep", metavar="FOLDER", help="keep logs, flash files and the radio's record there")
@@ -281,6 +294,9 @@ def main():
     combinations = [Combination(mtu, client, interval) for mtu in MTUS for interval in INTERVALS_US for client in CLIENTS]
     combinations += [Combination(mtu, *PASSIVE) for mtu in MTUS]
     combinations += [Combination(MTUS[0], "nrfutil", interval, idle_s=0) for interval in INTERVALS_US]
+    combinations += [Combination(MTUS[-1], "nrfutil", interval, object_size=LARGE_OBJECT) for interval in INTERVALS_US]
+    combinations += [Combination(MTUS[0], "nrfutil", INTERVALS_US[0], idle_s=0, channel_map_ms=CHANNEL_MAP_MS, shallow=shallow)
+                     for shallow in (False, True)]
 
     figures = {}
 

@@ -135,11 +135,13 @@ export async function start(config: Loaded): Promise<void> {
       const entry = byId("update-entry");
       const choose = button("update-bootloader");
       entry.hidden = false;
+      byId("update-stage").textContent = "Waiting for your choice";
       choose.focus();
       const onClick = async () => {
         try {
           const found = await chooseDevice();
           entry.hidden = true;
+          byId("update-stage").textContent = "Connecting";
           choose.removeEventListener("click", onClick);
           resolve(found);
         } catch {

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page itself: policy, offline, sizes of screen, themes, keyboard, and what screen readers need.
-import AxeBuilder from "@axe-core/playwright";
-import { mkdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { ROOT, VECTORS, expect, settled, test } from "./browser.js";
-
-const WIDTHS = [360, 1280];
-const THEMES = ["light", "dark"] as const;
+import { VECTORS, expect, settled, test } from "./browser.js";
+import { look } from "./looks.js";
 
 test("the page allows no script, style or connection but its own", async ({ page, baseURL }) => {
   const policy = await page.locator('meta[http-equiv="Content-Security-Policy"]').getAttribute("content");
@@ -57,37 +54,47 @@ test("everything can be reached and run with the keyboard alone", async ({ page 
   await expect(page.locator("[data-verdict]")).toHaveAttribute("data-verdict", "B1 @2");
 });
 
-for (const theme of THEMES) {
-  for (const width of WIDTHS) {
-    test(`${theme}, ${width} pixels: nothing sticks out, and axe finds nothing`, async ({ page }) => {
-      test.slow();
-      const folder = join(ROOT, "web/screenshots");
-      mkdirSync(folder, { recursive: true });
-      await page.setViewportSize({ width, height: 800 });
-      await page.emulateMedia({ colorScheme: theme, reducedMotion: "reduce" });
-      const look = async (name: string) => {
-        const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-        expect(over, `${name} is wider than the screen`).toBe(0);
-        const { violations } = await new AxeBuilder({ page }).analyze();
-        expect(violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(" ")}`), name).toEqual([]);
-        await page.screenshot({ path: join(folder, `${name}-${theme}-${width}.png`), fullPage: true });
-      };
-      await page.goto("./#update");
-      await page.locator("#update-file").setInputFiles({
-        name: "a-product-with-a-very-long-name-that-no-screen-was-made-for-and-its-version-2.0.0-rc.1+build.4711.signed.bin",
-        mimeType: "application/octet-stream",
-        buffer: Buffer.alloc(4096),
-      });
-      await look("update");
-      await page.goto("./#inspect");
-      await page.locator("#inspect-file").setInputFiles(join(VECTORS, "packages/medium-2.3.4.zip"));
-      await expect(page.locator("#inspect-result .notice")).toBeVisible();
-      await look("inspect");
-      await page.goto("./#explain");
-      await page.locator("#explain-text").fill(readFileSync(join(VECTORS, "logs/case_bank1_on_qspi-S1-111.log"), "utf8"));
-      await page.getByRole("button", { name: "Explain" }).click();
-      await expect(page.locator("[data-verdict]").first()).toBeVisible();
-      await look("explain");
-    });
-  }
+test("no view sticks out of a narrow or wide screen in either theme, and axe finds nothing", async ({ page }) => {
+  test.slow();
+  await page.goto("./#update");
+  await page.locator("#update-file").setInputFiles({
+    name: "a-product-with-a-very-long-name-that-no-screen-was-made-for-and-its-version-2.0.0-rc.1+build.4711.signed.bin",
+    mimeType: "application/octet-stream",
+    buffer: Buffer.alloc(4096),
+  });
+  await look(page, "update-long-name");
+  await page.goto("./#inspect");
+  await look(page, "inspect-idle");
+  await page.locator("#inspect-file").setInputFiles(join(VECTORS, "packages/medium-2.3.4.zip"));
+  await expect(page.locator("#inspect-result .notice")).toBeVisible();
+  await look(page, "inspect");
+  await page.locator("#inspect-file").setInputFiles([
+    { name: "internal.bin", mimeType: "application/octet-stream", buffer: device() },
+    { name: "external.bin", mimeType: "application/octet-stream", buffer: Buffer.alloc(8 << 20, 0xff) },
+  ]);
+  await expect(page.locator("#inspect-result")).toContainText("next boot");
+  await page.getByText("Keys and what is known about the device").click();
+  await look(page, "inspect-device");
+  await page.goto("./#explain");
+  await look(page, "explain-idle");
+  await page.locator("#explain-text").fill(readFileSync(join(VECTORS, "logs/case_bank1_on_qspi-S1-111.log"), "utf8"));
+  await page.getByRole("button", { name: "Explain" }).click();
+  await expect(page.locator("[data-verdict]").first()).toBeVisible();
+  await look(page, "explain");
+});
+
+test("a browser without Bluetooth is told at once, and explains files all the same", async ({ page }) => {
+  await page.addInitScript(() => Object.defineProperty(navigator, "bluetooth", { value: undefined }));
+  await page.reload();
+  await settled(page);
+  await expect(page.locator("#update-obstacle")).toContainText("This browser offers no Bluetooth to pages");
+  await expect(page.getByRole("button", { name: "Choose device…" })).toBeDisabled();
+  await look(page, "update-without-bluetooth");
+});
+
+/** The processor's flash of a device that runs 1.0.0. */
+function device(): Buffer {
+  const dump = Buffer.alloc(1 << 20, 0xff);
+  readFileSync(join(VECTORS, "images/small-1.0.0.signed.bin")).copy(dump, 0xd000);
+  return dump;
 }

@@ -19,6 +19,9 @@ export interface Running {
 
 /** A device, and a page that can reach it. */
 export class Room {
+  /** The name of the device that is chosen from the browser's list; without it the first. */
+  wanted: string | undefined;
+
   private constructor(
     private readonly process: ChildProcess,
     private readonly lines: AsyncIterator<string>,
@@ -37,7 +40,7 @@ export class Room {
     const { context, close } = await launch({ DBUS_SYSTEM_BUS_ADDRESS: bus });
     const page = context.pages()[0] ?? (await context.newPage());
     const room = new Room(process_, lines, reader, page, close);
-    await choosesByItself(await context.newCDPSession(page));
+    await room.choosesByItself(await context.newCDPSession(page));
     await page.goto(baseURL);
     await settled(page);
     return room;
@@ -58,19 +61,19 @@ export class Room {
     await gone;
     this.reader.close();
   }
-}
 
-/** Takes the first device of every list that the browser shows. */
-async function choosesByItself(session: CDPSession): Promise<void> {
-  const send = session.send.bind(session) as unknown as (method: string, args?: object) => Promise<unknown>;
-  const on = session.on.bind(session) as unknown as (event: string, then: (value: never) => void) => void;
-  // The same list is told again and again, and a second answer ends the browser.
-  const answered = new Set<string>();
-  on("DeviceAccess.deviceRequestPrompted", ({ id, devices }: { id: string; devices: { id: string }[] }) => {
-    const first = devices[0];
-    if (!first || answered.has(id)) return;
-    answered.add(id);
-    void send("DeviceAccess.selectPrompt", { id, deviceId: first.id });
-  });
-  await send("DeviceAccess.enable");
+  /** Chooses from every list that the browser shows. */
+  private async choosesByItself(session: CDPSession): Promise<void> {
+    const send = session.send.bind(session) as unknown as (method: string, args?: object) => Promise<unknown>;
+    const on = session.on.bind(session) as unknown as (event: string, then: (value: never) => void) => void;
+    // The same list is told again and again, and a second answer ends the browser.
+    const answered = new Set<string>();
+    on("DeviceAccess.deviceRequestPrompted", ({ id, devices }: { id: string; devices: { id: string; name: string }[] }) => {
+      const found = devices.find(({ name }) => this.wanted === undefined || name === this.wanted);
+      if (!found || answered.has(id)) return;
+      answered.add(id);
+      void send("DeviceAccess.selectPrompt", { id, deviceId: found.id });
+    });
+    await send("DeviceAccess.enable");
+  }
 }

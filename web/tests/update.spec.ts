@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole updates of a device of `bledfu serve`, through Chromium's real Web Bluetooth.
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { VECTORS, expect, test } from "./browser.js";
+import { look } from "./looks.js";
+import { Product, release } from "./product.js";
 import { Room, missing } from "./room.js";
 
 test.skip(missing() !== undefined, missing());
 
 let room: Room | undefined;
+let product: Product | undefined;
 
 test.afterEach(async () => {
   await room?.end();
-  room = undefined;
+  product?.end();
+  room = product = undefined;
 });
 
 async function open(baseURL: string | undefined, ...options: string[]): Promise<Room> {
@@ -18,11 +23,28 @@ async function open(baseURL: string | undefined, ...options: string[]): Promise<
   return room;
 }
 
-/** Chooses file and device, and starts. */
-async function begin({ page }: Room, file: string, protocol: "secure-dfu" | "smp"): Promise<void> {
-  await page.locator("#update-file").setInputFiles(join(VECTORS, file));
+/** The page of a product with a release from these images, and a device in front of it. */
+async function openProduct(to: string, from: string[], ...options: string[]): Promise<Room> {
+  product = await Product.host({ title: "Lamp update", release: "release/index.json" });
+  release(join(product.folder, "release"), to, from);
+  return open(product.address, ...options);
+}
+
+async function choose({ page }: Room): Promise<void> {
   await page.getByRole("button", { name: "Choose device…" }).click();
   await expect(page.locator("#update-device")).toHaveText("lamp", { timeout: 20_000 });
+}
+
+async function start({ page }: Room): Promise<void> {
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(page.locator("#update-result")).toBeHidden();
+}
+
+/** Chooses file and device, and starts. */
+async function begin(device: Room, file: string, protocol: "secure-dfu" | "smp"): Promise<void> {
+  const { page } = device;
+  await page.locator("#update-file").setInputFiles(file.startsWith("/") ? file : join(VECTORS, file));
+  await choose(device);
   await page.getByText("Options", { exact: true }).click();
   await page.getByLabel("Protocol").selectOption(protocol);
   await page.getByRole("button", { name: "Start" }).click();
@@ -90,6 +112,100 @@ for (const protocol of ["secure-dfu", "smp"] as const) {
   });
 }
 
+for (const protocol of ["secure-dfu", "smp"] as const) {
+  test(`${protocol}: a packed update for another version is refused by name, and the full image goes in from the same page`, async ({ baseURL }) => {
+    product = await Product.host({});
+    const folder = join(product.folder, "release");
+    release(folder, "small-2.0.0", ["small-3.0.0", "small-1.0.0"]);
+    const device = await open(baseURL);
+    await begin(device, join(folder, "small-2.0.0-from-3.0.0.zip"), protocol);
+    expect(await conclusion(device)).toContain("the packed update is for another image than the one that runs");
+    expect(await device.command("restart")).toEqual({ version: "1.0.0", state: "confirmed" });
+    await device.page.locator("#update-file").setInputFiles(join(VECTORS, "packages/small-2.0.0.zip"));
+    await start(device);
+    expect(await conclusion(device)).toContain("2.0.0 runs");
+    expect(await device.command("restart")).toEqual({ version: "2.0.0", state: "confirmed" });
+  });
+}
+
+test("a release: the page takes the packed update that fits what the device runs", async () => {
+  const device = await openProduct("small-2.0.0", ["small-1.0.0", "small-3.0.0"]);
+  await expect(device.page.locator("#product")).toHaveText("Lamp update");
+  await choose(device);
+  await start(device);
+  expect(await conclusion(device)).toContain("2.0.0 runs, confirmed");
+  expect(await history(device)).toMatch(/small-2\.0\.0-from-1\.0\.0\.zip: [\d,]+ bytes, version 2\.0\.0, a packed update/);
+  expect(await device.command("restart")).toEqual({ version: "2.0.0", state: "confirmed" });
+  await start(device);
+  expect(await conclusion(device)).toContain("2.0.0 runs, confirmed");
+  expect(await history(device)).toContain("nothing is sent");
+});
+
+test("a release without a packed update for the device: it gets the full image", async () => {
+  const device = await openProduct("small-2.0.0", ["small-3.0.0"]);
+  await choose(device);
+  await start(device);
+  expect(await conclusion(device)).toContain("2.0.0 runs, confirmed");
+  expect(await history(device)).toContain("small-2.0.0-full.zip");
+});
+
+test("a release whose packed update was made for another image: the device refuses it, and the full image follows by itself", async () => {
+  const device = await openProduct("small-2.0.0", ["small-1.0.0", "small-3.0.0"]);
+  const index = join(product!.folder, "release/index.json");
+  const wrong = readFileSync(index, "utf8").replace("from-1.0.0", "from-x").replace("from-3.0.0", "from-1.0.0").replace("from-x", "from-3.0.0");
+  writeFileSync(index, wrong);
+  await choose(device);
+  await start(device);
+  expect(await conclusion(device)).toContain("2.0.0 runs, confirmed");
+  const told = await history(device);
+  expect(told).toContain("from-3.0.0.zip");
+  expect(told).toMatch(/another image than the one that runs.*; taking the full image/);
+  expect(await device.command("restart")).toEqual({ version: "2.0.0", state: "confirmed" });
+});
+
+test("an application with buttonless entry: the bootloader is chosen once, and the application shows the new version", async ({ baseURL }) => {
+  const device = await open(baseURL, "--buttonless");
+  await begin(device, "packages/medium-2.3.4.zip", "secure-dfu");
+  const entry = device.page.getByRole("button", { name: "Choose the bootloader…" });
+  await expect(entry).toBeFocused({ timeout: 20_000 });
+  device.wanted = "lamp DFU";
+  await entry.click();
+  expect(await conclusion(device)).toContain("2.3.4+5 runs, confirmed, as the list of images shows");
+  await expect(entry).toBeHidden();
+  expect(await device.command("restart")).toEqual({ version: "2.3.4+5", state: "confirmed" });
+});
+
+test("an application with buttonless entry whose power is cut in the bootloader: it is entered again without a question", async ({ baseURL }) => {
+  const device = await open(baseURL, "--buttonless", "--flash-time", "real");
+  await begin(device, "packages/demo-2.0.0.zip", "secure-dfu");
+  device.wanted = "lamp DFU";
+  await device.page.getByRole("button", { name: "Choose the bootloader…" }).click({ timeout: 20_000 });
+  await sent(device, 50_000);
+  await device.command("restart");
+  expect(await conclusion(device)).toContain("2.0.0 runs, confirmed, as the list of images shows");
+  expect(await history(device)).toMatch(/The device holds [\d,]+ bytes already/);
+});
+
+test("an update that waits for the choice of a bootloader can be cancelled", async ({ baseURL }) => {
+  const device = await open(baseURL, "--buttonless");
+  await begin(device, "packages/medium-2.3.4.zip", "secure-dfu");
+  await expect(device.page.getByRole("button", { name: "Choose the bootloader…" })).toBeVisible({ timeout: 20_000 });
+  await device.page.getByRole("button", { name: "Cancel" }).click();
+  expect(await conclusion(device)).toContain("Cancelled");
+  await expect(device.page.locator("#update-entry")).toBeHidden();
+});
+
+test("a browser whose Bluetooth no longer answers is told so, instead of being asked for two minutes", async ({ page }) => {
+  const told = await page.evaluate(async () => {
+    const never = new Promise<never>(() => undefined);
+    Object.defineProperty(navigator, "bluetooth", { value: { getAvailability: () => never } });
+    const { update } = (await import(new URL("./updater.js", document.baseURI).href)) as { update: (options: object) => Promise<unknown> };
+    const device = Object.assign(new EventTarget(), { name: "lamp", gatt: { connected: false, connect: () => never } });
+    return update({ device, source: new File([], "x.zip") }).then(String, String);
+  });
+  expect(told).toContain("this browser's Bluetooth no longer answers: reload the page");
+});
+
 test("an update that is cancelled keeps what the device holds, and the next one goes on there", async ({ baseURL }) => {
   const device = await open(baseURL, "--flash-time", "real");
   await begin(device, "packages/demo-2.0.0.zip", "secure-dfu");
@@ -130,4 +246,37 @@ test("a device that runs the file already is left alone", async ({ baseURL }) =>
   await begin(device, "images/small-1.0.0.signed.bin", "smp");
   expect(await conclusion(device)).toContain("1.0.0 runs, confirmed");
   expect(await history(device)).toContain("nothing is sent");
+});
+
+test("every state of an update fits both widths and themes, and axe finds nothing", async ({ baseURL }) => {
+  test.slow();
+  const device = await open(baseURL, "--buttonless", "--flash-time", "real");
+  const { page } = device;
+  await look(page, "update-idle");
+  await page.locator("#update-file").setInputFiles(join(VECTORS, "packages/wrong-hardware.zip"));
+  await choose(device);
+  await page.getByText("Options", { exact: true }).click();
+  await page.getByLabel("Protocol").selectOption("secure-dfu");
+  await look(page, "update-connected");
+  await start(device);
+  await expect(page.locator("#update-entry")).toBeVisible({ timeout: 20_000 });
+  await look(page, "update-bootloader");
+  device.wanted = "lamp DFU";
+  await page.getByRole("button", { name: "Choose the bootloader…" }).click();
+  expect(await conclusion(device)).toMatch(/^the device refused /);
+  await page.getByText("What happened", { exact: true }).click();
+  await look(page, "update-refused");
+  await page.locator("#update-file").setInputFiles(join(VECTORS, "packages/demo-2.0.0.zip"));
+  await page.getByLabel("Protocol").selectOption("smp");
+  await start(device);
+  await sent(device, 30_000);
+  await look(page, "update-running");
+  await page.getByRole("button", { name: "Pause" }).click();
+  await expect(page.locator("#update-stage")).toHaveText("Paused");
+  await look(page, "update-paused");
+  await page.getByRole("button", { name: "Go on" }).click();
+  await expect(page.locator("#update-stage")).toContainText("installs", { timeout: 120_000 });
+  await look(page, "update-installing");
+  expect(await conclusion(device)).toContain("2.0.0 runs");
+  await look(page, "update-done");
 });

@@ -111,7 +111,7 @@ impl fmt::Display for Kind {
 impl Kind {
     /// The kind of a file with this name, which decides in doubtful cases.
     pub fn of(name: &str, bytes: &[u8]) -> Self {
-        let lower = name.to_lowercase();
+        let lower = name.to_ascii_lowercase();
         if bytes.is_empty() {
             return Self::Empty;
         }

@@ -30,6 +30,8 @@ pub struct Image {
     pub hash: [u8; 32],
     /// For a packed update, the hash of the image that it makes, which is listed once that is confirmed.
     pub makes: Option<[u8; 32]>,
+    /// For a packed update, the hash of the image that must be running; `None` if it expands on any device.
+    pub base: Option<[u8; 32]>,
     /// Its version.
     pub version: String,
 }
@@ -43,12 +45,16 @@ impl Image {
     fn of(bytes: Vec<u8>) -> Result<Self> {
         let header = ImageHeader::parse(&bytes).ok();
         match (header, image_digest(&bytes)) {
-            (Some(header), Some(hash)) => Ok(Self {
-                hash,
-                makes: packed::read(&bytes).ok().map(|packed| packed.out_hash),
-                version: header.version.to_string(),
-                bytes,
-            }),
+            (Some(header), Some(hash)) => {
+                let packed = packed::read(&bytes).ok();
+                Ok(Self {
+                    hash,
+                    makes: packed.as_ref().map(|packed| packed.out_hash),
+                    base: packed.and_then(|packed| packed.base),
+                    version: header.version.to_string(),
+                    bytes,
+                })
+            }
             _ => bail!("the file is not an image for MCUboot; sign it with imgtool first"),
         }
     }
@@ -121,13 +127,45 @@ impl File {
         self.image().map_or("of unknown version", |image| &image.version)
     }
 
-    /// What is wrong with the file itself: a device can only return a code.
-    pub fn problem(&self) -> Option<String> {
+    /// What is wrong with the file itself, or with sending it to a device that runs the image with this hash: a device can only
+    /// return a code.
+    pub fn problem(&self, running: Option<[u8; 32]>) -> Option<String> {
         if let Ok(package) = &self.package {
             if let Err(error) = package.check() {
                 return Some(error.to_string());
             }
         }
-        kind::image_problem(&self.image()?.bytes)
+        let image = self.image()?;
+        kind::image_problem(&image.bytes).or_else(|| image.wrong_base(running))
+    }
+}
+
+impl Image {
+    fn wrong_base(&self, running: Option<[u8; 32]>) -> Option<String> {
+        let is_wrong = self.base? != running?;
+        is_wrong.then(|| {
+            "the packed update is for another image than the one that runs; send the full image".to_owned()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_update_for_another_image_is_named_and_others_are_not() {
+        let image = |base| Image {
+            bytes: Vec::new(),
+            hash: [1; 32],
+            makes: None,
+            base,
+            version: "2.0.0".to_owned(),
+        };
+        let named = image(Some([2; 32])).wrong_base(Some([3; 32]));
+        assert!(named.is_some_and(|text| text.contains("another image than the one that runs")));
+        assert_eq!(image(Some([2; 32])).wrong_base(Some([2; 32])), None);
+        assert_eq!(image(Some([2; 32])).wrong_base(None), None, "not known");
+        assert_eq!(image(None).wrong_base(Some([3; 32])), None, "a full image");
     }
 }

@@ -49,6 +49,9 @@ pub enum KeyError {
     /// The key is not a P-256 key, or is damaged.
     #[error("the key in {0} is not a valid P-256 key")]
     NotP256(String),
+    /// A public key is enough.
+    #[error("{0} holds a private key: only the public one is needed here, and the private one should stay where it is")]
+    Private(String),
     /// A private key is needed to sign.
     #[error("{0} holds a public key, but signing needs the private one")]
     PublicOnly(String),
@@ -241,6 +244,22 @@ pub fn public_key_from_pem_with(name: &str, text: &str, password: Option<&str>) 
     })
 }
 
+/// Reads a public PEM key where a private one has no place, as in a browser.
+///
+/// # Errors
+/// [`KeyError`], [`KeyError::Private`] for a private key.
+pub fn public_key_only_from_pem(name: &str, text: &str) -> Result<Key, KeyError> {
+    if let Some(pem) = block(text, "PUBLIC KEY") {
+        return p256::PublicKey::from_public_key_pem(&pem)
+            .map(|key| public_of(&key))
+            .map_err(|_| KeyError::NotP256(name.to_owned()));
+    }
+    Err(match PemForm::of(text) {
+        Some(_) => KeyError::Private(name.to_owned()),
+        None => KeyError::NotPem(name.to_owned()),
+    })
+}
+
 /// [`public_key_from_pem`] of a file.
 ///
 /// # Errors
@@ -402,6 +421,16 @@ ClbxfZ+TVA==
         }
         let error = SigningKey::open(&keys.join("image.pub.pem")).err().unwrap();
         assert!(matches!(error, KeyError::PublicOnly(_)), "{error}");
+    }
+
+    #[test]
+    fn where_only_public_keys_have_a_place_a_private_one_is_refused() {
+        let public = public_key_pem(&scalar_key().public()).unwrap();
+        let read = public_key_only_from_pem("k.pem", &public).unwrap();
+        assert_eq!(hex(read.as_bytes()), format!("{X}{Y}"));
+        let refusal = |text: &str| public_key_only_from_pem("k.pem", text).err().unwrap().to_string();
+        assert!(refusal(SEC1).starts_with("k.pem holds a private key: only the public one is needed"));
+        assert_eq!(refusal("hello"), "k.pem is not a PEM file with an EC key");
     }
 
     #[test]

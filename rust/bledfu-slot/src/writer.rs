@@ -186,7 +186,7 @@ impl<H: Sha256> SlotWriter<H> {
     /// [`WriteError::OutOfBounds`] when the slot cannot hold it.
     pub fn begin<E>(&mut self, image_size: u32, digest: H) -> Result<(), WriteError<E>> {
         self.go_home();
-        self.begin_here(image_size, digest)
+        self.begin_here(image_size, digest).ok_or(WriteError::OutOfBounds)
     }
 
     /// [`begin`](Self::begin) elsewhere in the slot.
@@ -196,13 +196,15 @@ impl<H: Sha256> SlotWriter<H> {
     pub fn begin_at<E>(&mut self, place: Place, image_size: u32, digest: H) -> Result<(), WriteError<E>> {
         self.accepted = 0;
         self.exchange(place);
-        self.begin_here(image_size, digest)
+        self.begin_here(image_size, digest).ok_or(WriteError::OutOfBounds)
     }
 
-    fn begin_here<E>(&mut self, image_size: u32, digest: H) -> Result<(), WriteError<E>> {
+    /// `None` if there is no room. Not generic over the flash's error: it is there once.
+    #[inline(never)]
+    fn begin_here(&mut self, image_size: u32, digest: H) -> Option<()> {
         let [start, end] = self.bounds;
         if image_size > self.layout.max_image_size().min(end - start) {
-            return Err(WriteError::OutOfBounds);
+            return None;
         }
         // Sectors that the last image used are no longer erased: `erased_to` holds only where no byte was accepted.
         if self.accepted > 0 {
@@ -216,7 +218,7 @@ impl<H: Sha256> SlotWriter<H> {
         self.digest = StreamDigest::new(digest);
         self.committed = self.digest.clone();
         self.mark = self.digest.clone();
-        Ok(())
+        Some(())
     }
 
     /// Back to where updates begin, if the last file was elsewhere.
@@ -279,7 +281,8 @@ impl<H: Sha256> SlotWriter<H> {
         if !is_clear && offset != image_size && self.slot_offset(offset) > trailer.first_sector() {
             return Err(WriteError::OutOfBounds);
         }
-        self.begin_here(image_size, digest)?;
+        self.begin_here(image_size, digest)
+            .ok_or(WriteError::OutOfBounds)?;
         let mut page = Aligned([0; PAGE]);
         while self.accepted < offset {
             if self.accepted == mark {

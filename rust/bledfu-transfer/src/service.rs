@@ -134,27 +134,28 @@ enum Reply {
 const TO_LINK: fn(usize) -> Reply = |length| Reply::To(Channel::Smp, length);
 
 /// The service of one device, owned by the worker.
+#[repr(C)]
 pub struct Service<'k, A: Areas, C: Crypto, const SMP: usize> {
-    upload: Upload<'k, A, C>,
-    secure_dfu: SecureDfu<'k>,
-    smp: Smp<'k>,
-    reassembly: Reassembly<SMP>,
-    /// The frame being handled, and then its answer: two buffers would be on the stack during a signature check.
-    buffer: [u8; MAX_FRAME],
+    /// When the peer last sent something.
+    heard_ms: u64,
+    reset_delay_ms: u32,
     reply: Reply,
     held: Held,
-    hurry: bool,
     ending: Ending,
+    hurry: bool,
     is_linked: bool,
     /// The trust of the peer on the link.
     peer: Peer,
-    /// When the peer last sent something.
-    heard_ms: u64,
     /// The peer's last frame was SMP.
     speaks_smp: bool,
     /// Erasing ahead failed, or found nothing to erase: the next frame is not delayed for it.
     is_level: bool,
-    reset_delay_ms: u32,
+    secure_dfu: SecureDfu<'k>,
+    smp: Smp<'k>,
+    upload: Upload<'k, A, C>,
+    reassembly: Reassembly<SMP>,
+    /// The frame being handled, and then its answer: two buffers would be on the stack during a signature check.
+    buffer: [u8; MAX_FRAME],
 }
 
 impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {

@@ -271,20 +271,12 @@ impl<'k> Smp<'k> {
             context,
             request: Ok(Request::Image(image_group::Request::ReadState)),
         };
-        let answer = match written {
-            Ok(()) => self.answer(upload, message, Ok(()), 0, out),
-            Err(failure) => {
-                self.session = None;
-                refused(upload, failure);
-                Answer {
-                    length: smp::encode(&context, &Response::Failed(failure), out),
-                    then: Then::Continue,
-                    hurry: false,
-                    is_damaged: false,
-                    is_held: false,
-                }
-            }
-        };
+        if written.is_err() {
+            self.session = None;
+        }
+        let mut answer = self.answer(upload, message, written, 0, out);
+        // Its request was whole, whatever became of it.
+        answer.is_damaged = false;
         Some(answer)
     }
 

@@ -6,7 +6,7 @@ use bledfu_explain::inspect::folder::{self, Settings};
 use bledfu_explain::inspect::report::{Line, Report};
 use bledfu_explain::inspect::{self, Options, Values};
 use bledfu_explain::replay;
-use bledfu_sim::keys::public_key_from_pem;
+use bledfu_sim::keys::public_key_only_from_pem;
 use bledfu_slot::Key;
 use serde::Deserialize;
 use serde_json::{json, Value};
@@ -15,34 +15,43 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::sentence;
 
 /// What a user gives besides the file.
+struct Asked {
+    page: Page,
+    values: Values,
+    places: Places,
+}
+
+/// What the page has fields of its own for.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct Page {
     /// PEM of the package's key.
     public_key: Option<String>,
     /// PEM of the image's key.
     image_key: Option<String>,
     /// Show the whole device; always so if there are several files.
     map: bool,
-    #[serde(flatten)]
-    values: Values,
-    #[serde(flatten)]
-    places: Places,
 }
 
 impl Asked {
     fn parse(json: &str) -> anyhow::Result<Self> {
-        Ok(serde_json::from_str(json)?)
+        // Each takes its fields; flattened into one they would need 15 kB of code more.
+        let all: Value = serde_json::from_str(json)?;
+        Ok(Self {
+            page: Page::deserialize(&all)?,
+            values: Values::deserialize(&all)?,
+            places: Places::deserialize(&all)?,
+        })
     }
 
     fn options(&self) -> anyhow::Result<Options> {
         let key = |name: &str, pem: &Option<String>| -> anyhow::Result<Option<Key>> {
-            let key = pem.as_deref().map(|pem| public_key_from_pem(name, pem));
+            let key = pem.as_deref().map(|pem| public_key_only_from_pem(name, pem));
             Ok(key.transpose()?)
         };
         Ok(Options {
-            public_key: key("the package key", &self.public_key)?,
-            image_key: key("the image key", &self.image_key)?,
+            public_key: key("the package key", &self.page.public_key)?,
+            image_key: key("the image key", &self.page.image_key)?,
             ..self.values.options()?
         })
     }
@@ -81,7 +90,7 @@ impl Dropped {
             let (name, bytes) = self.files.remove(at);
             options.running = Some(inspect::running(&name, bytes, options.slot_address)?);
         }
-        let is_device = asked.map || self.files.len() > 1;
+        let is_device = asked.page.map || self.files.len() > 1;
         let (name, report) = if is_device {
             let files = self.device()?;
             let name = files.name.clone();

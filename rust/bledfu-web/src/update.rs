@@ -26,6 +26,15 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The bytes of a hash.
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 // ---- the file
 
 /// A file that can be sent.
@@ -100,9 +109,10 @@ impl Update {
         }))
     }
 
-    /// A failure with what is wrong with the file itself: a device can only return a code.
-    pub fn failed(&self, error: &str) -> String {
-        match self.file.problem() {
+    /// A failure with what is wrong with the file itself, or with it for a device that runs the image with this hash: a device
+    /// can only return a code.
+    pub fn failed(&self, error: &str, running: Option<String>) -> String {
+        match self.file.problem(running.as_deref().and_then(unhex)) {
             Some(problem) => format!("{error}: {problem}"),
             None => error.to_owned(),
         }

@@ -40,6 +40,7 @@ class Central:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.radio = self.device = None
+        self.link_kind = BluetoothLink
         self.run(self._start())
 
     def run(self, coroutine, timeout=STEP_TIMEOUT):
@@ -118,7 +119,7 @@ class Central:
 
         `fast`: the phone asks for long packets and the 2M PHY, as newer ones do by themselves.
         """
-        link = BluetoothLink(self, trace or Trace())
+        link = self.link_kind(self, trace or Trace())
         address = self.find()
         self.run(link.open(address, mtu, interval_ms, fast))
         if subscribe:

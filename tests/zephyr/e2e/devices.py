@@ -98,7 +98,7 @@ class Device:
             time.sleep(0.05)
         return True
 
-    def boots_after_cut(self, version):
+    def boots_after_cut(self, version, image=None):
         """Power again after a cut behind a staged image: the boot stage installs it, the application starts and confirms it."""
         raise NotImplementedError
 
@@ -253,12 +253,14 @@ class ZephyrDevice(Device):
         self._wait_confirmed(image, version)
         return "staged, installed, runs %s, confirmed" % version
 
-    def boots_after_cut(self, version):
+    def boots_after_cut(self, version, image=None):
         self.reset_and_boot(version, "test")
         if self.confirms:
             self.confirms(False)
-        with open(harness.image("small-%s.signed.bin" % version), "rb") as file:
-            self.running = file.read()
+        self.running = image
+        if image is None:
+            with open(harness.image("small-%s.signed.bin" % version), "rb") as file:
+                self.running = file.read()
         self._wait_confirmed(self.running, version)
 
     def expect_runs_and_nothing_staged(self, image, version):
@@ -411,7 +413,7 @@ class BridgeDevice(Device):
     def tail(self, count=30):
         return self.server.tail(count)
 
-    def boots_after_cut(self, version):
+    def boots_after_cut(self, version, image=None):
         self.start()
         self.server.mark = 0
         self.server.wait_confirmed(version)

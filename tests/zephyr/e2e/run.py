@@ -113,6 +113,9 @@ class Tools:
         # Which characteristic by which a phone asks for the update mode: "open", "bonds" or none. Such a build has scenarios of its own.
         self.buttonless = ("open" if "CONFIG_BLEDFU_BUTTONLESS_WITHOUT_BONDS" in options else
                            "bonds" if "CONFIG_BLEDFU_BUTTONLESS_WITH_BONDS" in options else None)
+        # Every peer pairs first: such a build has scenarios of its own, too.
+        self.bonded = not self.buttonless and "CONFIG_BLEDFU_ENCRYPTED_LINK" in options
+        self.takes_packed = not embassy and (not exe or "CONFIG_BLEDFU_SMALL_UPDATES" in options)
         self.has_slow_flash = "CONFIG_FLASH_SIMULATOR_SIMULATE_TIMING" in options
         self.device = EmbassyDevice if embassy else ZephyrDevice if exe else BridgeDevice
 
@@ -130,6 +133,8 @@ def run_scenario(tools, name, function, variant, keep=None):
         try:
             if name.startswith("buttonless") != bool(tools.buttonless):
                 raise Skipped("built with%s CONFIG_BLEDFU_BUTTONLESS" % ("" if tools.buttonless else "out"))
+            if name.startswith("bonded") != tools.bonded:
+                raise Skipped("built with%s CONFIG_BLEDFU_ENCRYPTED_LINK" % ("" if tools.bonded else "out"))
             central = Central()
             device = tools.device(tools, folder, central)
             context = Context(tools, central, device)
@@ -158,6 +163,7 @@ def main():
     use_environment()
     sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "clients")]
     import buttonless_scenarios  # noqa: F401
+    import packed_scenarios  # noqa: F401
     import send_scenarios  # noqa: F401
     import smp_groups  # noqa: F401
     import smp_scenarios  # noqa: F401

@@ -69,9 +69,9 @@ class Context:
     def phone(self, name, **options):
         return BluetoothPhone(self.central, package(name), **options)
 
-    def phone_with(self, image, **options):
+    def phone_with(self, image, version=2, **options):
         """A phone with a package of this image."""
-        path = made.package(os.path.join(self.device.folder, "made.zip"), image)
+        path = made.package(os.path.join(self.device.folder, "made.zip"), image, version)
         return BluetoothPhone(self.central, path, **options)
 
     def update(self, name, **options):
@@ -82,13 +82,17 @@ class Context:
         return phone
 
     def finished(self, phone, name):
+        self.finished_as(phone, phone.image, VERSIONS[name])
+
+    def finished_as(self, phone, image, version):
+        """The phone is told that it is done, and the device ends with this image."""
         link = phone.link
         expect(not phone.trace.problems, "; ".join(phone.trace.problems[:4]))
         expect(link.late_responses == 0, "%u answers came before the response to their write" % link.late_responses)
         expect(link.reason == CLOSED_BY_PEER, "the link ended with reason 0x%02x, not 0x13" % link.reason)
         expect(phone.seconds_to_disconnection < SECONDS_TO_DISCONNECTION,
                "the link was closed only %.1f s after the last answer" % phone.seconds_to_disconnection)
-        how = self.device.check_update(phone.image, VERSIONS[name])
+        how = self.device.check_update(image, version)
         self.notes.append("MTU %u, %.0f KiB/s, slowest answer %.0f ms, closed after %.0f ms, %s" % (
             link.mtu, phone.rate() / 1024, phone.trace.slowest[0] * 1000, phone.seconds_to_disconnection * 1000, how))
 

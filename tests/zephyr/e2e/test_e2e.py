@@ -16,6 +16,7 @@ for needed in ("bumble", "imgtool", "smp"):
     pytest.importorskip(needed, reason="%s is not installed: pip install --no-deps -r tests/zephyr/requirements.txt" % needed)
 
 import buttonless_scenarios  # noqa: E402, F401
+import packed_scenarios  # noqa: E402, F401
 import send_scenarios  # noqa: E402, F401
 import smp_groups  # noqa: E402, F401
 import smp_scenarios  # noqa: E402, F401

@@ -18,6 +18,8 @@ const SMP = "da2e7828-fbce-4e01-ae9e-261174997c48";
 const CONNECT_MS = 20_000;
 const DISCOVER_MS = 15_000;
 const WRITE_MS = 10_000;
+/** How long the browser may take to say whether there is Bluetooth, which needs no device, in ms. */
+const ALIVE_MS = 5_000;
 /** How long a device may take to answer that it enters its bootloader: one that stores a bond writes flash before. */
 const ENTRY_MS = 20_000;
 
@@ -89,9 +91,12 @@ export class Link {
   private wake: (() => void) | undefined;
   private up = false;
   private readonly onLost: () => void;
+  /** The device that is looked for: the application, or its bootloader. */
+  private device: BluetoothDevice;
+  private bootloader: BluetoothDevice | undefined;
 
   constructor(
-    private device: BluetoothDevice,
+    private readonly application: BluetoothDevice,
     /** Asks the user for the bootloader of the device, which is another device for the browser. */
     private readonly findBootloader: () => Promise<BluetoothDevice>,
   ) {
@@ -99,7 +104,8 @@ export class Link {
       this.up = false;
       this.wake?.();
     };
-    device.addEventListener("gattserverdisconnected", this.onLost);
+    this.device = application;
+    this.listen();
   }
 
   get isOpen(): boolean {
@@ -116,8 +122,37 @@ export class Link {
     this.device.removeEventListener("gattserverdisconnected", this.onLost);
   }
 
-  /** Connects, and finds what the device offers. */
+  private listen(): void {
+    this.device.addEventListener("gattserverdisconnected", this.onLost);
+  }
+
+  private lookFor(device: BluetoothDevice): void {
+    this.dispose();
+    this.device = device;
+    this.listen();
+  }
+
+  /** The update is over: the application is looked for, not its bootloader. */
+  expectApplication(): void {
+    if (this.device !== this.application) this.lookFor(this.application);
+  }
+
+  /**
+   * Connects, and finds what the device offers. A device with a bootloader of its own is there in one of two forms, so after a failure
+   * the next attempt looks for the other one.
+   */
   async open(): Promise<Offer> {
+    try {
+      return await this.openThis();
+    } catch (error) {
+      if (this.bootloader && error instanceof LinkError && error.isTemporary) {
+        this.lookFor(this.device === this.bootloader ? this.application : this.bootloader);
+      }
+      throw error;
+    }
+  }
+
+  private async openThis(): Promise<Offer> {
     this.close();
     const gatt = this.device.gatt;
     if (!gatt) throw new LinkError("the browser gives no access to this device", false);
@@ -127,6 +162,12 @@ export class Link {
       await limited(this.discover(gatt), DISCOVER_MS);
     } catch (error) {
       this.close();
+      if (error instanceof Late && !(await isBrowserAlive())) {
+        throw new LinkError(
+          "this browser's Bluetooth no longer answers: reload the page, and start again; the device keeps what it holds",
+          false,
+        );
+      }
       throw new LinkError(`${this.name} cannot be reached: ${reason(error)}`, true);
     }
     const hasDfu = this.characteristics.has(CONTROL_POINT) && this.characteristics.has(PACKET);
@@ -273,11 +314,15 @@ export class Link {
       // Some reset before the answer is delivered.
       if (this.up) throw error;
     }
-    this.dispose();
-    this.device = await this.findBootloader();
-    this.device.addEventListener("gattserverdisconnected", this.onLost);
-    await this.open();
+    this.close();
+    // The permission for it lasts: a second entry needs no second choice.
+    const known = this.bootloader;
+    this.bootloader ??= await this.findBootloader();
+    this.lookFor(this.bootloader);
+    await this.openThis();
     if (!this.characteristics.has(CONTROL_POINT)) {
+      if (!known) this.bootloader = undefined;
+      this.expectApplication();
       throw new LinkError("the chosen device is no bootloader: it does not offer Secure DFU", true);
     }
   }
@@ -293,12 +338,26 @@ async function absent<T>(asked: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** A limit has passed. */
+class Late extends Error {}
+
+/**
+ * Whether the browser still answers. When the system takes a characteristic away with a write under way, which can happen when a link is
+ * lost, no call of Chromium's Web Bluetooth returns to this page any more.
+ */
+async function isBrowserAlive(): Promise<boolean> {
+  return limited(navigator.bluetooth.getAvailability(), ALIVE_MS).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** A promise with a limit, and with a condition that makes it pointless. */
 async function limited<T>(work: Promise<T>, ms: number, isOver: () => boolean = () => false): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let watch: ReturnType<typeof setInterval> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no result in ${ms / 1000} s`)), ms);
+    timer = setTimeout(() => reject(new Late(`no result in ${ms / 1000} s`)), ms);
     watch = setInterval(() => {
       if (isOver()) reject(new Error("the device closed it"));
     }, 250);

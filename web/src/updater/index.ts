@@ -148,15 +148,20 @@ class Session {
   private payload: number;
   private sequence = 0x80;
   private offer: Offer = { protocols: [], entersBootloader: false };
+  /** Whether the application lists its images; its bootloader may not. */
+  private hasList = false;
   /** The protocol that is chosen on the open link. */
   private chosen: Protocol | undefined;
   private stage = "preparing";
+  /** The hash of the image that runs, where the device lists it. */
+  private running: string | undefined;
 
   constructor(private readonly options: Options) {
+    const { signal } = options;
     const findBootloader =
       options.findBootloader ??
       (() => Promise.reject(new LinkError("the bootloader of the device is another device: choose it", false)));
-    this.link = new Link(options.device, findBootloader);
+    this.link = new Link(options.device, () => orAborted(findBootloader(), signal));
     this.control = options.control ?? new Control();
     this.patienceMs = options.patienceMs ?? PATIENCE_MS;
     this.payload = options.payload ?? PAYLOAD;
@@ -184,9 +189,11 @@ class Session {
     this.tell({ type: "connecting" });
     await this.open();
     this.tell({ type: "connected", device: this.link.name, protocols: this.offer.protocols });
+    this.hasList = this.offer.protocols.includes("smp");
     const now = await this.runningNow();
     if (now) this.tell({ type: "now", version: now.version });
-    let file = await this.take(now?.hash ?? undefined);
+    this.running = now?.hash ?? undefined;
+    let file = await this.take(this.running);
     if (!file) {
       this.tell({ type: "already" });
       return { version: now?.version ?? "", confirmed: now?.confirmed ?? null, how: "the list of images" };
@@ -212,10 +219,11 @@ class Session {
     this.tell({ type: "installing" });
     if (!isThere) {
       this.close();
+      this.link.expectApplication();
       await this.sleep(this.rules.reset_ms);
     }
     const confirms = protocol === "smp" && this.options.mode !== "test";
-    return file.about.hashes !== null && this.offer.protocols.includes("smp")
+    return file.about.hashes !== null && this.hasList
       ? this.provenByList(file.update, confirms)
       : this.provenOtherwise(file);
   }
@@ -326,7 +334,7 @@ class Session {
         this.options.signal?.throwIfAborted();
         const isTemporary = (error instanceof UpdateError || error instanceof LinkError) && error.isTemporary;
         if (!isTemporary || left === 0) {
-          throw error instanceof UpdateError ? new UpdateError(file.update.failed(error.message)) : error;
+          throw error instanceof UpdateError ? new UpdateError(file.update.failed(error.message, this.running)) : error;
         }
         this.tell({ type: "again", message: (error as Error).message });
         this.close();
@@ -519,6 +527,18 @@ class Session {
     }
     throw new UpdateError(this.rules.wants_again);
   }
+}
+
+/** A promise that a person keeps, or breaks by ending the update. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort);
+  });
+  signal.throwIfAborted();
+  return Promise.race([work, aborted]).finally(() => signal.removeEventListener("abort", onAbort));
 }
 
 /** Bytes per second over the last seconds. */

@@ -261,14 +261,14 @@ impl Sending<'_> {
         if self.args.dry_run {
             return self.rehearse(&mut driver, &offer, protocol);
         }
-        let (before, is_there) = self.version_before(&mut driver, &offer)?;
+        let (before, running, is_there) = self.version_before(&mut driver, &offer)?;
         if is_there {
             driver.show.event(
                 &json!({ "event": "already" }),
                 "already      the device runs this very image: nothing is sent",
             );
         } else {
-            self.update_again_and_again(&mut driver, protocol)?;
+            self.update_again_and_again(&mut driver, protocol, running)?;
         }
         let confirms = protocol == Protocol::Smp && !self.args.no_confirm;
         driver.show.await_device();
@@ -307,7 +307,12 @@ impl Sending<'_> {
     }
 
     /// Attempts until one succeeds, or fails for good.
-    fn update_again_and_again(&self, driver: &mut Driver<'_>, protocol: Protocol) -> Result<()> {
+    fn update_again_and_again(
+        &self,
+        driver: &mut Driver<'_>,
+        protocol: Protocol,
+        running: Option<[u8; 32]>,
+    ) -> Result<()> {
         let mut left = self.args.retries;
         driver.show.begin();
         loop {
@@ -324,7 +329,7 @@ impl Sending<'_> {
                 }
                 // The device can only return a code; the file itself may show more.
                 Err(error) => {
-                    return Err(match self.file.problem() {
+                    return Err(match self.file.problem(running) {
                         Some(problem) => anyhow!("{error}: {problem}"),
                         None => error.into(),
                     });
@@ -375,10 +380,14 @@ impl Sending<'_> {
             .line(&format!("file         {file}: {size} bytes, {version}"));
     }
 
-    /// The running version, where the device can be asked without a change, and whether it is that of the file.
-    fn version_before(&self, driver: &mut Driver<'_>, offer: &Offer) -> Result<(Option<String>, bool)> {
+    /// The running version, where the device can be asked without a change, the hash of its image, and whether it is the file's.
+    fn version_before(
+        &self,
+        driver: &mut Driver<'_>,
+        offer: &Offer,
+    ) -> Result<(Option<String>, Option<[u8; 32]>, bool)> {
         if !offer.protocols.contains(&Protocol::Smp) {
-            return Ok((driver.transport.told_version(), false));
+            return Ok((driver.transport.told_version(), None, false));
         }
         let payload = driver.choose(Protocol::Smp)?;
         // An old device may refuse the list, and still take an update.
@@ -389,8 +398,8 @@ impl Sending<'_> {
                 .is_some_and(|image| image.is_listed_as(now.hash))
         };
         Ok(match running(&images) {
-            Some(now) => (Some(now.version.clone()), is_ours(now)),
-            None => (None, false),
+            Some(now) => (Some(now.version.clone()), now.hash, is_ours(now)),
+            None => (None, None, false),
         })
     }
 
@@ -425,7 +434,7 @@ impl Sending<'_> {
     /// `--dry-run`: what would be done, without a change on the device.
     fn rehearse(&self, driver: &mut Driver<'_>, offer: &Offer, protocol: Protocol) -> Result<Facts> {
         let version = self.file.version();
-        if let (Some(before), _) = self.version_before(driver, offer)? {
+        if let (Some(before), ..) = self.version_before(driver, offer)? {
             let text = format!("now          {before} runs");
             driver
                 .show

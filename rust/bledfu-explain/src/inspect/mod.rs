@@ -211,7 +211,7 @@ pub fn inspect(name: &str, bytes: &[u8], options: &Options) -> Report {
             report.field("vector table", image::vector_table_of(bytes).unwrap_or_default());
             report.problem(kind.refusal().unwrap_or_default());
         }
-        _ if may_be_slot || name.to_lowercase().ends_with(".bin") => {
+        _ if may_be_slot || name.to_ascii_lowercase().ends_with(".bin") => {
             image::image_or_slot(&mut report, name, bytes, options);
         }
         _ => {

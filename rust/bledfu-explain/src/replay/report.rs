@@ -2,6 +2,7 @@
 //! What `bledfu replay` prints.
 
 use std::fmt::Write as _;
+use std::iter;
 
 use bledfu_slot::SwapType;
 use serde_json::{json, Value};
@@ -118,7 +119,7 @@ fn upper(text: &str) -> String {
     let mut letters = text.chars();
     match letters.next() {
         Some(_) if text.starts_with("rc ") => text.to_owned(),
-        Some(first) => first.to_uppercase().chain(letters).collect(),
+        Some(first) => iter::once(first.to_ascii_uppercase()).chain(letters).collect(),
         None => String::new(),
     }
 }

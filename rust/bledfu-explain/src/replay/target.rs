@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{anyhow, Result};
-use bledfu_sim::demo;
 use bledfu_sim::device::{image_digest, Board, Device, Keys, Setup};
 use bledfu_sim::init_packet::InitFields;
 use bledfu_sim::keys::{key_that_signed, swap_halves, SigningKey};
+use bledfu_sim::make::ImageSpec;
 use bledfu_sim::phone::secure_dfu::crc32;
 use bledfu_sim::power::Power;
 use bledfu_slot::decide::next_boot;
-use bledfu_slot::{Algorithm, Flag, Magic, SwapType, Trailer};
+use bledfu_slot::{Algorithm, Flag, Magic, SwapType, Trailer, Version};
 use bledfu_transfer::init_check::SoftDevicePolicy;
 use bledfu_transfer::ring::{Channel, Frame};
 use bledfu_transfer::secure_dfu::Transport;
@@ -71,6 +71,27 @@ impl Packages {
             }
         }
     }
+}
+
+/// A small image 1.0.0: a device needs one to run, no log asks for its bytes.
+pub fn factory_image(key: &SigningKey) -> Vec<u8> {
+    let version = Version {
+        major: 1,
+        ..Version::default()
+    };
+    ImageSpec::new(version, vec![0; 256], key).build()
+}
+
+/// The device, as it comes from the factory: there is nothing to install, so no boot stage has to look for it.
+///
+/// # Errors
+/// One sentence, if it cannot start.
+pub fn started(board: &Board, factory: &[u8]) -> Result<Device> {
+    board.program_factory(factory)?;
+    let image = board
+        .primary_image()
+        .ok_or_else(|| anyhow!("the device refuses its factory image"))?;
+    Ok(board.start(&image)?)
 }
 
 /// CRC of the init packet of a log, 0 if it does not say.
@@ -207,7 +228,7 @@ impl Player {
             Some("S14") => None,
             _ => key,
         };
-        let factory = demo::factory_image()?;
+        let factory = factory_image(&own);
         let digest = image_digest(&factory).ok_or_else(|| anyhow!("the factory image has no header"))?;
         let key = key.unwrap_or(
             SigningKey::from_scalar(&[0x18; 32])
@@ -240,9 +261,7 @@ impl Player {
         };
         let power = Power::new();
         let board = Board::new(setup, &power)?;
-        board.program_factory(&factory)?;
-        let report = board.boot()?;
-        let mut device = board.start(&report.image)?;
+        let mut device = started(&board, &factory)?;
         device.link_up(Transport::Ble);
         Ok(Self {
             device,

@@ -3,7 +3,6 @@
 //! for it; offsets can be compared, its last answers cannot.
 
 use anyhow::{anyhow, Result};
-use bledfu_sim::demo;
 use bledfu_sim::device::{image_digest, Board, Device, Keys, Setup};
 use bledfu_sim::keys::SigningKey;
 use bledfu_sim::make::{demo_payload, ImageSpec};
@@ -19,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::fact::{Fact, SmpSent};
 use super::story::{Spot, Story};
+use super::target::{factory_image, started};
 
 /// Group and command of an upload.
 const UPLOAD: (u16, u8) = (1, 1);
@@ -126,16 +126,14 @@ pub fn play(story: &Story) -> Result<Vec<Piece>> {
 }
 
 fn start(key: &SigningKey, power: &Power) -> Result<Device> {
-    let factory = demo::factory_image()?;
+    let factory = factory_image(key);
     let digest = image_digest(&factory).ok_or_else(|| anyhow!("the factory image has no header"))?;
     let setup = Setup {
         keys: Keys::new(key.public(), key.public(), vec![digest]),
         ..Setup::demo()
     };
     let board = Board::new(setup, power)?;
-    board.program_factory(&factory)?;
-    let report = board.boot()?;
-    let mut device = board.start(&report.image)?;
+    let mut device = started(&board, &factory)?;
     device.link_up(Transport::Ble);
     Ok(device)
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex_lite::Regex;
 
 /// Longest part of a line that is read, in bytes. The longest lines of the formats are init packets and CBOR in hex.
 const LONGEST_LINE: usize = 16 * 1024;

@@ -3,7 +3,7 @@
 
 use bledfu_slot::verify::Key;
 
-use crate::keys::{public_key_from_pem, KeyError};
+use crate::keys::{public_key_only_from_pem, KeyError};
 
 /// The demo keys of `tests/vectors`. Their private halves are public: they protect nothing.
 const DEMO_PACKAGE_KEY: &str = include_str!("../../demo/package.pub.pem");
@@ -44,7 +44,7 @@ impl Keys {
 /// None with the embedded files; it has the error type of an external key.
 pub fn demo_keys() -> Result<[Key; 2], KeyError> {
     Ok([
-        public_key_from_pem("the demo package key", DEMO_PACKAGE_KEY)?,
-        public_key_from_pem("the demo image key", DEMO_IMAGE_KEY)?,
+        public_key_only_from_pem("the demo package key", DEMO_PACKAGE_KEY)?,
+        public_key_only_from_pem("the demo image key", DEMO_IMAGE_KEY)?,
     ])
 }

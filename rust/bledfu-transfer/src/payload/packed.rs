@@ -6,7 +6,7 @@
 
 use bledfu_patch::record::{self, Header, Pack, PackError, HEADER_SIZE};
 use bledfu_slot::tlv::{types, TlvReadError, TlvWalker};
-use bledfu_slot::verify::{verify_not_bootable, Crypto, Digest, ImagePolicy, VerifyError};
+use bledfu_slot::verify::{verify_not_bootable, Crypto, Digest, ImageInfo, ImagePolicy, VerifyError};
 use bledfu_slot::{ImageHeader, Version};
 use embedded_storage::nor_flash::ReadNorFlash;
 
@@ -123,20 +123,26 @@ impl core::fmt::Display for BaseRefusal {
 
 impl core::error::Error for BaseRefusal {}
 
-/// The entries that a packed update may have, with their lengths in bytes.
-const ENTRIES: [(u16, u16); 5] = [
-    (record::PACK, Pack::SIZE as u16),
-    (record::OUT_SHA, VALUE as u16),
-    (record::OUT_HASH, VALUE as u16),
-    (record::BASE, VALUE as u16),
-    (types::SECURITY_COUNTER, 4),
-];
+/// Lengths in bytes of the entries that a packed update may have: PACK, OUT_SHA, BASE and OUT_HASH, whose types follow each
+/// other, and the security counter.
+const LENGTHS: [u16; 5] = [Pack::SIZE as u16, VALUE as u16, VALUE as u16, VALUE as u16, 4];
+const _: () = assert!(
+    record::OUT_SHA == record::PACK + 1
+        && record::BASE == record::PACK + 2
+        && record::OUT_HASH == record::PACK + 3
+);
+/// Place of the security counter among them.
+const COUNTER: usize = 4;
+/// The entries that are always there, and the one that a delta has besides: a bit for each.
+const NEEDED: u8 = 0b1011;
+const BASE: u8 = 0b0100;
 
 impl Packed {
     /// Reads the file of `file_len` bytes at `start`. Nothing is hashed: see [`Packed::verify`], which comes before.
     ///
     /// # Errors
     /// [`PackedError`]: the first thing in it that is not as it must be.
+    #[inline(never)]
     pub fn read<F: ReadNorFlash>(
         flash: &mut F,
         start: u32,
@@ -150,8 +156,8 @@ impl Packed {
         let mut tlvs = TlvWalker::new(flash, start, &header, file_len)?;
         let sizes = tlvs.total_size();
         // One buffer for the value of each entry: code for each length would cost more than the bytes.
-        let mut values = [[0; VALUE]; ENTRIES.len()];
-        let mut seen = [false; ENTRIES.len()];
+        let mut values = [[0; VALUE]; LENGTHS.len()];
+        let mut seen = 0;
         while let Some(tlv) = tlvs.next(flash)? {
             if !tlv.protected {
                 match OURS.contains(&tlv.kind) {
@@ -159,42 +165,39 @@ impl Packed {
                     false => continue,
                 }
             }
-            let places = ENTRIES.iter().zip(&mut values).zip(&mut seen);
-            let Some(((&(_, length), bytes), is_seen)) =
-                places.into_iter().find(|(((kind, _), _), _)| *kind == tlv.kind)
-            else {
+            let place = match tlv.kind {
+                types::SECURITY_COUNTER => COUNTER,
+                kind @ record::PACK..=record::OUT_HASH => usize::from(kind - record::PACK),
+                kind => return Err(PackedError::Unexpected(kind)),
+            };
+            let (Some(value), Some(&length)) = (values.get_mut(place), LENGTHS.get(place)) else {
                 return Err(PackedError::Unexpected(tlv.kind));
             };
-            if core::mem::replace(is_seen, true) {
+            let before = seen;
+            seen |= 1 << place;
+            if seen == before {
                 return Err(PackedError::Unexpected(tlv.kind));
             }
             let bytes = match tlv.length == length {
-                true => bytes.get_mut(..usize::from(length)).unwrap_or_default(),
+                true => value.get_mut(..usize::from(length)).unwrap_or_default(),
                 false => return Err(wrong_length(tlv.kind)),
             };
             bledfu_slot::flash::read_bytes(flash, tlv.offset, bytes).map_err(PackedError::Flash)?;
         }
-        let [has_pack, has_sha, has_hash, has_base, has_counter] = seen;
-        for (has, kind) in [
-            (has_pack, record::PACK),
-            (has_sha, record::OUT_SHA),
-            (has_hash, record::OUT_HASH),
-        ] {
-            if !has {
-                return Err(PackedError::Missing(kind));
-            }
-        }
+        all_of(NEEDED, seen)?;
         if sizes != file_len {
             return Err(PackedError::Header(record::HeaderError::Sizes));
         }
-        let [pack, out_sha, out_hash, base, counter] = values;
+        let [pack, out_sha, base, out_hash, counter] = values;
         let pack = pack.get(..Pack::SIZE).unwrap_or_default();
         let pack = Pack::decode(pack, limits.largest, limits.table).map_err(PackedError::Pack)?;
-        match (pack.method, has_base) {
-            (bledfu_patch::Method::Delta, false) => return Err(PackedError::Missing(record::BASE)),
-            (bledfu_patch::Method::Full, true) => return Err(PackedError::Unexpected(record::BASE)),
-            _ => {}
+        let has_base = seen & BASE != 0;
+        match pack.method {
+            bledfu_patch::Method::Delta => all_of(BASE, seen)?,
+            bledfu_patch::Method::Full if has_base => return Err(PackedError::Unexpected(record::BASE)),
+            bledfu_patch::Method::Full => {}
         }
+        let has_counter = seen >> COUNTER != 0;
         let [a, b, c, d, ..] = counter;
         Ok(Self {
             pack,
@@ -208,21 +211,20 @@ impl Packed {
         })
     }
 
-    /// Checks the signature of the file of `file_len` bytes at `start`; `digest` is the one over header, stream and protected
-    /// entries, computed while they arrived.
+    /// Checks the signature of the file at `start`, and returns what its entries say of it; `room` is the bytes that it may
+    /// occupy, `digest` the one over header, stream and protected entries, computed while they arrived.
     ///
     /// # Errors
     /// [`PackedError::Image`], as for every image.
     pub fn verify<F: ReadNorFlash, C: Crypto>(
         flash: &mut F,
         start: u32,
-        file_len: u32,
+        room: u32,
         policy: &ImagePolicy<'_>,
         crypto: &C,
         digest: &Digest,
-    ) -> Result<(), PackedError<F::Error>> {
-        let checked = verify_not_bootable(flash, start, file_len, policy, crypto, digest);
-        checked.map(|_| ()).map_err(PackedError::Image)
+    ) -> Result<ImageInfo, PackedError<F::Error>> {
+        verify_not_bootable(flash, start, room, policy, crypto, digest).map_err(PackedError::Image)
     }
 
     /// Whether it is for the image that runs.
@@ -243,6 +245,16 @@ impl Packed {
             true => Ok(()),
             false => Err(BaseRefusal::OtherAddress(self.pack.base_addr)),
         }
+    }
+}
+
+/// The first of the entries `needed` that is not among those `seen`.
+fn all_of<E>(needed: u8, seen: u8) -> Result<(), PackedError<E>> {
+    match needed & !seen {
+        0 => Ok(()),
+        missing => Err(PackedError::Missing(
+            record::PACK + missing.trailing_zeros() as u16,
+        )),
     }
 }
 

@@ -43,20 +43,32 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             State::Receiving(transfer) => transfer.size,
             State::Idle | State::Staged => 0,
         };
+        // Only an init packet has a firmware version: without one, the recorded version stays.
+        let fw_version = self.running_version();
+        let info = self.verify_and_stage(digest.as_ref(), fw_version, swap_type)?;
+        self.staged(size, 0);
+        self.close();
+        Ok(info)
+    }
+
+    /// Checks the image in the slot and requests it; `digest` is the one over it, if it is known.
+    #[inline(never)]
+    pub(super) fn verify_and_stage(
+        &mut self,
+        digest: Option<&Digest>,
+        fw_version: u32,
+        swap_type: SwapType,
+    ) -> Result<ImageInfo, TransferError> {
         let layout = self.setup.layout;
         let slot = Slot::new(&layout);
         let flash = &mut Retry(self.areas.all().secondary);
         let (policy, crypto) = (&self.setup.image_policy, &self.crypto);
         let slot = match digest {
-            Some(digest) => slot.verify_with_digest(flash, policy, crypto, &digest),
+            Some(digest) => slot.verify_with_digest(flash, policy, crypto, digest),
             None => slot.verify(flash, policy, crypto),
         }
         .map_err(refused)?;
-        // Only an init packet has a firmware version: without one, the recorded version stays.
-        let fw_version = self.running_version();
         self.stage(&slot, fw_version, swap_type)?;
-        self.staged(size, 0);
-        self.close();
         Ok(*slot.info())
     }
 
@@ -126,18 +138,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         let file_digest = digest.file_digest();
         let image_digest = digest.image_digest().ok_or(TransferError::NotAnImage);
         self.check_file(expected, &file_digest)?;
-        let layout = self.setup.layout;
-        let slot = Slot::new(&layout)
-            .verify_with_digest(
-                &mut Retry(self.areas.all().secondary),
-                &self.setup.image_policy,
-                &self.crypto,
-                &image_digest?,
-            )
-            .map_err(refused)?;
-
-        self.stage(&slot, expected.fw_version, SwapType::Test)?;
-        Ok(*slot.info())
+        self.verify_and_stage(Some(&image_digest?), expected.fw_version, SwapType::Test)
     }
 
     /// Checks the received file against what was announced, by its digest.
@@ -163,7 +164,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     /// The last two writes of an update: its version, then the request.
-    pub(super) fn stage(
+    fn stage(
         &mut self,
         slot: &Slot<'_, Verified>,
         fw_version: u32,
@@ -239,7 +240,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 }
 
 /// Why an image is not requested. A flash or crypto failure says nothing about the image.
-pub(super) fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
+fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
     note::error(format_args!("the image is refused: {error}"));
     if error.is_about_image() {
         TransferError::NotAnImage

@@ -306,3 +306,37 @@ void link_up(uint16_t interval, bool passive)
 	wait(&done, "subscription");
 	link_report("link");
 }
+
+/* ---- channel map ---- */
+
+static uint32_t map_ms;
+static uint32_t map_changes;
+static K_THREAD_STACK_DEFINE(map_stack, 2048);
+static struct k_thread map_thread;
+
+/* The call waits for the controller, which the system work queue must not. */
+static void map_loop(void *a, void *b, void *c)
+{
+	/* Of 37 channels: all, and all but eight. */
+	static uint8_t maps[2][5] = {{0xFF, 0xFF, 0xFF, 0xFF, 0x1F}, {0x00, 0xFF, 0xFF, 0xFF, 0x1F}};
+
+	for (int turn = 0;; turn ^= 1) {
+		k_msleep(map_ms);
+		/* Refused while the last change is under way. */
+		map_changes += bt_le_set_chan_map(maps[turn]) == 0;
+	}
+}
+
+void link_change_channels(uint32_t every_ms)
+{
+	map_ms = every_ms;
+	if (every_ms > 0) {
+		k_thread_create(&map_thread, map_stack, K_THREAD_STACK_SIZEOF(map_stack), map_loop, NULL, NULL, NULL,
+				K_PRIO_PREEMPT(1), 0, K_NO_WAIT);
+	}
+}
+
+uint32_t link_channel_changes(void)
+{
+	return map_changes;
+}

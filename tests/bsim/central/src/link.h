@@ -24,6 +24,10 @@ struct notification {
  * asks for nothing but the MTU, and grants what the device asks for; another one keeps its interval.
  */
 void link_up(uint16_t interval, bool passive);
+/* From now on changes the channel map every so many milliseconds; 0: never. */
+void link_change_channels(uint32_t every_ms);
+/* How often that was done. */
+uint32_t link_channel_changes(void);
 /* Prints the link's parameters as they are now. */
 void link_report(const char *when);
 /* The longest write without response: MTU - 3. */

@@ -3,6 +3,7 @@
  * The phone: finds the device, sends it the package at full speed, and waits until the device ends the link.
  *
  *   -client=android | android-prn | nrfutil | passive   -interval=UNITS of 1.25 ms     -wait=SECONDS before it looks
+ *   -channel_map=MS between two changes of the channel map, as of a phone that finds other radios on its channels
  */
 #include <string.h>
 #include <zephyr/bluetooth/hci.h>
@@ -25,6 +26,7 @@ static const struct client clients[] = {
 static char *name = "android";
 static uint32_t interval = 12;
 static uint32_t seconds;
+static uint32_t channel_map_ms;
 
 static void add_options(void)
 {
@@ -34,6 +36,8 @@ static void add_options(void)
 		 .descript = "Connection interval, 1.25 ms"},
 		{.option = "wait", .name = "seconds", .type = 'u', .dest = &seconds,
 		 .descript = "How long the device is left alone first"},
+		{.option = "channel_map", .name = "ms", .type = 'u', .dest = &channel_map_ms,
+		 .descript = "Time between two changes of the channel map; 0: none"},
 		ARG_TABLE_ENDMARKER,
 	};
 
@@ -50,11 +54,13 @@ int main(void)
 
 			k_sleep(K_SECONDS(seconds));
 			link_up(interval, client->passive);
+			link_change_channels(channel_map_ms);
 			dfu_run(client);
 			reason = link_end();
 			if (reason != BT_HCI_ERR_REMOTE_USER_TERM_CONN) {
 				FAIL("the link ended with 0x%02x", reason);
 			}
+			nsi_print_trace("channels: changes=%u\n", link_channel_changes());
 			nsi_print_trace("complete\n");
 			posix_exit(0);
 		}

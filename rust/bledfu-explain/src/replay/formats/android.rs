@@ -2,7 +2,7 @@
 //! nRF Connect, nRF DFU and nRF Logger for Android (Android-DFU-Library), and Android's own log. Lines with `[DFU]` belong to the
 //! update, lines without to the app's own connection, which may be to another device.
 
-use regex::Captures;
+use regex_lite::Captures;
 
 use super::super::fact::{Fact, Place};
 use super::{address, bytes, code, dec, hex, library_error, place, Pattern};

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use bledfu_wire::smp::Header;
 use bledfu_wire::smp_answer::Answer;
-use regex::{Captures, Regex};
+use regex_lite::{Captures, Regex};
 
 use super::super::fact::{Fact, SmpGot, SmpSent};
 use super::{bytes, code, dec, Pattern};

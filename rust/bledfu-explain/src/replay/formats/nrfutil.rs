@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! nrfutil 6: its SLIP bytes in decimal, its messages, the last line of its traceback.
 
-use regex::Captures;
+use regex_lite::Captures;
 
 use super::super::fact::{Fact, Place};
 use super::{code, dec, hex, result_name, Pattern};

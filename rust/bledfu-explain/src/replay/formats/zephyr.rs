@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Zephyr's log of a device, and MCUboot's. A banner is a start.
 
-use regex::Captures;
+use regex_lite::Captures;
 
 use super::super::fact::{BootTrailer, Fact};
 use super::{dec, hex, Pattern};

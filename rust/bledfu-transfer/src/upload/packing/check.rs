@@ -1,30 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whether a packed update can be expanded here: everything that is known before the first erase of the output area.
 
-use super::{File, Packing, Phase};
+use super::{Packing, Phase, Target};
 use crate::note;
 use crate::payload::packed::{BaseRefusal, Limits, Packed, PackedError, Running};
 use crate::upload::{TransferError, Upload};
 use bledfu_patch::{PackError, TABLE};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::retry::Retry;
-use bledfu_slot::tlv::TlvWalker;
 use bledfu_slot::verify::Crypto;
 use bledfu_slot::writer::Place;
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
-    /// Checks the file, and begins to expand it.
+    /// Checks the file in the order of the format, and begins to expand it.
     ///
     /// # Errors
     /// Why it cannot be expanded. Nothing was erased.
     #[inline(never)]
     pub(super) fn begin_expanding(&mut self) -> Result<(), TransferError> {
-        let (Phase::File { near }, Some(file)) = (&self.packing.phase, self.packing.file) else {
+        let (&Phase::File { near }, Some(file)) = (&self.packing.phase, &self.packing.file) else {
             return Err(TransferError::NotReceiving);
         };
-        let near = *near;
-        let packed = self.check_packed(&file)?;
-        let far = super::place::far(&self.setup.layout, file.size).ok_or(TransferError::NoRoom)?;
+        let size = file.size;
+        let far = super::place::far(&self.setup.layout, size).ok_or(TransferError::NoRoom)?;
+        let flash = &mut Retry(self.areas.all().secondary);
+        let (start, policy) = (far.start(), &self.setup.image_policy);
+        let checked = Packed::verify(flash, start, size, policy, &self.crypto, &file.info.digest);
+        let info = match &checked {
+            Ok(info) => info,
+            Err(error) => return Err(refused(error)),
+        };
+        // In packages a file is filled up to whole words.
+        let len = match size - info.total_size {
+            0..4 => info.total_size,
+            _ => size,
+        };
+        let limits = Limits {
+            largest: self.setup.layout.max_image_size(),
+            table: TABLE,
+        };
+        let read = Packed::read(flash, start, len, limits);
+        // By reference: it is large, and is moved nowhere.
+        let packed = match &read {
+            Ok(packed) => packed,
+            Err(error) => return Err(refused(error)),
+        };
+        self.check_room(packed, far)?;
+        if self.setup.floor.refuses_image(info) {
+            return Err(TransferError::Older);
+        }
+        self.check_base(packed)?;
         let started = self.packing.decoder.start(&packed.pack, packed.stream_len);
         let place = near.up_to(far.start());
         let began = self
@@ -38,39 +63,12 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             "the packed update is good: it is expanded to {} bytes",
             packed.pack.out_size
         ));
-        self.packing.phase = Phase::Expanding(packed);
+        self.packing.phase = Phase::Expanding(Target {
+            size: packed.pack.out_size,
+            sha256: packed.out_sha,
+            digest: packed.out_hash,
+        });
         Ok(())
-    }
-
-    /// The checks, in the order of the format.
-    #[inline(never)]
-    fn check_packed(&mut self, file: &File) -> Result<Packed, TransferError> {
-        let layout = self.setup.layout;
-        let far = super::place::far(&layout, file.size).ok_or(TransferError::NoRoom)?;
-        let limits = Limits {
-            largest: layout.max_image_size(),
-            table: TABLE,
-        };
-        let flash = &mut Retry(self.areas.all().secondary);
-        let start = far.start();
-        // In packages a file is filled up to whole words.
-        let total = TlvWalker::new(flash, start, &file.info.header, file.size)
-            .map_err(|error| refused(&error.into()))?;
-        let len = match file.size - total.total_size() {
-            0..4 => total.total_size(),
-            _ => file.size,
-        };
-        let policy = &self.setup.image_policy;
-        Packed::verify(flash, start, len, policy, &self.crypto, &file.info.digest)
-            .map_err(|error| refused(&error))?;
-        let packed = Packed::read(flash, start, len, limits).map_err(|error| refused(&error))?;
-        self.check_room(&packed, far)?;
-        let floor = &self.setup.floor;
-        if floor.refuses(&packed.version) || packed.security_counter < floor.counter {
-            return Err(TransferError::Older);
-        }
-        self.check_base(&packed)?;
-        Ok(packed)
     }
 
     fn check_room(&self, packed: &Packed, far: Place) -> Result<(), TransferError> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the packed update to its image, a part of a sector with each step.
 
-use super::{Phase, Wish};
+use super::{Phase, Target, Wish};
 use crate::note;
 use crate::upload::{State, TransferError, Upload};
 use bledfu_patch::record::HEADER_SIZE;
@@ -9,7 +9,7 @@ use bledfu_patch::{DecodeError, Source};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::flash::{read_bytes, Aligned};
 use bledfu_slot::retry::Retry;
-use bledfu_slot::verify::{Crypto, Digest, Slot};
+use bledfu_slot::verify::{Crypto, Digest};
 use bledfu_slot::writer::PAGE;
 use embedded_storage::nor_flash::ReadNorFlash;
 
@@ -97,10 +97,11 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 
     /// Makes the next bytes.
     fn expand_part(&mut self) -> Result<(), TransferError> {
-        let (Phase::Expanding(packed), Some(file)) = (&self.packing.phase, self.packing.file) else {
+        let (&Phase::Expanding(Target { size, sha256, .. }), Some(file)) =
+            (&self.packing.phase, self.packing.file)
+        else {
             return Err(TransferError::NotReceiving);
         };
-        let (size, out_sha) = (packed.pack.out_size, packed.out_sha);
         let layout = self.setup.layout;
         let far = super::place::far(&layout, file.size).ok_or(TransferError::NoRoom)?;
         let sector = layout.secondary().sector_size;
@@ -119,7 +120,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             .map_err(super::super::write_failed)?;
         writer.commit();
         let digest = self.payload.digest();
-        if digest.file_digest() != out_sha {
+        if digest.file_digest() != sha256 {
             note::error(format_args!(
                 "what the packed update makes has another SHA-256 than announced"
             ));
@@ -168,24 +169,14 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// The image is as announced, and somebody asked for it: its signature is checked, as that of every image.
     #[inline(never)]
     fn stage_made(&mut self, digest: &Digest, wish: Wish) -> Result<(), TransferError> {
-        let layout = self.setup.layout;
         let size = self.packing.file.map_or(0, |file| file.size);
-        let slot = Slot::new(&layout)
-            .verify_with_digest(
-                &mut Retry(self.areas.all().secondary),
-                &self.setup.image_policy,
-                &self.crypto,
-                digest,
-            )
-            .map_err(super::super::staging::refused)?;
-        self.stage(&slot, wish.fw_version, wish.swap_type)?;
+        let info = self.verify_and_stage(Some(digest), wish.fw_version, wish.swap_type)?;
         self.packing.phase = Phase::Staged;
         self.staged(size, wish.fw_version);
         self.close();
         note::info(format_args!(
             "image {} is staged ({}); reset to install it",
-            slot.info().header.version,
-            wish.swap_type
+            info.header.version, wish.swap_type
         ));
         Ok(())
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What peers ask for, and by which digest they know an image that was made of a packed update.
 
-use super::{File, Phase, Wish};
+use super::{Phase, Wish};
 use crate::note;
 use crate::upload::{digest_prefix, Expected, Fate, Present, Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
@@ -50,15 +50,14 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             by_smp: true,
             is_recorded: false,
         };
-        let file = self.packing.file().copied();
+        let runs = self.intent_for(self.setup.running.digest, &wish);
         let wished = self.wish_for(wish);
         if wished.is_err() {
             self.drop_packed();
         }
-        if let (Err(TransferError::Runs), Some(file)) = (wished, file) {
+        if let Err(TransferError::Runs) = wished {
             // The peer has shown that it knows the running image by this file: it finds it so in the next list.
-            let image = self.setup.running.digest;
-            self.record_intent(&file, image, &wish);
+            self.set_intent(runs);
         }
         wished
     }
@@ -71,42 +70,53 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         }
         let image = match &self.packing.phase {
             Phase::Refused(error) => return Err(*error),
-            Phase::Expanding(packed) => packed.out_hash,
+            Phase::Expanding(target) => target.digest,
             Phase::Made(digest) => *digest,
             _ => return Err(TransferError::NotReceiving),
         };
-        if let Some(file) = self.packing.file().copied() {
-            let is_recorded = self.record_intent(&file, digest_prefix(&image), &wish);
-            self.packing.wish = Some(Wish { is_recorded, ..wish });
-        }
+        let intent = self.intent_for(digest_prefix(&image), &wish);
+        let is_recorded = self.set_intent(intent);
+        self.packing.wish = Some(Wish { is_recorded, ..wish });
         Ok(())
     }
 
-    /// Records what `file` makes. Whether the journal has it.
+    /// That `image`, made of the file, is wished for; `None` without a file.
     #[inline(never)]
-    fn record_intent(&mut self, file: &File, image: [u8; 8], wish: &Wish) -> bool {
-        let intent = Intent {
-            file: file.known_as(wish.by_smp),
+    fn intent_for(&self, image: [u8; 8], wish: &Wish) -> Option<Intent> {
+        let file = self.packing.file()?;
+        Some(Intent {
+            file: *file.known_as(wish.by_smp),
             image,
             crc: file.crc,
             is_permanent: wish.swap_type == SwapType::Permanent,
             resets: wish.resets,
             by_smp: wish.by_smp,
-        };
-        let recorded = self.journal().set_intent(Some(intent));
-        if let Err(error) = recorded {
-            self.journal_failed(error, "a reset would lose the request to install this update");
+        })
+    }
+
+    /// Records an intent, or that what the journal knows about an earlier packed update no longer holds. Whether the journal
+    /// has it.
+    #[inline(never)]
+    fn set_intent(&mut self, intent: Option<Intent>) -> bool {
+        let is_any = intent.is_some();
+        let recorded = self.journal().set_intent(intent);
+        match recorded {
+            Err(JournalError::Off) if !is_any => {}
+            Err(error) => self.journal_failed(
+                error,
+                match is_any {
+                    true => "a reset would lose the request to install this update",
+                    false => "the last packed update may still be listed",
+                },
+            ),
+            Ok(()) => {}
         }
         recorded.is_ok()
     }
 
     /// What the journal knows about an earlier packed update no longer holds.
-    #[inline(never)]
     pub(in crate::upload) fn forget_intent(&mut self) {
-        match self.journal().set_intent(None) {
-            Ok(()) | Err(JournalError::Off) => {}
-            Err(error) => self.journal_failed(error, "the last packed update may still be listed"),
-        }
+        self.set_intent(None);
     }
 
     #[inline(never)]
@@ -117,15 +127,15 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// After a reset: goes on with what a peer was promised about the file in the slot. False if that is done: the image runs,
     /// and the cut came before the session was closed, which happens now.
     pub fn recall(&mut self, expected: Option<&Expected<'_>>, fw_version: u32) -> bool {
-        let Some(file) = self.packing.file().copied() else {
+        let Some(intent) = self.intent() else {
             return true;
         };
-        let Some(intent) = self
-            .intent()
-            .filter(|intent| intent.file == file.known_as(intent.by_smp))
-        else {
+        let Some(file) = self.packing.file() else {
             return true;
         };
+        if intent.file != *file.known_as(intent.by_smp) {
+            return true;
+        }
         if intent.makes(&self.setup.running.digest) {
             self.drop_file();
             return false;
@@ -155,7 +165,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             return;
         }
         if let Some(intent) = self.intent().filter(|intent| !intent.resets) {
-            let _ = self.journal().set_intent(Some(Intent {
+            self.set_intent(Some(Intent {
                 resets: true,
                 ..intent
             }));
