@@ -109,6 +109,7 @@ export async function start(config: Loaded): Promise<void> {
     }
     if (event.type === "installing") {
       bar.removeAttribute("value");
+      pauser.hidden = true;
       byId("update-rate").textContent = "This takes up to a minute.";
     }
   };
