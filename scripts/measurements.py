@@ -93,7 +93,7 @@ column has the same four counts as MCUboot's sources give them; for *copy*, as f
 
 
 def idle_section(bench):
-    rows = [[row["what"], row["wakes"], f"{row['flash_ns'] / 1e9:.1f}"] for row in bench["idle"]]
+    rows = [[row["what"], str(row["wakes"]), f"{row['flash_ns'] / 1e9:.1f}"] for row in bench["idle"]]
     return f"""
 ## At rest, simulated
 
