@@ -655,10 +655,10 @@ fn judge<F: ReadNorFlash, C: Crypto>(
     }
     // Twice, of values that the compiler must not take for known: one branch that a fault skips approves no image.
     for _ in 0..2 {
-        if black_box(announced).ok_or(VerifyError::NoHash)? != digest {
+        if *black_box(&announced).as_ref().ok_or(VerifyError::NoHash)? != digest {
             return Err(VerifyError::HashMismatch);
         }
-        match black_box(verdict) {
+        match *black_box(&verdict) {
             Verdict::Good => {}
             _ if black_box(trusted) || policy.unsigned => {}
             Verdict::Unsigned => return Err(VerifyError::NotSigned),
