@@ -197,6 +197,13 @@ step_size() {
     python3 scripts/size.py --check
 }
 
+step_assembly() {
+    heading 'P-256 in Arm assembly, on an emulated Cortex-M4'
+    install_for_cortex_m
+    command -v qemu-system-arm >/dev/null || install_packages qemu-system-arm
+    python3 scripts/arm_check.py
+}
+
 step_embassy() {
     heading 'the second platform: embassy, built for the nRF52840 and updated on the PC'
     install_for_cortex_m
@@ -258,7 +265,7 @@ steps=(format msrv lint doc rules text deny demo cut test packages clients centr
 # the linker.
 beside=(cut)
 # Ten minutes more: jobs of their own in the workflow.
-slow=(embassy bluez web fuzz patch reproducible semver release site)
+slow=(assembly embassy bluez web fuzz patch reproducible semver release site)
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${steps[@]}" "${slow[@]}"
