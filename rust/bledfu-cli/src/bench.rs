@@ -346,9 +346,9 @@ const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
 /// What the application costs at rest and at work; prints a line for each unless the result is for a program.
 fn idle(args: &BenchArgs) -> anyhow::Result<Value> {
-    let part = find_part(&args.part)?;
     let setup = Setup {
-        part,
+        part: find_part(&args.part)?,
+        algorithm: Algorithm::Copy,
         ..Setup::demo()
     };
     let mut world = World::new(setup, &demo::factory_image()?, LinkParams::default())?;
