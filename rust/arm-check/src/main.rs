@@ -13,9 +13,29 @@ use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use p256::ecdsa::{SigningKey, VerifyingKey};
 use p256::EncodedPoint;
 
-/// Of one vector: key, digest, r and s, result.
-const VECTOR: usize = 64 + 32 + 64 + 1;
-static WYCHEPROOF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wycheproof.bin"));
+/// One of Wycheproof's vectors, as `build.rs` writes them.
+struct Vector {
+    key: &'static [u8; 64],
+    digest: &'static [u8; 32],
+    /// r and s.
+    signature: &'static [u8; 64],
+    is_good: bool,
+}
+
+fn wycheproof() -> impl Iterator<Item = Vector> {
+    const ALL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wycheproof.bin"));
+    ALL.chunks_exact(64 + 32 + 64 + 1).map(|vector| {
+        let (key, rest) = vector.split_first_chunk().unwrap();
+        let (digest, rest) = rest.split_first_chunk().unwrap();
+        let (signature, result) = rest.split_first_chunk().unwrap();
+        Vector {
+            key,
+            digest,
+            signature,
+            is_good: result == [1],
+        }
+    })
+}
 
 /// What the crate `p256` says.
 fn expected(key: &[u8; 64], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
@@ -30,13 +50,7 @@ fn expected(key: &[u8; 64], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
 }
 
 fn compare(key: &[u8; 64], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
-    let mut halves = [0; 64];
-    for (to, from) in halves.chunks_exact_mut(32).zip(signature.chunks_exact(32)) {
-        for (to, from) in to.iter_mut().zip(from.iter().rev()) {
-            *to = *from;
-        }
-    }
-    let found = SoftCrypto.verify(&Key::new(*key), digest, &Signature::from_le_halves(&halves));
+    let found = SoftCrypto.verify(&Key::new(*key), digest, &Signature::from_be(*signature));
     let good = expected(key, digest, signature);
     let same = found
         == if good {
@@ -88,13 +102,13 @@ unsafe extern "C" fn load_single_register(stacked: *mut u32, others: *mut u32) {
         4..=11 => others.add(number as usize - 4),
         12 => stacked.add(4),
         14 => stacked.add(5),
-        _ => fail("an instruction that QEMU does not know"),
+        _ => panic!("an instruction that QEMU does not know"),
     };
     let pc = stacked.add(6);
     let instruction = *pc as *const u16;
     let (first, list) = (u32::from(*instruction), u32::from(*instruction.add(1)));
     if first & 0xFFF0 != 0xE890 || list.count_ones() != 1 {
-        fail("an instruction that QEMU does not know");
+        panic!("an instruction that QEMU does not know");
     }
     *register(list.trailing_zeros()) = *(*register(first & 0xF) as *const u32);
     *pc += 4;
@@ -120,12 +134,6 @@ fn stack_of(work: impl FnOnce()) -> usize {
         // SAFETY: the same words, which are free again.
         .find(|at| unsafe { (*at as *const u32).read_volatile() } != PAINT);
     lowest.map_or(0, |at| top - at)
-}
-
-fn fail(why: &str) -> ! {
-    hprintln!("{}", why);
-    debug::exit(debug::EXIT_FAILURE);
-    loop {}
 }
 
 #[cortex_m_rt::entry]
@@ -179,12 +187,9 @@ fn main() -> ! {
         if same { "the same" } else { "DIFFERENT" }
     );
     let mut vectors = 0;
-    for vector in WYCHEPROOF.chunks_exact(VECTOR) {
-        let (key, rest) = vector.split_first_chunk().unwrap();
-        let (digest, rest) = rest.split_first_chunk().unwrap();
-        let (signature, result) = rest.split_first_chunk().unwrap();
-        same &= compare(key, digest, signature);
-        same &= expected(key, digest, signature) == (result == [1]);
+    for vector in wycheproof() {
+        same &= compare(vector.key, vector.digest, vector.signature);
+        same &= expected(vector.key, vector.digest, vector.signature) == vector.is_good;
         vectors += 1;
     }
     hprintln!(
@@ -193,20 +198,15 @@ fn main() -> ! {
         if same { "the same" } else { "DIFFERENT" }
     );
 
-    let is_good = |vector: &&[u8]| vector.last() == Some(&1);
-    let vector = WYCHEPROOF.chunks_exact(VECTOR).find(is_good).unwrap();
-    let (key, rest) = vector.split_first_chunk().unwrap();
-    let (digest, rest) = rest.split_first_chunk().unwrap();
-    let signature: &[u8; 64] = rest.first_chunk().unwrap();
-    let mut halves = *signature;
-    halves[..32].reverse();
-    halves[32..].reverse();
-    let parsed = (Key::new(*key), Signature::from_le_halves(&halves));
+    let vector = wycheproof().find(|vector| vector.is_good).unwrap();
+    let parsed = (Key::new(*vector.key), Signature::from_be(*vector.signature));
     let mut found = [false; 2];
     let [assembly, portable] = &mut found;
     let stack = [
-        stack_of(|| *assembly = SoftCrypto.verify(&parsed.0, digest, &parsed.1) == SignatureCheck::Good),
-        stack_of(|| *portable = expected(key, digest, signature)),
+        stack_of(|| {
+            *assembly = SoftCrypto.verify(&parsed.0, vector.digest, &parsed.1) == SignatureCheck::Good
+        }),
+        stack_of(|| *portable = expected(vector.key, vector.digest, vector.signature)),
     ];
     hprintln!(
         "stack of a check: {} bytes, {} in portable Rust",

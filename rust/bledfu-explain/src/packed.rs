@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::kind;
 
+pub use bledfu_transfer::payload::packed::BaseRefusal;
+
 /// What expanding takes: 71 instructions for each byte on a Cortex-M4 (doc/small-updates.md), 1.5 cycles each at 64 MHz, and
 /// programming pages of 256 bytes in 0.9 ms.
 pub const SECONDS_PER_BYTE: f64 = 71.0 * 1.5 / 64e6 + 0.9e-3 / 256.0;

@@ -143,9 +143,7 @@ impl File {
 impl Image {
     fn wrong_base(&self, running: Option<[u8; 32]>) -> Option<String> {
         let is_wrong = self.base? != running?;
-        is_wrong.then(|| {
-            "the packed update is for another image than the one that runs; send the full image".to_owned()
-        })
+        is_wrong.then(|| packed::BaseRefusal::OtherImage.to_string())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use bledfu_client::{secure_dfu, smp, Action, Characteristic, Stage, UpdateClient};
+use bledfu_explain::inspect::folder::read_digest;
 use bledfu_sender::file::File;
 use bledfu_sender::images::{running, Asking, Image, NoAnswer, Question, ANSWER_MS, TRIES};
 use bledfu_sender::proof::{self, Listed, Runs};
@@ -24,15 +25,6 @@ const WINDOW: u8 = 3;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes of a hash.
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 // ---- the file
@@ -112,7 +104,7 @@ impl Update {
     /// A failure with what is wrong with the file itself, or with it for a device that runs the image with this hash: a device
     /// can only return a code.
     pub fn failed(&self, error: &str, running: Option<String>) -> String {
-        match self.file.problem(running.as_deref().and_then(unhex)) {
+        match self.file.problem(running.as_deref().and_then(read_digest)) {
             Some(problem) => format!("{error}: {problem}"),
             None => error.to_owned(),
         }

@@ -7,19 +7,26 @@ from smp_scenarios import NOT_SUPPORTED, phone_with, scenario, update
 
 FILES = 8
 NO_MEMORY, BUSY = 2, 10
+LOG = bytes((7 * i + 3) & 0xFF for i in range(5000))  # smp/src/groups.c
 PIECE = 256  # it divides the block of the file system, see smp/src/groups.c
 MANY = (2,), (3,), (12,)
 REPORT_GROUP = 1959  # CONFIG_BLEDFU_SMP_REPORT_GROUP
 
 
-@scenario()
-def smp_groups_of_the_product(context):
-    """A product's own group, its shell and its statistics answer over the same characteristic, before and within an upload."""
+def phone_of_the_product(context):
+    """A phone on a device that has Zephyr's MCUmgr beside bledfu."""
     if not context.tools.has_groups:
         raise Skipped("no MCUmgr in this build")
     context.device.start()
     phone = phone_with(context, "medium-2.3.4")
     phone.connect()
+    return phone
+
+
+@scenario()
+def smp_groups_of_the_product(context):
+    """A product's own group, its shell and its statistics answer over the same characteristic, before and within an upload."""
+    phone = phone_of_the_product(context)
     channel = phone.channel
 
     def ask():
@@ -90,14 +97,9 @@ def answers_to(channel, frames):
 @scenario()
 def smp_files_of_the_product(context):
     """Zephyr's file group downloads and takes a file, also within the upload of an image, which then goes on."""
-    if not context.tools.has_groups:
-        raise Skipped("no MCUmgr in this build")
-    context.device.start()
-    phone = phone_with(context, "medium-2.3.4")
-    phone.connect()
+    phone = phone_of_the_product(context)
     channel = phone.channel
-    log = bytes((7 * i + 3) & 0xFF for i in range(5000))
-    expect_same(download(channel, "/doser/log.bin"), log, "the file that the product wrote")
+    expect_same(download(channel, "/doser/log.bin"), LOG, "the file that the product wrote")
     answer = channel.exchange(chunk(phone.image, 0, 2000, channel.next_sequence()).BYTES)
     expect(answer.get("off", 0) > 0, "the upload does not begin: %s" % answer)
     recipe = bytes(range(256)) * 5
@@ -117,13 +119,8 @@ def smp_files_of_the_product(context):
 @scenario(*MANY)
 def smp_many_requests_at_once(context, count):
     """Requests for MCUmgr that come faster than it answers are each answered once: with the bytes, or with "busy" or "no memory"."""
-    if not context.tools.has_groups:
-        raise Skipped("no MCUmgr in this build")
-    context.device.start()
-    phone = phone_with(context, "medium-2.3.4")
-    phone.connect()
+    phone = phone_of_the_product(context)
     channel = phone.channel
-    log = bytes((7 * i + 3) & 0xFF for i in range(5000))
     frames = [read_file("/doser/log.bin", 100 * i, channel.next_sequence()) for i in range(count)]
     answers = list(answers_to(channel, frames).values())
     refused = [answer["rc"] for answer in answers if "rc" in answer]
@@ -131,7 +128,7 @@ def smp_many_requests_at_once(context, count):
     expect(len(refused) < count, "none was answered")
     for answer in answers:
         if "rc" not in answer:
-            expect_same(answer["data"], log[answer["off"]:answer["off"] + len(answer["data"])], "the piece at %u" % answer["off"])
+            expect_same(answer["data"], LOG[answer["off"]:answer["off"] + len(answer["data"])], "the piece at %u" % answer["off"])
     context.notes.append("%u of %u were refused" % (len(refused), count))
-    expect_same(download(channel, "/doser/log.bin"), log, "the file afterwards")
+    expect_same(download(channel, "/doser/log.bin"), LOG, "the file afterwards")
     channel.echo()
