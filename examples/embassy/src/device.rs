@@ -19,7 +19,7 @@ use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::secure_dfu;
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
-use bledfu_transfer::upload::{Running, Setup, Upload};
+use bledfu_transfer::upload::{Running, Setup, UpdateMemory, Upload};
 use core::cell::RefCell;
 use core::fmt;
 use embassy_embedded_hal::flash::partition::BlockingPartition;
@@ -59,7 +59,7 @@ pub type Partition<'f, F> = BlockingPartition<'f, NoopRawMutex, F>;
 /// The partitions of this device. The journal is on the external flash, too; swap using offset needs no spare area.
 pub type Areas<'f, I, X> = Partitions<Partition<'f, I>, Partition<'f, X>, NoFlash, Partition<'f, X>>;
 /// The update service of this device.
-pub type Updates<'f, I, X> = Service<'static, Areas<'f, I, X>, SoftCrypto, SMP_FRAME_SIZE>;
+pub type Updates<'f, I, X> = Service<'f, Areas<'f, I, X>, SoftCrypto, SMP_FRAME_SIZE>;
 
 /// What the product does by itself.
 pub trait Device {
@@ -96,6 +96,7 @@ impl<E: fmt::Debug> fmt::Display for StartError<E> {
 pub fn updates<'f, I: NorFlash, X: NorFlash>(
     internal: &'f Flash<I>,
     external: &'f Flash<X>,
+    memory: &'f mut UpdateMemory,
     check_address: bool,
 ) -> Result<Updates<'f, I, X>, StartError<<Partition<'f, I> as embedded_storage::nor_flash::ErrorType>::Error>>
 {
@@ -158,5 +159,5 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
         },
         reset_delay_ms: 0,
     };
-    Ok(Service::new(Upload::new(areas, SoftCrypto, setup), config))
+    Ok(Service::new(Upload::new(areas, SoftCrypto, setup, memory.into()), config))
 }

@@ -18,7 +18,7 @@ use bledfu_transfer::ring::holds_object;
 use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
-use bledfu_transfer::upload::{digest_prefix, OldestAccepted, Running, Setup, Upload};
+use bledfu_transfer::upload::{digest_prefix, OldestAccepted, Running, Setup, UpdateMemory, Upload};
 use bledfu_wire::smp::Code;
 use bledfu_zephyr::ble;
 use bledfu_zephyr::flash::{
@@ -200,11 +200,17 @@ fn admission(answer: Answer) -> Admission {
 impl<'k> Device<'k> {
     /// Opens the partitions and reads the running image. [`Service::start`] follows.
     #[inline(never)]
-    pub fn start(algorithm: Algorithm, package: &'k KeyRing, image: &'k KeyRing) -> Result<Self, StartError> {
+    pub fn start(
+        algorithm: Algorithm,
+        package: &'k KeyRing,
+        image: &'k KeyRing,
+        memory: &'k mut UpdateMemory,
+    ) -> Result<Self, StartError> {
         // The state is on this stack twice for a moment: nothing that goes deep may be called here.
         let (areas, setup, config) = parts(algorithm, package, image)?;
+        let upload = Upload::new(areas, Platform, setup, memory.into());
         Ok(Self {
-            service: Service::new(Upload::new(areas, Platform, setup), config),
+            service: Service::new(upload, config),
         })
     }
 }

@@ -12,6 +12,7 @@ use bledfu_slot::{Algorithm, SwapType};
 use bledfu_transfer::upload::digest_prefix;
 use bledfu_zephyr::fake::{self, Geometry};
 use bledfu_zephyr::flash::Partition;
+use std::boxed::Box;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -21,7 +22,7 @@ fn start(keys: &(start::KeyRing, start::KeyRing)) -> Device<'_> {
 }
 
 fn start_with(algorithm: Algorithm, keys: &(start::KeyRing, start::KeyRing)) -> Device<'_> {
-    let Ok(mut device) = Device::start(algorithm, &keys.0, &keys.1) else {
+    let Ok(mut device) = Device::start(algorithm, &keys.0, &keys.1, memory()) else {
         panic!("the fake device does not start")
     };
     device.service.start();
@@ -35,6 +36,11 @@ fn keys() -> (start::KeyRing, start::KeyRing) {
         start::keys(worker::Keys::Package),
         start::keys(worker::Keys::Image),
     )
+}
+
+/// For one device; each test has few.
+fn memory() -> &'static mut UpdateMemory {
+    Box::leak(Box::new(UpdateMemory::new()))
 }
 
 /// Performs the steps of everything handled so far.
@@ -407,7 +413,7 @@ fn a_third_area_without_room_for_an_image_stops_the_service() {
         unit: 4,
     };
     fake.set_geometry(Partition::Spare, tiny);
-    let reason = match Device::start(Algorithm::Copy, &keys.0, &keys.1) {
+    let reason = match Device::start(Algorithm::Copy, &keys.0, &keys.1, memory()) {
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
     };

@@ -14,7 +14,7 @@ use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
 use bledfu_transfer::secure_dfu::{self, Transport};
 use bledfu_transfer::service::{Config, Service, Step};
-use bledfu_transfer::upload::{Running, Setup, Upload};
+use bledfu_transfer::upload::{Running, Setup, UpdateMemory, Upload};
 
 #[rustfmt::skip] // so that it stays on one page
 fn main() {
@@ -53,7 +53,9 @@ fn main() {
     let chip = Default::default();
     let secure_dfu = secure_dfu::Config { init: init_policy, object_size: 4096, is_object_buffered: true, chip };
     let config = Config { secure_dfu, smp: Default::default(), reset_delay_ms: 0 };
-    let mut service = Service::<_, _, 0>::new(Upload::new(areas, SoftCrypto, setup), config);
+    let mut memory = UpdateMemory::new();
+    let upload = Upload::new(areas, SoftCrypto, setup, (&mut memory).into());
+    let mut service = Service::<_, _, 0>::new(upload, config);
     service.start();
 
     let (mut inbox, mut now_ms) = (Inbox::<[u8; DEFAULT_RING_SIZE]>::new(), 0);

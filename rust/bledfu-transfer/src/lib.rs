@@ -33,6 +33,9 @@
 )]
 #![warn(missing_docs)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 pub mod buttonless;
 pub mod doors;
 pub mod event;

@@ -40,6 +40,7 @@ use kept_copy::KeptCopy;
 pub use oldest::{OldestAccepted, Unfit};
 use packing::Packing;
 pub(crate) use packing::IS_ON as EXPANDS;
+pub use packing::{UpdateMemory, Workspace};
 pub use running::{digest_prefix, Running};
 
 use crate::doors::{Doors, Guard};
@@ -147,7 +148,7 @@ type Flash<'a, F> = Retry<&'a mut F>;
 
 /// The upload state machine. It owns the partitions, and the service owns it.
 ///
-/// In this order, with the 3.4 KB of a decoder at the end: a load reaches 4 KB, and everything else is nearer.
+/// In this order, which is the smallest code: what is small and often used comes first.
 #[repr(C)]
 pub struct Upload<'k, A: Areas, C: Crypto> {
     /// When data for the transfer last arrived on the current link.
@@ -176,12 +177,12 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     crypto: C,
     setup: Setup<'k>,
     payload: Image<C::Sha256>,
-    packing: Packing,
+    packing: Packing<'k>,
 }
 
 impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
-    /// An upload that has not read the journal yet.
-    pub fn new(areas: A, crypto: C, mut setup: Setup<'k>) -> Self {
+    /// An upload that has not read the journal yet; `workspace` is a `&mut` [`UpdateMemory`].
+    pub fn new(areas: A, crypto: C, mut setup: Setup<'k>, workspace: Workspace<'k>) -> Self {
         setup.floor = setup.floor.raised(&setup.rules);
         if let Some(evidence) = setup.rules.evidence {
             setup.doors.take_backs = setup.doors.take_backs.max(evidence.taken_back);
@@ -192,7 +193,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             crypto,
             setup,
             payload,
-            packing: Packing::new(),
+            packing: Packing::new(workspace),
             crc: crc32(),
             committed_crc: crc32(),
             marked_crc: crc32(),

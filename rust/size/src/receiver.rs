@@ -12,7 +12,7 @@ use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
 use bledfu_transfer::secure_dfu::{self, Chip, Transport};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
-use bledfu_transfer::upload::{OldestAccepted, Running, Setup, Upload};
+use bledfu_transfer::upload::{OldestAccepted, Running, Setup, UpdateMemory, Upload};
 use core::hint::black_box;
 
 static KEYS: [Key; 1] = [Key::new([7; 64])];
@@ -79,7 +79,9 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
         },
         reset_delay_ms: 0,
     };
-    let mut service = Service::<_, C, SMP>::new(Upload::new(areas, crypto, setup), config);
+    let mut memory = UpdateMemory::new();
+    let upload = Upload::new(areas, crypto, setup, (&mut memory).into());
+    let mut service = Service::<_, C, SMP>::new(upload, config);
     service.start();
     let mut inbox = Inbox::<[u8; DEFAULT_RING_SIZE]>::new();
     inbox.link_up(black_box(Transport::Ble));

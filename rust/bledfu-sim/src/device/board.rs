@@ -14,7 +14,7 @@ use bledfu_slot::verify::{verify_image, ImageInfo, SoftCrypto};
 use bledfu_swap::{BootConfig, BootReport, NoEvidence, Store};
 use bledfu_transfer::event::Admission;
 use bledfu_transfer::service::Service;
-use bledfu_transfer::upload::{self, digest_prefix, Running, Upload};
+use bledfu_transfer::upload::{self, digest_prefix, Running, Upload, Workspace};
 
 use super::{inbox, DeviceOf, Setup};
 use crate::cost::SimCrypto;
@@ -196,7 +196,8 @@ impl<I: Units, X: Units> BoardOf<I, X> {
             floor: self.setup.floor,
             must_keep_version: self.setup.must_keep_version,
         };
-        let upload = Upload::new(areas, SimCrypto::new(&self.power, self.setup.crypto), setup);
+        let crypto = SimCrypto::new(&self.power, self.setup.crypto);
+        let upload = Upload::new(areas, crypto, setup, Workspace::boxed());
         let mut service = Service::new(upload, self.setup.config(booted));
         service.start();
         Ok(DeviceOf {

@@ -5,12 +5,13 @@ use crate::event::Admission;
 use crate::inbox::Inbox;
 use crate::init_check::{InitPolicy, SoftDevicePolicy};
 use crate::secure_dfu::Chip;
-use crate::upload::{Running, Setup};
+use crate::upload::{Running, Setup, UpdateMemory};
 use bledfu_slot::areas::{NoFlash, Partitions};
 use bledfu_slot::verify::{ImagePolicy, SoftCrypto};
 use bledfu_slot::Algorithm;
 use bledfu_testkit::{Nor, Power};
 use bledfu_wire::smp::Code;
+use std::boxed::Box;
 use std::vec::Vec;
 
 const SMP: usize = 600;
@@ -95,8 +96,9 @@ impl Device {
             smp,
             reset_delay_ms: DELAY_MS,
         };
+        let memory = Box::leak(Box::new(UpdateMemory::new()));
         Self {
-            service: Service::new(Upload::new(areas, SoftCrypto, setup), config),
+            service: Service::new(Upload::new(areas, SoftCrypto, setup, memory.into()), config),
             inbox: Inbox::new(),
             now_ms: 0,
         }

@@ -10,15 +10,45 @@ use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 use bledfu_slot::writer::WriteError;
+use core::marker::PhantomData;
 
 /// This build expands no packed updates.
 pub(crate) const IS_ON: bool = false;
 
-pub(super) struct Packing;
+/// The memory in which packed updates are expanded: none in this build.
+pub struct UpdateMemory;
 
-impl Packing {
-    pub(super) const fn new() -> Self {
+impl UpdateMemory {
+    /// Nothing.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
         Self
+    }
+}
+
+/// [`UpdateMemory`], lent to an [`Upload`]: nothing in this build.
+pub struct Workspace<'k>(PhantomData<&'k mut UpdateMemory>);
+
+impl<'k> From<&'k mut UpdateMemory> for Workspace<'k> {
+    #[inline(always)]
+    fn from(_: &'k mut UpdateMemory) -> Self {
+        Self(PhantomData)
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Workspace<'_> {
+    /// Nothing in this build.
+    pub const fn boxed() -> Self {
+        Self(PhantomData)
+    }
+}
+
+pub(super) struct Packing<'k>(PhantomData<Workspace<'k>>);
+
+impl<'k> Packing<'k> {
+    pub(super) fn new(_: Workspace<'k>) -> Self {
+        Self(PhantomData)
     }
 
     pub(super) const fn size_if_past(&self) -> Option<u32> {

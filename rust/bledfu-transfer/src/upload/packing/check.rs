@@ -122,7 +122,7 @@ fn refused<E: core::fmt::Debug>(error: &PackedError<E>) -> TransferError {
     }
 }
 
-impl Packing {
+impl Packing<'_> {
     /// Whether the file waits for its check.
     pub(super) fn is_unchecked(&self) -> bool {
         matches!(self.phase, Phase::File { .. }) && self.file.is_some()

@@ -38,6 +38,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 use bledfu_slot::writer::Place;
+use core::ops::{Deref, DerefMut};
 
 /// This build expands packed updates.
 pub(crate) const IS_ON: bool = true;
@@ -107,9 +108,67 @@ struct Wish {
     is_recorded: bool,
 }
 
-/// The state of a packed update. RAM: 3.4 KB for the decoder, 0.4 KB for the rest, which comes first.
+/// The memory in which packed updates are expanded, 3.4 KB. It is lent, so that nothing that holds it has a copy on the stack
+/// whenever it is moved.
+pub struct UpdateMemory(Decoder<TABLE>);
+
+impl UpdateMemory {
+    /// UpdateMemory for one [`Upload`].
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self(Decoder::new())
+    }
+}
+
+/// [`UpdateMemory`], lent to an [`Upload`].
+pub struct Workspace<'k>(Held<'k>);
+
+enum Held<'k> {
+    Lent(&'k mut Decoder<TABLE>),
+    #[cfg(feature = "alloc")]
+    Boxed(alloc::boxed::Box<Decoder<TABLE>>),
+}
+
+impl<'k> From<&'k mut UpdateMemory> for Workspace<'k> {
+    #[inline(always)]
+    fn from(memory: &'k mut UpdateMemory) -> Self {
+        Self(Held::Lent(&mut memory.0))
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Workspace<'_> {
+    /// UpdateMemory of its own, on the heap.
+    pub fn boxed() -> Self {
+        Self(Held::Boxed(alloc::boxed::Box::new(Decoder::new())))
+    }
+}
+
+impl Deref for Workspace<'_> {
+    type Target = Decoder<TABLE>;
+
+    fn deref(&self) -> &Self::Target {
+        match &self.0 {
+            Held::Lent(decoder) => decoder,
+            #[cfg(feature = "alloc")]
+            Held::Boxed(decoder) => decoder,
+        }
+    }
+}
+
+impl DerefMut for Workspace<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match &mut self.0 {
+            Held::Lent(decoder) => decoder,
+            #[cfg(feature = "alloc")]
+            Held::Boxed(decoder) => decoder,
+        }
+    }
+}
+
+/// The state of a packed update: 0.4 KB of RAM, beside the memory that is lent.
 #[repr(C)]
-pub(super) struct Packing {
+pub(super) struct Packing<'k> {
     phase: Phase,
     file: Option<File>,
     wish: Option<Wish>,
@@ -118,16 +177,16 @@ pub(super) struct Packing {
     is_old: bool,
     /// A peer saw the running image as confirmed, by the digest of its file.
     is_seen: bool,
-    decoder: Decoder<TABLE>,
+    decoder: Workspace<'k>,
 }
 
 const _: () = assert!(
-    core::mem::size_of::<Packing>() <= 4096,
+    core::mem::size_of::<Packing<'_>>() + core::mem::size_of::<UpdateMemory>() <= 4096,
     "packed updates take at most 4 KiB of RAM"
 );
 
-impl Packing {
-    pub(super) const fn new() -> Self {
+impl<'k> Packing<'k> {
+    pub(super) const fn new(decoder: Workspace<'k>) -> Self {
         Self {
             phase: Phase::Image,
             file: None,
@@ -135,7 +194,7 @@ impl Packing {
             failed: None,
             is_old: false,
             is_seen: false,
-            decoder: Decoder::new(),
+            decoder,
         }
     }
 

@@ -213,7 +213,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 
 /// Whether SMP may begin to expand the file without being asked: what Secure DFU sends is checked first against its init
 /// packet.
-pub(super) fn may_expand_unasked(packing: &Packing, owner: Option<Protocol>) -> bool {
+pub(super) fn may_expand_unasked(packing: &Packing<'_>, owner: Option<Protocol>) -> bool {
     // After a reset only a peer that asks is worth the wear.
     owner == Some(Protocol::Smp) && !packing.is_old
 }
