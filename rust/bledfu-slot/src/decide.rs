@@ -211,6 +211,15 @@ impl Rules {
         self.is_for(image) && self.is_underway()
     }
 
+    /// Whether what is under way is about other images than the one in the primary slot, which has this digest: that one was
+    /// put there by a programmer or by another boot stage.
+    pub fn is_stale(&self, running: &Digest) -> bool {
+        self.evidence.as_ref().is_some_and(|evidence| {
+            evidence.begun.is_some()
+                && (evidence.from == evidence.to || ![evidence.from, evidence.to].contains(running))
+        })
+    }
+
     /// Whether a swap was begun again, and its first unit is not known to be done: trailers are about to be erased then,
     /// and what a torn erase leaves of them says nothing. Both images are whole.
     pub fn is_begun_again(&self, algorithm: Algorithm, running: Option<&Digest>) -> bool {
@@ -414,17 +423,16 @@ fn look<P: ReadNorFlash, S: ReadNorFlash, X: ReadNorFlash>(
     if rules.is_kept {
         let update = info_of(secondary, start, layout.secondary().slot_size)?;
         match swap_type {
+            // Nothing but the evidence asks, and that for another image.
+            _ if (is_begun_again || next_boot(layout.algorithm(), &settled, &request) != swap_type)
+                && !update.is_some_and(|update| rules.is_for(&update.digest)) =>
+            {
+                return Ok(Outlook::Nothing);
+            }
             SwapType::Revert
                 if !update.is_some_and(|update| rules.may_come_back(image.as_ref(), &update)) =>
             {
                 return Ok(Outlook::Impossible(Obstacle::NotTheImageBefore));
-            }
-            // Nothing but the evidence asks, and that for another image.
-            SwapType::Test | SwapType::Permanent
-                if (is_begun_again || next_boot(layout.algorithm(), &settled, &request) != swap_type)
-                    && !update.is_some_and(|update| rules.is_for(&update.digest)) =>
-            {
-                return Ok(Outlook::Nothing);
             }
             SwapType::Test | SwapType::Permanent
                 if is_sound(&settled)

@@ -329,10 +329,11 @@ fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cry
     config: &BootConfig<'_>,
     crypto: &C,
 ) {
+    let running = trust::claimed_digest(slots);
+    let is_stale = running.is_some_and(|running| slots.rules.is_stale(&running));
     let is_in_doubt = A::KEEPS_COPY && trust::is_in_doubt(slots);
     if slots.rules.is_kept
-        && !is_in_doubt
-        && !trust::is_settled(slots)
+        && (is_stale || !is_in_doubt && !slots.rules.is_settled(running.as_ref()))
         && check_primary(slots, config, crypto).is_ok()
     {
         trust::note_settled::<A, _, _, _, _>(slots);
@@ -411,8 +412,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     // Only the evidence asks for this install. It is about one image and says nothing about another one that may be
     // there by now.
     let reverts = swap_type == SwapType::Revert;
-    let by_evidence =
-        committed.is_none() && (is_begun_again || !reverts && A::decide(primary, secondary) != swap_type);
+    let by_evidence = committed.is_none() && (is_begun_again || A::decide(primary, secondary) != swap_type);
     let was_begun = committed.is_some() || by_evidence;
     let checked =
         check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, was_begun).map_err(failed)?;

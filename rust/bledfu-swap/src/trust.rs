@@ -19,7 +19,7 @@
 //!
 //! If there were only one kind of note, a unit might be done again whose source is gone.
 
-use bledfu_slot::decide::{Downgrade, Rules};
+use bledfu_slot::decide::{is_sound, Downgrade, Rules};
 use bledfu_slot::evidence::{Done, Evidence, Floor, Store, NO_DIGEST};
 use bledfu_slot::trailer::{write_copy_done, write_magic};
 use bledfu_slot::verify::{read_info, Digest};
@@ -371,7 +371,9 @@ fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, ima
         // It is not in place: what looks like the end of another job may be the remains of a torn erase of the trailer.
         Some(Evidence {
             begun: Some(begun), ..
-        }) => *begun != SwapType::Revert && confirmed(primary) && primary.copy_done == Flag::Set,
+        }) if !rules.is_stale(&image.digest) => {
+            *begun != SwapType::Revert && confirmed(primary) && primary.copy_done == Flag::Set
+        }
         _ => primary.magic != Magic::Good || (confirmed(&settled) && !settled.holds_job(layout)),
     }
 }
@@ -409,18 +411,26 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
         }
         // A torn `copy_done` is written behind a complete install only: so it can be completed.
         for _ in 0..READINGS {
-            if Trailer::read(slots.primary, &layout).is_ok_and(|read| read.copy_done != primary.copy_done) {
+            let is_torn = |read: Trailer| read.copy_done == Flag::Bad || read.copy_done != primary.copy_done;
+            if Trailer::read(slots.primary, &layout).is_ok_and(is_torn) {
                 let _ = write_copy_done(slots.primary, &layout);
             }
         }
     }
+    let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
+    // The image is back, all of it. A flag that nothing can repair is no reason to wait for ever.
+    let is_back = A::KEEPS_COPY && is_way_back(&slots.rules, &image) && !is_sound(&primary);
     if A::KEEPS_COPY && has_lost_trial(slots, &primary)
-        || !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
+        || !is_back && !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
         || below_floor(&slots.rules, &image).is_some()
     {
+        if slots.rules.is_stale(&image.digest) {
+            // Another boot stage may have put it on trial. What ran before is what was to be replaced.
+            evidence.end(evidence.from);
+            let _ = note(slots, evidence);
+        }
         return;
     }
-    let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
     evidence.taken_back = match evidence.begun {
         Some(SwapType::Revert) if evidence.to == image.digest => evidence.taken_back.saturating_add(1),
         _ => 0,

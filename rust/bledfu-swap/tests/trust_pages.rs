@@ -7,7 +7,7 @@ mod trust;
 
 use bledfu_slot::evidence::{Done, Evidence, Log, Store};
 use bledfu_slot::trailer::{self, magic_bytes};
-use bledfu_slot::Algorithm;
+use bledfu_slot::{Algorithm, SwapType};
 use bledfu_swap::{BootAction, Downgrade, SkipReason};
 use bledfu_testkit::{Random, SECTOR};
 use trust::{Claim, Device, POLICIES, REVERTING};
@@ -190,6 +190,88 @@ fn a_record_of_more_units_than_a_job_has_is_not_the_end_of_that_job() {
             );
         }
     }
+}
+
+/// What was begun when a programmer writes an image that has nothing to do with it.
+const BEGUN: [SwapType; 3] = [SwapType::Test, SwapType::Permanent, SwapType::Revert];
+
+/// A device with image 9.1 from a programmer, while the record says that `begun` is under way between A and B.
+fn programmed(algorithm: Algorithm, policy: Downgrade, begun: SwapType) -> Device {
+    let mut device = Device::on_trial(algorithm, policy);
+    let image = device.images.fixed.clone();
+    device.primary.bytes.fill(0xFF);
+    device.primary.load(0, &image);
+    note(&mut device, |evidence| match begun {
+        SwapType::Revert => Evidence {
+            begun: Some(begun),
+            from: evidence.to,
+            to: evidence.from,
+            ..evidence
+        },
+        _ => Evidence {
+            begun: Some(begun),
+            ..evidence
+        },
+    });
+    device
+}
+
+#[test]
+fn an_image_from_a_programmer_ends_what_was_begun_with_others() {
+    for policy in POLICIES {
+        for algorithm in REVERTING {
+            for begun in BEGUN {
+                let mut device = programmed(algorithm, policy, begun);
+                assert_eq!(device.boots(), "9.1", "{algorithm:?} {begun}");
+                assert_eq!(device.evidence().unwrap().begun, None, "{algorithm:?} {begun}");
+                // The next update goes its usual way, and back.
+                let c = device.images.c.clone();
+                device.upload(&c, Claim::Test);
+                assert_eq!(device.resets(2), ["C", "9.1"], "{algorithm:?} {begun}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_image_that_another_boot_stage_put_on_trial_is_not_taken_for_confirmed() {
+    for algorithm in REVERTING {
+        for begun in BEGUN {
+            let mut device = programmed(algorithm, POLICIES[0], begun);
+            let trailer = device.layout.primary_trailer();
+            device
+                .primary
+                .load(trailer.magic() as usize, &magic_bytes(trailer.max_align()));
+            device.primary.load(trailer.copy_done() as usize, &[1]);
+            // Nothing it could go back to is there.
+            device.secondary.bytes.fill(0xFF);
+            device.spare.bytes.fill(0xFF);
+            assert_eq!(device.boots(), "9.1", "{algorithm:?} {begun}");
+            let evidence = device.evidence().unwrap();
+            assert_eq!(evidence.begun, None, "{algorithm:?} {begun}");
+            assert_eq!(
+                evidence.floor.version.0, 8,
+                "{algorithm:?} {begun}: the floor did not rise"
+            );
+        }
+    }
+}
+
+#[test]
+fn with_copy_an_image_that_is_back_stays_though_a_flag_cannot_be_repaired() {
+    let mut device = Device::confirmed(Algorithm::Copy, POLICIES[0]);
+    note(&mut device, |evidence| Evidence {
+        begun: Some(SwapType::Revert),
+        ..evidence
+    });
+    // No value that a program operation turns into the one of a flag.
+    let trailer = device.layout.primary_trailer();
+    device.primary.load(trailer.copy_done() as usize, &[0x18]);
+    assert_eq!(device.boots(), "B");
+    assert_eq!(device.evidence().unwrap().begun, None);
+    let c = device.images.c.clone();
+    device.upload(&c, Claim::Test);
+    assert_eq!(device.boots(), "C");
 }
 
 /// Appends a record that is changed from the last one.

@@ -11,7 +11,7 @@ use bledfu_sim::keys::SigningKey;
 use bledfu_sim::make::ImageSpec;
 use bledfu_sim::nor::Area;
 use bledfu_sim::power::Power;
-use bledfu_slot::{Algorithm, Trailer, Version};
+use bledfu_slot::{evidence, Algorithm, Trailer, Version};
 use bledfu_swap::{BootReport, Downgrade};
 use bledfu_transfer::ring::{Channel, Frame, PushError};
 use bledfu_transfer::secure_dfu::Transport;
@@ -199,6 +199,9 @@ impl Bench {
         self.board.power.power_on();
         let report = self.board.boot()?;
         self.device = Some(self.board.start(&report.image)?);
+        if is_traced() {
+            trace(&format!("boot: {}; runs", report.action), &report.image.digest);
+        }
         self.show();
         self.boots.push(report);
         Ok(report)
@@ -225,6 +228,8 @@ impl Bench {
                 trace(&format!("{name} {found:?}"), &area.contents());
             }
         }
+        let evidence = evidence::last(&mut self.board.trust.clone());
+        trace(&format!("evidence {evidence:?}"), &[]);
         if let Ok((mut receiving, layout)) = self.board.receiving() {
             let (mut primary, mut spare) = (self.board.primary.clone(), self.board.spare.clone());
             let outlook = bledfu_slot::outlook(&layout, &mut primary, &mut receiving, &mut spare);

@@ -4,7 +4,7 @@
 use super::{packed_error, refuse_for, HASH_SIZE, VERSION_SIZE};
 use crate::doors::ConfirmBy;
 use crate::note;
-use crate::upload::{Protocol, TransferError, Upload};
+use crate::upload::{Obstacle, Protocol, TransferError, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
@@ -142,7 +142,12 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
             Err(_) => refused(Error::FlashWriteFailed),
         },
         (false, false, SwapType::Test) | (false, true, SwapType::Permanent | SwapType::Revert) => Ok(()),
-        (false, _, SwapType::Test | SwapType::Permanent | SwapType::Revert) => {
+        (false, _, next @ (SwapType::Test | SwapType::Permanent | SwapType::Revert)) => {
+            let obstacle = match next {
+                SwapType::Revert => Obstacle::OnTrial,
+                _ => Obstacle::Staged,
+            };
+            note::warn(format_args!("{obstacle}"));
             refused(Error::ImageAlreadyPending)
         }
         (false, true, _) if upload.is_for_stranger() && !upload.doors().permanent_by_strangers => {
