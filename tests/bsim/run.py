@@ -45,6 +45,8 @@ PASSIVE = ("passive", 30_000, 15_000)   # client, its interval, and the one the 
 IDLE_S = 6                              # enough to clear the slot of its old bytes
 OBJECT_SIZE, LARGE_OBJECT = 32 * 1024, 64 * 1024
 CHANNEL_MAP_MS = 150                    # a phone that changes its channel map as often as this, which ends a link that refuses packets
+WINDOWS = (1, 3, 8)                     # requests of SMP under way: one after the other, the libraries' default, more than the device announces
+SLOWEST_SMP = 40                        # kB/s, of a window that is larger than it should be, on a used slot
 SHALLOW = 3                             # packets in the queue of a phone's controller; else enough for a whole event
 
 DATA_LENGTH, PHY_2M = 251, 2
@@ -55,14 +57,18 @@ CALLBACK_MAX_US = 100
 SLOWER_MAX = 1.05
 REPEATED_MAX = 32             # packets at the end of an event
 SECTOR_ERASE_US = 48_000      # the MX25R6435F, see device/nor.c
+BLOCK_ERASE_US = 480_000
 
 
 class Combination:
-    def __init__(self, mtu, client, interval_us, granted_us=None, idle_s=IDLE_S, object_size=OBJECT_SIZE, channel_map_ms=0, shallow=False):
+    def __init__(self, mtu, client, interval_us, granted_us=None, idle_s=IDLE_S, object_size=OBJECT_SIZE, channel_map_ms=0, shallow=False,
+                 window=0):
         self.mtu, self.client, self.interval_us = mtu, client, interval_us
         self.granted_us, self.idle_s = granted_us or interval_us, idle_s
         self.object_size, self.channel_map_ms, self.shallow = object_size, channel_map_ms, shallow
         self.name = "%s-%u-%gms-%us" % (client, mtu, interval_us / 1000, idle_s)
+        self.window = window
+        self.name += "-window%u" % window * (window > 0)
         self.name += "-64k" * (object_size == LARGE_OBJECT) + "-map" * (channel_map_ms > 0) + "-shallow" * shallow
 
     def object_us(self, size):
@@ -92,12 +98,13 @@ class Builds:
         device = HERE / "device"
         self.centrals = {False: self._build("central", HERE / "central"),
                          True: self._build("central-shallow", HERE / "central", "-DCONFIG_BT_BUF_ACL_TX_COUNT=%u" % SHALLOW)}
-        self.devices = {(mtu, size): self._build(
-            "device-%u-%u" % (mtu, size), ROOT / "samples" / "product_c", "-DCONFIG_BLEDFU_OBJECT_SIZE=%u" % size,
+        self.devices = {(mtu, size, smp): self._build(
+            "device-%u-%s" % (mtu, "smp" if smp else size), ROOT / "samples" / "product_c",
+            "-DCONFIG_BLEDFU_OBJECT_SIZE=%u" % size, "-DCONFIG_BLEDFU_SMP=%s" % ("y" if smp else "n"),
             "-DEXTRA_ZEPHYR_MODULES=%s;%s" % (ROOT, device),
             "-DEXTRA_DTC_OVERLAY_FILE=%s" % (device / "nrf52_bsim.overlay"),
             "-DEXTRA_CONF_FILE=%s" % ";".join(str(device / name) for name in ("nrf52_bsim.conf", *(["mtu498.conf"] if mtu == 498 else []))),
-        ) for mtu, size in (*((mtu, OBJECT_SIZE) for mtu in MTUS), (MTUS[-1], LARGE_OBJECT))}
+        ) for mtu, size, smp in (*((mtu, OBJECT_SIZE, smp) for smp in (False, True) for mtu in MTUS), (MTUS[-1], LARGE_OBJECT, False))}
 
     def _build(self, name, source, *options):
         folder, log = self.folder / name, self.folder / (name + ".log")
@@ -168,10 +175,10 @@ class Run:
         commands = {
             "radio": (["./bs_2G4_phy_v1", "-s=" + simulation, "-D=2", "-sim_length=%u" % SIMULATED_MAX_US, "-defmodem=BLE_simple"],
                       self.babblesim / "bin"),
-            "device": ([self.builds.devices[self.combination.mtu, self.combination.object_size], "-s=" + simulation, "-d=0", "-flash_file=internal.bin"], self.folder),
+            "device": ([self.builds.devices[self.combination.mtu, self.combination.object_size, self.combination.window > 0], "-s=" + simulation, "-d=0", "-flash_file=internal.bin"], self.folder),
             "central": ([self.builds.centrals[self.combination.shallow], "-s=" + simulation, "-d=1", "-client=" + self.combination.client,
                          "-interval=%u" % (self.combination.interval_us // 1250), "-wait=%u" % self.combination.idle_s,
-                         "-channel_map=%u" % self.combination.channel_map_ms], self.folder),
+                         "-channel_map=%u" % self.combination.channel_map_ms, "-window=%u" % self.combination.window], self.folder),
         }
         running = []
         try:
@@ -232,13 +239,15 @@ class Run:
             raise Failure("the central does not come to the end: %s" % (reason.group() if reason else "\n".join(central.splitlines()[-3:])))
         self.check_link(central)
         self.check_slot()
+        for line in re.findall(r"<(?:wrn|err)> (?:bledfu|doser|bt_att|bt_gatt|bt_l2cap|bt_conn): .*", device):
+            self.wrong.append("the device says: " + line)
+        if self.combination.window:
+            return self.measure_smp(central, device)
         transfer, answers, nor = values_of(central, "transfer"), values_of(central, "answers"), values_of(device, "nor")
         packets = values_of(device, "callback.packet")
         callback_us = max(packets["longest_us"], values_of(device, "callback.control")["longest_us"])
         if callback_us > CALLBACK_MAX_US:
             self.wrong.append("a GATT callback waits %u us" % callback_us)
-        for line in re.findall(r"<(?:wrn|err)> (?:bledfu|doser|bt_att|bt_gatt|bt_l2cap|bt_conn): .*", device):
-            self.wrong.append("the device says: " + line)
         writes = sum(math.ceil(min(transfer["object_size"], transfer["bytes"] - at) / (self.combination.mtu - 3))
                      for at in range(0, transfer["bytes"], transfer["object_size"]))
         if packets["calls"] < writes:
@@ -247,7 +256,7 @@ class Run:
         link_us = sum(self.combination.object_us(min(transfer["object_size"], transfer["bytes"] - at))
                       for at in range(0, transfer["bytes"], transfer["object_size"]))
         # While an object arrives, nothing is erased: a used slot costs the erases of its sectors.
-        erase_us = 0 if self.combination.idle_s else nor["sectors"] * SECTOR_ERASE_US
+        erase_us = 0 if self.combination.idle_s else nor["sectors"] * SECTOR_ERASE_US + nor["blocks"] * BLOCK_ERASE_US
         if took_us > SLOWER_MAX * (link_us + erase_us) and not self.combination.shallow:
             self.wrong.append("%.1f s, but link and erases allow %.1f s" % (took_us / 1e6, (link_us + erase_us) / 1e6))
         air = Air(self.folder / "d_2G4_01.Tx.csv", transfer["begin_us"], transfer["end_us"], self.combination.granted_us)
@@ -263,6 +272,28 @@ class Run:
             self.combination.mtu, self.combination.interval_us / 1000, self.combination.client, self.combination.idle_s, took_us / 1e6,
             transfer["bytes"] / took_us * 1000, transfer["bytes"] / link_us * 1000, air.mean, air.most, air.repeated, callback_us,
             answers["create_us"] / 1000, answers["crc_us"] / 1000, answers["execute_us"] / 1000, answers["final_us"] / 1000,
+            nor["pages"], nor["sectors"], nor["blocks"])
+
+
+    def measure_smp(self, central, device):
+        """The same of an upload over SMP."""
+        upload, nor, callback = values_of(central, "upload"), values_of(device, "nor"), values_of(device, "callback.smp")
+        if callback["longest_us"] > CALLBACK_MAX_US:
+            self.wrong.append("a GATT callback waits %u us" % callback["longest_us"])
+        took_us = upload["end_us"] - upload["begin_us"]
+        rate = upload["bytes"] / took_us * 1000
+        # With more requests under way than it announced, the device may lose some: the client then sends them again.
+        if self.combination.window < values_of(central, "params")["buf_count"]:
+            self.must("the answers that asked for bytes once more", upload["again"], 0)
+            self.must("the answers that did not come", upload["silent"], 0)
+        if rate < SLOWEST_SMP:
+            self.wrong.append("%.1f kB/s: the upload collapses" % rate)
+        self.figures = {"mtu": self.combination.mtu, "interval_ms": self.combination.interval_us / 1000, "client": self.combination.client,
+                        "idle_s": self.combination.idle_s, "window": self.combination.window, "seconds": took_us / 1e6, "kbytes_per_s": rate,
+                        "again": upload["again"], "silent": upload["silent"]}
+        return "%4u %6g  %-12s %4u %6.2f %6.1f  window %u: %u sent again, %u without an answer, longest wait %.0f ms, callback %u us  %4u %4u %3u" % (
+            self.combination.mtu, self.combination.interval_us / 1000, self.combination.client, self.combination.idle_s, took_us / 1e6,
+            rate, self.combination.window, upload["again"], upload["silent"], upload["longest_us"] / 1000, callback["longest_us"],
             nor["pages"], nor["sectors"], nor["blocks"])
 
 
@@ -297,6 +328,10 @@ def main():
     combinations += [Combination(MTUS[-1], "nrfutil", interval, object_size=LARGE_OBJECT) for interval in INTERVALS_US]
     combinations += [Combination(MTUS[0], "nrfutil", INTERVALS_US[0], idle_s=0, channel_map_ms=CHANNEL_MAP_MS, shallow=shallow)
                      for shallow in (False, True)]
+
+    combinations += [Combination(mtu, "smp", interval, window=3) for mtu in MTUS for interval in INTERVALS_US]
+    combinations += [Combination(MTUS[-1], "smp", INTERVALS_US[1], idle_s=idle_s, window=window) for window in WINDOWS for idle_s in (IDLE_S, 0)
+                     if (window, idle_s) != (3, IDLE_S)]
 
     figures = {}
 

@@ -244,6 +244,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     /// The next step. `None`: something was handled that needs no action.
     pub fn step<I: Inlet>(&mut self, inlet: &mut I, now_ms: u64) -> Option<Step<'_>> {
         self.upload.guard.start(now_ms);
+        self.upload.pace.over(now_ms);
         match core::mem::replace(&mut self.reply, Reply::None) {
             // The answer to a peer that disconnected during its request must not reach the next peer.
             Reply::To(..) if inlet.is_link_gone() => {}

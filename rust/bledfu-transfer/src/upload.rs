@@ -25,6 +25,7 @@ mod images;
 mod kept_copy;
 mod obstacles;
 mod oldest;
+mod pace;
 #[cfg(not(feature = "packed"))]
 #[path = "upload/no_packing.rs"]
 mod packing;
@@ -38,6 +39,7 @@ pub use error::{Obstacle, TransferError};
 pub use images::Present;
 use kept_copy::KeptCopy;
 pub use oldest::{OldestAccepted, Unfit};
+use pace::Pace;
 use packing::Packing;
 pub(crate) use packing::IS_ON as EXPANDS;
 pub use packing::{UpdateMemory, Workspace};
@@ -55,7 +57,7 @@ use bledfu_slot::layout::Layout;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer;
 use bledfu_slot::verify::{Crypto, ImagePolicy, Key, Signature};
-use bledfu_slot::writer::{SlotWriter, WriteError};
+use bledfu_slot::writer::{Erase, SlotWriter, WriteError};
 use core::fmt;
 use embedded_storage::nor_flash::ErrorType;
 
@@ -168,6 +170,8 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     /// The sectors rolled back, which will be erased once more, are not counted yet.
     is_rewound: bool,
     kept_copy: KeptCopy,
+    /// How quickly the slot's flash erases.
+    pub(crate) pace: Pace,
     journal_memory: Memory,
     /// What strangers did, and whether the peer is one.
     pub(crate) guard: Guard,
@@ -205,6 +209,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             journal_memory: Memory::default(),
             is_rewound: false,
             kept_copy: KeptCopy::Unknown,
+            pace: Pace::default(),
             guard: Guard::default(),
             events: Events::default(),
         };
@@ -442,8 +447,26 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     /// # Errors
     /// [`TransferError::NotReceiving`], or [`TransferError::Write`] when the flash fails.
     pub fn prepare(&mut self, length: u32) -> Result<(), TransferError> {
+        self.prepare_by(length, Erase::Sectors)
+    }
+
+    /// The same for an object that begins now and waits for nothing but this: a flash that is quick enough erases whole
+    /// blocks.
+    ///
+    /// # Errors
+    /// As [`Upload::prepare`].
+    pub fn prepare_object(&mut self, length: u32, now_ms: u64) -> Result<(), TransferError> {
+        let _ = self.payload.writer().take_erased();
+        let erase = self.pace.erase(length);
+        let prepared = self.prepare_by(length, erase);
+        self.pace.began(now_ms, self.payload.writer().take_erased());
+        prepared
+    }
+
+    #[inline(never)]
+    fn prepare_by(&mut self, length: u32, erase: Erase) -> Result<(), TransferError> {
         self.receiving()?;
-        self.prepare_places(length).map_err(|error| {
+        self.prepare_places(length, erase).map_err(|error| {
             note::error(format_args!("{error}"));
             TransferError::Erase
         })
@@ -634,9 +657,10 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         if begins && ahead > 0 && self.prepare_records() {
             return true;
         }
+        let erase = self.pace.erase(ahead);
         let (mut slot, writer) = self.slot_and_writer();
         let step = match state {
-            State::Receiving(_) => writer.erase_ahead(&mut slot, ahead),
+            State::Receiving(_) => writer.erase_ahead(&mut slot, ahead, erase),
             State::Idle if may_clear => writer.clear_step(&mut slot, block),
             State::Idle | State::Staged => Ok(false),
         };

@@ -12,6 +12,7 @@
 #include <posix_native_task.h>
 #include <nsi_tracing.h>
 
+#define SMP_UUID BT_UUID_DECLARE_128(BT_UUID_128_ENCODE(0xDA2E7828, 0xFBCE, 0x4E01, 0xAE9E, 0x261174997C48))
 #define UUID(n) BT_UUID_DECLARE_128(BT_UUID_128_ENCODE(0x8EC90000 + (n), 0xF315, 0x4F60, 0x9FB8, 0x838830DAEA50))
 
 static struct callback {
@@ -20,7 +21,7 @@ static struct callback {
 	uint64_t entered;
 	uint32_t calls;
 	uint32_t longest_us;
-} callbacks[] = {{.name = "control"}, {.name = "packet"}};
+} callbacks[] = {{.name = "control"}, {.name = "packet"}, {.name = "smp"}};
 
 static uint8_t found(const struct bt_gatt_attr *attr, uint16_t handle, void *callback)
 {
@@ -34,6 +35,8 @@ static void look(struct bt_conn *conn, uint8_t err)
 				  &callbacks[0]);
 	bt_gatt_foreach_attr_type(BT_ATT_FIRST_ATTRIBUTE_HANDLE, BT_ATT_LAST_ATTRIBUTE_HANDLE, UUID(2), NULL, 1, found,
 				  &callbacks[1]);
+	bt_gatt_foreach_attr_type(BT_ATT_FIRST_ATTRIBUTE_HANDLE, BT_ATT_LAST_ATTRIBUTE_HANDLE, SMP_UUID, NULL, 1, found,
+				  &callbacks[2]);
 }
 
 BT_CONN_CB_DEFINE(bsim_callbacks) = {

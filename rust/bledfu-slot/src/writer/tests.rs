@@ -365,3 +365,49 @@ fn images_of_any_size_are_written_with_every_write_unit() {
     writes_with_units_of::<16>();
     writes_with_units_of::<32>();
 }
+
+/// How many sectors are erased for each of three objects, of 8, 8 and 4 sectors, in a slot whose sectors from `used` to the 30th
+/// are used.
+fn erases_of(used: usize, erase: Erase) -> [u32; 3] {
+    const LARGE: usize = 40;
+    let slot = Geometry {
+        slot_size: (LARGE * SECTOR) as u32,
+        ..layout().secondary()
+    };
+    let layout = Layout::new(Algorithm::SwapMove, slot, slot, 8, 64).unwrap();
+    let mut writer = SlotWriter::new(layout, SoftCrypto.sha256());
+    let mut flash = Nor::<4>::new('s', LARGE, &Power::new());
+    let size = 20 * SECTOR;
+    flash.bytes[used * SECTOR..30 * SECTOR].fill(0);
+    writer.begin::<()>(size as u32, SoftCrypto.sha256()).unwrap();
+    // The trailer goes first in any case.
+    writer.prepare(&mut flash, 0).unwrap();
+    let image = image(size);
+    let mut objects = image.chunks(8 * SECTOR);
+    let erased = core::array::from_fn(|_| {
+        let object = objects.next().unwrap();
+        flash.power.record();
+        writer.prepare_by(&mut flash, object.len() as u32, erase).unwrap();
+        let erased = flash.power.recorded().len() as u32;
+        assert_eq!(writer.take_erased(), erased);
+        writer.accept(&mut flash, object).unwrap();
+        writer.flush(&mut flash).unwrap();
+        writer.commit();
+        erased
+    });
+    assert_eq!(flash.bytes[..size], image);
+    erased
+}
+
+#[test]
+fn a_used_block_is_erased_at_once_and_the_end_of_the_image_by_sectors() {
+    assert_eq!(erases_of(0, Erase::Sectors), [8, 8, 4]);
+    assert_eq!(erases_of(0, Erase::Blocks), [16, 0, 4]);
+}
+
+#[test]
+fn a_block_that_is_blank_is_not_erased() {
+    assert_eq!(erases_of(30, Erase::Blocks), [0; 3]);
+    // Blank sectors in front of a used one may be what a cut erase has left.
+    assert_eq!(erases_of(16, Erase::Blocks), [16, 0, 4]);
+}

@@ -61,7 +61,7 @@ impl<'k> SecureDfu<'k> {
         }
         // Select has done it, unless the object is sent again over the same link.
         self.reserve_records(upload, size);
-        if upload.prepare(size).is_err() {
+        if upload.prepare_object(size, self.now_ms).is_err() {
             return refused(ResultCode::OperationFailed);
         }
         self.has_begun = true;

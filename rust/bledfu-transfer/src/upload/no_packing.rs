@@ -9,7 +9,7 @@ use bledfu_slot::journal::Progress;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
-use bledfu_slot::writer::WriteError;
+use bledfu_slot::writer::{Erase, WriteError};
 use core::marker::PhantomData;
 
 /// This build expands no packed updates.
@@ -175,8 +175,12 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     #[inline(always)]
-    pub(super) fn prepare_places(&mut self, length: u32) -> Result<(), WriteError<SecondaryError<A>>> {
+    pub(super) fn prepare_places(
+        &mut self,
+        length: u32,
+        erase: Erase,
+    ) -> Result<(), WriteError<SecondaryError<A>>> {
         let slot = &mut Retry(self.areas.all().secondary);
-        self.payload.writer().prepare(slot, length)
+        self.payload.writer().prepare_by(slot, length, erase)
     }
 }

@@ -12,6 +12,8 @@ struct client {
 	uint16_t receipts;
 	/* The number of receipts is set first of all, and not for the init packet and the image apart. */
 	bool receipts_first;
+	/* It speaks SMP: see smp.h. */
+	bool smp;
 	/* It leaves the link's parameters to the device. */
 	bool passive;
 };

@@ -26,10 +26,15 @@ static K_SEM_DEFINE(done, 0, 1); /* of one GATT procedure */
 static K_SEM_DEFINE(ended, 0, 1);
 
 static const struct bt_uuid_16 service_uuid = BT_UUID_INIT_16(0xFE59);
+static const struct bt_uuid_128 smp_service =
+	BT_UUID_INIT_128(BT_UUID_128_ENCODE(0x8D53DC1D, 0x1DB7, 0x4CD3, 0x868B, 0x8A527460AA84));
+static const struct bt_uuid_128 smp_characteristic =
+	BT_UUID_INIT_128(BT_UUID_128_ENCODE(0xDA2E7828, 0xFBCE, 0x4E01, 0xAE9E, 0x261174997C48));
 static bt_addr_le_t device;
 static struct bt_conn *link;
 static uint16_t wanted_interval;
 static bool is_passive;
+static bool is_smp;
 static uint16_t control, packet, control_config;
 static uint8_t att_error;
 static uint8_t end_reason;
@@ -183,6 +188,8 @@ static uint8_t on_attribute(struct bt_conn *conn, const struct bt_gatt_attr *att
 		control = attr->handle;
 	} else if (bt_uuid_cmp(attr->uuid, UUID(2)) == 0) {
 		packet = attr->handle;
+	} else if (bt_uuid_cmp(attr->uuid, &smp_characteristic.uuid) == 0) {
+		control = packet = attr->handle;
 	} else if (bt_uuid_cmp(attr->uuid, BT_UUID_GATT_CCC) == 0 && control != 0 && control_config == 0) {
 		control_config = attr->handle;
 	}
@@ -195,7 +202,7 @@ static uint8_t on_service(struct bt_conn *conn, const struct bt_gatt_attr *attr,
 	static struct bt_gatt_discover_params attributes;
 
 	if (attr == NULL) {
-		FAIL("no service FE59");
+		FAIL("no service for updates");
 	}
 	attributes.func = on_attribute;
 	attributes.type = BT_GATT_DISCOVER_ATTRIBUTE;
@@ -253,6 +260,16 @@ void link_answer(struct notification *answer)
 	check(k_msgq_get(&notifications, answer, ANSWER_TIMEOUT), "answer");
 }
 
+bool link_answer_within(struct notification *answer, uint32_t ms)
+{
+	return k_msgq_get(&notifications, answer, K_MSEC(ms)) == 0;
+}
+
+void link_use_smp(void)
+{
+	is_smp = true;
+}
+
 void link_send(const void *bytes, uint16_t length)
 {
 	check(bt_gatt_write_without_response(link, packet, bytes, length, false), "packet");
@@ -277,6 +294,9 @@ void link_up(uint16_t interval, bool passive)
 	static struct bt_gatt_subscribe_params subscription = {
 		.notify = on_notification, .subscribe = on_subscribed, .value = BT_GATT_CCC_NOTIFY};
 
+	if (is_smp) {
+		service.uuid = &smp_service.uuid;
+	}
 	wanted_interval = interval;
 	is_passive = passive;
 	check(bt_enable(NULL), "Bluetooth");
@@ -298,7 +318,7 @@ void link_up(uint16_t interval, bool passive)
 	check(bt_gatt_discover(link, &service), "discovery");
 	wait(&done, "discovery");
 	if (control == 0 || packet == 0 || control_config == 0) {
-		FAIL("FE59 lacks a characteristic");
+		FAIL("the service lacks a characteristic");
 	}
 	subscription.value_handle = control;
 	subscription.ccc_handle = control_config;

@@ -16,7 +16,7 @@ FUNC_NORETURN void link_fail(const char *format, ...) __printf_like(1, 2);
 struct notification {
 	uint64_t at;
 	uint16_t length;
-	uint8_t bytes[20];
+	uint8_t bytes[498 - 3];
 };
 
 /*
@@ -32,11 +32,15 @@ uint32_t link_channel_changes(void);
 void link_report(const char *when);
 /* The longest write without response: MTU - 3. */
 uint16_t link_chunk(void);
+/* Talk SMP from now on: link_up() subscribes to it, and link_send() writes to it. */
+void link_use_smp(void);
 /* A write with response to the control point; waits for the response. */
 void link_request(const void *bytes, uint16_t length);
-/* The next notification of the control point; fails after 20 s, as nrfutil does. */
+/* The next notification of the control point, or of SMP; fails after 20 s, as nrfutil does. */
 void link_answer(struct notification *answer);
-/* A write without response to the packet characteristic; waits only for a free buffer of the stack. */
+/* The same; false after `ms` without one. */
+bool link_answer_within(struct notification *answer, uint32_t ms);
+/* A write without response to the packet characteristic, or to SMP; waits only for a free buffer of the stack. */
 void link_send(const void *bytes, uint16_t length);
 /* Waits until the device ends the link, and tells why it did. */
 uint8_t link_end(void);

@@ -9,4 +9,8 @@
 extern const uint8_t package_init[], package_image[];
 extern const size_t package_init_size, package_image_size;
 
+/* SHA-256 of the whole image file, and the digest by which MCUboot and SMP know the image. */
+extern const uint8_t package_sha[], package_hash[];
+extern const size_t package_sha_size, package_hash_size;
+
 #endif

@@ -11,7 +11,7 @@ use bledfu_slot::journal::Progress;
 use bledfu_slot::layout::Layout;
 use bledfu_slot::retry::{blank, Retry};
 use bledfu_slot::verify::{Crypto, ImageInfo};
-use bledfu_slot::writer::{Place, WriteError};
+use bledfu_slot::writer::{Erase, Place, WriteError};
 
 const HEAD: usize = HEADER_SIZE as usize;
 
@@ -40,14 +40,15 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         }
     }
 
-    /// As [`SlotWriter::prepare`](bledfu_slot::writer::SlotWriter::prepare), at both places as long as the right one is not
+    /// As [`SlotWriter::prepare_by`](bledfu_slot::writer::SlotWriter::prepare_by), at both places as long as the right one is not
     /// known.
     pub(in crate::upload) fn prepare_places(
         &mut self,
         length: u32,
+        erase: Erase,
     ) -> Result<(), WriteError<super::super::SecondaryError<A>>> {
         let mut slot = Retry(self.areas.all().secondary);
-        self.payload.writer().prepare(&mut slot, length)?;
+        self.payload.writer().prepare_by(&mut slot, length, erase)?;
         self.prepare_at_far(length)
     }
 
