@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the Zephyr application for every board and the boot image, checks their sizes, and updates the application on
-# native_sim over virtual Bluetooth; without BOARD also builds and updates the product that the documents show, boots in QEMU,
-# runs twister on the whole repository, and the updates on BabbleSim. scripts/ci.sh calls it.
+# native_sim over virtual Bluetooth; without BOARD also builds and updates the product that the documents show, measures what
+# updates cost a product, boots in QEMU, runs twister on the whole repository, and the updates on BabbleSim. scripts/ci.sh calls it.
 #
 #   scripts/zephyr.sh [BOARD ...]       default: native_sim/native/64 and all boards of board-sizes.json
 #
@@ -98,6 +98,7 @@ fi
 
 [ $# -eq 0 ] || exit 0
 CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$builds/cargo} python3 tests/zephyr/outside/run.py
+python3 tests/zephyr/sizes/run.py --build "$builds/sizes" --json "$builds/products.json"
 python3 tests/zephyr/boot/qemu.py --build "$builds" swap-offset copy
 if west twister --help >/dev/null 2>&1; then
     # One folder for cargo, 1.91 or later: what does not depend on the scenario is built once. $BLEDFU_TWISTER_OPTIONS: such

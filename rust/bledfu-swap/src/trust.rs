@@ -411,8 +411,7 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
         }
         // A torn `copy_done` is written behind a complete install only: so it can be completed.
         for _ in 0..READINGS {
-            let is_torn = |read: Trailer| read.copy_done == Flag::Bad || read.copy_done != primary.copy_done;
-            if Trailer::read(slots.primary, &layout).is_ok_and(is_torn) {
+            if Trailer::read(slots.primary, &layout).is_ok_and(|read| read.copy_done != primary.copy_done) {
                 let _ = write_copy_done(slots.primary, &layout);
             }
         }
