@@ -377,6 +377,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         }
         status => status,
     };
+    let settled = primary.settled(&slots.layout.primary_trailer());
     let (swap_type, committed) = match status {
         Status::Underway(job) | Status::Claimed(job) | Status::Doubtful(job) => {
             trust::take_up(slots, &job);
@@ -388,18 +389,15 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
             });
         }
         Status::Committed(job) => (job.swap_type, Some(job)),
-        Status::Idle => {
-            let settled = primary.settled(&slots.layout.primary_trailer());
-            match slots.rules.decide(A::NAME, &settled, secondary, running.as_ref()) {
-                Some(swap_type) => (swap_type, None),
-                None => {
-                    return Ok(BootAction::Skipped {
-                        swap_type: SwapType::Revert,
-                        reason: SkipReason::NotDue,
-                    })
-                }
+        Status::Idle => match slots.rules.decide(A::NAME, &settled, secondary, running.as_ref()) {
+            Some(swap_type) => (swap_type, None),
+            None => {
+                return Ok(BootAction::Skipped {
+                    swap_type: SwapType::Revert,
+                    reason: SkipReason::NotDue,
+                })
             }
-        }
+        },
     };
     if swap_type == SwapType::None {
         return clear_orphan(slots, config, crypto, secondary).map_err(|error| (swap_type, error));
@@ -412,7 +410,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     // Only the evidence asks for this install. It is about one image and says nothing about another one that may be
     // there by now.
     let reverts = swap_type == SwapType::Revert;
-    let by_evidence = committed.is_none() && (is_begun_again || A::decide(primary, secondary) != swap_type);
+    let by_evidence = committed.is_none() && (is_begun_again || A::decide(&settled, secondary) != swap_type);
     let was_begun = committed.is_some() || by_evidence;
     let checked =
         check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, was_begun).map_err(failed)?;

@@ -82,6 +82,15 @@ impl Bucket {
     }
 }
 
+/// What a peer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// It has the slot erased: usually an upload follows.
+    Erase,
+    /// An upload.
+    Upload,
+}
+
 /// What strangers did since the start, and the trust of the current peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Guard {
@@ -89,6 +98,8 @@ pub(crate) struct Guard {
     started_ms: Option<u64>,
     beginnings: Bucket,
     repeats: Bucket,
+    /// The slot was erased for an upload that has not begun yet: both are one beginning.
+    is_erased: bool,
     /// A person at the device asked for an update: nobody waits because of images that were taken back.
     is_allowed: bool,
 }
@@ -121,7 +132,7 @@ impl Guard {
     }
 
     /// How long the peer must wait until it may begin, in ms.
-    pub fn wait_to_begin(&mut self, doors: &Doors, now_ms: u64) -> u64 {
+    pub fn wait_to_begin(&mut self, what: Beginning, doors: &Doors, now_ms: u64) -> u64 {
         if !self.is_stranger() {
             return 0;
         }
@@ -131,13 +142,17 @@ impl Guard {
             count => MINUTE_MS.saturating_mul(1 << count.min(10)).min(LONGEST_DELAY_MS),
         };
         let opens_ms = self.start(now_ms).saturating_add(delay);
-        let bucket = self.beginnings.wait_ms(BEGINNINGS, now_ms);
+        let bucket = match (what, self.is_erased) {
+            (Beginning::Upload, true) => 0,
+            _ => self.beginnings.wait_ms(BEGINNINGS, now_ms),
+        };
         opens_ms.saturating_sub(now_ms).max(bucket)
     }
 
     /// Counts a beginning.
-    pub fn begin(&mut self, now_ms: u64) {
-        if self.is_stranger() {
+    pub fn begin(&mut self, what: Beginning, now_ms: u64) {
+        let was_erased = core::mem::replace(&mut self.is_erased, what == Beginning::Erase);
+        if self.is_stranger() && !(was_erased && what == Beginning::Upload) {
             self.beginnings.take(now_ms);
         }
     }
@@ -178,21 +193,42 @@ mod tests {
     fn a_stranger_begins_twelve_times_and_then_twice_an_hour() {
         let (mut guard, doors) = (Guard::default(), Doors::default());
         for _ in 0..BEGINNINGS {
-            assert_eq!(guard.wait_to_begin(&doors, 5), 0);
-            guard.begin(5);
+            assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 5), 0);
+            guard.begin(Beginning::Upload, 5);
         }
-        assert_eq!(guard.wait_to_begin(&doors, 5), REFILL_MS);
-        assert_eq!(guard.wait_to_begin(&doors, 5 + REFILL_MS - 1), 1);
-        assert_eq!(guard.wait_to_begin(&doors, 5 + REFILL_MS), 0);
-        guard.begin(5 + REFILL_MS);
-        assert_eq!(guard.wait_to_begin(&doors, 5 + REFILL_MS), REFILL_MS);
+        assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 5), REFILL_MS);
+        assert_eq!(
+            guard.wait_to_begin(Beginning::Upload, &doors, 5 + REFILL_MS - 1),
+            1
+        );
+        assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 5 + REFILL_MS), 0);
+        guard.begin(Beginning::Upload, 5 + REFILL_MS);
+        assert_eq!(
+            guard.wait_to_begin(Beginning::Upload, &doors, 5 + REFILL_MS),
+            REFILL_MS
+        );
         // After six hours without activity, twelve again, and no more.
         let rested = 5 + REFILL_MS + 6 * HOUR_MS;
         for _ in 0..BEGINNINGS {
-            assert_eq!(guard.wait_to_begin(&doors, rested), 0);
-            guard.begin(rested);
+            assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, rested), 0);
+            guard.begin(Beginning::Upload, rested);
         }
-        assert_ne!(guard.wait_to_begin(&doors, rested), 0);
+        assert_ne!(guard.wait_to_begin(Beginning::Upload, &doors, rested), 0);
+    }
+
+    #[test]
+    fn an_erase_and_the_upload_behind_it_are_one_beginning() {
+        let (mut guard, doors) = (Guard::default(), Doors::default());
+        for _ in 0..BEGINNINGS {
+            assert_eq!(guard.wait_to_begin(Beginning::Erase, &doors, 5), 0);
+            guard.begin(Beginning::Erase, 5);
+        }
+        // The last erase has paid for one upload, and not for another erase.
+        assert_eq!(guard.wait_to_begin(Beginning::Erase, &doors, 5), REFILL_MS);
+        assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 5), 0);
+        guard.begin(Beginning::Upload, 5);
+        assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 5), REFILL_MS);
+        assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 5 + REFILL_MS), 0);
     }
 
     #[test]
@@ -204,16 +240,16 @@ mod tests {
         let mut guard = Guard::default();
         guard.start(0);
         for _ in 0..100 {
-            guard.begin(0);
+            guard.begin(Beginning::Upload, 0);
             guard.repeat(0);
         }
         assert!(guard.wait_to_repeat(0) > 0 && guard.wait_to_reset(HOUR_MS) > 0);
         guard.meet(Peer::Trusted);
-        assert_eq!(guard.wait_to_begin(&doors, 0), 0);
+        assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 0), 0);
         assert_eq!((guard.wait_to_repeat(0), guard.wait_to_reset(0)), (0, 0));
         guard.meet(Peer::Stranger);
         assert_eq!(guard.wait_to_repeat(0), 0);
-        assert_eq!(guard.wait_to_begin(&doors, 0), 32 * MINUTE_MS);
+        assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 0), 32 * MINUTE_MS);
         assert_eq!(guard.wait_to_reset(0), RESET_MS);
     }
 
@@ -224,7 +260,7 @@ mod tests {
                 take_backs,
                 ..Doors::default()
             };
-            Guard::default().wait_to_begin(&doors, 77)
+            Guard::default().wait_to_begin(Beginning::Upload, &doors, 77)
         };
         assert_eq!(wait(0), 0);
         assert_eq!(
@@ -239,7 +275,7 @@ mod tests {
         };
         let mut guard = Guard::default();
         guard.allow();
-        assert_eq!(guard.wait_to_begin(&doors, 0), 0);
+        assert_eq!(guard.wait_to_begin(Beginning::Upload, &doors, 0), 0);
     }
 
     #[test]
@@ -248,7 +284,7 @@ mod tests {
         guard.start(0);
         assert_eq!(guard.wait_to_reset(0), RESET_MS);
         assert_eq!(guard.wait_to_reset(RESET_MS), 0);
-        guard.begin(RESET_MS);
+        guard.begin(Beginning::Upload, RESET_MS);
         assert_eq!(guard.wait_to_reset(RESET_MS), REFILL_MS);
         guard.repeat(2 * RESET_MS);
         assert_eq!(guard.wait_to_reset(2 * RESET_MS), REFILL_MS);

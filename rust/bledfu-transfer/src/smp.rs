@@ -23,6 +23,7 @@ mod reassembly;
 pub(crate) use reassembly::FragmentRun;
 pub use reassembly::{Reassembly, FRAGMENT_MS};
 
+use crate::doors::Beginning;
 use crate::event::{Admission, Event, Incoming, Refusal};
 use crate::note;
 use crate::secure_dfu::Then;
@@ -598,7 +599,7 @@ impl<'k> Smp<'k> {
         if slot == Some(0) {
             return Err(Failure::Image(Error::NoFreeSlot));
         }
-        refuse_for(upload.slot_obstacle(Protocol::Smp, now_ms))?;
+        refuse_for(upload.slot_obstacle(Beginning::Erase, Protocol::Smp, now_ms))?;
         self.session = None;
         upload
             .erase(now_ms)

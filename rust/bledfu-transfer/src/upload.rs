@@ -45,7 +45,7 @@ pub(crate) use packing::IS_ON as EXPANDS;
 pub use packing::{UpdateMemory, Workspace};
 pub use running::{digest_prefix, Running};
 
-use crate::doors::{Doors, Guard};
+use crate::doors::{Beginning, Doors, Guard};
 use crate::event::{Admission, Event, Events, Incoming};
 use crate::note;
 use crate::payload::Image;
@@ -391,7 +391,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         size: u32,
     ) -> Result<(), TransferError> {
         self.fed_ms = Some(now_ms);
-        self.guard.begin(now_ms);
+        self.guard.begin(Beginning::Upload, now_ms);
         self.is_rewound = false;
         self.end_trial();
         let session = bledfu_slot::journal::session_id(init);

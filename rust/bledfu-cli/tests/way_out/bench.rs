@@ -13,6 +13,7 @@ use bledfu_sim::nor::Area;
 use bledfu_sim::power::Power;
 use bledfu_slot::{evidence, Algorithm, Trailer, Version};
 use bledfu_swap::{BootReport, Downgrade};
+use bledfu_transfer::doors::Peer;
 use bledfu_transfer::ring::{Channel, Frame, PushError};
 use bledfu_transfer::secure_dfu::Transport;
 use bledfu_transfer::service::Step;
@@ -287,6 +288,25 @@ impl Bench {
         if std::mem::take(&mut self.is_linked) {
             self.device().link_down();
         }
+    }
+
+    /// So much time passes, with nobody connected.
+    pub fn wait(&mut self, minutes: u64) {
+        self.hang_up();
+        self.pass(self.now_ms() + minutes * 60_000);
+    }
+
+    /// From now on the peer has paired.
+    pub fn pair(&mut self) {
+        self.hang_up();
+        self.board.setup.peer = Peer::Trusted;
+        self.device().meet(Peer::Trusted);
+    }
+
+    /// The button of the product.
+    pub fn press(&mut self) {
+        self.device().allow_updates();
+        self.idle();
     }
 
     fn connect(&mut self) {

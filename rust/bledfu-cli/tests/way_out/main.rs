@@ -7,7 +7,8 @@
 //! confirmed. The device may refuse it only while the next boot has something to do. The refusal then names what ends it, and
 //! after at most two boots the client succeeds.
 //!
-//! A device that can never accept an update has nothing to do after two boots.
+//! A device that can never accept an update has nothing to do after two boots. A peer that has not paired may be refused because
+//! strangers did too much; it succeeds when it has waited for as long as the device says, has paired, or the button was pressed.
 //!
 //! Each device is made from one number, which a failure prints. `WAY_OUT_DEVICE=<number> cargo test -p bledfu-cli --test way_out
 //! <test>` makes only that device.
@@ -22,7 +23,8 @@ use bledfu_sim::nor::Area;
 use bledfu_slot::decide::obstacle;
 use bledfu_slot::evidence::{self, Floor};
 use bledfu_slot::{Algorithm, Magic, Outlook, SwapType, Trailer, VerifyError};
-use bledfu_swap::{BootAction, Downgrade, SkipReason};
+use bledfu_swap::{BootAction, BootReport, Downgrade, SkipReason};
+use bledfu_transfer::doors::{ConfirmBy, Doors, Peer};
 use bledfu_wire::image_group::{self, Upload};
 use bledfu_wire::smp::Request;
 use sha2::{Digest, Sha256};
@@ -165,6 +167,41 @@ enum Fate {
     Updated(usize),
 }
 
+/// What strangers did before the device is to be updated: beginnings of uploads, erases and resets, which use up their buckets.
+fn misuse(bench: &mut Bench, dice: &mut Dice) {
+    for _ in 0..dice.below(40) {
+        let update = &updates()[dice.below(SMALL)];
+        // Whatever comes of it.
+        let _ = match dice.below(4) {
+            0 => bench.ask(
+                &Request::Image(image_group::Request::Erase { slot: None }),
+                |_| (),
+            ),
+            1 => bench.ask_reset(),
+            _ => {
+                let piece = Upload {
+                    offset: Some(0),
+                    length: Some(update.bytes.len() as u64),
+                    sha: Some(&update.sha),
+                    data: &update.bytes[..1500],
+                    ..Upload::default()
+                };
+                bench.ask(&Request::Image(image_group::Request::Upload(piece)), |_| ())
+            }
+        };
+    }
+    let _ = said();
+}
+
+/// The minutes for which strangers are refused, if one of these lines says so.
+fn minutes(lines: &[String]) -> Option<u64> {
+    lines.iter().find_map(|line| {
+        let (_, minutes) = line.split_once("refused for ")?;
+        let (minutes, _) = minutes.split_once(" min")?;
+        minutes.parse().ok()
+    })
+}
+
 /// Ends of refusals that a reset ends.
 const RESETS: [&str; 2] = ["a reset installs it", "confirm it, or reset to go back"];
 /// The end of a refusal that ends when the file is sent again.
@@ -190,6 +227,9 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
     if dice.once_in(2) {
         bench.idle();
     }
+    if bench.board.setup.peer == Peer::Stranger {
+        misuse(bench, dice);
+    }
     // Some products confirm at the start, some when a phone asks, some never.
     let confirms = dice.once_in(3);
     let mut told = format!("boot 1: {}", first.action);
@@ -197,6 +237,7 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
     let mut was_again = false;
     let mut was_sent = None;
     let mut was_given_up = None;
+    let mut refusals = 0;
     loop {
         if confirms {
             // With a damaged magic this fails, and need not succeed: nothing will revert the image.
@@ -251,6 +292,18 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
                 .map(|()| Fate::Never)
                 .map_err(|error| format!("{told}; {error}"));
         }
+        // An erase and an upload are two beginnings, and with each reset the time begins anew.
+        if let (Some(minutes), 0..=2) = (minutes(&lines), refusals) {
+            // Each of the ways out that the sentence names.
+            match dice.below(3) {
+                0 => bench.wait(minutes),
+                1 => bench.pair(),
+                _ => bench.press(),
+            }
+            refusals += 1;
+            was_sent = Some((which, way));
+            continue;
+        }
         if says(AGAIN) && !was_again {
             // The device held a file that differs from its session. That shows only at the end.
             was_again = true;
@@ -264,15 +317,7 @@ fn has_way_out(bench: &mut Bench, dice: &mut Dice) -> Result<Fate, String> {
         let waits = bench
             .boots
             .iter()
-            .filter(|boot| {
-                matches!(
-                    boot.action,
-                    BootAction::Skipped {
-                        reason: SkipReason::WayBackInvalid,
-                        ..
-                    }
-                )
-            })
+            .filter(|boot| waits_for_the_way_back(boot))
             .count();
         if boots >= 2 + waits.min(2) {
             return Err(format!("{told}: no way out in {} boots", boots + 1));
@@ -340,10 +385,23 @@ fn check_updated(bench: &mut Bench, update: &Update) -> Result<(), String> {
     Ok(())
 }
 
+fn waits_for_the_way_back(report: &BootReport) -> bool {
+    matches!(
+        report.action,
+        BootAction::Skipped {
+            reason: SkipReason::WayBackInvalid,
+            ..
+        }
+    )
+}
+
 /// The device has nothing to do after at most two boots.
 fn check_settles(bench: &mut Bench) -> Result<(), String> {
-    for _ in 0..2 {
-        bench.boot().map_err(|error| error.to_string())?;
+    let mut boots = 0;
+    // An image to go back to that is not valid is given up after three boots.
+    while boots < 2 {
+        let report = bench.boot().map_err(|error| error.to_string())?;
+        boots += usize::from(!waits_for_the_way_back(&report));
     }
     let report = bench.boot().map_err(|error| error.to_string())?;
     let (mut receiving, layout) = bench.board.receiving().map_err(|error| error.to_string())?;
@@ -510,6 +568,29 @@ fn a_device_with_any_evidence_has_a_way_out() {
             _ => contents::of_the_factory_alone(&bench.board, dice),
         }
         contents::any_evidence(&bench.board, dice);
+        bench
+    });
+}
+
+#[test]
+fn a_device_whose_doors_strangers_have_worn_out_has_a_way_out() {
+    each_has_a_way_out("strangers", 5_000, |number, dice| {
+        let bench = Bench::new(Setup {
+            peer: Peer::Stranger,
+            // The client that is watched confirms; else the product would have to.
+            doors: Doors {
+                confirm: ConfirmBy::Anybody,
+                // How often images were taken back is in the trust area, too.
+                take_backs: dice.below(6) as u8,
+                ..Doors::default()
+            },
+            ..setup(algorithm(number))
+        });
+        match dice.below(3) {
+            0 => contents::of_the_factory(&bench.board, dice),
+            1 => contents::any_trailers(&bench.board, dice),
+            _ => contents::of_the_factory_alone(&bench.board, dice),
+        }
         bench
     });
 }

@@ -2,7 +2,7 @@
 //! What stands in the way of a transfer or a reset: the next boot, the other protocol, strangers, the product.
 
 use super::{Obstacle, Protocol, State, Upload, TAKEOVER_MS};
-use crate::doors::Doors;
+use crate::doors::{Beginning, Doors};
 use crate::event::{Admission, Incoming};
 use crate::note;
 use bledfu_slot::areas::Areas;
@@ -13,7 +13,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Why `protocol` may not touch the secondary slot now, if there is a reason. A request that the boot stage can
     /// never carry out is not a reason: it is worthless.
     #[inline(never)]
-    pub fn slot_obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
+    pub fn slot_obstacle(&mut self, what: Beginning, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
         if self.is_staged() {
             return Some(Obstacle::Staged);
         }
@@ -25,7 +25,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             Outlook::Install(_) => Some(Obstacle::Staged),
             _ if !self.is_free_for(protocol, now_ms) => Some(Obstacle::OtherTransfer),
             Outlook::Nothing | Outlook::Impossible(_) | Outlook::Unknown(_) => {
-                too_soon(self.guard.wait_to_begin(&self.setup.doors, now_ms))
+                too_soon(self.guard.wait_to_begin(what, &self.setup.doors, now_ms))
             }
         }
     }
@@ -33,7 +33,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Why `protocol` can receive no new image now, if there is a reason.
     #[inline(never)]
     pub fn obstacle(&mut self, protocol: Protocol, now_ms: u64) -> Option<Obstacle> {
-        let obstacle = self.slot_obstacle(protocol, now_ms);
+        let obstacle = self.slot_obstacle(Beginning::Upload, protocol, now_ms);
         if obstacle.is_some() {
             return obstacle;
         }

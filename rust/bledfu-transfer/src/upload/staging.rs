@@ -2,6 +2,7 @@
 //! The end of a transfer: the image is checked, then requested or dropped.
 
 use super::{digest_prefix, Expected, SecondaryError, State, TransferError, Upload};
+use crate::doors::Beginning;
 use crate::event::Event;
 use crate::note;
 use bledfu_slot::areas::Areas;
@@ -79,7 +80,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// [`TransferError::Erase`]; the transfer is dropped in any case.
     #[inline(never)]
     pub fn erase(&mut self, now_ms: u64) -> Result<(), TransferError> {
-        self.guard.begin(now_ms);
+        self.guard.begin(Beginning::Erase, now_ms);
         self.end_trial();
         self.state = State::Idle;
         self.close();
