@@ -10,7 +10,7 @@
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::copy_roles::{is_reverted, Record};
-use crate::evidence::{Done, Evidence, Floor};
+use crate::evidence::{Done, Evidence, Floor, NO_DIGEST};
 use crate::flash::read_bytes;
 use crate::layout::{round_up, Algorithm, Layout};
 use crate::trailer::{stored_job, Flag, Magic, SwapType, Trailer};
@@ -212,11 +212,14 @@ impl Rules {
     }
 
     /// Whether what is under way is about other images than the one in the primary slot, which has this digest: that one was
-    /// put there by a programmer or by another boot stage.
-    pub fn is_stale(&self, running: &Digest) -> bool {
+    /// put there by a programmer or by another boot stage. If it is not known what was to be replaced, that needs an image
+    /// which `is_whole`: cells that were torn may read as an image that is going by chance.
+    pub fn is_stale(&self, running: &Digest, is_whole: bool) -> bool {
         self.evidence.as_ref().is_some_and(|evidence| {
             evidence.begun.is_some()
-                && (evidence.from == evidence.to || ![evidence.from, evidence.to].contains(running))
+                && evidence.to != *running
+                && evidence.from != *running
+                && (is_whole || evidence.from != NO_DIGEST)
         })
     }
 

@@ -330,7 +330,7 @@ fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Cry
     crypto: &C,
 ) {
     let running = trust::claimed_digest(slots);
-    let is_stale = running.is_some_and(|running| slots.rules.is_stale(&running));
+    let is_stale = running.is_some_and(|running| slots.rules.is_stale(&running, slots.is_whole));
     let is_in_doubt = A::KEEPS_COPY && trust::is_in_doubt(slots);
     if slots.rules.is_kept
         && (is_stale || !is_in_doubt && !slots.rules.is_settled(running.as_ref()))
@@ -410,7 +410,8 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
     // Only the evidence asks for this install. It is about one image and says nothing about another one that may be
     // there by now.
     let reverts = swap_type == SwapType::Revert;
-    let by_evidence = committed.is_none() && (is_begun_again || A::decide(&settled, secondary) != swap_type);
+    let by_evidence =
+        committed.is_none() && (is_begun_again || !reverts && A::decide(primary, secondary) != swap_type);
     let was_begun = committed.is_some() || by_evidence;
     let checked =
         check_update::<A, P, S, X, T, C>(slots, config, crypto, swap_type, was_begun).map_err(failed)?;
@@ -426,7 +427,12 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
                 )
         }
     };
-    if by_evidence && is_another {
+    // The image to go back to was replaced with another one, which nothing but a peer can have done.
+    let is_replaced = reverts
+        && committed.is_none()
+        && checked.is_ok()
+        && A::decide(&settled, secondary) != SwapType::Revert;
+    if (by_evidence || is_replaced) && is_another {
         if primary_is_valid(slots, config, crypto).map_err(failed)? {
             trust::give_up(slots);
         }

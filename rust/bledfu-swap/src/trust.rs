@@ -19,9 +19,9 @@
 //!
 //! If there were only one kind of note, a unit might be done again whose source is gone.
 
-use bledfu_slot::decide::{is_sound, Downgrade, Rules};
+use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::evidence::{Done, Evidence, Floor, Store, NO_DIGEST};
-use bledfu_slot::trailer::{write_copy_done, write_magic};
+use bledfu_slot::trailer::{erase_trailer, write_copy_done, write_magic};
 use bledfu_slot::verify::{read_info, Digest};
 use bledfu_slot::{Flag, ImageInfo, Layout, Magic, SwapType, Trailer, Transform, VerifyError};
 use embedded_storage::nor_flash::NorFlashErrorKind;
@@ -355,7 +355,13 @@ pub fn begin<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
 }
 
 /// Whether the primary slot shows that its image stays for good, so that the evidence may record it.
-fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, image: &ImageInfo) -> bool {
+fn is_over(
+    layout: &Layout,
+    rules: &Rules,
+    (reverts, is_stale): (bool, bool),
+    primary: &Trailer,
+    image: &ImageInfo,
+) -> bool {
     let confirmed = |primary: &Trailer| primary.magic == Magic::Good && primary.image_ok == Flag::Set;
     let settled = primary.settled(&layout.primary_trailer());
     match &rules.evidence {
@@ -371,9 +377,7 @@ fn is_over(layout: &Layout, rules: &Rules, reverts: bool, primary: &Trailer, ima
         // It is not in place: what looks like the end of another job may be the remains of a torn erase of the trailer.
         Some(Evidence {
             begun: Some(begun), ..
-        }) if !rules.is_stale(&image.digest) => {
-            *begun != SwapType::Revert && confirmed(primary) && primary.copy_done == Flag::Set
-        }
+        }) if !is_stale => *begun != SwapType::Revert && confirmed(primary) && primary.copy_done == Flag::Set,
         _ => primary.magic != Magic::Good || (confirmed(&settled) && !settled.holds_job(layout)),
     }
 }
@@ -417,13 +421,26 @@ pub fn note_settled<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform>(
         }
     }
     let mut evidence = slots.rules.evidence.unwrap_or(Evidence::NONE);
-    // The image is back, all of it. A flag that nothing can repair is no reason to wait for ever.
-    let is_back = A::KEEPS_COPY && is_way_back(&slots.rules, &image) && !is_sound(&primary);
+    let is_stale = slots.rules.is_stale(&image.digest, slots.is_whole);
+    // The image is back, all of it. A revert begins behind `copy_done` and does not write it, so nothing would ever repair it,
+    // and the roles of the places would be those of an install.
+    let is_back = A::KEEPS_COPY
+        && is_way_back(&slots.rules, &image)
+        && primary.magic == Magic::Good
+        && primary.copy_done != Flag::Set
+        && erase_trailer(slots.primary, &layout).is_ok();
     if A::KEEPS_COPY && has_lost_trial(slots, &primary)
-        || !is_back && !is_over(&slots.layout, &slots.rules, A::REVERTS, &primary, &image)
+        || !is_back
+            && !is_over(
+                &slots.layout,
+                &slots.rules,
+                (A::REVERTS, is_stale),
+                &primary,
+                &image,
+            )
         || below_floor(&slots.rules, &image).is_some()
     {
-        if slots.rules.is_stale(&image.digest) {
+        if is_stale {
             // Another boot stage may have put it on trial. What ran before is what was to be replaced.
             evidence.end(evidence.from);
             let _ = note(slots, evidence);
@@ -474,7 +491,7 @@ mod tests {
                 ..Evidence::NONE
             }),
         };
-        is_over(&layout, &rules, true, &primary, image)
+        is_over(&layout, &rules, (true, false), &primary, image)
     }
 
     #[test]

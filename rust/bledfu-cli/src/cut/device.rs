@@ -30,6 +30,8 @@ pub(super) const NEWER: usize = 3;
 
 /// Major versions of the images.
 const VERSIONS: [u8; 4] = [8, 9, 1, 10];
+/// Boots behind one that ended with an error of a flash, before that counts.
+const BOOTS_AFTER_ERRORS: u32 = 3;
 
 /// The rules of the boot stage.
 #[derive(Clone, Copy, Debug)]
@@ -232,7 +234,16 @@ impl<const W: usize, const X: usize> Device<W, X> {
     pub(super) fn live(&mut self, story: Story) -> Result<bool, String> {
         self.power.power_on();
         self.unconfirmed |= self.revert_is_due();
-        match self.boot() {
+        let mut booted = self.boot();
+        // As the boot image does when a flash has failed: it resets, and takes the work up again.
+        for _ in 0..BOOTS_AFTER_ERRORS {
+            if !matches!(booted, Err(BootError::Flash(_))) || self.power.is_off() {
+                break;
+            }
+            self.power.power_on();
+            booted = self.boot();
+        }
+        match booted {
             Err(_) if self.power.is_off() => return Ok(false),
             Err(error) => return Err(error.to_string()),
             // What a boot says after the cut, nobody hears.
