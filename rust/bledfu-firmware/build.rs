@@ -1,10 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turns the Kconfig options of the Zephyr build into constants.
+//! Turns the Kconfig options of the Zephyr build into constants, and compares them with the features of this crate.
 
+mod features;
 mod kconfig;
+
+use std::{env, process::exit};
+
+/// Cargo tells build scripts of features by names like this.
+fn has_feature(name: &str) -> bool {
+    let name = name.to_uppercase().replace('-', "_");
+    env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
+}
+
+fn check_features(options: &kconfig::Kconfig) {
+    let is_arm = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "arm");
+    let mistakes = features::mistakes(|option| options.is_set(option), has_feature, is_arm);
+    for mistake in &mistakes {
+        eprintln!("bledfu: {mistake}");
+    }
+    if !mistakes.is_empty() {
+        exit(1)
+    }
+}
 
 fn main() {
     let mut options = kconfig::Kconfig::read();
+    if options.is_zephyr_build() {
+        check_features(&options);
+    }
     options.constant("u32", "HW_VERSION", "52");
     options.fw_version();
     options.constant("bool", "FW_VERSION_PER_RELEASE", "n");

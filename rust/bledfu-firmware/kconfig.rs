@@ -57,7 +57,7 @@ impl Kconfig {
 
     /// Adds the firmware version as packages count it: the option's, or that of the application's VERSION file, which
     /// the build passes as `BLEDFU_APP_VERSION` (`major.minor.patch.tweak`), or 1.
-    #[allow(dead_code)] // // The boot image does not use it.
+    #[allow(dead_code)] // The boot image does not use it.
     pub fn fw_version(&mut self) {
         println!("cargo:rerun-if-env-changed=BLEDFU_APP_VERSION");
         let version = match self.value("FW_VERSION", "1").as_str() {
@@ -76,15 +76,27 @@ impl Kconfig {
         self.constants += &format!("pub const FW_VERSION: u32 = {version};\n");
     }
 
+    /// Whether there are options at all; on a PC there are only their defaults.
+    #[allow(dead_code)] // The boot image does not use it.
+    pub fn is_zephyr_build(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// Whether `CONFIG_<option>` is set.
+    #[allow(dead_code)] // The boot image does not use it.
+    pub fn is_set(&self, option: &str) -> bool {
+        self.any(option, "n") == "y"
+    }
+
     /// Adds a `bool` named `name`: whether Zephyr's `CONFIG_<option>` is set.
-    #[allow(dead_code)] // // The boot image does not use it.
+    #[allow(dead_code)] // The boot image does not use it.
     pub fn outside(&mut self, name: &str, option: &str) {
-        let is_set = self.any(option, "n") == "y";
+        let is_set = self.is_set(option);
         self.constants += &format!("pub const {name}: bool = {is_set};\n");
     }
 
     /// Adds a text named `name`: the value of `CONFIG_<option>` including its quotes; empty if it is not set.
-    #[allow(dead_code)] // // The boot image does not use it.
+    #[allow(dead_code)] // The boot image does not use it.
     pub fn text(&mut self, name: &str, option: &str) {
         let value = self.any(option, "n");
         let value = if value.starts_with('"') {

@@ -24,6 +24,10 @@
 extern crate std;
 
 mod buttonless;
+// Of the build script, which cannot have tests.
+#[cfg(test)]
+#[path = "../features.rs"]
+mod features;
 mod options;
 mod platform;
 mod start;
