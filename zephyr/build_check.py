@@ -33,8 +33,10 @@ SYSBUILD_MODES = {"SWAP_OFFSET": "SWAP_USING_OFFSET", "SWAP_MOVE": "SWAP_USING_M
 # Measured, on a Cortex-M33 (doc/internals.md, "Stacks"): the deepest path of the worker, without and with SMP (there without
 # the frame), and the QSPI driver.
 WORKER_NEEDS, WORKER_NEEDS_SMP, FLASH_NEEDS, BT_RX_NEEDS = 9856, 11008, 1024, 1200
-# Less than that with P-256 in Arm assembly (scripts/arm_check.py).
-ASSEMBLY_SAVES = 1792
+# More than that with packed updates, without and with SMP.
+PACKED_NEEDS, PACKED_NEEDS_SMP = 4096, 3520
+# Less than that with P-256 in Arm assembly (scripts/arm_check.py); with packed updates another path is the deepest then.
+ASSEMBLY_SAVES, ASSEMBLY_SAVES_PACKED = 1792, 1536
 # What Zephyr's defaults leave to MCUmgr's thread beside a piece of a file is 1708.
 MCUMGR_NEEDS = 1536
 # The record of rust/bledfu-transfer/src/buttonless.rs.
@@ -152,7 +154,11 @@ def stack(image):
         if not config(option):
             yield f"CONFIG_BLEDFU=y needs {what}: set CONFIG_{option}=y, or remove the line that sets it to n"
     need = WORKER_NEEDS_SMP + config.number("BLEDFU_SMP_FRAME_SIZE") if config("BLEDFU_SMP") else WORKER_NEEDS
-    need -= ASSEMBLY_SAVES if config("BLEDFU_CRYPTO_CORTEX_M") else 0
+    is_packed = config("BLEDFU_SMALL_UPDATES")
+    if is_packed:
+        need += PACKED_NEEDS_SMP if config("BLEDFU_SMP") else PACKED_NEEDS
+    if config("BLEDFU_CRYPTO_CORTEX_M"):
+        need -= ASSEMBLY_SAVES_PACKED if is_packed else ASSEMBLY_SAVES
     if config.number("BLEDFU_STACK_SIZE") < need:
         yield (f"CONFIG_BLEDFU_STACK_SIZE is {config.number('BLEDFU_STACK_SIZE')}, and the check of a signature alone needs {need}: "
                "remove the line, its default is enough")

@@ -46,7 +46,36 @@ static const uint8_t wrong_hash_image[] = {
 #include "wrong-hash.bin.inc"
 };
 
+#if defined(CONFIG_BLEDFU_SMALL_UPDATES)
+static const uint8_t packed_init[] = {
+#include "packed.dat.inc"
+};
+static const uint8_t packed_image[] = {
+#include "packed.bin.inc"
+};
+static const uint8_t packed_for_another_init[] = {
+#include "packed-for-another.dat.inc"
+};
+static const uint8_t packed_for_another_image[] = {
+#include "packed-for-another.bin.inc"
+};
+#endif
+
 PACKAGE(update, update_init, update_image);
+#if defined(CONFIG_BLEDFU_SMALL_UPDATES)
+/* The same update, packed for the image that runs, and one that is packed for another image. */
+PACKAGE(packed, packed_init, packed_image);
+PACKAGE(packed_for_another, packed_for_another_init, packed_for_another_image);
+#define SENT packed
+#else
+#define SENT update
+#endif
+/* By what Secure DFU knows that it is staged. No CRC-32 is kept of what SMP brings: then it is the image, which is in the slot. */
+#if defined(CONFIG_BLEDFU_SMP)
+#define KNOWN update
+#else
+#define KNOWN SENT
+#endif
 PACKAGE(wrong_signature, wrong_signature_init, update_image);
 PACKAGE(other_image_key, other_key_init, other_key_image);
 PACKAGE(wrong_hash, wrong_hash_init, wrong_hash_image);
@@ -68,6 +97,7 @@ static const uint8_t magic[16] = {CONFIG_BLEDFU_MAX_ALIGN, 0, 0x2D, 0xE1, 0x5D, 
 
 #define INVALID_SIGNATURE   0x0005 /* result codes of Secure DFU */
 #define VERIFICATION_FAILED 0x0B0C
+#define VERSION_FAILURE     0x0B05
 #define UNKNOWN_OP          0x0002
 #define NOT_PERMITTED       0x0008
 #define OPERATION_FAILED    0x000A
@@ -78,10 +108,23 @@ static const uint8_t magic[16] = {CONFIG_BLEDFU_MAX_ALIGN, 0, 0x2D, 0xE1, 0x5D, 
 #define HASH_NOT_FOUND (-8)
 #define CONFIRMATION_DENIED (-32)
 #define ALREADY_PENDING (-28)
+/* An update for another image than the one that runs. */
+#define RUNNING_IS_NEWER (-27)
 
 static const uint8_t update_sha[] = {
 #include "small-2.0.0.sha.inc"
 };
+#if defined(CONFIG_BLEDFU_SMALL_UPDATES)
+static const uint8_t packed_sha[] = {
+#include "packed.sha.inc"
+};
+static const uint8_t packed_for_another_sha[] = {
+#include "packed-for-another.sha.inc"
+};
+#define SENT_SHA packed_sha
+#else
+#define SENT_SHA update_sha
+#endif
 static const uint8_t other_key_sha[] = {
 #include "wrong-image-key.sha.inc"
 };
@@ -92,7 +135,7 @@ static const uint8_t other_key_sha[] = {
 extern const k_tid_t bledfu_worker; /* zephyr/shim/worker.c */
 
 static const struct flash_area *primary, *secondary;
-static unsigned int events[8];
+static unsigned int events[BLEDFU_EVENT_RESET_REQUESTED + 1];
 static uint32_t progress;
 static enum bledfu_answer admission = BLEDFU_GO_ON;
 static K_SEM_DEFINE(ready, 0, 1);
@@ -245,10 +288,10 @@ ZTEST(untouched, test_a_package_of_another_owner_is_refused_before_flash_is_touc
 }
 
 #if defined(CONFIG_BLEDFU_SMP)
-/* MCUboot's digest in the TLVs of an image that has no protected ones. */
+/* MCUboot's digest in the TLVs of an image, which are behind the protected ones. */
 static const uint8_t *digest_of(const uint8_t *image, uint32_t length)
 {
-	uint32_t at = sys_get_le16(image + 8) + sys_get_le32(image + 12) + 4;
+	uint32_t at = sys_get_le16(image + 8) + sys_get_le32(image + 12) + sys_get_le16(image + 10) + 4;
 
 	while (at + 4 < length) {
 		if (sys_get_le16(image + at) == 0x10) {
@@ -264,6 +307,14 @@ static struct smp_file file_of(const struct package *package, const uint8_t *sha
 {
 	return (struct smp_file){package->image, package->image_length, sha,
 				 digest_of(package->image, package->image_length)};
+}
+
+static void smp_uploads(const struct smp_file *file)
+{
+	int32_t at = smp_begins(file);
+
+	zassert_true(at > 0, "error %d", -at);
+	smp_sends(file, at, file->length);
 }
 #endif
 
@@ -343,18 +394,14 @@ ZTEST(refused, test_after_a_disconnect_the_finished_objects_are_still_there)
 ZTEST(refused, test_an_upload_of_another_owner_is_refused_when_it_is_to_be_tested)
 {
 	struct smp_file file = file_of(&other_image_key, other_key_sha);
-	int32_t at = smp_begins(&file);
 
-	zassert_true(at > 0, "error %d", -at);
-	smp_sends(&file, at, file.length);
+	smp_uploads(&file);
 	zassert_equal(smp_lists(), 2);
 	zassert_equal(smp_sets_state(file.digest, false), INVALID_TLV);
 	/* It is gone: as long as it was listed, no client would send another one. */
 	zassert_equal(smp_lists(), 1);
 	zassert_equal(smp_sets_state(file.digest, true), HASH_NOT_FOUND);
-	at = smp_begins(&file);
-	zassert_true(at > 0, "error %d", -at);
-	smp_sends(&file, at, file.length);
+	smp_uploads(&file);
 	/* This phone has not paired. */
 	zassert_equal(smp_sets_state(file.digest, true), CONFIRMATION_DENIED);
 	zassert_equal(smp_lists(), 2);
@@ -376,6 +423,21 @@ ZTEST(refused, test_an_upload_goes_on_after_a_disconnect)
 	phone_connect();
 	smp_begins_again(&file, at);
 	expect_nothing_staged();
+}
+#endif
+
+#if defined(CONFIG_BLEDFU_SMALL_UPDATES)
+ZTEST(refused, test_a_packed_update_for_another_image_is_refused)
+{
+	zassert_equal(phone_sends_package(&packed_for_another), VERSION_FAILURE);
+#if defined(CONFIG_BLEDFU_SMP)
+	struct smp_file file = file_of(&packed_for_another, packed_for_another_sha);
+
+	smp_uploads(&file);
+	zassert_equal(smp_sets_state(file.digest, false), RUNNING_IS_NEWER);
+#endif
+	expect_nothing_staged();
+	tell_stack("a packed update for another image");
 }
 #endif
 
@@ -407,11 +469,9 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 
 	tell_stack("Secure DFU's refusals");
 #if defined(CONFIG_BLEDFU_SMP)
-	struct smp_file file = file_of(&update, update_sha);
-	int32_t at = smp_begins(&file);
+	struct smp_file file = file_of(&SENT, SENT_SHA);
 
-	zassert_true(at > 0, "error %d", -at);
-	smp_sends(&file, at, file.length);
+	smp_uploads(&file);
 	tell_stack("an upload over SMP");
 	zassert_ok(smp_sets_state(file.digest, false));
 	zassert_ok(smp_sets_state(file.digest, false), "the second time");
@@ -421,22 +481,22 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 	tell_stack("its test");
 	smp_resets();
 #else
-	zassert_equal(phone_sends_package(&update), SUCCESS);
+	zassert_equal(phone_sends_package(&SENT), SUCCESS);
 #endif
 	zassert_ok(k_sem_take(&resetting, K_SECONDS(30)), "the device does not want to reset");
 	tell_stack("the update");
 
 #if !defined(CONFIG_BLEDFU_SMP)
 	/* The product hears of an object when the phone has its answer already. */
-	zassert_equal(events[BLEDFU_EVENT_PROGRESS], DIV_ROUND_UP(update.image_length, 4096));
+	zassert_equal(events[BLEDFU_EVENT_PROGRESS], DIV_ROUND_UP(SENT.image_length, 4096));
 #endif
 	zassert_equal(events[BLEDFU_EVENT_STARTED], 1);
 	zassert_equal(events[BLEDFU_EVENT_STAGED], 1);
 	zassert_equal(events[BLEDFU_EVENT_REFUSED], 0);
-	zassert_equal(progress, update.image_length);
+	zassert_equal(progress, SENT.image_length);
 	bledfu_status_get(&status);
 	zassert_equal(status.state, BLEDFU_STATE_STAGED);
-	zassert_equal(status.received, update.image_length);
+	zassert_equal(status.received, SENT.image_length);
 
 	expect_bytes(secondary, 0, update.image, update.image_length);
 	expect_bytes(secondary, MAGIC_AT(size), magic, sizeof(magic));
@@ -453,11 +513,11 @@ ZTEST(update, test_what_is_staged_stays_when_the_phone_comes_again)
 	struct position position;
 	struct answer answer;
 
-	zassert_not_equal(phone_sends_package(&update), SUCCESS);
+	zassert_not_equal(phone_sends_package(&KNOWN), SUCCESS);
 	/* The answer to its last Execute may be lost: it is told that all is there, and may execute. */
 	position = phone_selects(DATA);
-	zassert_equal(position.offset, update.image_length);
-	zassert_equal(position.crc, crc32_ieee(update.image, update.image_length));
+	zassert_equal(position.offset, KNOWN.image_length);
+	zassert_equal(position.crc, crc32_ieee(KNOWN.image, KNOWN.image_length));
 	answer = phone_asks(execute, sizeof(execute));
 	zassert_equal(phone_result(&answer, OP_EXECUTE), SUCCESS);
 	zassert_ok(k_sem_take(&resetting, K_SECONDS(30)), "the device does not want to reset");

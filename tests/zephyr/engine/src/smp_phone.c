@@ -178,7 +178,7 @@ int32_t smp_begins(const struct smp_file *file)
 	ask();
 	error = refusal();
 	if (error == 0) {
-		expect_wanted(end, false);
+		expect_wanted(end, end == file->length);
 	}
 	return error != 0 ? error : (int32_t)end;
 }
