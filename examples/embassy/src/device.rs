@@ -159,5 +159,8 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
         },
         reset_delay_ms: 0,
     };
-    Ok(Service::new(Upload::new(areas, SoftCrypto, setup, memory.into()), config))
+    Ok(Service::new(
+        Upload::new(areas, SoftCrypto, setup, memory.into()),
+        config,
+    ))
 }

@@ -78,7 +78,8 @@ fn update_service(internal: &str, external: &str) -> Result<(), Box<dyn Error>> 
     let internal = Mutex::new(RefCell::new(Internal::new(internal, INTERNAL_SIZE)?));
     let external = Mutex::new(RefCell::new(External::new(external, EXTERNAL_SIZE)?));
     let mut memory = UpdateMemory::new();
-    let mut service = device::updates(&internal, &external, &mut memory, false).map_err(|error| error.to_string())?;
+    let mut service =
+        device::updates(&internal, &external, &mut memory, false).map_err(|error| error.to_string())?;
     // The self-test of this application is that it has come this far.
     HANDOVER.confirm();
     block_on(worker::run(&mut service, &HANDOVER, &mut Pc))?
