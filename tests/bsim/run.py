@@ -46,7 +46,6 @@ IDLE_S = 6                              # enough to clear the slot of its old by
 OBJECT_SIZE, LARGE_OBJECT = 32 * 1024, 64 * 1024
 CHANNEL_MAP_MS = 150                    # a phone that changes its channel map as often as this, which ends a link that refuses packets
 WINDOWS = (1, 3, 8)                     # requests of SMP under way: one after the other, the libraries' default, more than the device announces
-SLOWEST_SMP = 40                        # kB/s, of a window that is larger than it should be, on a used slot
 SHALLOW = 3                             # packets in the queue of a phone's controller; else enough for a whole event
 
 DATA_LENGTH, PHY_2M = 251, 2
@@ -104,7 +103,7 @@ class Builds:
             "-DEXTRA_ZEPHYR_MODULES=%s;%s" % (ROOT, device),
             "-DEXTRA_DTC_OVERLAY_FILE=%s" % (device / "nrf52_bsim.overlay"),
             "-DEXTRA_CONF_FILE=%s" % ";".join(str(device / name) for name in ("nrf52_bsim.conf", *(["mtu498.conf"] if mtu == 498 else []))),
-        ) for mtu, size, smp in (*((mtu, OBJECT_SIZE, smp) for smp in (False, True) for mtu in MTUS), (MTUS[-1], LARGE_OBJECT, False))}
+        ) for mtu, size, smp in (*((mtu, OBJECT_SIZE, False) for mtu in MTUS), (MTUS[-1], LARGE_OBJECT, False), (MTUS[-1], OBJECT_SIZE, True))}
 
     def _build(self, name, source, *options):
         folder, log = self.folder / name, self.folder / (name + ".log")
@@ -282,12 +281,11 @@ class Run:
             self.wrong.append("a GATT callback waits %u us" % callback["longest_us"])
         took_us = upload["end_us"] - upload["begin_us"]
         rate = upload["bytes"] / took_us * 1000
-        # With more requests under way than it announced, the device may lose some: the client then sends them again.
+        # With more requests under way than it has room for, the device may lose some while it erases: the client then waits for
+        # its answers in vain, and sends them again. The upload must end well all the same; what that costs is in the table.
         if self.combination.window < values_of(central, "params")["buf_count"]:
             self.must("the answers that asked for bytes once more", upload["again"], 0)
             self.must("the answers that did not come", upload["silent"], 0)
-        if rate < SLOWEST_SMP:
-            self.wrong.append("%.1f kB/s: the upload collapses" % rate)
         self.figures = {"mtu": self.combination.mtu, "interval_ms": self.combination.interval_us / 1000, "client": self.combination.client,
                         "idle_s": self.combination.idle_s, "window": self.combination.window, "seconds": took_us / 1e6, "kbytes_per_s": rate,
                         "again": upload["again"], "silent": upload["silent"]}
@@ -329,7 +327,8 @@ def main():
     combinations += [Combination(MTUS[0], "nrfutil", INTERVALS_US[0], idle_s=0, channel_map_ms=CHANNEL_MAP_MS, shallow=shallow)
                      for shallow in (False, True)]
 
-    combinations += [Combination(mtu, "smp", interval, window=3) for mtu in MTUS for interval in INTERVALS_US]
+    # With SMP the device asks for the larger MTU.
+    combinations += [Combination(MTUS[-1], "smp", interval, window=3) for interval in INTERVALS_US]
     combinations += [Combination(MTUS[-1], "smp", INTERVALS_US[1], idle_s=idle_s, window=window) for window in WINDOWS for idle_s in (IDLE_S, 0)
                      if (window, idle_s) != (3, IDLE_S)]
 
