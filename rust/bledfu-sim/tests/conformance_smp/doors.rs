@@ -303,6 +303,8 @@ fn a_refusal_names_the_time_and_a_button_or_a_paired_peer_ends_it() {
         for _ in 0..BEGINNINGS {
             assert_eq!(manager.image(Request::Erase { slot: None }).failure, None);
         }
+        // The last erase was for this upload.
+        assert_eq!(manager.begin(update_image(), None, 2000).failure, None);
         listen();
         assert_eq!(manager.begin(update_image(), None, 2000).failure, BUSY);
         assert_said("refused for 30 min");

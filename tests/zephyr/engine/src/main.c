@@ -111,6 +111,7 @@ static const uint8_t magic[16] = {CONFIG_BLEDFU_MAX_ALIGN, 0, 0x2D, 0xE1, 0x5D, 
 /* An update for another image than the one that runs. */
 #define RUNNING_IS_NEWER (-27)
 
+#if defined(CONFIG_BLEDFU_SMP)
 static const uint8_t update_sha[] = {
 #include "small-2.0.0.sha.inc"
 };
@@ -128,6 +129,7 @@ static const uint8_t packed_for_another_sha[] = {
 static const uint8_t other_key_sha[] = {
 #include "wrong-image-key.sha.inc"
 };
+#endif
 
 /* The product's callbacks and log back end run on the worker too: this is theirs. */
 #define STACK_RESERVE 1024
