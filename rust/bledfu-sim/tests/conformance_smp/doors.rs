@@ -9,7 +9,7 @@ use bledfu_slot::trailer::SwapType;
 use bledfu_slot::Version;
 use bledfu_swap::BootAction;
 use bledfu_transfer::doors::{ConfirmBy, Doors, Peer as Kind, BEGINNINGS, REFILL_MS, REPEATS, RESET_MS};
-use bledfu_transfer::upload::OldestAccepted;
+use bledfu_transfer::upload::{OldestAccepted, TAKEOVER_MS};
 use bledfu_wire::image_group::{Error, Request};
 use bledfu_wire::os_group;
 use bledfu_wire::smp::{Code, Failure};
@@ -305,8 +305,9 @@ fn a_refusal_names_the_time_and_a_button_or_a_paired_peer_ends_it() {
         }
         // The last erase was for this upload.
         assert_eq!(manager.begin(update_image(), None, 2000).failure, None);
+        pass(&manager.peer, TAKEOVER_MS);
         listen();
-        assert_eq!(manager.begin(update_image(), None, 2000).failure, BUSY);
+        assert_eq!(manager.image(Request::Erase { slot: None }).failure, BUSY);
         assert_said("refused for 30 min");
         assert_eq!(manager.peer.send_init(&init_for(update_image())), "60 04 0A");
         end(&mut manager);
