@@ -20,7 +20,7 @@ void guard(void)
 #elif defined(CONFIG_BLEDFU_BOOT_GUARD) && defined(CONFIG_ARMV7_M_ARMV8_M_MAINLINE)
 
 /* The MPU wants a size that is a power of two, aligned to itself. A function whose frame is larger can step over it. */
-#define GUARD_SIZE 256
+#define GUARD_SIZE 1024
 
 void guard(void)
 {
@@ -28,7 +28,7 @@ void guard(void)
 	ARM_MPU_SetRegion(ARM_MPU_RBAR(0, 0x20000000),
 			  ARM_MPU_RASR(1, ARM_MPU_AP_FULL, 1, 0, 1, 1, 0, ARM_MPU_REGION_SIZE_512MB));
 	ARM_MPU_SetRegion(ARM_MPU_RBAR(1, ROUND_UP((uintptr_t)z_main_stack, GUARD_SIZE)),
-			  ARM_MPU_RASR(1, ARM_MPU_AP_NONE, 1, 0, 1, 1, 0, ARM_MPU_REGION_SIZE_256B));
+			  ARM_MPU_RASR(1, ARM_MPU_AP_NONE, 1, 0, 1, 1, 0, ARM_MPU_REGION_SIZE_1KB));
 	ARM_MPU_Enable(MPU_CTRL_PRIVDEFENA_Msk);
 }
 

@@ -35,7 +35,7 @@ HEADER = 0x200
 MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 IMAGE_OK = SLOT - 24
 # boot/src/guard.c: it lies in the last bytes of the stack, at a multiple of its size.
-GUARD_SIZE = 256
+GUARD_SIZE = 1024
 # What a boot stage may leave unused of its stack, at least, above the guard.
 STACK_RESERVE = 1024 + 2 * GUARD_SIZE
 PATIENCE_S = 120  # to see that it hangs
