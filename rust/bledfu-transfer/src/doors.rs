@@ -151,8 +151,11 @@ impl Guard {
 
     /// Counts a beginning.
     pub fn begin(&mut self, what: Beginning, now_ms: u64) {
+        if !self.is_stranger() {
+            return;
+        }
         let was_erased = core::mem::replace(&mut self.is_erased, what == Beginning::Erase);
-        if self.is_stranger() && !(was_erased && what == Beginning::Upload) {
+        if !(was_erased && what == Beginning::Upload) {
             self.beginnings.take(now_ms);
         }
     }

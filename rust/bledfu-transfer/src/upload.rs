@@ -657,7 +657,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         if begins && ahead > 0 && self.prepare_records() {
             return true;
         }
-        let erase = self.pace.erase(ahead);
+        // Frames of SMP may come at any moment, and wait then.
+        let erase = match self.owner() {
+            Some(Protocol::SecureDfu) => self.pace.erase(ahead),
+            _ => Erase::Sectors,
+        };
         let (mut slot, writer) = self.slot_and_writer();
         let step = match state {
             State::Receiving(_) => writer.erase_ahead(&mut slot, ahead, erase),

@@ -235,9 +235,11 @@ impl<const W: usize, const X: usize> Device<W, X> {
         self.power.power_on();
         self.unconfirmed |= self.revert_is_due();
         let mut booted = self.boot();
-        // As the boot image does when a flash has failed: it resets, and takes the work up again.
+        // As the boot image does when a flash has failed: it resets, and takes the work up again. Only cells that read differently
+        // each time make that worth a try.
         for _ in 0..BOOTS_AFTER_ERRORS {
-            if !matches!(booted, Err(BootError::Flash(_))) || self.power.is_off() {
+            let has_failed = matches!(booted, Err(BootError::Flash(_))) && !self.power.is_off();
+            if !has_failed || self.power.weak().is_none() {
                 break;
             }
             self.power.power_on();

@@ -199,7 +199,7 @@ void smp_run(uint32_t window)
 	read_params();
 	begin = nsi_hws_get_time();
 	/* The device answers the first piece when it knows what comes; the libraries wait for that. */
-	next = send_piece(0);
+	send_piece(0);
 	expect(&answer);
 	acknowledged = number_of(&answer, "off");
 	next = acknowledged;

@@ -113,7 +113,7 @@ struct Wish {
 pub struct UpdateMemory(Decoder<TABLE>);
 
 impl UpdateMemory {
-    /// UpdateMemory for one [`Upload`].
+    /// Memory for one [`Upload`].
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
         Self(Decoder::new())
@@ -138,7 +138,7 @@ impl<'k> From<&'k mut UpdateMemory> for Workspace<'k> {
 
 #[cfg(feature = "alloc")]
 impl Workspace<'_> {
-    /// UpdateMemory of its own, on the heap.
+    /// Memory of its own, on the heap.
     pub fn boxed() -> Self {
         Self(Held::Boxed(alloc::boxed::Box::new(Decoder::new())))
     }
