@@ -218,7 +218,7 @@ def ring(image):
                "20 bytes nor 8192 bytes: remove the line, its default follows, or lower CONFIG_BLEDFU_OBJECT_SIZE")
     if config("BLEDFU_SMP"):
         frame, count = config.number("BLEDFU_SMP_FRAME_SIZE"), config.number("BLEDFU_SMP_FRAME_COUNT")
-        least = count * (frame + -(-frame // 20))
+        least = count * (frame + -(-frame // 20)) + 8 * 19
         if size < least:
             yield (f"CONFIG_BLEDFU_RING_SIZE is {size}, and {count} frames of {frame} bytes in fragments of 20 bytes need {least}: "
                    "raise it, or lower CONFIG_BLEDFU_SMP_FRAME_COUNT or CONFIG_BLEDFU_SMP_FRAME_SIZE")

@@ -76,7 +76,9 @@ const SMP_REFUSAL: u32 = 1 << 31;
 /// The group of errors of SMP itself.
 const SMP_LEVEL: u8 = 0xFF;
 
-static INBOX: worker::Shared<Inbox<[u8; options::RING_SIZE]>> = worker::Shared::new(Inbox::new());
+type RingBytes = ring::Bytes<{ options::RING_SIZE }, { options::SMP_FRAME_SIZE != 0 }>;
+
+static INBOX: worker::Shared<Inbox<RingBytes>> = worker::Shared::new(Inbox::of_bytes());
 
 /// The worker's side of the inbox, behind its spin lock.
 struct SharedInbox;

@@ -27,7 +27,7 @@ fn start_with(algorithm: Algorithm, keys: &(start::KeyRing, start::KeyRing)) -> 
     };
     device.service.start();
     perform(&mut device);
-    INBOX.with(|inbox| *inbox = Inbox::new());
+    INBOX.with(|inbox| *inbox = Inbox::of_bytes());
     device
 }
 

@@ -41,6 +41,29 @@ impl Crc32 {
         self.0 = crc;
     }
 
+    /// Continues at this CRC-32.
+    pub const fn of(crc: u32) -> Self {
+        Self(!crc)
+    }
+
+    /// Removes the last bytes, which must be these.
+    #[inline(never)]
+    pub fn take_back(&mut self, bytes: &[u8]) {
+        let mut crc = self.0;
+        for &byte in bytes.iter().rev() {
+            for _ in 0..8 {
+                // The polynomial has the highest bit, so this bit says whether it was shifted in.
+                crc = if crc & 0x8000_0000 == 0 {
+                    crc << 1
+                } else {
+                    (crc ^ 0xEDB8_8320) << 1 | 1
+                };
+            }
+            crc ^= u32::from(byte);
+        }
+        self.0 = crc;
+    }
+
     /// The CRC-32 of all bytes.
     pub const fn finalize(self) -> u32 {
         !self.0
@@ -58,6 +81,7 @@ mod tests {
     extern crate std;
     use super::*;
     use proptest::prelude::*;
+    use std::vec::Vec;
 
     #[test]
     fn check_value_is_that_of_zlib() {
@@ -68,6 +92,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn bytes_that_are_taken_back_leave_the_crc_before_them(before: Vec<u8>, behind: Vec<u8>) {
+            let mut crc = crc32();
+            crc.update(&before);
+            let expected = crc.clone().finalize();
+            crc.update(&behind);
+            let mut crc = Crc32::of(crc.finalize());
+            crc.take_back(&behind);
+            prop_assert_eq!(crc.finalize(), expected);
+        }
+
         #[test]
         fn any_bytes_in_any_pieces_have_the_crc_of_the_crate_crc(bytes: std::vec::Vec<u8>, at: prop::sample::Index) {
             let (first, second) = bytes.split_at(at.index(bytes.len() + 1));

@@ -22,7 +22,9 @@
 //! there are erased again, unless this power cycle erased them. None of this happens before a transfer needs the slot:
 //! a device that only starts and stops must not wear it out.
 //!
-//! The digest is computed over what was read back, not over what was received: it is the digest of the bytes in flash.
+//! The digest is computed over what was read back, not over what was received: it is the digest of the bytes in flash. After
+//! a reset it begins anew at the first byte, and comes after the data in steps ([`SlotWriter::catch_up`]): hashing 8 MB takes
+//! a Cortex-M4 ten seconds, for which no peer waits.
 
 use core::ops::Range;
 
@@ -143,6 +145,11 @@ pub struct SlotWriter<H: Sha256> {
     image_size: u32,
     /// Image bytes accepted, including those in `page`.
     accepted: u32,
+    /// Image bytes that were programmed and read back.
+    programmed: u32,
+    committed_to: u32,
+    /// The start of the open object.
+    marked_to: u32,
     /// The sectors ahead of `accepted` are erased up to here (image offset, a multiple of the sector size).
     erased_to: u32,
     /// Sectors from `erased_to` up to here read blank, but not all of them can be trusted to stay so.
@@ -162,9 +169,10 @@ pub struct SlotWriter<H: Sha256> {
     trailer_erased: bool,
     /// A page of the open object could not be programmed.
     object_lost: bool,
+    /// Over the programmed bytes, or fewer of them: then it catches up.
     digest: StreamDigest<H>,
+    /// What `digest` was at `committed_to` and at `marked_to`, once it has come so far.
     committed: StreamDigest<H>,
-    /// The start of the open object.
     mark: StreamDigest<H>,
 }
 
@@ -178,6 +186,9 @@ impl<H: Sha256> SlotWriter<H> {
             page: Aligned([0xFF; PAGE]),
             image_size: 0,
             accepted: 0,
+            programmed: 0,
+            committed_to: 0,
+            marked_to: 0,
             erased_to: 0,
             blank_to: 0,
             cleared_to: 0,
@@ -225,7 +236,8 @@ impl<H: Sha256> SlotWriter<H> {
             self.erased_to = 0;
         }
         self.image_size = image_size;
-        self.accepted = 0;
+        (self.accepted, self.programmed) = (0, 0);
+        (self.committed_to, self.marked_to) = (0, 0);
         self.object_lost = false;
         self.page = Aligned([0xFF; PAGE]);
         self.digest = StreamDigest::new(digest);
@@ -265,9 +277,9 @@ impl<H: Sha256> SlotWriter<H> {
         self.page.0.get(..self.filled()).unwrap_or_default()
     }
 
-    /// Continues after a reset, at the place that [`exchange`](Self::exchange) chose. The first `offset` bytes of an image of `image_size` bytes are taken as they are in
-    /// flash: they go to the digest and, in order, to `seen`. The next two sectors will be erased even if they read
-    /// blank, as the reset may have cut their erase. The mark is set at `mark`, a multiple of the sector size, or at
+    /// Continues after a reset, at the place that [`exchange`](Self::exchange) chose. The first `offset` bytes of an image of
+    /// `image_size` bytes are taken as they are in flash; [`catch_up`](Self::catch_up) hashes them later. The next two sectors
+    /// will be erased even if they read blank, as the reset may have cut their erase. The mark is set at `mark`, or at
     /// `offset` if that is smaller.
     ///
     /// # Errors
@@ -279,7 +291,6 @@ impl<H: Sha256> SlotWriter<H> {
         offset: u32,
         mark: u32,
         digest: H,
-        mut seen: impl FnMut(&[u8]),
     ) -> Result<(), WriteError<F::Error>> {
         let sector = self.sector();
         if offset > image_size || (offset != image_size && !offset.is_multiple_of(sector)) {
@@ -296,27 +307,57 @@ impl<H: Sha256> SlotWriter<H> {
         }
         self.begin_here(image_size, digest)
             .ok_or(WriteError::OutOfBounds)?;
-        let mut page = Aligned([0; PAGE]);
-        while self.accepted < offset {
-            if self.accepted == mark {
-                self.mark = self.digest.clone();
-            }
-            let length = ((offset - self.accepted) as usize).min(PAGE);
-            let bytes = page.0.get_mut(..length).ok_or(WriteError::OutOfBounds)?;
-            read_bytes(flash, self.slot_offset(self.accepted), bytes).map_err(WriteError::Flash)?;
-            self.digest.update(bytes);
-            seen(bytes);
-            self.accepted += length as u32;
-        }
-        self.committed = self.digest.clone();
-        if mark >= offset {
-            self.mark = self.digest.clone();
-        }
+        (self.accepted, self.programmed) = (offset, offset);
+        (self.committed_to, self.marked_to) = (offset, mark.min(offset));
         self.erased_to = round_up(offset, sector);
         self.distrust_blank_below = self.erased_to.saturating_add(2 * sector);
         // It is erased once more, unless bytes of the image would go with it.
         self.trailer_erased = is_clear && self.slot_offset(offset) > trailer.first_sector();
         Ok(())
+    }
+
+    /// Whether bytes in flash are not hashed yet.
+    pub fn is_behind(&self) -> bool {
+        self.digest.position() < self.programmed
+    }
+
+    /// Hashes bytes that are in flash already: up to one page, and not beyond the image offset `limit`. They go to `seen`,
+    /// too. Returns false when there is nothing to do.
+    ///
+    /// # Errors
+    /// The flash's error.
+    pub fn catch_up<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        limit: u32,
+        seen: impl FnOnce(&[u8]),
+    ) -> Result<bool, WriteError<F::Error>> {
+        let from = self.digest.position();
+        // Where somebody may roll back to, a snapshot is taken.
+        let stops = [self.marked_to, self.committed_to];
+        let mut to = self.programmed.min(limit).min(from.saturating_add(PAGE as u32));
+        for stop in stops {
+            if stop > from {
+                to = to.min(stop);
+            }
+        }
+        let mut page = Aligned([0; PAGE]);
+        let Some(bytes) = page.0.get_mut(..to.saturating_sub(from) as usize) else {
+            return Ok(false);
+        };
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        read_bytes(flash, self.slot_offset(from), bytes).map_err(WriteError::Flash)?;
+        self.digest.update(bytes);
+        if to == self.marked_to {
+            self.mark = self.digest.clone();
+        }
+        if to == self.committed_to {
+            self.committed = self.digest.clone();
+        }
+        seen(bytes);
+        Ok(true)
     }
 
     /// Sectors are in use now: what was known about blank ones no longer holds.
@@ -341,7 +382,7 @@ impl<H: Sha256> SlotWriter<H> {
 
     /// Image bytes that are committed.
     pub fn committed(&self) -> u32 {
-        self.committed.position()
+        self.committed_to
     }
 
     /// Erases until the next `length` bytes can be written: first the trailer, then sector by sector.
@@ -411,7 +452,7 @@ impl<H: Sha256> SlotWriter<H> {
         self.go_home();
         if self.accepted > 0 {
             self.use_sectors();
-            self.accepted = 0;
+            (self.accepted, self.programmed) = (0, 0);
             self.erased_to = 0;
             self.image_size = 0;
         }
@@ -498,7 +539,7 @@ impl<H: Sha256> SlotWriter<H> {
         if self.object_lost {
             return Err(WriteError::ObjectLost);
         }
-        if self.digest.position() == self.accepted {
+        if self.programmed == self.accepted {
             return Ok(());
         }
         if self.accepted != self.image_size {
@@ -509,17 +550,23 @@ impl<H: Sha256> SlotWriter<H> {
 
     /// Notes that everything accepted is in flash, and commits it.
     pub fn commit(&mut self) {
-        self.committed = self.digest.clone();
+        self.committed_to = self.programmed;
+        if !self.is_behind() {
+            self.committed = self.digest.clone();
+        }
     }
 
     /// Marks the committed bytes: the next object begins behind them.
     pub fn mark(&mut self) {
-        self.mark = self.committed.clone();
+        self.marked_to = self.committed_to;
+        if self.digest.position() >= self.marked_to {
+            self.mark = self.committed.clone();
+        }
     }
 
     /// Image bytes up to the mark.
     pub fn marked(&self) -> u32 {
-        self.mark.position()
+        self.marked_to
     }
 
     /// Drops everything that is not committed. The sectors that held it will be erased again, even if they read blank.
@@ -539,19 +586,24 @@ impl<H: Sha256> SlotWriter<H> {
             };
             self.erased_to = round_up(committed, sector);
         }
-        self.accepted = committed;
+        (self.accepted, self.programmed) = (committed, committed);
         self.object_lost = false;
         self.page = Aligned([0xFF; PAGE]);
-        self.digest = self.committed.clone();
+        if self.digest.position() > committed {
+            self.digest = self.committed.clone();
+        }
     }
 
     /// The same back to the mark.
     pub fn rewind_to_mark(&mut self) {
-        self.committed = self.mark.clone();
+        self.committed_to = self.marked_to;
+        if self.digest.position() >= self.marked_to {
+            self.committed = self.mark.clone();
+        }
         self.rewind();
     }
 
-    /// The digests over the bytes in flash.
+    /// The digests over the bytes in flash, as far as they are hashed ([`is_behind`](Self::is_behind)).
     pub fn digest(&self) -> &StreamDigest<H> {
         &self.digest
     }
@@ -569,7 +621,8 @@ impl<H: Sha256> SlotWriter<H> {
         self.layout.secondary().sector_size
     }
 
-    fn slot_offset(&self, image_offset: u32) -> u32 {
+    /// Where a byte of the image is in the slot.
+    pub fn slot_offset(&self, image_offset: u32) -> u32 {
         let [start, _] = self.bounds;
         start + image_offset
     }
@@ -679,7 +732,10 @@ impl<H: Sha256> SlotWriter<H> {
         if back != bytes {
             return Err(WriteError::ReadBack { offset });
         }
-        self.digest.update(back.get(..filled).unwrap_or_default());
+        if self.digest.position() == offset {
+            self.digest.update(back.get(..filled).unwrap_or_default());
+        }
+        self.programmed = self.accepted;
         self.page = Aligned([0xFF; PAGE]);
         self.object_lost = false;
         Ok(())

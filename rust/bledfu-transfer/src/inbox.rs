@@ -7,7 +7,7 @@
 //! On a device a spin lock guards it, held for one copy of at most one MTU.
 
 use crate::doors::Peer;
-use crate::ring::{Channel, Frame, PushError, Ring, MAX_FRAME};
+use crate::ring::{Bytes, Channel, Frame, Memory, PushError, Ring, MAX_FRAME};
 use crate::secure_dfu::Transport;
 use crate::smp::FRAGMENT_MS;
 
@@ -74,6 +74,14 @@ impl<const N: usize> Inbox<[u8; N]> {
     /// An empty inbox with a ring of `N` bytes.
     pub const fn new() -> Self {
         Self::on(Ring::new())
+    }
+}
+
+impl<const N: usize, const SMP: bool> Inbox<Bytes<N, SMP>> {
+    /// An empty inbox of a device that may have no SMP.
+    pub const fn of_bytes() -> Self {
+        const { assert!(N > MAX_FRAME + 2, "the ring must hold the longest frame") };
+        Self::on(Ring::on(Bytes::new()))
     }
 }
 
@@ -152,7 +160,7 @@ impl<B> Inbox<B> {
     }
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
+impl<B: Memory> Inbox<B> {
     /// Takes a write of a peer that cannot be held back (Bluetooth). A request that finds no room is refused. The loss
     /// of a packet would go unnoticed, so it is counted in its place, and nothing after it is accepted until the worker
     /// has handled the loss.
@@ -187,14 +195,16 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
         };
         if pushed.is_err() && pushed.err() != spared {
             match frame.channel {
-                Channel::Control => {}
                 Channel::Packet => {
                     if self.lost == 0 {
                         self.lost_behind = self.waiting;
                     }
                     self.lost = self.lost.saturating_add(1);
                 }
-                Channel::Smp => self.ring.drop_fragment(frame.bytes),
+                Channel::Smp if B::TAKES_SMP => {
+                    self.waiting += u32::from(self.ring.drop_fragment(frame.bytes));
+                }
+                Channel::Control | Channel::Smp => {}
             }
         }
         pushed
@@ -206,7 +216,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
     /// # Errors
     /// [`PushError`]; nothing has changed then. A frame that is too long must be pushed, so that it is dropped.
     pub fn offer(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), PushError> {
-        if frame.channel == Channel::Smp {
+        if B::TAKES_SMP && frame.channel == Channel::Smp {
             if now_ms.saturating_sub(self.smp_ms) > FRAGMENT_MS {
                 self.ring.smp_paused();
             }
@@ -218,7 +228,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Inbox<B> {
     }
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> Inlet for Inbox<B> {
+impl<B: Memory> Inlet for Inbox<B> {
     fn next(&mut self, buffer: &mut [u8; MAX_FRAME]) -> Option<Next> {
         if core::mem::take(&mut self.is_down) {
             self.told = Peer::Stranger;

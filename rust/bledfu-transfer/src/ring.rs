@@ -16,7 +16,8 @@
 //! `heapless`' queue, which transfers single bytes: interrupts would be off for 60 µs instead of 5.
 
 use crate::smp::FragmentRun;
-use bledfu_wire::smp::Header;
+use bledfu_wire::image_group;
+use bledfu_wire::smp::{op, Header, HEADER_SIZE, IMAGE_GROUP};
 
 /// Longest frame in bytes: the largest attribute value ATT allows.
 pub const MAX_FRAME: usize = 512;
@@ -59,7 +60,7 @@ pub const fn holds_object(size: usize, object_size: usize, shortest_packet: usiz
 /// Ring size in bytes for `count` SMP frames of `frame_size` bytes, in fragments of at least `shortest_fragment` bytes:
 /// all the requests that a client sends before it waits for an answer.
 pub const fn smp_ring_size(frame_size: usize, count: usize, shortest_fragment: usize) -> usize {
-    count * with_headers(frame_size, shortest_fragment)
+    count * with_headers(frame_size, shortest_fragment) + FOR_STUBS
 }
 
 const fn with_headers(size: usize, shortest_packet: usize) -> usize {
@@ -71,6 +72,8 @@ const fn with_headers(size: usize, shortest_packet: usize) -> usize {
 const fn with_header(length: usize) -> usize {
     length + if length < LONG { 1 } else { 2 }
 }
+
+const CHANNEL_SMP: u8 = 0x80;
 
 /// A frame of this length or longer has a header of two bytes.
 const LONG: usize = 32;
@@ -126,9 +129,32 @@ impl core::fmt::Display for PushError {
 
 impl core::error::Error for PushError {}
 
+/// Payload of a piece of an image at an offset at which no image has a byte: `{"off": 4294967295}`.
+const NOWHERE: [u8; 10] = *b"\xA1\x63off\x1A\xFF\xFF\xFF\xFF";
+const STUB: usize = HEADER_SIZE + NOWHERE.len();
+/// Room in bytes that SMP frames leave free for stubs: those of a client with twice the requests in flight that the ring holds.
+const FOR_STUBS: usize = 8 * with_header(STUB);
+
+/// What takes the place of a piece of an image that finds no room: a piece that fits nowhere. It is answered, as every piece is,
+/// with the offset that is wanted, and the client goes on there. Without an answer phones wait for 2.5 s to 20 s, and they
+/// send more pieces than they were told there is room for.
+fn stub(fragment: &[u8]) -> Option<[u8; STUB]> {
+    let header = Header::decode(fragment)?;
+    let is_piece =
+        (header.op, header.group, header.command) == (op::WRITE, IMAGE_GROUP, image_group::command::UPLOAD);
+    let mut stub = [0; STUB];
+    let (head, payload) = stub.split_first_chunk_mut::<HEADER_SIZE>()?;
+    *head = Header {
+        length: NOWHERE.len() as u16,
+        ..header
+    }
+    .encode();
+    payload.copy_from_slice(&NOWHERE);
+    is_piece.then_some(stub)
+}
+
 /// Accepts SMP frames whole or not at all: a partial frame would be completed with the head of the next one. Room for
-/// the rest of a frame is reserved when its first fragment is accepted. A client that sends more than there is room for
-/// gets no answer and sends the frame again.
+/// the rest of a frame is reserved when its first fragment is accepted.
 #[derive(Clone, Copy, Debug)]
 struct SmpGate {
     run: FragmentRun,
@@ -162,7 +188,8 @@ impl SmpGate {
             let length = Header::decode(fragment).map_or(0, |head| head.frame_length());
             // Assumes that all fragments are as long as the first one.
             self.reserved = with_headers(length.max(fragment.len()), fragment.len().max(1));
-            self.shut = match self.reserved {
+            let spare = if length > STUB { FOR_STUBS } else { 0 };
+            self.shut = match self.reserved + spare {
                 needed if needed > size => Shut::TooLong,
                 needed if needed > room => Shut::Full,
                 _ => Shut::Not,
@@ -178,6 +205,50 @@ impl SmpGate {
         };
         self
     }
+}
+
+/// Memory for a ring.
+pub trait Memory: AsRef<[u8]> + AsMut<[u8]> {
+    /// Whether SMP frames may come. If not, the code for them is not in the program.
+    const TAKES_SMP: bool = true;
+}
+
+impl<const N: usize> Memory for [u8; N] {}
+
+#[cfg(feature = "alloc")]
+impl Memory for alloc::boxed::Box<[u8]> {}
+
+/// An array of `N` bytes, for devices that decide when they are built whether they have SMP.
+#[derive(Debug)]
+pub struct Bytes<const N: usize, const SMP: bool>([u8; N]);
+
+impl<const N: usize, const SMP: bool> Bytes<N, SMP> {
+    /// All zeros.
+    pub const fn new() -> Self {
+        Self([0; N])
+    }
+}
+
+impl<const N: usize, const SMP: bool> Default for Bytes<N, SMP> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize, const SMP: bool> AsRef<[u8]> for Bytes<N, SMP> {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<const N: usize, const SMP: bool> AsMut<[u8]> for Bytes<N, SMP> {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl<const N: usize, const SMP: bool> Memory for Bytes<N, SMP> {
+    const TAKES_SMP: bool = SMP;
 }
 
 /// The ring on its memory: an array on a device, so its size ([`ring_size`]) is a constant of the build.
@@ -241,7 +312,7 @@ impl<B> Ring<B> {
     }
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
+impl<B: Memory> Ring<B> {
     fn size(&self) -> usize {
         self.bytes.as_ref().len()
     }
@@ -260,9 +331,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
         let channel = match frame.channel {
             Channel::Control => 0,
             Channel::Packet => 0x40,
-            Channel::Smp => 0x80,
+            Channel::Smp => CHANNEL_SMP,
         };
-        if frame.channel == Channel::Smp {
+        if B::TAKES_SMP && frame.channel == Channel::Smp {
             let gate = self.smp.after(frame.bytes, room, self.size());
             match gate.shut {
                 Shut::Not => self.smp = gate,
@@ -289,9 +360,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
     }
 
     /// Drops a fragment that [`Ring::push`] refused, and with it the rest of its SMP frame: a Bluetooth peer does not
-    /// offer it again.
-    pub fn drop_fragment(&mut self, fragment: &[u8]) {
-        let gate = self.smp.after(fragment, self.size() - self.used, self.size());
+    /// offer it again. Returns whether a frame has taken its place: a piece that fits nowhere, for which there is an answer.
+    pub fn drop_fragment(&mut self, fragment: &[u8]) -> bool {
+        let room = self.size() - self.used;
+        let begins = { self.smp.run }.begins(fragment);
+        let gate = self.smp.after(fragment, room, self.size());
         self.smp = SmpGate {
             shut: match gate.shut {
                 Shut::Not => Shut::Full,
@@ -300,6 +373,13 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
             reserved: 0,
             ..gate
         };
+        let stub =
+            stub(fragment).filter(|_| begins && gate.shut != Shut::TooLong && room >= with_header(STUB));
+        if let Some(stub) = &stub {
+            self.put(CHANNEL_SMP | STUB as u8);
+            self.put_all(stub);
+        }
+        stub.is_some()
     }
 
     /// Copies the oldest frame into `buffer` and frees its room. Returns its channel and its length.
@@ -383,8 +463,9 @@ mod tests {
 
     /// As over Bluetooth: what finds no room is lost.
     fn push_or_drop<const N: usize>(ring: &mut Ring<[u8; N]>, fragment: &[u8]) -> Result<(), PushError> {
-        ring.push(smp(fragment))
-            .inspect_err(|_| ring.drop_fragment(fragment))
+        ring.push(smp(fragment)).inspect_err(|_| {
+            let _ = ring.drop_fragment(fragment);
+        })
     }
 
     #[test]
@@ -428,7 +509,7 @@ mod tests {
 
     #[test]
     fn an_smp_frame_that_does_not_fit_whole_is_dropped_whole_and_the_next_one_is_taken() {
-        let mut ring = Ring::<[u8; 1100]>::new();
+        let mut ring = Ring::<[u8; 1200]>::new();
         for fragment in smp_fragments(592, 20) {
             ring.push(smp(&fragment)).unwrap();
         }
@@ -441,10 +522,37 @@ mod tests {
             assert_eq!(frame.channel, Channel::Smp);
             taken.extend_from_slice(frame.bytes);
         }
-        assert_eq!(taken, smp_fragments(592, 600).concat());
+        // In its place is a piece that fits nowhere, with its sequence number.
+        let (whole, instead) = taken.split_at(600);
+        assert_eq!(whole, smp_fragments(592, 600).concat());
+        assert_eq!(
+            instead,
+            [&[0x0A, 0, 0, 10, 0, 1, 7, 1], NOWHERE.as_slice()].concat()
+        );
         for fragment in smp_fragments(300, 244) {
             ring.push(smp(&fragment)).unwrap();
         }
+    }
+
+    #[test]
+    fn eight_pieces_that_find_no_room_are_each_replaced_and_other_requests_are_not() {
+        let mut ring = Ring::<[u8; smp_ring_size(600, 2, 500)]>::new();
+        let list = [0x08, 0, 0, 1, 0, 1, 9, 0, 0xA0];
+        for sequence in 0..10 {
+            let mut piece = smp_fragments(592, 500);
+            piece[0][6] = sequence;
+            let pushed = piece.iter().map(|fragment| push_or_drop(&mut ring, fragment));
+            assert!(pushed.into_iter().all(|pushed| pushed.is_ok() == (sequence < 2)));
+        }
+        assert_eq!(push_or_drop(&mut ring, &list), Err(PushError::Full));
+        let mut buffer = [0; MAX_FRAME];
+        let mut stubs = Vec::new();
+        while let Some(frame) = pop(&mut ring, &mut buffer) {
+            if frame.bytes.ends_with(&NOWHERE) {
+                stubs.push(frame.bytes[6]);
+            }
+        }
+        assert_eq!(stubs, [2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]
@@ -533,7 +641,7 @@ mod tests {
 
     #[test]
     fn image_bytes_that_look_like_a_whole_request_are_the_middle_of_a_frame() {
-        let mut ring = Ring::<[u8; 1100]>::new();
+        let mut ring = Ring::<[u8; 1300]>::new();
         let mut fragments = smp_fragments(992, 100);
         fragments[3][..8].copy_from_slice(&[0x0A, 0, 0, 92, 0, 1, 7, 1]);
         fragments[4][..8].copy_from_slice(&[0x0A, 0, 0xFF, 0xFF, 0, 1, 7, 1]);

@@ -249,7 +249,7 @@ impl<'k> SecureDfu<'k> {
         match self.check_init(upload) {
             Ok(accepted) => {
                 let resumed = self.resume(upload, accepted.size, progress);
-                if upload.is_complete() && upload.file_digest() != accepted.sha256 {
+                if upload.is_complete() && upload.whole_digest() != Some(accepted.sha256) {
                     self.drop_wrong(upload);
                     return;
                 }
@@ -301,6 +301,13 @@ impl<'k> SecureDfu<'k> {
         ));
         self.forget();
         upload.close_session();
+    }
+
+    /// The upload has begun anew: what the journal said of it was wrong.
+    pub fn start_over(&mut self) {
+        self.is_unproven = false;
+        self.object = None;
+        self.has_begun = false;
     }
 
     /// The slot belongs to another transfer now: what was executed here no longer counts.

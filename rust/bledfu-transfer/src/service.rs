@@ -276,6 +276,10 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             self.is_level = !self.background();
             return None;
         }
+        if self.upload.catch_up_owed() {
+            self.notice_new_beginning();
+            return None;
+        }
         if let Some(next) = inlet.next(&mut self.buffer) {
             self.take(next, now_ms);
             return None;
@@ -401,6 +405,10 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         self.speaks_smp = false;
         self.heard_ms = now_ms;
         self.reassembly.reset();
+        self.upload.catch_up_for_link();
+        if self.upload.has_begun_anew() {
+            self.secure_dfu.start_over();
+        }
         self.secure_dfu.link_up(transport);
     }
 
@@ -594,7 +602,19 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
             return self.upload.idle(ERASE_AHEAD, true);
         }
         let ahead = self.secure_dfu.wants_erased(&self.upload);
-        self.upload.idle(ahead, self.is_linked)
+        let has_worked = self.upload.idle(ahead, self.is_linked);
+        self.notice_new_beginning();
+        has_worked
+    }
+
+    /// A client of Secure DFU only asks where to continue when it connects; SMP's answers say it each time.
+    fn notice_new_beginning(&mut self) {
+        if self.upload.has_begun_anew() && self.upload.owner() == Some(Protocol::SecureDfu) {
+            self.secure_dfu.start_over();
+            if self.is_linked {
+                self.ending = Ending::CloseAt(0, Then::Disconnect);
+            }
+        }
     }
 }
 

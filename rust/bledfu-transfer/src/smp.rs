@@ -682,9 +682,9 @@ fn wanted<'r>(offset: u32, matches: Option<bool>) -> Response<'r> {
 }
 
 /// At the end of the file, if the client's identifier is a SHA-256: whether it matches the bytes in flash.
-fn verdict<A: Areas, C: Crypto>(upload: &Upload<'_, A, C>, session: &Session) -> Option<bool> {
+fn verdict<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, session: &Session) -> Option<bool> {
     (session.sha.len() == HASH_SIZE && upload.is_complete())
-        .then(|| upload.file_digest().as_slice() == session.sha.as_slice())
+        .then(|| upload.whole_digest().as_ref().map(<[u8; 32]>::as_slice) == Some(session.sha.as_slice()))
 }
 
 /// The build number is ignored (Zephyr `img_mgmt_vercmp`).

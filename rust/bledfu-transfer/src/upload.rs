@@ -20,6 +20,7 @@
 //! after [`TAKEOVER_MS`] without data for it or after its link is gone; until then it is refused. Within one protocol
 //! the newest transfer wins.
 
+mod catch_up;
 mod error;
 mod images;
 mod kept_copy;
@@ -35,6 +36,7 @@ mod running;
 mod session;
 mod staging;
 
+use catch_up::Recorded;
 pub use error::{Obstacle, TransferError};
 pub use images::Present;
 use kept_copy::KeptCopy;
@@ -167,9 +169,15 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
     is_journal_off: bool,
     /// An erase of the journal in idle time failed.
     is_unprepared: bool,
+    /// Bytes of the slot that are hashed before the next frame is handled.
+    owed: u32,
+    /// What the journal recorded is not what the slot held.
+    has_begun_anew: bool,
     /// The sectors rolled back, which will be erased once more, are not counted yet.
     is_rewound: bool,
     kept_copy: KeptCopy,
+    /// What the journal recorded, until the slot is read as far as that.
+    recorded: Option<Recorded>,
     /// How quickly the slot's flash erases.
     pub(crate) pace: Pace,
     journal_memory: Memory,
@@ -208,6 +216,9 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             is_unprepared: false,
             journal_memory: Memory::default(),
             is_rewound: false,
+            owed: 0,
+            has_begun_anew: false,
+            recorded: None,
             kept_copy: KeptCopy::Unknown,
             pace: Pace::default(),
             guard: Guard::default(),
@@ -349,16 +360,26 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     }
 
     /// What the journal records about the committed bytes. Secure DFU needs their CRC-32 anyway. For SMP it is the first
-    /// bytes of their SHA-256: a CRC over every byte would take more processor time than flash and a fast link leave.
-    fn record(&self) -> Progress {
+    /// bytes of their SHA-256: a CRC over every byte would take more processor time than flash and a fast link leave. `None`
+    /// while the hash has not come so far.
+    fn record(&self) -> Option<Progress> {
         let progress = self.progress();
         if self.owner() != Some(Protocol::Smp) || progress.offset == 0 {
-            return progress;
+            return Some(progress);
         }
-        let [a, b, c, d, ..] = self.file_digest();
-        Progress {
-            check: u32::from_le_bytes([a, b, c, d]),
+        (!self.is_behind()).then(|| Progress {
+            check: digest_check(&self.file_digest()),
             ..progress
+        })
+    }
+
+    fn keep_progress(&mut self, session: u32, consequence: &str) {
+        // Until the hash has caught up the earlier record stays, which is true as well.
+        let Some(record) = self.record() else {
+            return;
+        };
+        if let Err(error) = self.journal().progress(session, record) {
+            self.journal_failed(error, consequence);
         }
     }
 
@@ -432,6 +453,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.crc = crc32();
         self.committed_crc = crc32();
         self.marked_crc = crc32();
+        self.recorded = None;
     }
 
     /// Forgets the image in RAM; the journal keeps its session until another one begins or this one is closed.
@@ -510,8 +532,14 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.payload.erased_ahead()
     }
 
+    /// SHA-256 of the whole file; `None` if its bytes cannot be read, or are not those that the journal recorded.
+    pub fn whole_digest(&mut self) -> Option<[u8; 32]> {
+        self.catch_up_all().ok()?;
+        Some(self.file_digest())
+    }
+
     /// SHA-256 of the file, as far as it was read back from the slot.
-    pub fn file_digest(&self) -> [u8; 32] {
+    fn file_digest(&self) -> [u8; 32] {
         let digest = self.packing.sha256_if_past();
         digest.unwrap_or_else(|| self.payload.digest().file_digest())
     }
@@ -555,11 +583,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.is_rewound = false;
         self.committed_crc = self.crc.clone();
         self.note_file();
-        let record = self.record();
-        if let Err(error) = self.journal().progress(session, record) {
-            self.journal_failed(error, "a reset would lose this object");
+        self.keep_progress(session, "a reset would lose this object");
+        if self.owner() == Some(Protocol::Smp) {
+            self.catch_up_beside(self.sector_size());
         }
-        let received = record.offset;
+        let received = self.progress().offset;
         self.events.push(Event::Progress {
             image,
             received,
@@ -609,6 +637,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
 
     /// Closes the object: the next one begins behind the committed bytes.
     pub fn close_object(&mut self) {
+        let length = self.payload.committed().saturating_sub(self.payload.marked());
+        self.catch_up_beside(length);
         self.payload.writer().mark();
         self.marked_crc = self.committed_crc.clone();
     }
@@ -630,10 +660,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             self.crc = self.committed_crc.clone();
             // The sectors of the object will be erased: what the journal recorded about them must not outlive them.
             if let Ok(Transfer { session, .. }) = self.receiving() {
-                let record = self.record();
-                if let Err(error) = self.journal().progress(session, record) {
-                    self.journal_failed(error, "a reset would lose this transfer");
-                }
+                self.keep_progress(session, "a reset would lose this transfer");
             }
         }
         self.rewind();
@@ -673,7 +700,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             note::warn(format_args!("erasing ahead: {error}"));
             false
         });
-        has_erased || self.keep_copy()
+        has_erased || self.catch_up_in_idle() || self.keep_copy()
     }
 
     fn receiving(&self) -> Result<Transfer, TransferError> {
@@ -682,6 +709,12 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             State::Idle | State::Staged => Err(TransferError::NotReceiving),
         }
     }
+}
+
+/// The first bytes of a digest, as the journal keeps them.
+fn digest_check(digest: &[u8; 32]) -> u32 {
+    let [a, b, c, d, ..] = *digest;
+    u32::from_le_bytes([a, b, c, d])
 }
 
 fn write_failed<E: fmt::Debug>(error: WriteError<E>) -> TransferError {

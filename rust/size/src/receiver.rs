@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The worker of a device, with the cryptography it is given; `SMP` is the longest SMP frame in bytes, 0 for a device without.
+//! The worker of a device, with the cryptography it is given; `SMP` is the longest SMP frame in bytes, 0 for a device without
+//! it (`HAS_SMP`).
 
 use bledfu_size::{layout, Driver};
 use bledfu_slot::areas::Partitions;
@@ -8,7 +9,7 @@ use bledfu_transfer::doors::{Doors, Peer};
 use bledfu_transfer::event::Admission;
 use bledfu_transfer::inbox::Inbox;
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
-use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
+use bledfu_transfer::ring::{Bytes, Channel, Frame, DEFAULT_RING_SIZE};
 use bledfu_transfer::secure_dfu::{self, Chip, Transport};
 use bledfu_transfer::service::{Config, Service};
 use bledfu_transfer::smp::{self, System};
@@ -17,7 +18,7 @@ use core::hint::black_box;
 
 static KEYS: [Key; 1] = [Key::new([7; 64])];
 
-pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
+pub fn run<C: Crypto, const SMP: usize, const HAS_SMP: bool>(crypto: C) -> ! {
     let setup = Setup {
         layout: layout(),
         image_policy: ImagePolicy {
@@ -83,7 +84,7 @@ pub fn run<C: Crypto, const SMP: usize>(crypto: C) -> ! {
     let upload = Upload::new(areas, crypto, setup, (&mut memory).into());
     let mut service = Service::<_, C, SMP>::new(upload, config);
     service.start();
-    let mut inbox = Inbox::<[u8; DEFAULT_RING_SIZE]>::new();
+    let mut inbox = Inbox::<Bytes<DEFAULT_RING_SIZE, HAS_SMP>>::of_bytes();
     inbox.link_up(black_box(Transport::Ble));
     loop {
         let _ = inbox.push(

@@ -77,8 +77,8 @@ def test_demo_keys_are_warned_of(configure):
     (["CONFIG_BLEDFU_OBJECT_SIZE=8192", "CONFIG_BLEDFU_RING_SIZE=8191"],
      "CONFIG_BLEDFU_RING_SIZE is 8191, and holds neither one object of CONFIG_BLEDFU_OBJECT_SIZE (8192) in packets of 20 bytes nor 8192 "
      "bytes: remove the line, its default follows, or lower CONFIG_BLEDFU_OBJECT_SIZE"),
-    (["CONFIG_BLEDFU_SMP=y", "CONFIG_BLEDFU_RING_SIZE=10395"],
-     "CONFIG_BLEDFU_RING_SIZE is 10395, and 4 frames of 2475 bytes in fragments of 20 bytes need 10396: raise it, or lower "
+    (["CONFIG_BLEDFU_SMP=y", "CONFIG_BLEDFU_RING_SIZE=10547"],
+     "CONFIG_BLEDFU_RING_SIZE is 10547, and 4 frames of 2475 bytes in fragments of 20 bytes need 10548: raise it, or lower "
      "CONFIG_BLEDFU_SMP_FRAME_COUNT or CONFIG_BLEDFU_SMP_FRAME_SIZE"),
 ], ids=["journal", "scratch", "revert", "ring", "smp-ring"])
 def test_the_build_says_what_is_missing(configure, definitions, sentence):

@@ -10,6 +10,7 @@ use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{OpInfo, OpKind, Power};
 use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::evidence::Log;
+use bledfu_slot::header::ImageHeader;
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, Version};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence, Store};
@@ -214,6 +215,14 @@ impl<const W: usize, const X: usize> Device<W, X> {
 
     pub(super) fn runs(&self, index: usize) -> bool {
         self.primary.holds(0, &self.images.bytes[index])
+    }
+
+    /// Whether the primary slot holds all of an image that its digest covers: what is executed.
+    pub(super) fn executes(&self, index: usize) -> bool {
+        let bytes = &self.images.bytes[index];
+        let size = ImageHeader::parse(bytes).and_then(|header| header.hashed_size());
+        let hashed = size.ok().and_then(|size| bytes.get(..size as usize));
+        hashed.is_some_and(|hashed| self.primary.holds(0, hashed))
     }
 
     /// Whether the primary slot reads as one of the two images in this boot. Weak cells may read differently in a later one.

@@ -4,6 +4,7 @@ use crate::layout::{Algorithm, Geometry};
 use crate::trailer::{write_magic, Magic, Trailer};
 use crate::verify::{Crypto, SoftCrypto};
 use bledfu_testkit::{sha256, Nor, Op, Power, Tear, SECTOR};
+use proptest::prelude::*;
 use std::vec::Vec;
 
 const SECTORS: usize = 8;
@@ -241,10 +242,13 @@ fn after_a_reset_the_digest_is_taken_from_flash_and_the_next_sectors_are_erased(
     let mut writer = self::writer();
     let mut seen = Vec::new();
     let size = image.len() as u32;
-    let see = |bytes: &[u8]| seen.extend_from_slice(bytes);
     writer
-        .resume(&mut flash, size, SECTOR as u32, 0, SoftCrypto.sha256(), see)
+        .resume(&mut flash, size, SECTOR as u32, 0, SoftCrypto.sha256())
         .unwrap();
+    while writer
+        .catch_up(&mut flash, u32::MAX, |bytes| seen.extend_from_slice(bytes))
+        .unwrap()
+    {}
     assert_eq!(seen, image[..SECTOR]);
     write_all(&mut writer, &mut flash, &image[SECTOR..], 244);
     assert_eq!(flash.bytes[..image.len()], image);
@@ -255,7 +259,7 @@ fn after_a_reset_the_digest_is_taken_from_flash_and_the_next_sectors_are_erased(
 fn a_resume_offset_from_a_damaged_journal_is_refused() {
     let (mut flash, mut writer) = (flash(), writer());
     for (size, offset) in [(5000, 5001), (5000, 100), (u32::MAX, 4096)] {
-        let resumed = writer.resume(&mut flash, size, offset, 0, SoftCrypto.sha256(), |_| ());
+        let resumed = writer.resume(&mut flash, size, offset, 0, SoftCrypto.sha256());
         assert_eq!(resumed, Err(WriteError::OutOfBounds), "{offset} of {size}");
     }
 }
@@ -410,4 +414,80 @@ fn a_block_that_is_blank_is_not_erased() {
     assert_eq!(erases_of(30, Erase::Blocks), [0; 3]);
     // Blank sectors in front of a used one may be what a cut erase has left.
     assert_eq!(erases_of(16, Erase::Blocks), [16, 0, 4]);
+}
+
+/// What a receiver may do with the writer.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Object { is_kept: bool },
+    Sector,
+    Rewind,
+    RewindToMark,
+    CatchUp { pages: u8 },
+    Reset,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let deed = prop_oneof![
+        4 => any::<bool>().prop_map(|is_kept| Deed::Object { is_kept }),
+        2 => Just(Deed::Sector),
+        1 => Just(Deed::Rewind),
+        1 => Just(Deed::RewindToMark),
+        3 => (0u8..40).prop_map(|pages| Deed::CatchUp { pages }),
+        1 => Just(Deed::Reset),
+    ];
+    proptest::collection::vec(deed, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn the_digest_is_that_of_the_image_however_late_it_comes(deeds in deeds()) {
+        let image = image(SECTORS * SECTOR / 2 + 77);
+        let (size, sector) = (image.len() as u32, SECTOR as u32);
+        let mut flash = flash();
+        let mut writer = writer();
+        writer.begin::<()>(size, SoftCrypto.sha256()).unwrap();
+        let next = |writer: &mut Writer, flash: &mut Nor<4>| {
+            let from = writer.position() as usize;
+            let to = image.len().min(from + SECTOR);
+            writer.prepare(flash, (to - from) as u32).unwrap();
+            writer.accept(flash, &image[from..to]).unwrap();
+            writer.flush(flash).unwrap();
+        };
+        for deed in deeds {
+            match deed {
+                Deed::Object { is_kept } => {
+                    next(&mut writer, &mut flash);
+                    writer.commit();
+                    if is_kept {
+                        writer.mark();
+                    }
+                }
+                Deed::Sector => next(&mut writer, &mut flash),
+                Deed::Rewind => writer.rewind(),
+                Deed::RewindToMark => writer.rewind_to_mark(),
+                Deed::CatchUp { pages } => {
+                    for _ in 0..pages {
+                        writer.catch_up(&mut flash, u32::MAX, |_| ()).unwrap();
+                    }
+                }
+                Deed::Reset => {
+                    let (offset, mark) = (writer.committed(), writer.marked());
+                    writer = self::writer();
+                    writer.resume(&mut flash, size, offset, mark, SoftCrypto.sha256()).unwrap();
+                }
+            }
+            prop_assert!(writer.marked() <= writer.committed() && writer.committed() <= writer.position());
+            prop_assert!(writer.position() == size || writer.position() % sector == 0);
+        }
+        while writer.position() < size {
+            next(&mut writer, &mut flash);
+        }
+        writer.commit();
+        while writer.catch_up(&mut flash, u32::MAX, |_| ()).unwrap() {}
+        prop_assert!(!writer.is_behind());
+        prop_assert_eq!(writer.digest().file_digest(), sha256(&image));
+        prop_assert_eq!(&flash.bytes[..image.len()], &image[..]);
+    }
 }

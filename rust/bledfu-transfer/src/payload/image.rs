@@ -39,6 +39,11 @@ impl<H: Sha256> Image<H> {
         self.writer.committed()
     }
 
+    /// Whether received bytes in flash are not hashed yet; see [`SlotWriter::catch_up`].
+    pub fn is_behind(&self) -> bool {
+        self.writer.is_behind()
+    }
+
     /// The digests over the received bytes in flash.
     pub fn digest(&self) -> &StreamDigest<H> {
         self.writer.digest()

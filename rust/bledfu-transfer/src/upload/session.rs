@@ -4,10 +4,11 @@
 use super::{Protocol, State, Transfer, Upload};
 use crate::note;
 use bledfu_slot::areas::Areas;
-use bledfu_slot::crc32::crc32;
+use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::journal::{Progress, MAX_SESSION};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::Crypto;
+use bledfu_slot::writer::PAGE;
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// The session that the journal kept over the last reset; its init packet is copied to `init`, and its length is
@@ -47,8 +48,9 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         self.slot_kept = true;
     }
 
-    /// Continues the journal's session: hashes what is in the slot and compares it with the journal. Returns the
-    /// progress of the session; 0 when the slot does not hold what was recorded. The open object began at `start`.
+    /// Continues the journal's session where the journal says. What is in the slot is hashed later, and compared with the
+    /// journal's record, unless nothing is missing any more. Returns the progress of the session; 0 when it is clear already
+    /// that the slot does not hold what was recorded. The open object began at `start`.
     #[inline(never)]
     pub fn resume(
         &mut self,
@@ -66,38 +68,33 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             size,
         });
         self.slot_kept = true;
-        self.crc = crc32();
-        self.marked_crc = crc32();
         self.find_place(size, stored);
-        let (crc, marked_crc) = (&mut self.crc, &mut self.marked_crc);
-        let mut at = 0;
-        let has_crc = owner == Protocol::SecureDfu;
         let read = self.payload.writer().resume(
             &mut Retry(self.areas.all().secondary),
             size,
             stored.offset,
             start,
             self.crypto.sha256(),
-            |bytes| {
-                if has_crc {
-                    crc.update(bytes);
-                }
-                at += bytes.len() as u32;
-                if at <= start {
-                    *marked_crc = crc.clone();
-                }
-            },
         );
-        if read.is_err() || self.record() != stored {
-            note::warn(format_args!(
-                "the slot does not hold the {} bytes that the journal recorded: starting over",
-                stored.offset
-            ));
-            // Something else wrote to the slot, so there may be a trailer as well.
-            self.payload.writer().forget_erased();
-            self.restart(size);
-        }
+        self.expect_recorded(stored);
+        (self.crc, self.marked_crc) = match owner {
+            Protocol::SecureDfu if read.is_ok() => (Crc32::of(stored.check), self.crc_at(start, stored)),
+            _ => (crc32(), crc32()),
+        };
         self.committed_crc = self.crc.clone();
+        if read.is_err() {
+            self.begin_anew();
+        } else {
+            // The header is needed at once, and the digest of a whole file as well.
+            let now = if stored.offset == size {
+                u32::MAX
+            } else {
+                PAGE as u32
+            };
+            let _ = self.catch_up(now);
+        }
+        // It was not under way yet.
+        let _ = self.has_begun_anew();
         self.note_file();
         self.progress()
     }

@@ -36,10 +36,13 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     #[inline(never)]
     pub fn request(&mut self, swap_type: SwapType) -> Result<ImageInfo, TransferError> {
         // Hashed while it arrived, or from flash now.
-        let digest = self
-            .is_complete()
-            .then(|| self.payload.digest().image_digest())
-            .flatten();
+        let digest = match self.is_complete() {
+            true => {
+                self.catch_up_all()?;
+                self.payload.digest().image_digest()
+            }
+            false => None,
+        };
         let size = match self.state {
             State::Receiving(transfer) => transfer.size,
             State::Idle | State::Staged => 0,
@@ -135,6 +138,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         if !self.is_complete() {
             return Err(TransferError::NotReceiving);
         }
+        self.catch_up_all()?;
         let digest = self.payload.digest();
         let file_digest = digest.file_digest();
         let image_digest = digest.image_digest().ok_or(TransferError::NotAnImage);

@@ -8,5 +8,5 @@ mod receiver;
 
 #[no_mangle]
 extern "C" fn _start() -> ! {
-    receiver::run::<_, 0>(bledfu_size::Elsewhere)
+    receiver::run::<_, 0, false>(bledfu_size::Elsewhere)
 }

@@ -8,5 +8,5 @@ mod receiver;
 
 #[no_mangle]
 extern "C" fn _start() -> ! {
-    receiver::run::<_, 0>(bledfu_slot::SoftCrypto)
+    receiver::run::<_, 0, false>(bledfu_slot::SoftCrypto)
 }

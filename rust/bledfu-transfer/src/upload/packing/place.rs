@@ -155,7 +155,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 
     /// Notes the file that is complete now.
     pub(in crate::upload) fn note_file(&mut self) {
-        if !matches!(self.packing.phase, Phase::File { .. }) || !self.is_complete() {
+        if !matches!(self.packing.phase, Phase::File { .. })
+            || !self.is_complete()
+            || self.catch_up_all().is_err()
+        {
             return;
         }
         let digest = self.payload.digest();
