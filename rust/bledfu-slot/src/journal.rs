@@ -42,7 +42,7 @@ use core::borrow::BorrowMut;
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
-use self::log::{cells_of, Log, Next};
+use self::log::{cells_of, Contents, Log, Next};
 use crate::crc32::crc32;
 use crate::layout::MAX_IMAGE_NUMBER;
 
@@ -263,7 +263,7 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     /// # Errors
     /// [`JournalError::BadArea`], or the flash's error.
     pub fn open(&mut self) -> Result<(), JournalError> {
-        Log::new(&mut self.flash)?.contents().map(drop)
+        Log::new(&mut self.flash)?.survey(&mut Contents::new())
     }
 
     /// A journal for the image with this number, 1 to 15; number 0 is the application. The records of all images are in
@@ -364,10 +364,7 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     /// An error of the flash or of the records.
     #[inline(never)]
     pub fn close(&mut self) -> Result<(), JournalError> {
-        if self.fetch(KEY_SESSION, &mut [0; MAX_SESSION])?.is_empty() {
-            return Ok(());
-        }
-        self.store(KEY_SESSION, &[])
+        self.clear(KEY_SESSION)
     }
 
     /// Which firmware is installed, if that was ever recorded.
@@ -405,8 +402,7 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     pub fn set_intent(&mut self, intent: Option<Intent>) -> Result<(), JournalError> {
         match intent {
             Some(intent) => self.store(KEY_INTENT, &intent.to_bytes()),
-            None if self.fetch(KEY_INTENT, &mut [0; Intent::SIZE])?.is_empty() => Ok(()),
-            None => self.store(KEY_INTENT, &[]),
+            None => self.clear(KEY_INTENT),
         }
     }
 
@@ -423,6 +419,16 @@ impl<J: NorFlash, M: BorrowMut<Memory>> Journal<J, M> {
     fn fetch<'b>(&mut self, kind: u8, buffer: &'b mut [u8]) -> Result<&'b [u8], JournalError> {
         let key = self.key(kind);
         Log::new(&mut self.flash)?.value(key, buffer)
+    }
+
+    /// Stores that there is no such record any more; writes nothing if there is none anyway.
+    #[inline(never)]
+    fn clear(&mut self, kind: u8) -> Result<(), JournalError> {
+        let key = self.key(kind);
+        match Log::new(&mut self.flash)?.has(key)? {
+            true => self.store(kind, &[]),
+            false => Ok(()),
+        }
     }
 
     #[inline(never)]

@@ -248,16 +248,22 @@ impl Trailer {
 /// # Errors
 /// The flash's error.
 pub fn stored_job<F: ReadNorFlash>(flash: &mut F, layout: &Layout) -> Result<SwapType, F::Error> {
-    for layout in [layout.with_tlv_sizes(), layout.without_tlv_sizes()] {
-        let trailer = Trailer::read(flash, &layout.primary_trailer())?;
-        if trailer.holds_job(&layout) {
-            return Ok(trailer.swap_type());
+    let with = stored_job_in(flash, &layout.with_tlv_sizes())?;
+    match with {
+        SwapType::None if layout.algorithm() == Algorithm::SwapOffset => {
+            stored_job_in(flash, &layout.without_tlv_sizes())
         }
-        if layout.algorithm() != Algorithm::SwapOffset {
-            break;
-        }
+        found => Ok(found),
     }
-    Ok(SwapType::None)
+}
+
+#[inline(never)]
+fn stored_job_in<F: ReadNorFlash>(flash: &mut F, layout: &Layout) -> Result<SwapType, F::Error> {
+    let trailer = Trailer::read(flash, &layout.primary_trailer())?;
+    Ok(match trailer.holds_job(layout) {
+        true => trailer.swap_type(),
+        false => SwapType::None,
+    })
 }
 
 /// Why a request or a confirmation was refused.

@@ -464,23 +464,36 @@ pub fn verify_image_through<F: ReadNorFlash, C: Crypto, T: Transform>(
     if let Some(slot) = policy.address {
         check_address(flash, start, &header, slot, transform)?;
     }
-    let mut hash = crypto.sha256();
+    let end = header.hashed_size()?;
+    let digest = hashed(flash, (start, end), crypto.sha256(), transform, tick).map_err(VerifyError::Flash)?;
+    tick();
+    judge(flash, header, tlvs, policy, crypto, digest)
+}
+
+/// The digest of the first `end` bytes of the image at `start`. Its buffer is not on the stack while the signature is checked,
+/// which takes more of it than anything else.
+#[inline(never)]
+fn hashed<F: ReadNorFlash, H: Sha256, T: Transform>(
+    flash: &mut F,
+    (start, end): (u32, u32),
+    mut hash: H,
+    transform: &T,
+    tick: &mut dyn FnMut(),
+) -> Result<Digest, F::Error> {
     let mut chunk = Aligned([0; HASH_CHUNK]);
     let mut done = 0;
-    let end = header.hashed_size()?;
     while done < end {
         tick();
         let length = (end - done).min(HASH_CHUNK as u32);
         if let Some(part) = chunk.0.get_mut(..length as usize) {
             // Cannot overflow: `read_frame` has checked the sum against the slot.
-            read_bytes(flash, start.saturating_add(done), part).map_err(VerifyError::Flash)?;
+            read_bytes(flash, start.saturating_add(done), part)?;
             transform.apply(Direction::Inward, done, part);
             hash.update(part);
         }
         done += length;
     }
-    tick();
-    judge(flash, header, tlvs, policy, crypto, hash.finish())
+    Ok(hash.finish())
 }
 
 /// [`verify_image`] for an image whose digest was computed while its bytes arrived.

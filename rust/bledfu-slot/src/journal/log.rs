@@ -131,14 +131,14 @@ impl Cell {
         self.key() & REST == 0
     }
 
-    /// The place in [`Contents::newest`] of the value that this cell belongs to; `None` for a cell without a value.
+    /// The place in [`Contents`] of the value that this cell belongs to; `None` for a cell without a value.
     fn place(&self) -> Option<usize> {
         let key = self.key();
         (key & (REST - 1) < KINDS).then(|| place_of(key))
     }
 }
 
-/// The place of a value in [`Contents::newest`].
+/// The place of a value in [`Contents`].
 fn place_of(key: u8) -> usize {
     usize::from(key >> 2 & 0x3C | key & 3)
 }
@@ -150,20 +150,12 @@ enum Found {
     Valid(Cell),
 }
 
-/// The value of a key that counts.
-#[derive(Clone, Copy, Default)]
-struct Newest {
-    /// Its sequence number.
-    number: u32,
-    /// Its length in bytes.
-    length: u16,
-    /// The pages that have its head, one bit for each; 0 if there is no value.
-    pages: u8,
-}
-
-/// What counts.
+/// What counts, for each place. It has 328 bytes, so it is filled where it is, and never returned.
 pub(super) struct Contents {
-    newest: [Newest; KEYS],
+    /// Sequence numbers.
+    numbers: [u32; KEYS],
+    /// The pages that have the head, one bit for each; 0 if there is no value.
+    pages: [u8; KEYS],
     /// The highest number of all cells.
     sequence: u32,
     /// A page that has all values.
@@ -171,10 +163,19 @@ pub(super) struct Contents {
 }
 
 impl Contents {
+    pub(super) const fn new() -> Self {
+        Self {
+            numbers: [0; KEYS],
+            pages: [0; KEYS],
+            sequence: 0,
+            home: 0,
+        }
+    }
+
     /// Whether the cell belongs to a value that counts.
     fn counts(&self, cell: &Cell) -> bool {
-        let newest = cell.place().and_then(|place| self.newest.get(place));
-        newest.is_some_and(|newest| newest.number == cell.sequence())
+        let number = cell.place().and_then(|place| self.numbers.get(place));
+        number == Some(&cell.sequence())
     }
 }
 
@@ -260,45 +261,34 @@ impl<'f, F: NorFlash> Log<'f, F> {
         Ok(())
     }
 
+    /// Reads all pages into `found`, which must be [new](Contents::new).
     #[inline(never)]
-    pub(super) fn contents(&mut self) -> Result<Contents, JournalError> {
-        let mut found = Contents {
-            newest: [Newest::default(); KEYS],
-            sequence: 0,
-            home: 0,
-        };
+    pub(super) fn survey(&mut self, found: &mut Contents) -> Result<(), JournalError> {
         let mut marks = [0; MAX_PAGES as usize];
         self.each(&mut |page, cell| {
             let number = cell.sequence();
             found.sequence = found.sequence.max(number);
-            let newest = match cell.place() {
-                Some(place) if cell.is_head() => found.newest.get_mut(place),
-                Some(_) => None,
-                None => {
-                    if let Some(mark) = marks.get_mut(page as usize) {
-                        *mark = number;
-                    }
-                    None
+            let Some(place) = cell.place() else {
+                if let Some(mark) = marks.get_mut(page as usize) {
+                    *mark = number;
                 }
+                return;
             };
-            if let Some(newest) = newest {
-                if number > newest.number {
-                    *newest = Newest {
-                        number,
-                        length: cell.left(),
-                        pages: 0,
-                    };
+            let newest = found.numbers.get_mut(place).zip(found.pages.get_mut(place));
+            if let Some((newest, pages)) = newest.filter(|_| cell.is_head()) {
+                if number > *newest {
+                    (*newest, *pages) = (number, 0);
                 }
-                if number == newest.number {
-                    newest.pages |= 1 << page;
+                if number == *newest {
+                    *pages |= 1 << page;
                 }
             }
         })?;
         let with_all = found
-            .newest
+            .pages
             .iter()
-            .filter(|newest| newest.pages != 0)
-            .fold(u8::MAX, |all, newest| all & newest.pages);
+            .filter(|&&pages| pages != 0)
+            .fold(u8::MAX, |all, pages| all & pages);
         // Of the pages with all values, the one that was marked last: another one may be half erased. If no page has all
         // values, because cells are damaged, the one that was marked last has most of them.
         let mut best = (false, 0);
@@ -309,7 +299,25 @@ impl<'f, F: NorFlash> Log<'f, F> {
                 (best, found.home) = (rank, page);
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// Number and length of the value that counts; 0 if there is none.
+    #[inline(never)]
+    fn newest(&mut self, key: u8) -> Result<(u32, usize), JournalError> {
+        let mut newest = (0, 0);
+        self.each(&mut |_, cell| {
+            let is_wanted = cell.is_head() && cell.place() == Some(place_of(key));
+            if is_wanted && cell.sequence() > newest.0 {
+                newest = (cell.sequence(), usize::from(cell.left()));
+            }
+        })?;
+        Ok(newest)
+    }
+
+    /// Whether there is a value of at least one byte.
+    pub(super) fn has(&mut self, key: u8) -> Result<bool, JournalError> {
+        Ok(self.newest(key)?.1 > 0)
     }
 
     /// Copies a value to `out` and returns it; empty if there is none, if not all of it can be read, or if it is longer
@@ -317,15 +325,14 @@ impl<'f, F: NorFlash> Log<'f, F> {
     #[inline(never)]
     pub(super) fn value<'o>(&mut self, key: u8, out: &'o mut [u8]) -> Result<&'o [u8], JournalError> {
         let wanted = place_of(key);
-        let newest = self.contents()?.newest.get(wanted).copied().unwrap_or_default();
-        let length = usize::from(newest.length);
+        let (number, length) = self.newest(key)?;
         if length > out.len() {
             return Ok(&[]);
         }
         // One bit for each cell.
         let mut found = 0u32;
         self.each(&mut |_, cell| {
-            if cell.sequence() != newest.number || cell.place() != Some(wanted) {
+            if cell.sequence() != number || cell.place() != Some(wanted) {
                 return;
             }
             let at = length.checked_sub(usize::from(cell.left()));
@@ -380,13 +387,15 @@ impl<'f, F: NorFlash> Log<'f, F> {
     /// values are still where they were.
     #[inline(never)]
     pub(super) fn move_on(&mut self, image: u8, room: u32, last: Option<Next>) -> Result<Next, JournalError> {
-        let mut contents = self.contents()?;
+        let mut contents = Contents::new();
+        self.survey(&mut contents)?;
         let mut erased = last
             .filter(|last| last.is_ahead)
             .map(|last| self.page_after(last.page));
         if contents.sequence >= TOO_HIGH {
             self.erase_all()?;
-            contents = self.contents()?;
+            contents = Contents::new();
+            self.survey(&mut contents)?;
             erased = None;
         }
         let home = contents.home;

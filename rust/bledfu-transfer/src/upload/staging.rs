@@ -168,7 +168,9 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         Ok(())
     }
 
-    /// The last two writes of an update: its version, then the request.
+    /// The last two writes of an update: its version, then the request. What they need is not on the stack while a signature is
+    /// checked.
+    #[inline(never)]
     fn stage(
         &mut self,
         slot: &Slot<'_, Verified>,
