@@ -30,13 +30,15 @@ MCUBOOT_MODES = {"SWAP_OFFSET": "BOOT_SWAP_USING_OFFSET", "SWAP_MOVE": "BOOT_SWA
                  "SWAP_SCRATCH": "BOOT_SWAP_USING_SCRATCH", "OVERWRITE": "BOOT_UPGRADE_ONLY"}
 SYSBUILD_MODES = {"SWAP_OFFSET": "SWAP_USING_OFFSET", "SWAP_MOVE": "SWAP_USING_MOVE", "SWAP_SCRATCH": "SWAP_SCRATCH",
                   "OVERWRITE": "OVERWRITE_ONLY"}
-# Measured, on a Cortex-M33 (doc/internals.md, "Stacks"): the deepest path of the worker, without and with SMP (there without
-# the frame), and the QSPI driver.
-WORKER_NEEDS, WORKER_NEEDS_SMP, FLASH_NEEDS, BT_RX_NEEDS = 9856, 11008, 1024, 1200
-# More than that with packed updates, without and with SMP.
-PACKED_NEEDS, PACKED_NEEDS_SMP = 4096, 3520
-# Less than that with P-256 in Arm assembly (scripts/arm_check.py); with packed updates another path is the deepest then.
-ASSEMBLY_SAVES, ASSEMBLY_SAVES_PACKED = 1792, 1536
+# Measured, on a Cortex-M33 (doc/internals.md, "Stacks"): the deepest path of the worker with P-256 in Rust and in Arm assembly
+# (scripts/arm_check.py), by SMP (there without the frame) and packed updates; and those of the QSPI driver and the host.
+WORKER_NEEDS = {
+    (False, False): (9888, 7440),
+    (True, False): (10480, 7936),
+    (False, True): (13984, 11408),
+    (True, True): (14080, 11536),
+}
+FLASH_NEEDS, BT_RX_NEEDS = 1024, 1200
 # What Zephyr's defaults leave to MCUmgr's thread beside a piece of a file is 1708.
 MCUMGR_NEEDS = 1536
 # The record of rust/bledfu-transfer/src/buttonless.rs.
@@ -153,14 +155,12 @@ def stack(image):
     for option, what in (("BT", "Bluetooth"), ("BT_PERIPHERAL", "the peripheral role"), ("FLASH", "a flash driver")):
         if not config(option):
             yield f"CONFIG_BLEDFU=y needs {what}: set CONFIG_{option}=y, or remove the line that sets it to n"
-    need = WORKER_NEEDS_SMP + config.number("BLEDFU_SMP_FRAME_SIZE") if config("BLEDFU_SMP") else WORKER_NEEDS
-    is_packed = config("BLEDFU_SMALL_UPDATES")
-    if is_packed:
-        need += PACKED_NEEDS_SMP if config("BLEDFU_SMP") else PACKED_NEEDS
-    if config("BLEDFU_CRYPTO_CORTEX_M"):
-        need -= ASSEMBLY_SAVES_PACKED if is_packed else ASSEMBLY_SAVES
+    in_rust, in_assembly = WORKER_NEEDS[bool(config("BLEDFU_SMP")), bool(config("BLEDFU_SMALL_UPDATES"))]
+    need = in_assembly if config("BLEDFU_CRYPTO_CORTEX_M") else in_rust
+    if config("BLEDFU_SMP"):
+        need += config.number("BLEDFU_SMP_FRAME_SIZE")
     if config.number("BLEDFU_STACK_SIZE") < need:
-        yield (f"CONFIG_BLEDFU_STACK_SIZE is {config.number('BLEDFU_STACK_SIZE')}, and the check of a signature alone needs {need}: "
+        yield (f"CONFIG_BLEDFU_STACK_SIZE is {config.number('BLEDFU_STACK_SIZE')}, and the worker alone needs {need}: "
                "remove the line, its default is enough")
     if config.number("BLEDFU_FLASH_STACK_SIZE") < FLASH_NEEDS + config.number("NORDIC_QSPI_NOR_STACK_WRITE_BUFFER_SIZE"):
         yield (f"CONFIG_BLEDFU_FLASH_STACK_SIZE is {config.number('BLEDFU_FLASH_STACK_SIZE')}, and the flash driver needs {FLASH_NEEDS} "

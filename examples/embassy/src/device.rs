@@ -18,7 +18,7 @@ use bledfu_transfer::event::{Admission, Event};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::secure_dfu;
 use bledfu_transfer::service::{Config, Service};
-use bledfu_transfer::smp::{self, System, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
+use bledfu_transfer::smp::{self, Reassembly, System, DEFAULT_FRAME_COUNT, DEFAULT_FRAME_SIZE};
 use bledfu_transfer::upload::{Running, Setup, UpdateMemory, Upload};
 use core::cell::RefCell;
 use core::fmt;
@@ -88,6 +88,23 @@ impl<E: fmt::Debug> fmt::Display for StartError<E> {
     }
 }
 
+/// Memory that is lent to the update service.
+pub struct Memory {
+    update: UpdateMemory,
+    reassembly: Reassembly<SMP_FRAME_SIZE>,
+}
+
+impl Memory {
+    /// Empty.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self {
+            update: UpdateMemory::new(),
+            reassembly: Reassembly::new(),
+        }
+    }
+}
+
 /// The update service on these two flashes. With `check_address` images are refused that are not linked for the primary slot;
 /// the images of this project's tests are no programs, so the PC takes any.
 ///
@@ -96,7 +113,7 @@ impl<E: fmt::Debug> fmt::Display for StartError<E> {
 pub fn updates<'f, I: NorFlash, X: NorFlash>(
     internal: &'f Flash<I>,
     external: &'f Flash<X>,
-    memory: &'f mut UpdateMemory,
+    memory: &'f mut Memory,
     check_address: bool,
 ) -> Result<Updates<'f, I, X>, StartError<<Partition<'f, I> as embedded_storage::nor_flash::ErrorType>::Error>>
 {
@@ -160,7 +177,8 @@ pub fn updates<'f, I: NorFlash, X: NorFlash>(
         reset_delay_ms: 0,
     };
     Ok(Service::new(
-        Upload::new(areas, SoftCrypto, setup, memory.into()),
+        Upload::new(areas, SoftCrypto, setup, (&mut memory.update).into()),
         config,
+        &mut memory.reassembly,
     ))
 }

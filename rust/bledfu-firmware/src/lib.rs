@@ -42,7 +42,6 @@ use bledfu_transfer::note;
 use bledfu_transfer::ring::{self, smp_ring_size, Channel, Frame, PushError, MAX_FRAME};
 use bledfu_transfer::secure_dfu::Transport;
 use bledfu_transfer::service::{Service, Step};
-use bledfu_transfer::upload::UpdateMemory;
 use bledfu_wire::secure_dfu::ResultCode;
 use bledfu_wire::smp::Failure;
 use bledfu_zephyr::flash::Area;
@@ -175,7 +174,7 @@ impl EntryPoints for Firmware {
             start::keys(worker::Keys::Package),
             start::keys(worker::Keys::Image),
         );
-        let mut memory = UpdateMemory::new();
+        let mut memory = start::Memory::new();
         // Created where it is used: a move would need the stack twice.
         match &mut Device::start(options::ALGORITHM, &package, &image, &mut memory) {
             Ok(device) => {

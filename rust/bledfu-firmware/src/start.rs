@@ -17,7 +17,7 @@ use bledfu_transfer::note;
 use bledfu_transfer::ring::holds_object;
 use bledfu_transfer::secure_dfu::{self, Chip};
 use bledfu_transfer::service::{Config, Service};
-use bledfu_transfer::smp::{self, System};
+use bledfu_transfer::smp::{self, Reassembly, System};
 use bledfu_transfer::upload::{digest_prefix, OldestAccepted, Running, Setup, UpdateMemory, Upload};
 use bledfu_wire::smp::Code;
 use bledfu_zephyr::ble;
@@ -197,6 +197,22 @@ fn admission(answer: Answer) -> Admission {
     }
 }
 
+/// Memory that a device lends to its parts, because they are moved when they are built.
+pub struct Memory {
+    update: UpdateMemory,
+    reassembly: Reassembly<{ options::SMP_FRAME_SIZE }>,
+}
+
+impl Memory {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self {
+            update: UpdateMemory::new(),
+            reassembly: Reassembly::new(),
+        }
+    }
+}
+
 impl<'k> Device<'k> {
     /// Opens the partitions and reads the running image. [`Service::start`] follows.
     #[inline(never)]
@@ -204,13 +220,21 @@ impl<'k> Device<'k> {
         algorithm: Algorithm,
         package: &'k KeyRing,
         image: &'k KeyRing,
-        memory: &'k mut UpdateMemory,
+        memory: &'k mut Memory,
     ) -> Result<Self, StartError> {
-        // The state is on this stack twice for a moment: nothing that goes deep may be called here.
-        let (areas, setup, config) = parts(algorithm, package, image)?;
-        let upload = Upload::new(areas, Platform, setup, memory.into());
+        // What goes deep is called here, where the state is not on the stack twice.
+        Self::of(parts(algorithm, package, image)?, memory)
+    }
+
+    /// The state is on this stack twice for a moment: nothing that goes deep may be called here.
+    #[inline(never)]
+    fn of(
+        (areas, setup, config): (Areas, Setup<'k>, Config<'k>),
+        memory: &'k mut Memory,
+    ) -> Result<Self, StartError> {
+        let upload = Upload::new(areas, Platform, setup, (&mut memory.update).into());
         Ok(Self {
-            service: Service::new(upload, config),
+            service: Service::new(upload, config, &mut memory.reassembly),
         })
     }
 }

@@ -2,6 +2,7 @@
 //! The wiring on a fake device: the demo package's init packet and the first object arrive as C would pass them.
 
 use super::*;
+use crate::start::Memory;
 use bledfu_slot::copy_roles::{write_reverted, Place, Record};
 use bledfu_slot::crc32::crc32;
 use bledfu_slot::journal::{Installed, Journal, Versions};
@@ -39,8 +40,8 @@ fn keys() -> (start::KeyRing, start::KeyRing) {
 }
 
 /// For one device; each test has few.
-fn memory() -> &'static mut UpdateMemory {
-    Box::leak(Box::new(UpdateMemory::new()))
+fn memory() -> &'static mut Memory {
+    Box::leak(Box::new(Memory::new()))
 }
 
 /// Performs the steps of everything handled so far.

@@ -14,6 +14,7 @@ use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{Channel, Frame, DEFAULT_RING_SIZE};
 use bledfu_transfer::secure_dfu::{self, Transport};
 use bledfu_transfer::service::{Config, Service, Step};
+use bledfu_transfer::smp::Reassembly;
 use bledfu_transfer::upload::{Running, Setup, UpdateMemory, Upload};
 
 #[rustfmt::skip] // so that it stays on one page
@@ -55,7 +56,8 @@ fn main() {
     let config = Config { secure_dfu, smp: Default::default(), reset_delay_ms: 0 };
     let mut memory = UpdateMemory::new();
     let upload = Upload::new(areas, SoftCrypto, setup, (&mut memory).into());
-    let mut service = Service::<_, _, 0>::new(upload, config);
+    let mut reassembly = Reassembly::<0>::new();
+    let mut service = Service::new(upload, config, &mut reassembly);
     service.start();
 
     let (mut inbox, mut now_ms) = (Inbox::<[u8; DEFAULT_RING_SIZE]>::new(), 0);

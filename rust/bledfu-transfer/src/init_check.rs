@@ -5,7 +5,7 @@
 //! a packet that is wrong in two ways must be refused for the first of them, and a wrong signature hides every later
 //! reason.
 
-use bledfu_slot::verify::{Crypto, Key, Sha256, Signature, SignatureCheck};
+use bledfu_slot::verify::{Crypto, Digest, Key, Sha256, Signature, SignatureCheck};
 use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, InitPacket, InitPacketError, HASH_SHA256,
     SIGNATURE_ECDSA_P256_SHA256,
@@ -207,33 +207,51 @@ pub fn check<C: Crypto>(
     limit: u32,
     crypto: &C,
 ) -> Result<Accepted, InitRefusal> {
+    // The packet is decoded twice, so that nothing of it is on the stack while its signature is checked.
+    if let Some((digest, signature)) = signed(bytes, policy, crypto)? {
+        match crypto.verify_any(policy.package_keys, &digest, &signature) {
+            SignatureCheck::Good => {}
+            SignatureCheck::Bad => return Err(InitRefusal::SignatureWrong),
+            SignatureCheck::Unavailable => return Err(InitRefusal::CryptoUnavailable),
+        }
+    }
+    check_fields(bytes, policy, running, limit)
+}
+
+/// What the signature of a packet must be over, and the signature; `None` if none is required, as the reference then ignores
+/// it.
+#[inline(never)]
+fn signed<C: Crypto>(
+    bytes: &[u8],
+    policy: &InitPolicy<'_>,
+    crypto: &C,
+) -> Result<Option<(Digest, Signature)>, InitRefusal> {
+    let packet = InitPacket::decode(bytes).map_err(InitRefusal::Malformed)?;
+    if !policy.signature_required {
+        return Ok(None);
+    }
+    let signature = packet.signature.ok_or(InitRefusal::SignatureMissing)?;
+    if signature.kind != SIGNATURE_ECDSA_P256_SHA256 {
+        return Err(InitRefusal::SignatureType(signature.kind));
+    }
+    let halves: &[u8; 64] = signature
+        .bytes
+        .try_into()
+        .map_err(|_| InitRefusal::SignatureLength(signature.bytes.len()))?;
+    let mut hash = crypto.sha256();
+    hash.update(packet.init.signed_bytes());
+    Ok(Some((hash.finish(), Signature::from_le_halves(halves))))
+}
+
+#[inline(never)]
+fn check_fields(
+    bytes: &[u8],
+    policy: &InitPolicy<'_>,
+    running: u32,
+    limit: u32,
+) -> Result<Accepted, InitRefusal> {
     let packet = InitPacket::decode(bytes).map_err(InitRefusal::Malformed)?;
     let init = &packet.init;
-
-    match packet.signature {
-        None if policy.signature_required => return Err(InitRefusal::SignatureMissing),
-        Some(signature) if policy.signature_required => {
-            if signature.kind != SIGNATURE_ECDSA_P256_SHA256 {
-                return Err(InitRefusal::SignatureType(signature.kind));
-            }
-            let halves: &[u8; 64] = signature
-                .bytes
-                .try_into()
-                .map_err(|_| InitRefusal::SignatureLength(signature.bytes.len()))?;
-            let signature = Signature::from_le_halves(halves);
-            let mut hash = crypto.sha256();
-            hash.update(init.signed_bytes());
-            let digest = hash.finish();
-            match crypto.verify_any(policy.package_keys, &digest, &signature) {
-                SignatureCheck::Good => {}
-                SignatureCheck::Bad => return Err(InitRefusal::SignatureWrong),
-                SignatureCheck::Unavailable => return Err(InitRefusal::CryptoUnavailable),
-            }
-        }
-        // Not required: the reference ignores it as well.
-        _ => {}
-    }
-
     match init.kind {
         None => return Err(InitRefusal::KindMissing),
         Some(firmware_type::APPLICATION) => {}

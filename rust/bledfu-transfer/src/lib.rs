@@ -41,6 +41,7 @@ pub mod doors;
 pub mod event;
 pub mod inbox;
 pub mod init_check;
+pub mod lent;
 pub mod note;
 pub mod payload;
 pub mod ring;

@@ -25,6 +25,7 @@
 use crate::doors::Peer;
 use crate::event::Event;
 use crate::inbox::{Inlet, Next};
+use crate::lent::Lent;
 use crate::note;
 use crate::ring::{Channel, Frame, MAX_FRAME};
 use crate::secure_dfu::{self, SecureDfu, Then, Transport, INACTIVITY_MS, LAST_ANSWER_MS};
@@ -153,7 +154,7 @@ pub struct Service<'k, A: Areas, C: Crypto, const SMP: usize> {
     secure_dfu: SecureDfu<'k>,
     smp: Smp<'k>,
     upload: Upload<'k, A, C>,
-    reassembly: Reassembly<SMP>,
+    reassembly: Lent<'k, Reassembly<SMP>>,
     /// The frame being handled, and then its answer: two buffers would be on the stack during a signature check.
     buffer: [u8; MAX_FRAME],
 }
@@ -161,15 +162,19 @@ pub struct Service<'k, A: Areas, C: Crypto, const SMP: usize> {
 impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     const _ANSWER_FITS: () = assert!(ANSWER_SIZE <= MAX_FRAME);
 
-    /// A service for `upload`. It does not know the journal's session yet: [`Service::start`] follows once the service
-    /// has its final address.
-    pub fn new(upload: Upload<'k, A, C>, config: Config<'k>) -> Self {
+    /// A service for `upload`. SMP frames are assembled in `reassembly`, which a device lends. The journal's session is not known
+    /// yet: [`Service::start`] follows once the service has its final address.
+    pub fn new(
+        upload: Upload<'k, A, C>,
+        config: Config<'k>,
+        reassembly: impl Into<Lent<'k, Reassembly<SMP>>>,
+    ) -> Self {
         let () = Self::_ANSWER_FITS;
         Self {
             upload,
             secure_dfu: SecureDfu::new(config.secure_dfu),
             smp: Smp::new(config.smp, SMP),
-            reassembly: Reassembly::new(),
+            reassembly: reassembly.into(),
             buffer: [0; MAX_FRAME],
             reply: Reply::None,
             held: Held::None,
@@ -197,7 +202,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
 
     #[inline(never)]
     fn restore(&mut self) {
-        self.upload.open_journal();
+        self.upload.open();
         let mut stored = [0; MAX_SESSION];
         let Some((length, progress)) = self.upload.stored_session(&mut stored) else {
             return;

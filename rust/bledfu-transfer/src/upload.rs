@@ -193,14 +193,15 @@ pub struct Upload<'k, A: Areas, C: Crypto> {
 }
 
 impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
-    /// An upload that has not read the journal yet; `workspace` is a `&mut` [`UpdateMemory`].
+    /// An upload that has not read any flash yet; [`Upload::open`] follows. `workspace` is a `&mut` [`UpdateMemory`].
     pub fn new(areas: A, crypto: C, mut setup: Setup<'k>, workspace: Workspace<'k>) -> Self {
         setup.floor = setup.floor.raised(&setup.rules);
         if let Some(evidence) = setup.rules.evidence {
             setup.doors.take_backs = setup.doors.take_backs.max(evidence.taken_back);
         }
         let payload = Image::new(setup.layout, crypto.sha256());
-        let mut upload = Self {
+        // Nothing that goes deep is called here, and nothing of it after it was moved: it is built where it stays.
+        Self {
             areas,
             crypto,
             setup,
@@ -211,7 +212,8 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             marked_crc: crc32(),
             state: State::Idle,
             fed_ms: None,
-            slot_kept: false,
+            // Until it is known.
+            slot_kept: true,
             is_journal_off: false,
             is_unprepared: false,
             journal_memory: Memory::default(),
@@ -223,9 +225,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             pace: Pace::default(),
             guard: Guard::default(),
             events: Events::default(),
-        };
-        upload.slot_kept = upload.outlook().needs_secondary();
-        upload
+        }
     }
 
     fn primary(&mut self) -> Flash<'_, A::Primary> {
@@ -241,9 +241,11 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         Journal::with(flash, &mut self.journal_memory).off_if(self.is_journal_off)
     }
 
-    /// Reads the journal once, so that a journal that cannot be used is known at the start.
+    /// Looks whether the next boot needs the slot, and reads the journal once, so that a journal that cannot be used is known at
+    /// the start.
     #[inline(never)]
-    pub fn open_journal(&mut self) {
+    pub fn open(&mut self) {
+        self.slot_kept = self.outlook().needs_secondary();
         if let Err(error) = self.journal().open() {
             self.journal_failed(error, "the journal cannot be read");
         }

@@ -12,7 +12,7 @@ use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
 use bledfu_transfer::ring::{Bytes, Channel, Frame, DEFAULT_RING_SIZE};
 use bledfu_transfer::secure_dfu::{self, Chip, Transport};
 use bledfu_transfer::service::{Config, Service};
-use bledfu_transfer::smp::{self, System};
+use bledfu_transfer::smp::{self, Reassembly, System};
 use bledfu_transfer::upload::{OldestAccepted, Running, Setup, UpdateMemory, Upload};
 use core::hint::black_box;
 
@@ -82,7 +82,8 @@ pub fn run<C: Crypto, const SMP: usize, const HAS_SMP: bool>(crypto: C) -> ! {
     };
     let mut memory = UpdateMemory::new();
     let upload = Upload::new(areas, crypto, setup, (&mut memory).into());
-    let mut service = Service::<_, C, SMP>::new(upload, config);
+    let mut reassembly = Reassembly::<SMP>::new();
+    let mut service = Service::new(upload, config, &mut reassembly);
     service.start();
     let mut inbox = Inbox::<Bytes<DEFAULT_RING_SIZE, HAS_SMP>>::of_bytes();
     inbox.link_up(black_box(Transport::Ble));

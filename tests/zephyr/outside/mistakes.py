@@ -64,9 +64,9 @@ MISTAKES = [
          board=DK),
     # stacks and the ring
     conf("worker_stack", "CONFIG_BLEDFU_STACK_SIZE=8192",
-         "CONFIG_BLEDFU_STACK_SIZE is 8192, and the check of a signature alone needs 13952: remove the line, its default is enough"),
+         "CONFIG_BLEDFU_STACK_SIZE is 8192, and the worker alone needs 13984: remove the line, its default is enough"),
     conf("worker_stack_with_assembly", "CONFIG_BLEDFU_STACK_SIZE=7168",
-         "CONFIG_BLEDFU_STACK_SIZE is 7168, and the check of a signature alone needs 12416: remove the line, its default is enough", board=DK),
+         "CONFIG_BLEDFU_STACK_SIZE is 7168, and the worker alone needs 11408: remove the line, its default is enough", board=DK),
     conf("flash_stack", "CONFIG_BLEDFU_FLASH_STACK_SIZE=768", "CONFIG_BLEDFU_FLASH_STACK_SIZE is 768, and the flash driver needs 1024"),
     conf("bluetooth_stack", "CONFIG_BT_RX_STACK_SIZE=1024",
          "CONFIG_BT_RX_STACK_SIZE is 1024, and the Bluetooth host alone needs 1200: remove the line, bledfu's default is 2048"),

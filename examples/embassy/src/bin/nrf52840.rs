@@ -14,7 +14,6 @@ use bledfu_example_embassy::device::{self, Device};
 use bledfu_example_embassy::handover::Handover;
 use bledfu_example_embassy::{ble, worker};
 use bledfu_transfer::event::Event;
-use bledfu_transfer::upload::UpdateMemory;
 use bt_hci_serial::SerialTransport;
 use core::cell::RefCell;
 use embassy_executor::{InterruptExecutor, Spawner};
@@ -87,7 +86,7 @@ async fn main(_spawner: Spawner) {
     );
     let external = Mutex::new(RefCell::new(external));
     let internal = Mutex::new(RefCell::new(Nvmc::new(p.NVMC)));
-    let mut memory = UpdateMemory::new();
+    let mut memory = device::Memory::new();
     let Ok(mut service) = device::updates(&internal, &external, &mut memory, true) else {
         panic!("the primary slot cannot be read");
     };

@@ -11,7 +11,6 @@ use bledfu_example_embassy::device::{self, Device};
 use bledfu_example_embassy::handover::Handover;
 use bledfu_example_embassy::{ble, worker};
 use bledfu_transfer::event::Event;
-use bledfu_transfer::upload::UpdateMemory;
 use bt_hci_serial::SerialTransport;
 use core::cell::RefCell;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
@@ -77,7 +76,7 @@ fn run(controller: &str, internal: String, external: String) -> Result<(), Box<d
 fn update_service(internal: &str, external: &str) -> Result<(), Box<dyn Error>> {
     let internal = Mutex::new(RefCell::new(Internal::new(internal, INTERNAL_SIZE)?));
     let external = Mutex::new(RefCell::new(External::new(external, EXTERNAL_SIZE)?));
-    let mut memory = UpdateMemory::new();
+    let mut memory = device::Memory::new();
     let mut service =
         device::updates(&internal, &external, &mut memory, false).map_err(|error| error.to_string())?;
     // The self-test of this application is that it has come this far.

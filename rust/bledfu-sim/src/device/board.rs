@@ -13,7 +13,9 @@ use bledfu_slot::trailer::{self, SwapType, Trailer};
 use bledfu_slot::verify::{verify_image, ImageInfo, SoftCrypto};
 use bledfu_swap::{BootConfig, BootReport, NoEvidence, Store};
 use bledfu_transfer::event::Admission;
+use bledfu_transfer::lent::Lent;
 use bledfu_transfer::service::Service;
+use bledfu_transfer::smp::Reassembly;
 use bledfu_transfer::upload::{self, digest_prefix, Running, Upload, Workspace};
 
 use super::{inbox, DeviceOf, Setup};
@@ -198,7 +200,8 @@ impl<I: Units, X: Units> BoardOf<I, X> {
         };
         let crypto = SimCrypto::new(&self.power, self.setup.crypto);
         let upload = Upload::new(areas, crypto, setup, Workspace::boxed());
-        let mut service = Service::new(upload, self.setup.config(booted));
+        let reassembly = Lent::boxed(Reassembly::new());
+        let mut service = Service::new(upload, self.setup.config(booted), reassembly);
         service.start();
         Ok(DeviceOf {
             service,

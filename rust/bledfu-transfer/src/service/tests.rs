@@ -98,7 +98,11 @@ impl Device {
         };
         let memory = Box::leak(Box::new(UpdateMemory::new()));
         Self {
-            service: Service::new(Upload::new(areas, SoftCrypto, setup, memory.into()), config),
+            service: Service::new(
+                Upload::new(areas, SoftCrypto, setup, memory.into()),
+                config,
+                Box::leak(Box::new(Reassembly::new())),
+            ),
             inbox: Inbox::new(),
             now_ms: 0,
         }

@@ -33,12 +33,12 @@ mod intent;
 mod place;
 
 use super::{Fate, State, TransferError, Upload};
+use crate::lent::Lent;
 use bledfu_patch::{Decoder, TABLE};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 use bledfu_slot::writer::Place;
-use core::ops::{Deref, DerefMut};
 
 /// This build expands packed updates.
 pub(crate) const IS_ON: bool = true;
@@ -121,18 +121,12 @@ impl UpdateMemory {
 }
 
 /// [`UpdateMemory`], lent to an [`Upload`].
-pub struct Workspace<'k>(Held<'k>);
-
-enum Held<'k> {
-    Lent(&'k mut Decoder<TABLE>),
-    #[cfg(feature = "alloc")]
-    Boxed(alloc::boxed::Box<Decoder<TABLE>>),
-}
+pub struct Workspace<'k>(Lent<'k, Decoder<TABLE>>);
 
 impl<'k> From<&'k mut UpdateMemory> for Workspace<'k> {
     #[inline(always)]
     fn from(memory: &'k mut UpdateMemory) -> Self {
-        Self(Held::Lent(&mut memory.0))
+        Self((&mut memory.0).into())
     }
 }
 
@@ -140,29 +134,7 @@ impl<'k> From<&'k mut UpdateMemory> for Workspace<'k> {
 impl Workspace<'_> {
     /// Memory of its own, on the heap.
     pub fn boxed() -> Self {
-        Self(Held::Boxed(alloc::boxed::Box::new(Decoder::new())))
-    }
-}
-
-impl Deref for Workspace<'_> {
-    type Target = Decoder<TABLE>;
-
-    fn deref(&self) -> &Self::Target {
-        match &self.0 {
-            Held::Lent(decoder) => decoder,
-            #[cfg(feature = "alloc")]
-            Held::Boxed(decoder) => decoder,
-        }
-    }
-}
-
-impl DerefMut for Workspace<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        match &mut self.0 {
-            Held::Lent(decoder) => decoder,
-            #[cfg(feature = "alloc")]
-            Held::Boxed(decoder) => decoder,
-        }
+        Self(Lent::boxed(Decoder::new()))
     }
 }
 
@@ -177,7 +149,7 @@ pub(super) struct Packing<'k> {
     is_old: bool,
     /// A peer saw the running image as confirmed, by the digest of its file.
     is_seen: bool,
-    decoder: Workspace<'k>,
+    decoder: Lent<'k, Decoder<TABLE>>,
 }
 
 const _: () = assert!(
@@ -186,7 +158,7 @@ const _: () = assert!(
 );
 
 impl<'k> Packing<'k> {
-    pub(super) const fn new(decoder: Workspace<'k>) -> Self {
+    pub(super) fn new(Workspace(decoder): Workspace<'k>) -> Self {
         Self {
             phase: Phase::Image,
             file: None,
