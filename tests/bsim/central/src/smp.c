@@ -195,6 +195,8 @@ void smp_run(uint32_t window)
 	static struct answer answer;
 	uint32_t next, acknowledged, under_way = 0, again = 0, silent = 0, longest_us = 0;
 	uint64_t begin, end, last;
+	/* An answer has named no new offset: nothing is sent until all requests are answered, as iOS' library does it. */
+	bool drains = false;
 
 	read_params();
 	begin = nsi_hws_get_time();
@@ -207,13 +209,14 @@ void smp_run(uint32_t window)
 	while (acknowledged < package_image_size) {
 		uint32_t offset;
 
-		while (under_way < window && next < package_image_size) {
+		while (!drains && under_way < window && next < package_image_size) {
 			next = send_piece(next);
 			under_way++;
 		}
 		if (!receive(&answer, ANSWER_MS)) {
 			silent++;
 			under_way = 0;
+			drains = false;
 			next = acknowledged;
 			continue;
 		}
@@ -221,14 +224,14 @@ void smp_run(uint32_t window)
 		last = answer.at;
 		under_way -= under_way > 0;
 		offset = number_of(&answer, "off");
-		if (offset < acknowledged || (offset == acknowledged && under_way == 0)) {
-			again++;
-			next = offset;
-		}
+		drains = drains || offset <= acknowledged;
 		acknowledged = offset;
-		if (next < acknowledged) {
+		if (drains && under_way == 0) {
+			drains = false;
+			again++;
 			next = acknowledged;
 		}
+		next = MAX(next, acknowledged);
 	}
 	end = nsi_hws_get_time();
 	link_report("link_end");
