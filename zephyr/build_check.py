@@ -37,6 +37,8 @@ WORKER_NEEDS, WORKER_NEEDS_SMP, FLASH_NEEDS, BT_RX_NEEDS = 9856, 11008, 1024, 12
 PACKED_NEEDS, PACKED_NEEDS_SMP = 4096, 3520
 # Less than that with P-256 in Arm assembly (scripts/arm_check.py); with packed updates another path is the deepest then.
 ASSEMBLY_SAVES, ASSEMBLY_SAVES_PACKED = 1792, 1536
+# And more than that on a 32-bit RISC-V.
+PACKED_NEEDS_RISCV = 768
 # What Zephyr's defaults leave to MCUmgr's thread beside a piece of a file is 1708.
 MCUMGR_NEEDS = 1536
 # The record of rust/bledfu-transfer/src/buttonless.rs.
@@ -157,6 +159,7 @@ def stack(image):
     is_packed = config("BLEDFU_SMALL_UPDATES")
     if is_packed:
         need += PACKED_NEEDS_SMP if config("BLEDFU_SMP") else PACKED_NEEDS
+        need += PACKED_NEEDS_RISCV if config("RISCV") else 0
     if config("BLEDFU_CRYPTO_CORTEX_M"):
         need -= ASSEMBLY_SAVES_PACKED if is_packed else ASSEMBLY_SAVES
     if config.number("BLEDFU_STACK_SIZE") < need:
