@@ -38,6 +38,8 @@ WORKER_NEEDS = {
     (False, True): (13984, 11408),
     (True, True): (14080, 11536),
 }
+# More than that with packed updates on a 32-bit RISC-V.
+PACKED_NEEDS_RISCV = 768
 FLASH_NEEDS, BT_RX_NEEDS = 1024, 1200
 # What Zephyr's defaults leave to MCUmgr's thread beside a piece of a file is 1708.
 MCUMGR_NEEDS = 1536
@@ -159,6 +161,8 @@ def stack(image):
     need = in_assembly if config("BLEDFU_CRYPTO_CORTEX_M") else in_rust
     if config("BLEDFU_SMP"):
         need += config.number("BLEDFU_SMP_FRAME_SIZE")
+    if config("RISCV") and config("BLEDFU_SMALL_UPDATES"):
+        need += PACKED_NEEDS_RISCV
     if config.number("BLEDFU_STACK_SIZE") < need:
         yield (f"CONFIG_BLEDFU_STACK_SIZE is {config.number('BLEDFU_STACK_SIZE')}, and the worker alone needs {need}: "
                "remove the line, its default is enough")

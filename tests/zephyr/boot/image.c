@@ -55,15 +55,15 @@ static uint32_t unused_stack(void)
 /* The next update arrives in PLACE, and is requested as an application does it. */
 static void receive(void)
 {
-	static const uint32_t magic[] = {0xf395c277, 0x7fefd260, 0x0f505235, 0x8079b62c};
+	static const uint8_t magic[] = {MAGIC};
 	volatile uint32_t *place = (volatile uint32_t *)PLACE;
 	const volatile uint32_t *update = (const volatile uint32_t *)UPDATE_FROM;
 
 	for (size_t i = 0; i < PLACE_SIZE / 4; i++) {
 		place[i] = i < UPDATE_SIZE / 4 ? update[i] : UINT32_MAX;
 	}
-	for (size_t i = 0; IS_REQUESTED && i < 4; i++) {
-		place[PLACE_SIZE / 4 - 4 + i] = magic[i];
+	for (size_t i = 0; IS_REQUESTED && i < sizeof(magic); i++) {
+		((volatile uint8_t *)PLACE)[PLACE_SIZE - sizeof(magic) + i] = magic[i];
 	}
 }
 #endif

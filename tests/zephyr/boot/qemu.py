@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The boot image in QEMU: it starts images from simulated flash, installs, goes back, refuses.
 
-    tests/zephyr/boot/qemu.py [--build FOLDER] [ALGORITHM ...]     default: swap-offset
+    tests/zephyr/boot/qemu.py [--build FOLDER] [ALGORITHM[:UNIT] ...]     default: swap-offset
+
+UNIT is the write unit of the flash in bytes: 4, which is the default, 8, 16 or 32.
 
 Builds boot/ for mps2/an385 with the Zephyr of ZEPHYR_BASE, images with the ARM gcc, and signs those with imgtool. Prints one line per
 scenario; the exit code is 0 only if none failed. What is missing is named, and then all is skipped.
@@ -32,8 +34,6 @@ REVERT_COPY = 0x44000
 # Beyond the partitions: updates that an image of the test receives later.
 LATER, LATER_SIZE = [0x64000, 0x6C000], 0x8000
 HEADER = 0x200
-MAGIC = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
-IMAGE_OK = SLOT - 24
 # boot/src/guard.c: it lies in the last bytes of the stack, at a multiple of its size.
 GUARD_SIZE = 1024
 # What a boot stage may leave unused of its stack, at least, above the guard.
@@ -48,14 +48,26 @@ OPTIONS = {"swap-offset": "SWAP_OFFSET", "swap-move": "SWAP_MOVE", "swap-scratch
 # enum bledfu_boot_action, MCUboot's swap types, enum bledfu_boot_reason
 NOTHING, INSTALLED, REPAIRED, REJECTED, SKIPPED, NO_IMAGE, DROPPED = 0, 1, 3, 4, 5, 7, 8
 TEST, REVERT = 2, 4
+UNITS = (4, 8, 16, 32)
 DAMAGED, SIGNATURE, OLDER, WRONG_ADDRESS, ALREADY_RUNS, NOT_BEFORE = 4, 5, 6, 8, 9, 10
+
+
+class Trailer:
+    """MCUboot's trailer, whose fields are as wide as the write unit of the flash, or 8 bytes."""
+
+    def __init__(self, unit):
+        self.unit, self.width = unit, max(unit, 8)
+        # From fields of 16 bytes on, the magic begins with their width.
+        self.magic = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980") if self.width == 8 else \
+            bytes((self.width, 0)) + bytes.fromhex("2de15d29410b8d77679c110f1f8a")
+        self.image_ok = SLOT - max(self.width, len(self.magic)) - self.width
 
 
 class Images:
     """Signed images; each is a program for the primary slot, made when it is asked for."""
 
-    def __init__(self, folder, elf):
-        self.folder, self.made = folder, {}
+    def __init__(self, folder, elf, trailer):
+        self.folder, self.trailer, self.made = folder, trailer, {}
         symbols = subprocess.run(["arm-none-eabi-nm", "-S", elf], capture_output=True, text=True, check=True).stdout.splitlines()
         self.stack, self.stack_size = next(line.split()[:2] for line in symbols if line.endswith(" z_main_stack"))
 
@@ -69,19 +81,21 @@ class Images:
             elf = plain.with_suffix(".elf")
             defines = [f'-DNAME="{name}"', f"-DBOOT_STACK=0x{self.stack}", f"-DBOOT_STACK_SIZE=0x{self.stack_size}"]
             if confirms:
-                defines.append(f"-DCONFIRM_AT={FLASH + IMAGE_OK:#x}")
+                defines.append(f"-DCONFIRM_AT={FLASH + self.trailer.image_ok:#x}")
             if receives:
                 place, comes_from = (FLASH + at for at in receives)
                 defines += [f"-DPLACE={place:#x}", f"-DPLACE_SIZE={SLOT if requests else LATER_SIZE:#x}",
-                            f"-DIS_REQUESTED={requests:d}", f"-DUPDATE_FROM={comes_from:#x}", f"-DUPDATE_SIZE={LATER_SIZE:#x}"]
+                            f"-DIS_REQUESTED={requests:d}", f"-DUPDATE_FROM={comes_from:#x}", f"-DUPDATE_SIZE={LATER_SIZE:#x}",
+                            "-DMAGIC=" + ",".join(str(byte) for byte in self.trailer.magic)]
             if wears_out:
                 defines.append("-DDAMAGES_ITSELF")
             subprocess.run([GCC, "-mcpu=cortex-m3", "-mthumb", "-Os", "-ffreestanding", "-nostdlib", "-Wall", "-Werror", *defines,
                             f"-Wl,--section-start=.vectors={base + HEADER:#x},-Ttext={base + HEADER + 0x100:#x},-e,reset",
                             "-Wl,--build-id=none,-z,noexecstack", HERE / "image.c", "-o", elf], check=True)
             subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", elf, plain], check=True)
-            subprocess.run([sys.executable, "-m", "imgtool.main", "sign", "--key", KEYS / key, "--version", version, "--align", "4",
-                            "--header-size", hex(HEADER), "--pad-header", "--slot-size", hex(SLOT), plain, signed],
+            subprocess.run([sys.executable, "-m", "imgtool.main", "sign", "--key", KEYS / key, "--version", version, "--align", str(self.trailer.unit),
+                            "--max-align", str(self.trailer.width), "--header-size", hex(HEADER), "--pad-header", "--slot-size", hex(SLOT),
+                            plain, signed],
                            check=True, stdout=subprocess.DEVNULL)
             self.made[arguments] = signed.read_bytes()
         image = bytearray(self.made[arguments])
@@ -90,7 +104,7 @@ class Images:
         return bytes(image)
 
 
-def flash(algorithm, primary, secondary=None, requested=True):
+def flash(algorithm, trailer, primary, secondary=None, requested=True):
     """The contents of both slots, with a request to test the secondary."""
     content = bytearray(b"\xff" * FLASH_SIZE)
     content[: len(primary)] = primary
@@ -98,7 +112,7 @@ def flash(algorithm, primary, secondary=None, requested=True):
         start = SLOT + (SECTOR if algorithm == "swap-offset" else 0)
         content[start : start + len(secondary)] = secondary
         if requested:
-            content[2 * SLOT - len(MAGIC) : 2 * SLOT] = MAGIC
+            content[2 * SLOT - len(trailer.magic) : 2 * SLOT] = trailer.magic
     return bytes(content)
 
 
@@ -107,7 +121,7 @@ def scenarios(algorithm, image):
     quiet = ("old", NOTHING, 1, 0)
 
     def case(name, primary, secondary, expected, requested=True):
-        return name, flash(algorithm, primary, secondary, requested), expected
+        return name, flash(algorithm, image.trailer, primary, secondary, requested), expected
 
     yield case("starts what is there", old, None, [quiet, quiet])
     if algorithm == "overwrite":
@@ -139,26 +153,26 @@ def hostile_outside(algorithm, image):
         content[LATER[0] : LATER[0] + len(update)] = update
         return bytes(content)
 
-    yield "a downgrade that is written to the external flash is refused", flash(algorithm, running, older), [
+    yield "a downgrade that is written to the external flash is refused", flash(algorithm, image.trailer, running, older), [
         ("running", REJECTED, TEST, OLDER), quiet]
-    yield "the image that runs is not installed again", flash(algorithm, running, running), [
+    yield "the image that runs is not installed again", flash(algorithm, image.trailer, running, running), [
         ("running", DROPPED, TEST, ALREADY_RUNS), quiet]
     if algorithm != "overwrite":
         # The image that ran before is where the algorithm has put it; another one takes its place during the trial.
         before = REVERT_COPY if algorithm == "copy" else SLOT
         trial = image("trial", "4.0.0", receives=(before, LATER[0]), requests=False)
         yield "a revert brings back only the image that ran before: another one is left where it is", with_later(
-            flash(algorithm, running, trial), older), [
+            flash(algorithm, image.trailer, running, trial), older), [
             ("trial", INSTALLED, TEST, 0), ("trial", SKIPPED, REVERT, NOT_BEFORE), ("trial", SKIPPED, REVERT, NOT_BEFORE)]
         yield "a revert brings back only the image that ran before: not a newer one either", with_later(
-            flash(algorithm, running, trial), image("newest", "5.0.0")), [
+            flash(algorithm, image.trailer, running, trial), image("newest", "5.0.0")), [
             ("trial", INSTALLED, TEST, 0), ("trial", SKIPPED, REVERT, NOT_BEFORE), ("trial", SKIPPED, REVERT, NOT_BEFORE)]
     # What is confirmed raises the floor. When slot 0 is damaged later, an older image outside does not repair it.
     outside = dict(receives=(SLOT + (SECTOR if algorithm == "swap-offset" else 0), LATER[0]), requests=False)
     worn = image("worn", "3.0.0", confirms=True, wears_out=True, **outside)
-    yield "the floor survives: an older image does not repair slot 0", with_later(flash(algorithm, oldest, worn), older), [
+    yield "the floor survives: an older image does not repair slot 0", with_later(flash(algorithm, image.trailer, oldest, worn), older), [
         ("worn", INSTALLED, TEST, 0), ("worn", NOTHING, 1, 0), (None, NO_IMAGE, 0, None)]
-    yield "a newer image repairs slot 0", with_later(flash(algorithm, oldest, worn), image("newest", "5.0.0")), [
+    yield "a newer image repairs slot 0", with_later(flash(algorithm, image.trailer, oldest, worn), image("newest", "5.0.0")), [
         ("worn", INSTALLED, TEST, 0), ("worn", NOTHING, 1, 0), ("newest", REPAIRED, 1, 0), ("newest", NOTHING, 1, 0)]
 
 
@@ -170,7 +184,7 @@ def updates_in_a_row(image):
     second = image("second", "2.0.0", confirms=True, receives=(REVERT_COPY, LATER[0]))
 
     def content(*updates):
-        content = bytearray(flash("copy", old, second))
+        content = bytearray(flash("copy", image.trailer, old, second))
         for at, update in zip(LATER, updates):
             content[at : at + len(update)] = update
         return bytes(content)
@@ -251,12 +265,15 @@ def overflow(elf, content, folder):
     return None
 
 
-def build(algorithm, folder, *options):
+def build(algorithm, unit, folder, *options):
     zephyr = os.environ["ZEPHYR_BASE"]
     log = folder.parent / f"{folder.name}.log"
     folder.parent.mkdir(parents=True, exist_ok=True)
     configure = ["cmake", "-GNinja", "-S", ROOT / "boot", "-B", folder, f"-DBOARD={BOARD}", f"-DZephyr_DIR={zephyr}/share/zephyr-package/cmake",
                  f"-DEXTRA_ZEPHYR_MODULES={ROOT}", "-DCONFIG_BLEDFU_DEMO_KEYS=y", f"-DCONFIG_BLEDFU_INSTALL_{OPTIONS[algorithm]}=y", *options]
+    if unit != UNITS[0]:
+        # Parts with such units read any bytes all the same.
+        configure += [f"-DEXTRA_DTC_OVERLAY_FILE={HERE / f'units_{unit}.overlay'}", "-DCONFIG_FLASH_SIMULATOR_UNALIGNED_READ=y"]
     if algorithm == "swap-scratch":
         configure.append("-DCONFIG_BLEDFU_SMALL_SCRATCH=y")  # its four pages are memory
     with open(log, "w") as output:
@@ -268,13 +285,17 @@ def build(algorithm, folder, *options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=", ".join(OPTIONS))
+    parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM[:UNIT]", help=", ".join(OPTIONS))
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "rust" / "target" / "zephyr", help="for build folders, which are kept")
     arguments = parser.parse_args()
-    algorithms = arguments.algorithms or ["swap-offset"]
-    for algorithm in algorithms:
+    builds = []
+    for argument in arguments.algorithms or ["swap-offset"]:
+        algorithm, _, unit = argument.partition(":")
         if algorithm not in OPTIONS:
             parser.error(f"{algorithm} is none of {', '.join(OPTIONS)}")
+        if unit not in ("", *map(str, UNITS)):
+            parser.error(f"{unit} is none of {', '.join(map(str, UNITS))}")
+        builds.append((argument, algorithm, int(unit or UNITS[0])))
     if not os.environ.get("ZEPHYR_BASE"):
         print("skipped: the boot image in QEMU (no Zephyr workspace: set ZEPHYR_BASE)")
         return 0
@@ -289,25 +310,26 @@ def main():
     import run as e2e  # its environment has imgtool
     e2e.use_environment()
     failed = passed = 0
-    for algorithm in algorithms:
-        elf = build(algorithm, arguments.build / f"boot_{algorithm}")
+    for title, algorithm, unit in builds:
+        elf = build(algorithm, unit, arguments.build / ("boot_" + title.replace(":", "_")))
         with tempfile.TemporaryDirectory(prefix="bledfu-boot-") as folder:
             folder = pathlib.Path(folder)
-            for name, content, expected in scenarios(algorithm, Images(folder, elf)):
+            for name, content, expected in scenarios(algorithm, Images(folder, elf, Trailer(unit))):
                 wrong, unused = run(elf, content, expected, folder)
                 if wrong is None and unused is not None and unused < STACK_RESERVE:
                     wrong = f"only {unused} bytes of the stack are left"
                 stack = "" if unused is None else f" ({unused} bytes of stack to spare)"
-                print(f"{'ok  ' if wrong is None else 'FAIL'} {algorithm}: {name}{stack}" + ("" if wrong is None else f"\n     {wrong}"), flush=True)
+                print(f"{'ok  ' if wrong is None else 'FAIL'} {title}: {name}{stack}" + ("" if wrong is None else f"\n     {wrong}"), flush=True)
                 failed += wrong is not None
                 passed += wrong is None
     # The same for all algorithms.
-    algorithm = algorithms[0]
-    elf = build(algorithm, arguments.build / "boot_small_stack", f"-DCONFIG_MAIN_STACK_SIZE={SMALL_STACK}")
+    _, algorithm, unit = builds[0]
+    trailer = Trailer(unit)
+    elf = build(algorithm, unit, arguments.build / "boot_small_stack", f"-DCONFIG_MAIN_STACK_SIZE={SMALL_STACK}")
     with tempfile.TemporaryDirectory(prefix="bledfu-boot-") as folder:
         folder = pathlib.Path(folder)
-        images = Images(folder, elf)
-        wrong = overflow(elf, flash(algorithm, images("old", "1.0.0"), images("new", "2.0.0")), folder)
+        images = Images(folder, elf, trailer)
+        wrong = overflow(elf, flash(algorithm, trailer, images("old", "1.0.0"), images("new", "2.0.0")), folder)
     print(f"{'ok  ' if wrong is None else 'FAIL'} a stack that overflows is a fault in its guard" + ("" if wrong is None else f"\n     {wrong}"))
     failed += wrong is not None
     passed += wrong is None

@@ -86,7 +86,8 @@ static int test_flash_erase(const struct device *dev, off_t offset, size_t lengt
 
 static const struct flash_parameters *parameters(const struct device *dev)
 {
-	static const struct flash_parameters is = {.write_block_size = UNIT, .erase_value = BLANK};
+	static const struct flash_parameters is = {.write_block_size = DT_INST_PROP_OR(0, driver_write_unit, UNIT),
+						.erase_value = BLANK};
 
 	return &is;
 }
