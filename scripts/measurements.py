@@ -149,7 +149,7 @@ Updates between two of Zephyr's controllers on a simulated radio (BabbleSim): th
 def client_of(row):
     """The client of a run on the simulated radio, and what is special about it."""
     notes = ["slot not cleared" * (row["idle_s"] == 0), "64 KiB objects" * (row.get("object_size") == 65536),
-             f"window {row['window']}" * bool(row.get("window")), "channel map changes" * bool(row.get("channel_map_ms")),
+             f"window {row.get('window')}" * bool(row.get("window")), "channel map changes" * bool(row.get("channel_map_ms")),
              "shallow queue" * bool(row.get("shallow"))]
     return ", ".join([row["client"], *filter(None, notes)])
 
