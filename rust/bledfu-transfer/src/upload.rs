@@ -200,7 +200,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             setup.doors.take_backs = setup.doors.take_backs.max(evidence.taken_back);
         }
         let payload = Image::new(setup.layout, crypto.sha256());
-        // Nothing that goes deep is called here, and nothing of it after it was moved: it is built where it stays.
+        // Reads no flash: a device has its state on the stack twice while it is built, and nothing may go deep below that.
         Self {
             areas,
             crypto,

@@ -84,7 +84,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     /// Hashes up to `bytes` bytes of those that are in the slot already. If these are not what the journal recorded, the
-    /// upload begins anew.
+    /// upload begins anew. If the flash cannot be read now, nothing changes: it may be later.
     #[inline(never)]
     pub(super) fn catch_up(&mut self, bytes: u32) -> Result<(), TransferError> {
         let end = self.payload.digest().position().saturating_add(bytes);
@@ -94,7 +94,6 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
                 Ok(false) => return Ok(()),
                 Err(error) => {
                     note::error(format_args!("{error}"));
-                    self.begin_anew();
                     return Err(TransferError::NotMarked);
                 }
             }
