@@ -479,7 +479,7 @@ proptest! {
                 }
             }
             prop_assert!(writer.marked() <= writer.committed() && writer.committed() <= writer.position());
-            prop_assert!(writer.position() == size || writer.position() % sector == 0);
+            prop_assert!(writer.position() == size || writer.position().is_multiple_of(sector));
         }
         while writer.position() < size {
             next(&mut writer, &mut flash);
