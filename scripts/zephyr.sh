@@ -99,7 +99,7 @@ fi
 [ $# -eq 0 ] || exit 0
 CARGO_BUILD_BUILD_DIR=${CARGO_BUILD_BUILD_DIR:-$builds/cargo} python3 tests/zephyr/outside/run.py
 python3 tests/zephyr/sizes/run.py --build "$builds/sizes" --json "$builds/products.json"
-python3 tests/zephyr/boot/qemu.py --build "$builds" swap-offset copy swap-offset:8 swap-move:16 copy:32
+python3 tests/zephyr/boot/qemu.py --build "$builds" swap-offset copy swap-offset:8 swap-move:16 copy:32 swap-offset:8kib copy:8kib
 if west twister --help >/dev/null 2>&1; then
     # One folder for cargo, 1.91 or later: what does not depend on the scenario is built once. $BLEDFU_TWISTER_OPTIONS: such
     # as -W for a linker that warns of its own libraries, or -j2.

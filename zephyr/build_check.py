@@ -14,7 +14,8 @@ import pathlib
 import pickle
 import sys
 
-PAGE = 4096
+# Erase units that bledfu knows; the smallest, unless the flash of slot 0 has another.
+PAGES = (4096, 8192, 16384, 32768, 65536)
 WRITE_UNITS = (1, 2, 4, 8, 16, 32)
 # The boot stage and the application write in units of 4 bytes at least.
 LEAST_WRITE_SIZE = 4
@@ -215,8 +216,9 @@ def ring(image):
     if not config("BLEDFU"):
         return
     size, objects = config.number("BLEDFU_RING_SIZE"), config.number("BLEDFU_OBJECT_SIZE")
-    if objects % PAGE:
-        yield f"CONFIG_BLEDFU_OBJECT_SIZE is {objects}: it must be a multiple of {PAGE}"
+    page = page_size(image)
+    if objects % page:
+        yield f"CONFIG_BLEDFU_OBJECT_SIZE is {objects}: it must be a multiple of {page}"
     if size < 8192 and size < objects + -(-objects // 20) + 14:
         yield (f"CONFIG_BLEDFU_RING_SIZE is {size}, and holds neither one object of CONFIG_BLEDFU_OBJECT_SIZE ({objects}) in packets of "
                "20 bytes nor 8192 bytes: remove the line, its default follows, or lower CONFIG_BLEDFU_OBJECT_SIZE")
@@ -232,22 +234,23 @@ def places(image):
     """Each partition by itself."""
     config = image.config
     used, missing = needed(image)
+    common = page_size(image)
     yield from missing
     for place in used:
         for compatible, driver in DRIVERS.items():
             if compatible in place.flash.compats and not config(driver):
                 yield f"{place} needs the driver of its flash: set CONFIG_{driver}=y, or remove the line that sets it to n"
         page, option = place.page(config)
-        if page and page != PAGE:
-            yield (f"{place}: its flash reports pages of {page} bytes, and bledfu needs {PAGE}: "
-                   + (f"set {option}={PAGE}, or remove the line" if option else "use a flash with such pages"))
+        if page and page != common:
+            yield (f"{place}: its flash reports pages of {page} bytes, and bledfu needs {common}: "
+                   + (f"set {option}={common}, or remove the line" if option else "use a flash with such pages"))
         if place.write_unit() not in WRITE_UNITS:
             yield f"{place}: its flash has write units of {place.write_unit()} bytes, and bledfu knows 1 to 32: use another flash"
         elif place.write_unit() > config.number("BLEDFU_MAX_ALIGN"):
             yield (f"{place}: its flash has write units of {place.write_unit()} bytes, and CONFIG_BLEDFU_MAX_ALIGN is "
                    f"{config.number('BLEDFU_MAX_ALIGN')}: set CONFIG_BLEDFU_MAX_ALIGN={place.write_unit()}")
-        if place.start % PAGE or place.size % PAGE:
-            yield f"{place} does not begin and end at multiples of {PAGE} bytes: change its reg"
+        if place.start % common or place.size % common:
+            yield f"{place} does not begin and end at multiples of {common} bytes: change its reg"
         if place.flash_size() and place.end > place.flash_size():
             yield f"{place} ends beyond its flash of {place.flash_size():#x} bytes: change its reg"
     for at, place in enumerate(used):
@@ -263,7 +266,8 @@ def slots(image):
         return
     primary, secondary = used["primary"], used["secondary"]
     more = {"SWAP_OFFSET": (0, 1), "SWAP_MOVE": (1, 0)}.get(image.algorithm, (0, 0))
-    pages = primary.size // PAGE, secondary.size // PAGE
+    page = page_size(image)
+    pages = primary.size // page, secondary.size // page
     # With overwrite and copy, the smaller place limits the image.
     if image.algorithm.startswith("SWAP") and pages[0] != pages[1] and (pages[0] - more[0], pages[1] - more[1]) != (min(pages),) * 2:
         yield f"{primary} and {secondary} differ in size: give both the size of the smaller one"
@@ -273,23 +277,25 @@ def slots(image):
                "application and in the boot stage")
     if min(pages) < 4:
         yield f"{primary if pages[0] == min(pages) else secondary} has no room for an image beside its trailer: enlarge it"
-    if "journal" in used and used["journal"].size < 2 * PAGE:
-        yield f"{used['journal']} needs two pages (8 KiB): enlarge it"
-    if "trust" in used and used["trust"].size < 2 * PAGE:
-        yield f"{used['trust']} has less than two pages (8 KiB): enlarge it"
+    if "journal" in used and used["journal"].size < 2 * page:
+        yield f"{used['journal']} needs two pages ({2 * page // 1024} KiB): enlarge it"
+    if "trust" in used and used["trust"].size < 2 * page:
+        yield f"{used['trust']} has less than two pages ({2 * page // 1024} KiB): enlarge it"
     if "trust" in used and used["trust"].flash.path != primary.flash.path:
         yield f"{used['trust']} is in the external flash, which it is there to distrust: move it into the flash of slot 0"
-    if ("scratch" in used and used["scratch"].flash.path == primary.flash.path and used["scratch"].size < 8 * PAGE
+    if ("scratch" in used and used["scratch"].flash.path == primary.flash.path and used["scratch"].size < 8 * page
             and not config("BLEDFU_SMALL_SCRATCH")):
-        yield (f"{used['scratch']} has fewer than 8 pages (32 KiB) and would wear out: enlarge it, use another CONFIG_BLEDFU_INSTALL_*, or "
+        yield (f"{used['scratch']} has fewer than 8 pages ({8 * page // 1024} KiB) and would wear out: enlarge it, use another CONFIG_BLEDFU_INSTALL_*, or "
                "set CONFIG_BLEDFU_SMALL_SCRATCH=y")
 
 
 def rust_product(image):
-    """zephyr-lang-rust calls cargo for a Rust product, and does not pass the write unit on."""
-    unit = write_size(image)
+    """zephyr-lang-rust calls cargo for a Rust product, and does not pass units on."""
+    unit, page = write_size(image), page_size(image)
     if image.config("RUST") and unit > LEAST_WRITE_SIZE and os.environ.get("BLEDFU_WRITE_SIZE") != str(unit):
         yield f"a Rust product does not know the write unit of its flash: export BLEDFU_WRITE_SIZE={unit} before the build"
+    if image.config("RUST") and page > PAGES[0] and os.environ.get("BLEDFU_PAGE_SIZE") != str(page):
+        yield f"a Rust product does not know the pages of its flash: export BLEDFU_PAGE_SIZE={page} before the build"
 
 
 def check_image(image):
@@ -346,6 +352,13 @@ def write_size(image):
     return max([LEAST_WRITE_SIZE] + [place.write_unit() for place in needed(image)[0]])
 
 
+def page_size(image):
+    """The erase unit of the build, in bytes: the pages of the flash of slot 0. The other flash must report as large ones."""
+    primary = image.places.get("primary")
+    page = primary.page(image.config)[0] if primary else 0
+    return page if page in PAGES else PAGES[0]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zephyr", required=True, help="the folder of Zephyr")
@@ -358,7 +371,7 @@ def main():
     if sentences:
         sys.exit("\n".join(sentences))
     if arguments.command == "image":
-        print(write_size(*images))
+        print(write_size(*images), page_size(*images), sep=";")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ function(bledfu_find_rust target out_environment out_arguments)
   set(${out_arguments} -Zbuild-std=core PARENT_SCOPE)
 endfunction()
 
-# bledfu_cargo_library(<CMake target> <library> <folder of the crate>); the caller has set bledfu_write_size.
+# bledfu_cargo_library(<CMake target> <library> <folder of the crate>); the caller has set bledfu_write_size and bledfu_page_size.
 function(bledfu_cargo_library name library folder)
   find_program(CARGO cargo REQUIRED)
   bledfu_rust_target(target)
@@ -106,7 +106,8 @@ function(bledfu_cargo_library name library folder)
   add_custom_command(
     OUTPUT ${archive}
     COMMAND ${CMAKE_COMMAND} -E env --unset=CARGO_TARGET_DIR "RUSTFLAGS=${flags}" ${environment} DOTCONFIG=${DOTCONFIG}
-            BLEDFU_APP_VERSION=${version} BLEDFU_WRITE_SIZE=${bledfu_write_size} ${CARGO} build --release --locked --quiet --target ${target} --target-dir ${target_dir}
+            BLEDFU_APP_VERSION=${version} BLEDFU_WRITE_SIZE=${bledfu_write_size}
+            BLEDFU_PAGE_SIZE=${bledfu_page_size} ${CARGO} build --release --locked --quiet --target ${target} --target-dir ${target_dir}
             --features "${features}" ${arguments}
     DEPENDS ${sources} ${folder}/Cargo.toml ${folder}/Cargo.lock ${DOTCONFIG}
     WORKING_DIRECTORY ${folder}

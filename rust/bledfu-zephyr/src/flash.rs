@@ -12,13 +12,18 @@ use embedded_storage::nor_flash::{
     check_erase, check_read, check_write, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
 
-/// Erase unit in bytes: every supported part has it, and MCUboot must be built with it.
-pub const SECTOR_SIZE: u32 = 4096;
+/// Erase unit in bytes: the pages of the flash of slot 0, 4096 to 65,536. The other flash's driver reports as large ones, and MCUboot
+/// must be built with them. `zephyr/CMakeLists.txt` takes it from the devicetree and passes it as `BLEDFU_PAGE_SIZE`.
+pub const SECTOR_SIZE: u32 = page_size(option_env!("BLEDFU_PAGE_SIZE"));
 /// Write unit in bytes: the largest of the build's partitions, and 4 at least; parts with smaller units accept it as well.
 /// `zephyr/CMakeLists.txt` takes it from the devicetree and passes it as `BLEDFU_WRITE_SIZE`.
 pub const WRITE_SIZE: u32 = write_size(option_env!("BLEDFU_WRITE_SIZE"));
 
 const _: () = assert!(WRITE_SIZE != 0, "BLEDFU_WRITE_SIZE is not 4, 8, 16 or 32");
+const _: () = assert!(
+    SECTOR_SIZE != 0,
+    "BLEDFU_PAGE_SIZE is not 4096, 8192, 16384, 32768 or 65536"
+);
 
 /// No supported part needs more for a read.
 const READ_SIZE: usize = 4;
@@ -31,6 +36,20 @@ const fn write_size(text: Option<&str>) -> u32 {
             b"8" => 8,
             b"16" => 16,
             b"32" => 32,
+            _ => 0,
+        },
+    }
+}
+
+const fn page_size(text: Option<&str>) -> u32 {
+    match text {
+        None => 4096,
+        Some(text) => match text.as_bytes() {
+            b"4096" => 4096,
+            b"8192" => 8192,
+            b"16384" => 16_384,
+            b"32768" => 32_768,
+            b"65536" => 65_536,
             _ => 0,
         },
     }
@@ -69,7 +88,7 @@ impl fmt::Display for Partition {
 pub enum AreaError {
     /// Its flash driver is missing or not ready.
     NotReady(Partition, ZephyrError),
-    /// Its erase unit is not 4096 bytes.
+    /// Its erase unit is not [`SECTOR_SIZE`].
     SectorSize(Partition, u32),
     /// Its write unit is larger than [`WRITE_SIZE`] or does not divide it.
     WriteUnit(Partition, u32),
@@ -94,7 +113,7 @@ impl fmt::Display for AreaError {
             Self::SectorSize(partition, size) => write!(
                 f,
                 "{partition}: its flash reports pages of {size} bytes, not {SECTOR_SIZE} \
-                 (for QSPI: CONFIG_NORDIC_QSPI_NOR_FLASH_LAYOUT_PAGE_SIZE=4096)"
+                 (for QSPI: CONFIG_NORDIC_QSPI_NOR_FLASH_LAYOUT_PAGE_SIZE={SECTOR_SIZE})"
             ),
             Self::WriteUnit(partition, unit) => write!(
                 f,

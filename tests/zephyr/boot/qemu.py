@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The boot image in QEMU: it starts images from simulated flash, installs, goes back, refuses.
 
-    tests/zephyr/boot/qemu.py [--build FOLDER] [ALGORITHM[:UNIT] ...]     default: swap-offset
+    tests/zephyr/boot/qemu.py [--build FOLDER] [ALGORITHM[:FLASH] ...]     default: swap-offset
 
-UNIT is the write unit of the flash in bytes: 4, which is the default, 8, 16 or 32.
+FLASH is what the flash is like: its write unit in bytes (4, which is the default, 8, 16 or 32; pages of 4 KiB), or 8kib, which
+stands for pages of 8 KiB and write units of 16 bytes.
 
 Builds boot/ for mps2/an385 with the Zephyr of ZEPHYR_BASE, images with the ARM gcc, and signs those with imgtool. Prints one line per
 scenario; the exit code is 0 only if none failed. What is missing is named, and then all is skipped.
@@ -29,7 +30,7 @@ QEMU, GCC = "qemu-system-arm", "arm-none-eabi-gcc"
 
 # boot/boards/mps2_an385.overlay
 FLASH = 0x21000000
-SLOT, SECTOR, FLASH_SIZE = 0x20000, 0x1000, 0x80000
+SLOT, FLASH_SIZE = 0x20000, 0x80000
 REVERT_COPY = 0x44000
 # Beyond the partitions: updates that an image of the test receives later.
 LATER, LATER_SIZE = [0x64000, 0x6C000], 0x8000
@@ -48,15 +49,18 @@ OPTIONS = {"swap-offset": "SWAP_OFFSET", "swap-move": "SWAP_MOVE", "swap-scratch
 # enum bledfu_boot_action, MCUboot's swap types, enum bledfu_boot_reason
 NOTHING, INSTALLED, REPAIRED, REJECTED, SKIPPED, NO_IMAGE, DROPPED = 0, 1, 3, 4, 5, 7, 8
 TEST, REVERT = 2, 4
-UNITS = (4, 8, 16, 32)
+# Write unit, page, and the overlay.
+FLASHES = {"": (4, 0x1000, None), "4": (4, 0x1000, None), "8": (8, 0x1000, "units_8"), "16": (16, 0x1000, "units_16"),
+           "32": (32, 0x1000, "units_32"), "8kib": (16, 0x2000, "pages_of_8_kib")}
 DAMAGED, SIGNATURE, OLDER, WRONG_ADDRESS, ALREADY_RUNS, NOT_BEFORE = 4, 5, 6, 8, 9, 10
 
 
 class Trailer:
     """MCUboot's trailer, whose fields are as wide as the write unit of the flash, or 8 bytes."""
 
-    def __init__(self, unit):
-        self.unit, self.width = unit, max(unit, 8)
+    def __init__(self, kind):
+        self.unit, self.page, _ = FLASHES[kind]
+        self.width = max(self.unit, 8)
         # From fields of 16 bytes on, the magic begins with their width.
         self.magic = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980") if self.width == 8 else \
             bytes((self.width, 0)) + bytes.fromhex("2de15d29410b8d77679c110f1f8a")
@@ -109,7 +113,7 @@ def flash(algorithm, trailer, primary, secondary=None, requested=True):
     content = bytearray(b"\xff" * FLASH_SIZE)
     content[: len(primary)] = primary
     if secondary is not None:
-        start = SLOT + (SECTOR if algorithm == "swap-offset" else 0)
+        start = SLOT + (trailer.page if algorithm == "swap-offset" else 0)
         content[start : start + len(secondary)] = secondary
         if requested:
             content[2 * SLOT - len(trailer.magic) : 2 * SLOT] = trailer.magic
@@ -168,7 +172,7 @@ def hostile_outside(algorithm, image):
             flash(algorithm, image.trailer, running, trial), image("newest", "5.0.0")), [
             ("trial", INSTALLED, TEST, 0), ("trial", SKIPPED, REVERT, NOT_BEFORE), ("trial", SKIPPED, REVERT, NOT_BEFORE)]
     # What is confirmed raises the floor. When slot 0 is damaged later, an older image outside does not repair it.
-    outside = dict(receives=(SLOT + (SECTOR if algorithm == "swap-offset" else 0), LATER[0]), requests=False)
+    outside = dict(receives=(SLOT + (image.trailer.page if algorithm == "swap-offset" else 0), LATER[0]), requests=False)
     worn = image("worn", "3.0.0", confirms=True, wears_out=True, **outside)
     yield "the floor survives: an older image does not repair slot 0", with_later(flash(algorithm, image.trailer, oldest, worn), older), [
         ("worn", INSTALLED, TEST, 0), ("worn", NOTHING, 1, 0), (None, NO_IMAGE, 0, None)]
@@ -265,15 +269,15 @@ def overflow(elf, content, folder):
     return None
 
 
-def build(algorithm, unit, folder, *options):
+def build(algorithm, kind, folder, *options):
     zephyr = os.environ["ZEPHYR_BASE"]
     log = folder.parent / f"{folder.name}.log"
     folder.parent.mkdir(parents=True, exist_ok=True)
     configure = ["cmake", "-GNinja", "-S", ROOT / "boot", "-B", folder, f"-DBOARD={BOARD}", f"-DZephyr_DIR={zephyr}/share/zephyr-package/cmake",
                  f"-DEXTRA_ZEPHYR_MODULES={ROOT}", "-DCONFIG_BLEDFU_DEMO_KEYS=y", f"-DCONFIG_BLEDFU_INSTALL_{OPTIONS[algorithm]}=y", *options]
-    if unit != UNITS[0]:
+    if FLASHES[kind][2]:
         # Parts with such units read any bytes all the same.
-        configure += [f"-DEXTRA_DTC_OVERLAY_FILE={HERE / f'units_{unit}.overlay'}", "-DCONFIG_FLASH_SIMULATOR_UNALIGNED_READ=y"]
+        configure += [f"-DEXTRA_DTC_OVERLAY_FILE={HERE / FLASHES[kind][2]}.overlay", "-DCONFIG_FLASH_SIMULATOR_UNALIGNED_READ=y"]
     if algorithm == "swap-scratch":
         configure.append("-DCONFIG_BLEDFU_SMALL_SCRATCH=y")  # its four pages are memory
     with open(log, "w") as output:
@@ -285,17 +289,17 @@ def build(algorithm, unit, folder, *options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM[:UNIT]", help=", ".join(OPTIONS))
+    parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM[:FLASH]", help=", ".join(OPTIONS))
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "rust" / "target" / "zephyr", help="for build folders, which are kept")
     arguments = parser.parse_args()
     builds = []
     for argument in arguments.algorithms or ["swap-offset"]:
-        algorithm, _, unit = argument.partition(":")
+        algorithm, _, kind = argument.partition(":")
         if algorithm not in OPTIONS:
             parser.error(f"{algorithm} is none of {', '.join(OPTIONS)}")
-        if unit not in ("", *map(str, UNITS)):
-            parser.error(f"{unit} is none of {', '.join(map(str, UNITS))}")
-        builds.append((argument, algorithm, int(unit or UNITS[0])))
+        if kind not in FLASHES:
+            parser.error(f"{kind} is none of {', '.join(filter(None, FLASHES))}")
+        builds.append((argument, algorithm, kind))
     if not os.environ.get("ZEPHYR_BASE"):
         print("skipped: the boot image in QEMU (no Zephyr workspace: set ZEPHYR_BASE)")
         return 0
@@ -310,11 +314,11 @@ def main():
     import run as e2e  # its environment has imgtool
     e2e.use_environment()
     failed = passed = 0
-    for title, algorithm, unit in builds:
-        elf = build(algorithm, unit, arguments.build / ("boot_" + title.replace(":", "_")))
+    for title, algorithm, kind in builds:
+        elf = build(algorithm, kind, arguments.build / ("boot_" + title.replace(":", "_")))
         with tempfile.TemporaryDirectory(prefix="bledfu-boot-") as folder:
             folder = pathlib.Path(folder)
-            for name, content, expected in scenarios(algorithm, Images(folder, elf, Trailer(unit))):
+            for name, content, expected in scenarios(algorithm, Images(folder, elf, Trailer(kind))):
                 wrong, unused = run(elf, content, expected, folder)
                 if wrong is None and unused is not None and unused < STACK_RESERVE:
                     wrong = f"only {unused} bytes of the stack are left"
@@ -323,9 +327,9 @@ def main():
                 failed += wrong is not None
                 passed += wrong is None
     # The same for all algorithms.
-    _, algorithm, unit = builds[0]
-    trailer = Trailer(unit)
-    elf = build(algorithm, unit, arguments.build / "boot_small_stack", f"-DCONFIG_MAIN_STACK_SIZE={SMALL_STACK}")
+    _, algorithm, kind = builds[0]
+    trailer = Trailer(kind)
+    elf = build(algorithm, kind, arguments.build / "boot_small_stack", f"-DCONFIG_MAIN_STACK_SIZE={SMALL_STACK}")
     with tempfile.TemporaryDirectory(prefix="bledfu-boot-") as folder:
         folder = pathlib.Path(folder)
         images = Images(folder, elf, trailer)
