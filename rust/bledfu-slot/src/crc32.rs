@@ -4,12 +4,15 @@
 //! Four bits at a time, with a table of 64 bytes. The crate `crc` offers no table (five times slower: the answer to a
 //! checksum request would miss its connection event) or one of 1 KiB.
 
-/// What four bits of this value leave behind them: the reflected polynomial EDB88320, shifted out.
+/// The polynomial, reflected.
+const POLYNOMIAL: u32 = 0xEDB8_8320;
+
+/// What four bits of this value leave behind them, shifted out.
 const fn remainder(value: u32) -> u32 {
     let mut remainder = value;
     let mut bit = 0;
     while bit < 4 {
-        remainder = (remainder >> 1) ^ ((remainder & 1) * 0xEDB8_8320);
+        remainder = (remainder >> 1) ^ ((remainder & 1) * POLYNOMIAL);
         bit += 1;
     }
     remainder
@@ -56,7 +59,7 @@ impl Crc32 {
                 crc = if crc & 0x8000_0000 == 0 {
                     crc << 1
                 } else {
-                    (crc ^ 0xEDB8_8320) << 1 | 1
+                    (crc ^ POLYNOMIAL) << 1 | 1
                 };
             }
             crc ^= u32::from(byte);

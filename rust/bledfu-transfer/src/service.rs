@@ -406,14 +406,13 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     }
 
     fn link_up(&mut self, transport: Transport, now_ms: u64) {
+        // Before the peer asks for the position: then it need not be disconnected.
+        self.upload.catch_up_for_link();
+        self.notice_new_beginning();
         self.is_linked = true;
         self.speaks_smp = false;
         self.heard_ms = now_ms;
         self.reassembly.reset();
-        self.upload.catch_up_for_link();
-        if self.upload.has_begun_anew() {
-            self.secure_dfu.start_over();
-        }
         self.secure_dfu.link_up(transport);
     }
 
@@ -614,7 +613,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
 
     /// A client of Secure DFU only asks where to continue when it connects; SMP's answers say it each time.
     fn notice_new_beginning(&mut self) {
-        if self.upload.has_begun_anew() && self.upload.owner() == Some(Protocol::SecureDfu) {
+        if self.upload.take_begun_anew() && self.upload.owner() == Some(Protocol::SecureDfu) {
             self.secure_dfu.start_over();
             if self.is_linked {
                 self.ending = Ending::CloseAt(0, Then::Disconnect);

@@ -152,7 +152,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     }
 
     /// Whether the upload has begun anew since somebody asked.
-    pub fn has_begun_anew(&mut self) -> bool {
+    pub fn take_begun_anew(&mut self) -> bool {
         core::mem::take(&mut self.has_begun_anew)
     }
 

@@ -97,7 +97,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             let _ = self.catch_up(now);
         }
         // It was not under way yet.
-        let _ = self.has_begun_anew();
+        let _ = self.take_begun_anew();
         self.note_file();
         self.progress()
     }
