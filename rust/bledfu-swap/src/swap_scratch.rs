@@ -229,12 +229,6 @@ fn recorded_in_scratch<F: Flash>(flash: &mut F, plan: &Plan) -> Result<u32, NorF
     Ok(1 + u32::from(is_written(flash, first + plan.scratch.status_unit())?))
 }
 
-/// Whether something is written where record 0 or 1 is in scratch.
-fn has_scratch_record<F: Flash>(flash: &mut F, plan: &Plan, index: u32) -> Result<bool, SwapError> {
-    let at = plan.scratch.status_start() + index * plan.scratch.status_unit();
-    is_written(flash, at).map_err(SwapError::Spare)
-}
-
 /// Whether both records in scratch differ from what is written there.
 fn scratch_records_torn<F: Flash>(flash: &mut F, plan: &Plan) -> Result<bool, NorFlashErrorKind> {
     let (start, unit) = (plan.scratch.status_start(), plan.scratch.status_unit());
@@ -610,8 +604,9 @@ fn do_unit<P: Flash, S: Flash, X: Flash, T: Transform>(
             Ok(())
         }
         (true, 0 | 1) => match write_record(slots.spare, &plan.scratch, state, number) {
-            // The boot that was cut wrote it, and not every flash takes it twice. The evidence tells that the unit is done.
-            Err(_) if slots.in_doubt == Some(unit) && has_scratch_record(slots.spare, plan, state)? => Ok(()),
+            // The boot that was cut wrote it, and not every flash takes it twice, nor does it read the same each time. Instead of
+            // it the evidence tells that the unit is done.
+            Err(_) if slots.in_doubt == Some(unit) && trust::pass(slots, unit) => Ok(()),
             outcome => outcome.map_err(SwapError::Spare),
         },
         (true, _) => write_record(slots.primary, &plan.primary, state, number).map_err(SwapError::Primary),

@@ -197,8 +197,7 @@ pub fn unit_done<P: Flash, S: Flash, X: Flash, T: Transform>(
     if slots.in_doubt != Some(unit) {
         return Ok(());
     }
-    slots.in_doubt = None;
-    if note_done(slots, Done::Passed(unit.saturating_add(1))) {
+    if pass(slots, unit) {
         return Ok(());
     }
     if unit == 0 {
@@ -206,6 +205,15 @@ pub fn unit_done<P: Flash, S: Flash, X: Flash, T: Transform>(
     }
     slots.failed_records = slots.failed_records.saturating_add(1);
     Ok(())
+}
+
+/// Notes that the unit in doubt is done; returns true if that was possible.
+pub fn pass<P: Flash, S: Flash, X: Flash, T: Transform>(
+    slots: &mut Slots<'_, P, S, X, T>,
+    unit: u32,
+) -> bool {
+    slots.in_doubt = None;
+    note_done(slots, Done::Passed(unit.saturating_add(1)))
 }
 
 /// Notes how far the job has come; returns true if that was possible.

@@ -10,13 +10,13 @@ use bledfu_sim::plain::Plain;
 use bledfu_sim::power::{OpInfo, OpKind, Power};
 use bledfu_slot::copy_roles::{self, Place};
 use bledfu_slot::evidence::Log;
-use bledfu_slot::header::ImageHeader;
 use bledfu_slot::trailer::{self, Flag, Magic, Trailer};
 use bledfu_slot::{Algorithm, Geometry, ImagePolicy, Layout, Slot, SoftCrypto, Version};
 use bledfu_swap::{boot, BootConfig, BootError, BootReport, Downgrade, NoEvidence, Store};
 use embedded_storage::nor_flash::ReadNorFlash;
 use sha2::{Digest, Sha256};
 
+use super::known_hash::KnownHashes;
 use super::plain::edges;
 use super::shapes::{Shape, Story};
 
@@ -65,6 +65,8 @@ impl Rules {
 /// their age are on the list, too; otherwise they would be refused for the wrong reason.
 pub(super) struct Images {
     pub bytes: [Vec<u8>; 4],
+    /// Number of bytes that the digest covers.
+    pub hashed: [usize; 4],
     pub digests: [[u8; 32]; 4],
 }
 
@@ -133,6 +135,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
         let specs = [image(OLD)?, image(NEW)?, image(OLDEST)?, image(NEWER)?];
         let images = Rc::new(Images {
             bytes: specs.each_ref().map(ImageSpec::build),
+            hashed: specs.each_ref().map(|spec| spec.hashed_bytes().len()),
             digests: specs.map(|spec| Sha256::digest(spec.hashed_bytes()).into()),
         });
         let mut device = Self {
@@ -207,7 +210,7 @@ impl<const W: usize, const X: usize> Device<W, X> {
             &mut self.secondary,
             &mut self.spare,
             &config,
-            &SoftCrypto,
+            &KnownHashes(images.clone()),
             evidence,
             &mut |_| {},
         )
@@ -219,10 +222,9 @@ impl<const W: usize, const X: usize> Device<W, X> {
 
     /// Whether the primary slot holds all of an image that its digest covers: what is executed.
     pub(super) fn executes(&self, index: usize) -> bool {
-        let bytes = &self.images.bytes[index];
-        let size = ImageHeader::parse(bytes).and_then(|header| header.hashed_size());
-        let hashed = size.ok().and_then(|size| bytes.get(..size as usize));
-        hashed.is_some_and(|hashed| self.primary.holds(0, hashed))
+        let images = &self.images;
+        self.primary
+            .holds(0, &images.bytes[index][..images.hashed[index]])
     }
 
     /// Whether the primary slot reads as one of the two images in this boot. Weak cells may read differently in a later one.

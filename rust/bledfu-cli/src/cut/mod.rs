@@ -14,6 +14,7 @@
 
 mod device;
 mod hostile;
+mod known_hash;
 mod misread;
 mod packed;
 mod plain;
