@@ -494,7 +494,8 @@ ZTEST(update, test_an_update_is_staged_for_a_test_swap)
 
 #if !defined(CONFIG_BLEDFU_SMP)
 	/* The product hears of an object when the phone has its answer already. */
-	zassert_equal(events[BLEDFU_EVENT_PROGRESS], DIV_ROUND_UP(SENT.image_length, CONFIG_BLEDFU_PAGE_SIZE));
+	zassert_equal(events[BLEDFU_EVENT_PROGRESS],
+		      DIV_ROUND_UP(SENT.image_length, DT_PROP(DT_NODELABEL(sim_flash), erase_block_size)));
 #endif
 	zassert_equal(events[BLEDFU_EVENT_STARTED], 1);
 	zassert_equal(events[BLEDFU_EVENT_STAGED], 1);
