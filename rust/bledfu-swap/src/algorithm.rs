@@ -172,6 +172,11 @@ pub trait Installer {
     /// Number of bytes to install for images of these total sizes (0 = no image).
     fn install_size(primary: u32, secondary: u32) -> u32;
 
+    /// Number of units that a job of this size has; 0 for algorithms without records.
+    fn units(_: &Layout, _: u32) -> u32 {
+        0
+    }
+
     /// Does the job, or the rest of it.
     ///
     /// # Errors

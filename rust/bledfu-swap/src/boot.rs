@@ -356,6 +356,21 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         true => Status::Idle,
         false => A::find(slots, primary, secondary).map_err(|error| (stored, error))?,
     };
+    let found = match found {
+        // The install is over: the evidence says so, and the image is in place. Only cells that were torn at the end still read
+        // as if they were erased. The last unit must not be done again: they may read as written at the next boot.
+        Status::Underway(job)
+            if slots.rules.is_settled(running.as_ref())
+                && job.done + 1 == A::units(&slots.layout, job.size)
+                && primary_is_valid(slots, config, crypto).map_err(|error| (stored, error))? =>
+        {
+            Status::Underway(Job {
+                done: job.done + 1,
+                ..job
+            })
+        }
+        found => found,
+    };
     let doubtful = match found {
         Status::Doubtful(job) => {
             let source = A::source(&slots.layout, job.swap_type);

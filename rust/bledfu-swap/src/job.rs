@@ -2,7 +2,7 @@
 //! What the swaps with status records share: finding a job in the primary trailer, recording its progress, and ending
 //! it.
 
-use bledfu_slot::flash::{is_erased, read_bytes, Aligned, MAX_WRITE_SIZE};
+use bledfu_slot::flash::{is_erased, program_padded, read_bytes, Aligned, MAX_WRITE_SIZE};
 use bledfu_slot::layout::TrailerLayout;
 use bledfu_slot::trailer::{is_mendable, repair_flag, write_copy_done, write_image_ok};
 use bledfu_slot::verify::{image_size, read_header};
@@ -10,7 +10,7 @@ use bledfu_slot::{Flag, Layout, Magic, SwapType, Trailer, Transform, VerifyError
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{Flash, Installer, Job, Slots, Status, SwapError};
-use crate::status::write_record;
+use crate::status::{read_record, write_record};
 
 /// The job that the primary trailer holds, if its fields can belong to one. How much of the job is done is not known
 /// here.
@@ -144,6 +144,27 @@ pub fn record<P: Flash, S: Flash, X: Flash, T: Transform>(
 ) {
     if write_record(slots.primary, &slots.layout.primary_trailer(), index, state).is_err() {
         slots.failed_records = slots.failed_records.saturating_add(1);
+    }
+}
+
+/// Widest write unit that a NOR flash takes the same bytes for twice.
+const TWICE: u32 = 4;
+
+/// Programs the last record that was found once more, before the job goes on: torn by a cut, it might read as erased at the next
+/// boot, and the unit would be done again when its source is gone. Where there is evidence, that tells instead. Wider units have
+/// error correction, which takes no second write.
+pub fn strengthen<P: Flash, S: Flash, X: Flash, T: Transform>(slots: &mut Slots<'_, P, S, X, T>, index: u32) {
+    let layout = slots.layout.primary_trailer();
+    let unit = layout.status_unit();
+    let offset = layout.status_start() + index * unit;
+    if slots.rules.is_kept || unit > TWICE || index >= layout.record_count() {
+        return;
+    }
+    // It reads as written, or a later one does. If it is not taken, it stays as it was.
+    if let Ok([state, ..]) = read_record(slots.primary, offset, unit) {
+        if state != 0xFF {
+            let _ = program_padded(slots.primary, offset, &[state], unit);
+        }
     }
 }
 

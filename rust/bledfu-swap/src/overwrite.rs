@@ -13,6 +13,9 @@
 //! | 6. erase the last sector: the request is gone | `B1 B2 A3 F` | `- B2 - -` |
 //!
 //! # Why a power cut cannot hurt
+//! * **Beside cells that read differently each time**, neither the magic nor an image that verifies tells that step 4 was reached,
+//!   if an earlier boot was cut there or behind: the erase of step 1 may be torn as well, and read as if it had not begun. So the
+//!   boot that starts over notes that in the [evidence](crate::trust), and once more when the image is compared, before step 4.
 //! * **Before step 5 begins** nothing in the secondary has changed: image and request are complete, so the next boot
 //!   verifies the image and starts over at step 1. The contents of the primary do not matter until then.
 //! * **Inside step 5** the request is still there. Its image is damaged, or intact if the erase did not get far. An
@@ -36,6 +39,7 @@ use embedded_storage::nor_flash::NorFlashErrorKind;
 use crate::algorithm::{
     is_equal, rewrite, At, Flash, Installer, Job, Progress, Slots, Status, SwapError, Through,
 };
+use crate::trust;
 
 /// Overwrite only.
 pub struct Overwrite;
@@ -126,6 +130,13 @@ impl Installer for Overwrite {
         if !is_equal(from, to, length, Through(*transform, Direction::Inward, 0))? {
             return Err(SwapError::Primary(NorFlashErrorKind::Other));
         }
+        trust::unit_done(slots, 0)?;
+        let Slots {
+            primary,
+            secondary,
+            watch,
+            ..
+        } = slots;
         write_magic(*primary, &trailer).map_err(SwapError::Primary)?;
 
         let Some(last) = layout

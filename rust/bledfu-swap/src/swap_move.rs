@@ -44,7 +44,7 @@
 
 use bledfu_slot::layout::TrailerLayout;
 use bledfu_slot::trailer::{erase_trailer, write_image_ok, write_magic, write_swap_info, write_swap_size};
-use bledfu_slot::{Algorithm, Direction, Flag, Magic, SwapType, Trailer, Transform};
+use bledfu_slot::{Algorithm, Direction, Flag, Layout, Magic, SwapType, Trailer, Transform};
 use embedded_storage::nor_flash::NorFlashErrorKind;
 
 use crate::algorithm::{
@@ -158,6 +158,10 @@ impl Installer for SwapMove {
         primary.max(secondary)
     }
 
+    fn units(layout: &Layout, size: u32) -> u32 {
+        units(size.div_ceil(layout.primary().sector_size))
+    }
+
     fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
         slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
@@ -173,6 +177,9 @@ impl Installer for SwapMove {
         // Also for a job that goes on: a torn magic there may read as a request only at a later boot.
         (slots.watch)(Progress::Erase);
         erase_trailer(slots.secondary, &slots.layout.secondary_trailer()).map_err(SwapError::Secondary)?;
+        if job.done > 0 {
+            job::strengthen(slots, record_of(job.done - 1, count, &layout));
+        }
         for unit in job.done..units(count) {
             let state = do_unit(slots, unit, count)?;
             job::record(slots, record_of(unit, count, &layout), state);

@@ -205,6 +205,10 @@ impl Installer for SwapOffset {
         primary.max(secondary)
     }
 
+    fn units(layout: &Layout, size: u32) -> u32 {
+        units(size.div_ceil(layout.primary().sector_size))
+    }
+
     fn install<P: Flash, S: Flash, X: Flash, T: Transform>(
         slots: &mut Slots<'_, P, S, X, T>,
         job: &Job,
@@ -225,6 +229,9 @@ impl Installer for SwapOffset {
         (slots.watch)(Progress::Erase);
         erase_trailer(slots.secondary, &secondary).map_err(SwapError::Secondary)?;
         let used = used_sectors(slots, job)?;
+        if job.done > 0 {
+            job::strengthen(slots, job.done - 1);
+        }
         for unit in job.done..units(job.size.div_ceil(layout.sector_size())) {
             let state = do_unit(slots, unit, job, used)?;
             job::record(slots, unit, state);

@@ -398,6 +398,10 @@ impl Installer for SwapScratch {
         Ok(Status::Idle)
     }
 
+    fn units(layout: &Layout, size: u32) -> u32 {
+        Plan::new(layout, size).map_or(0, |plan| plan.units())
+    }
+
     fn spare_part(layout: &Layout, job: &Job) -> Option<u32> {
         Some(Plan::new(layout, job.size)?.region(0).start)
     }
@@ -440,6 +444,9 @@ impl Installer for SwapScratch {
                     .map_err(SwapError::Primary)?;
             }
             erase_scratch(slots, &plan)?;
+        }
+        if job.done > STATES || job.done > 0 && !plan.kept_in_scratch() {
+            job::strengthen(slots, job.done - 1);
         }
         for unit in job.done..=plan.units() {
             if unit == STATES && plan.kept_in_scratch() {

@@ -373,14 +373,25 @@ fn is_over(
     let confirmed = |primary: &Trailer| primary.magic == Magic::Good && primary.image_ok == Flag::Set;
     let settled = primary.settled(&layout.primary_trailer());
     match &rules.evidence {
+        // Overwrite only has no flags. There the magic is written last and completes the install, unless this is not the first
+        // boot that tries: then the magic, and the image too, may be torn and read right by chance.
+        Some(Evidence {
+            begun: Some(_),
+            to,
+            done,
+            ..
+        }) if *to == image.digest && !reverts => match done {
+            Done::Unknown => primary.magic == Magic::Good,
+            Done::InDoubt(_) => false,
+            Done::Passed(_) => true,
+        },
         // The image that was being installed is in place: a flag that stays torn counts as set.
         Some(Evidence {
             begun: Some(_), to, ..
         }) if *to == image.digest => {
             (confirmed(&settled) && settled.copy_done == Flag::Set)
-                // If the magic was lost again, the image can be neither reverted nor confirmed, so it stays. Overwrite
-                // only has no flags; with it, the magic is written last and completes the install.
-                || reverts == (primary.magic != Magic::Good)
+                // If the magic was lost again, the image can be neither reverted nor confirmed, so it stays.
+                || primary.magic != Magic::Good
         }
         // It is not in place: what looks like the end of another job may be the remains of a torn erase of the trailer.
         Some(Evidence {

@@ -188,7 +188,7 @@ fn update<I: Units, X: Units>(world: &mut WorldOf<I, X>) -> Verdict {
             // the image that the phone wants to test runs already; some flash takes no second mark there. The phone shows that,
             // and its user tries again.
             Err(WorldError::Phone(
-                PhoneError::Smp(SmpError::OddAnswer("Confirm"))
+                PhoneError::Smp(SmpError::OddAnswer("Confirm" | "Test"))
                 | PhoneError::SmpRefused { request: "Test", .. },
             )) if world.board.power.weak().is_some() => continue,
             Err(error) => return Err(error.to_string()),

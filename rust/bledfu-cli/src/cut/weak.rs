@@ -165,10 +165,10 @@ impl Job {
 
 #[cfg(test)]
 mod tests {
-    use bledfu_sim::parts::Rewrite;
+    use bledfu_sim::power::OpInfo;
     use bledfu_slot::Algorithm;
 
-    use super::super::shapes::others;
+    use super::super::shapes::{others, shapes};
     use super::super::{Column, Rules};
     use super::*;
 
@@ -197,37 +197,157 @@ mod tests {
         }
     }
 
+    /// Without evidence nothing tells that the unit of a torn record was done. A record that reads as written is programmed again
+    /// before the next unit, so it cannot read as erased later.
+    #[test]
+    fn without_evidence_a_record_that_reads_as_written_is_programmed_again() {
+        const MOST_LATER_CUTS: u64 = 8;
+        for algorithm in [Algorithm::SwapOffset, Algorithm::SwapMove, Algorithm::SwapScratch] {
+            let shape = shapes(algorithm)[0];
+            let start = Device::<4, 4>::new(algorithm, &shape, [5000, 9000], Story::Upgrade, Rules::LOOSE);
+            let start = start.expect("a device that holds the images");
+            let trailer = start.layout.primary_trailer();
+            let records = trailer.status_start()
+                ..trailer.status_start() + trailer.record_count() * trailer.status_unit();
+            let mut device = start.clone();
+            device.become_copy(&start);
+            device.power.record();
+            assert_eq!(device.live(Story::Upgrade), Ok(true));
+            let operations = device.power.recorded();
+            let is_record = |op: &OpInfo| {
+                op.chip == "primary"
+                    && op.kind == OpKind::Program
+                    && records.contains(&op.address)
+                    && op.length == 4
+            };
+            let numbers: Vec<_> = operations
+                .iter()
+                .filter(|op| is_record(op))
+                .map(|op| op.number)
+                .collect();
+            assert!(numbers.len() > 5, "{}", algorithm.as_str());
+            for (number, later) in numbers
+                .iter()
+                .flat_map(|number| (0..MOST_LATER_CUTS).map(move |later| (*number, later)))
+            {
+                device.become_copy(&start);
+                device.power.set_weak(Some(Weak {
+                    choice: Choice::Boots(0b01),
+                    seed: number,
+                }));
+                assert_eq!(device.cut_inside(Story::Upgrade, number, 0.5), Ok(()));
+                let cut = device.clone();
+                device.become_copy(&cut);
+                assert_eq!(device.cut_inside(Story::Upgrade, later, 0.5), Ok(()));
+                let cut = device.clone();
+                device.become_copy(&cut);
+                let name = algorithm.as_str();
+                assert_eq!(
+                    device.settle(Story::Upgrade),
+                    Ok(()),
+                    "{name}: operation {number}, then {later}"
+                );
+            }
+        }
+    }
+
+    type Cuts = &'static [(u64, f64)];
+
+    /// What a device went through in a full campaign: its shape, story and sizes, the cuts, and how its weak bytes read.
+    struct Found {
+        algorithm: Algorithm,
+        is_other: bool,
+        story: Story,
+        sizes: [u32; 2],
+        cuts: Cuts,
+        choice: Choice,
+        seed: u64,
+    }
+
+    impl Found {
+        /// Sends a device through the same once more.
+        fn happens_again<const W: usize, const X: usize>(&self) -> Verdict {
+            let mut shapes = match self.is_other {
+                true => others(self.algorithm).collect(),
+                false => shapes(self.algorithm),
+            };
+            let shape = shapes.swap_remove(0);
+            let start = Device::<W, X>::new(self.algorithm, &shape, self.sizes, self.story, Rules::STRICT);
+            let mut device = start.expect("a device that holds the images");
+            device.power.set_weak(Some(Weak {
+                choice: self.choice,
+                seed: self.seed,
+            }));
+            for (number, fraction) in self.cuts {
+                let before = device.clone();
+                device.become_copy(&before);
+                device.cut_inside(self.story, *number, *fraction)?;
+            }
+            device.settle(self.story)
+        }
+    }
+
     /// Its record is torn in a cell that reads as erased now and then, and takes no second write.
     #[test]
     fn a_unit_kept_in_scratch_is_done_though_its_record_cannot_be_written_again() {
-        type Cut = (u64, f64);
-        const FOUND: [(&[Cut], Choice, u64); 2] = [
-            (
+        let found = |cuts, choice, seed| Found {
+            algorithm: Algorithm::SwapScratch,
+            is_other: true,
+            story: Story::Upgrade,
+            sizes: [u32::MAX; 2],
+            cuts,
+            choice,
+            seed,
+        };
+        for found in [
+            found(
                 &[(38, 0.5), (168, 0.37)],
                 Choice::PerRead(2),
                 12_534_142_354_517_819_670,
             ),
-            (
+            found(
                 &[(175, 0.5), (26, 0.59), (6, 0.22)],
                 Choice::PerRead(16),
                 2_785_449_349_516_509_540,
             ),
-        ];
-        let algorithm = Algorithm::SwapScratch;
-        let shape = others(algorithm).find(|shape| shape.rewrite == Rewrite::Refused);
-        let shape = shape.expect("a device that takes no second write");
-        let (sizes, story) = ([u32::MAX; 2], Story::Upgrade);
-        let start = Device::<8, 4>::new(algorithm, &shape, sizes, story, Rules::STRICT);
-        let start = start.expect("a device that holds the images");
-        for (cuts, choice, seed) in FOUND {
-            let mut device = start.clone();
-            device.power.set_weak(Some(Weak { choice, seed }));
-            for (number, fraction) in cuts {
-                let before = device.clone();
-                device.become_copy(&before);
-                assert_eq!(device.cut_inside(story, *number, *fraction), Ok(()));
-            }
-            assert_eq!(device.settle(story), Ok(()), "{cuts:?}");
+        ] {
+            assert_eq!(found.happens_again::<8, 4>(), Ok(()), "{:?}", found.cuts);
+        }
+    }
+
+    /// The last record and `copy_done` are torn. They read as written at one boot, which notes that the revert is over, and as
+    /// erased at the next one.
+    #[test]
+    fn the_last_unit_is_not_done_again_when_the_evidence_says_that_the_install_is_over() {
+        let found = Found {
+            algorithm: Algorithm::SwapScratch,
+            is_other: true,
+            story: Story::Revert,
+            sizes: [5000, u32::MAX],
+            cuts: &[(272, 0.5), (3, 0.67), (4, 0.02)],
+            choice: Choice::PerBoot(2),
+            seed: 1_081_236_580_042_548_027,
+        };
+        assert_eq!(found.happens_again::<8, 4>(), Ok(()));
+    }
+
+    /// The magic that completes the install is torn, and then the first erase of the boot that starts over. Both read right once.
+    #[test]
+    fn overwrite_keeps_its_source_until_the_image_was_written_by_one_boot() {
+        let found = |cuts, seed| Found {
+            algorithm: Algorithm::Overwrite,
+            is_other: false,
+            story: Story::Upgrade,
+            sizes: [5000, u32::MAX],
+            cuts,
+            choice: Choice::Boots(!1),
+            seed,
+        };
+        for found in [
+            found(&[(2, 0.5), (42, 0.31), (2, 0.38)], 9_599_299_751_242_771_328),
+            found(&[(31, 0.5), (42, 0.74), (2, 0.85)], 11_907_147_057_999_542_007),
+        ] {
+            assert_eq!(found.happens_again::<4, 4>(), Ok(()), "{:?}", found.cuts);
         }
     }
 }
