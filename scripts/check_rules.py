@@ -24,17 +24,20 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client", "bledfu-patch")
+LOGIC = ("bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-swap", "bledfu-client", "bledfu-patch", "bledfu-text")
 MAY_DEPEND_ON = {
-    "bledfu-wire": {"base64", "crc", "minicbor", "micropb"},
-    "bledfu-slot": {"embedded-storage", "sha2", "p256", "p256-cm4"},
-    "bledfu-transfer": {"bledfu-wire", "bledfu-slot", "bledfu-patch", "defmt", "embedded-storage", "heapless", "log"},
+    "bledfu-wire": {"bledfu-text", "base64", "crc", "minicbor", "micropb"},
+    "bledfu-slot": {"bledfu-text", "embedded-storage", "sha2", "p256", "p256-cm4"},
+    "bledfu-transfer": {
+        "bledfu-wire", "bledfu-slot", "bledfu-patch", "bledfu-text", "defmt", "embedded-storage", "heapless", "log",
+    },
     "bledfu-swap": {"bledfu-slot", "embedded-storage", "log"},
     "bledfu-client": {"bledfu-wire", "crc", "heapless"},
     # The packer sorts; the decoder needs nothing.
-    "bledfu-patch": {"divsufsort"},
-    "bledfu-zephyr": {"embedded-storage", "heapless", "log"},
-    "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-zephyr", "heapless", "log"},
+    "bledfu-patch": {"bledfu-text", "divsufsort"},
+    "bledfu-zephyr": {"bledfu-text", "embedded-storage", "heapless", "log"},
+    "bledfu-firmware": {"bledfu-wire", "bledfu-slot", "bledfu-transfer", "bledfu-text", "bledfu-zephyr", "heapless", "log"},
+    "bledfu-text": set(),
     "bledfu-testkit": {"embedded-storage", "p256", "sha2"},
 }
 # Crates of the PC may use what they like, except this. Only bledfu-cli has a command line.

@@ -68,6 +68,8 @@ step_lint() {
 
     # As products without a log, and with defmt, build it.
     (cd rust && cargo clippy --locked -p bledfu-transfer --no-default-features -- -D warnings)
+    # As a C product has them, with every log line a number.
+    (cd rust && cargo clippy --locked -p bledfu-firmware --features whole-lines,log-numbers -- -D warnings)
     (cd rust && cargo clippy --locked -p bledfu-transfer --no-default-features --features defmt -- -D warnings)
 
     # What is outside of the workspace. The programs for a microcontroller bring their own panic handler, so a target of the PC
@@ -89,6 +91,7 @@ step_rules() {
     heading 'rules'
     python3 scripts/test_check_rules.py
     python3 scripts/check_rules.py
+    python3 scripts/texts.py --check
 }
 
 step_text() {
@@ -107,6 +110,9 @@ step_deny() {
 step_test() {
     heading 'tests: cd rust && cargo test'
     (cd rust && cargo test)
+    # As a C product builds them.
+    (cd rust && cargo test --quiet --lib -p bledfu-text -p bledfu-zephyr -p bledfu-transfer \
+        --features bledfu-text/numbers,bledfu-zephyr/fake,bledfu-zephyr/whole-lines,bledfu-transfer/whole-lines)
 }
 
 step_packages() {

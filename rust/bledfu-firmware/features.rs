@@ -6,9 +6,10 @@
 use std::{format, string::String, vec::Vec};
 
 /// A feature of this crate, the option it belongs to, and whether other processors than Arm have it.
-const PAIRS: [(&str, &str, bool); 3] = [
+const PAIRS: [(&str, &str, bool); 4] = [
     ("cortex-m", "BLEDFU_CRYPTO_CORTEX_M", false),
     ("psa", "BLEDFU_CRYPTO_PSA", true),
+    ("log-numbers", "BLEDFU_LOG_NUMBERS", true),
     ("small-updates", "BLEDFU_SMALL_UPDATES", true),
 ];
 

@@ -27,6 +27,7 @@ pub use bledfu_explain::{kind, packed};
 pub mod args;
 pub mod bench;
 pub mod cut;
+pub mod device_log;
 pub mod diff;
 pub mod folder;
 pub mod inspect;

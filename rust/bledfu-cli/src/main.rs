@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bledfu_cli::output::{self, OutputError};
-use bledfu_cli::{bench, cut, diff, inspect, install, keys, package, replay, send, update};
+use bledfu_cli::{bench, cut, device_log, diff, inspect, install, keys, package, replay, send, update};
 use bledfu_sim::power::thread_now_ns;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -40,6 +40,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Explain a log of an update that went wrong, and play it to the simulated device.
     Replay(replay::ReplayArgs),
+    /// Show the log of a device that logs numbers (CONFIG_BLEDFU_LOG_NUMBERS) as sentences.
+    Log(device_log::LogArgs),
     /// Create a package for a signed image.
     Package(package::PackageArgs),
     /// Create keys, show them, and write their public halves.
@@ -87,6 +89,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Serve(args) => bledfu_cli::serve::cmd_serve(args),
         Command::Send(args) => send::cmd_send(args),
         Command::Inspect(args) => inspect::cmd_inspect(args),
+        Command::Log(args) => device_log::cmd_log(args),
         Command::Package(args) => package::cmd_package(args),
         Command::Replay(args) => replay::cmd_replay(args),
         Command::Keys(args) => keys::cmd_keys(args),

@@ -4,6 +4,7 @@
 //! nothing of this.
 
 use crate::options;
+use bledfu_text::{text, words};
 use bledfu_transfer::buttonless::{Address, Entry, Patience, Record, UpdateMode, Variant, Visitor};
 use bledfu_transfer::note;
 use bledfu_wire::buttonless::MAX_REQUEST;
@@ -149,11 +150,11 @@ impl Due {
     pub fn reset(self) -> ! {
         match self {
             Self::UpdateMode => {
-                note::info(format_args!("reset into the update mode"));
+                note::info(&words!("reset into the update mode"));
                 zephyr::leave();
             }
             Self::Application => {
-                note::info(format_args!("no update came: reset into the application"));
+                note::info(&words!("no update came: reset into the application"));
                 ble::disconnect();
                 worker::sleep_ms(CLOSE_MS);
                 worker::reset();
@@ -170,7 +171,7 @@ pub fn turn(is_free: bool, now_ms: u64) -> Option<Due> {
     if let Some((bytes, visitor)) = request {
         let may_leave = || {
             if !is_free {
-                note::warn(format_args!(
+                note::warn(&words!(
                     "no update mode: the running image is not confirmed, or another one waits for the reset"
                 ));
             }
@@ -178,7 +179,7 @@ pub fn turn(is_free: bool, now_ms: u64) -> Option<Due> {
         };
         let answer = entry.request(&bytes, visitor, may_leave, |record| {
             zephyr::retain(record)
-                .inspect_err(|error| note::error(format_args!("the update mode is not retained: {error}")))
+                .inspect_err(|error| note::error(&text!("the update mode is not retained: {}", error)))
                 .is_ok()
         });
         let sent = answer.map_or(Ok(()), |answer| zephyr::indicate(&answer.encode()));

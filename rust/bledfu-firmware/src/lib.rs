@@ -35,6 +35,7 @@ mod start;
 mod tests;
 
 use bledfu_slot::areas::Partitions;
+use bledfu_text::{text, words};
 use bledfu_transfer::doors::Peer;
 use bledfu_transfer::event::{self, Refusal};
 use bledfu_transfer::inbox::{Inbox, Inlet, Next};
@@ -184,7 +185,7 @@ impl EntryPoints for Firmware {
                 }
             }
             Err(error) => {
-                note::error(format_args!("no updates with this build: {error}"));
+                note::error(&text!("no updates with this build: {}", *error));
                 worker::tell(Event::Failed);
                 // The application can at least do its work.
                 if buttonless::VARIANT.is_some() && bledfu_zephyr::buttonless::is_update_mode() {
@@ -203,7 +204,7 @@ impl EntryPoints for Firmware {
                 let done = match start::confirm_alone(options::ALGORITHM) {
                     Ok(()) => true,
                     Err(error) => {
-                        note::error(format_args!("the image could not be confirmed: {error}"));
+                        note::error(&text!("the image could not be confirmed: {}", error));
                         false
                     }
                 };
@@ -268,7 +269,7 @@ impl Device<'_> {
             }
             Some(Step::Deliver { until_ms }) => {
                 if let Err(error) = ble::delivered(left(until_ms, now_ms)) {
-                    note::warn(format_args!("the last answer may not have arrived: {error}"));
+                    note::warn(&text!("the last answer may not have arrived: {}", error));
                 }
                 Ok(())
             }
@@ -286,7 +287,7 @@ impl Device<'_> {
             }
             Some(Step::Reset) => {
                 if worker::tell(Event::Resetting) == Answer::GoOn {
-                    note::info(format_args!("reset"));
+                    note::info(&words!("reset"));
                     worker::reset();
                 }
                 Ok(())
@@ -309,7 +310,7 @@ impl Device<'_> {
 
     #[inline(never)]
     fn not_sent(&mut self, error: &ZephyrError) {
-        note::warn(format_args!("an answer was not delivered: {error}"));
+        note::warn(&text!("an answer was not delivered: {}", error));
         self.service.not_sent();
     }
 }

@@ -10,6 +10,7 @@ use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{self, TrailerError};
 use bledfu_slot::verify::{read_info, ImagePolicy, Key};
 use bledfu_slot::{AddressRange, Algorithm, Geometry, Layout, LayoutError, Trailer, Version};
+use bledfu_text::{text, words, Line, Text};
 use bledfu_transfer::doors::{ConfirmBy, Doors};
 use bledfu_transfer::event::{Admission, Incoming};
 use bledfu_transfer::init_check::{InitPolicy, SoftDevicePolicy};
@@ -26,7 +27,6 @@ use bledfu_zephyr::flash::{
 };
 use bledfu_zephyr::worker::{self, Answer, Event, Question};
 use bledfu_zephyr::ZephyrError;
-use core::fmt;
 
 /// Maximum number of public keys of one kind: two, and two more for a key rollover.
 const MAX_KEYS: usize = 4;
@@ -38,20 +38,22 @@ pub type KeyRing = heapless::Vec<Key, MAX_KEYS>;
 pub enum StartError {
     Area(AreaError),
     Layout(LayoutError),
-    Flash(FlashError),
+    Flash,
     Trailer(TrailerError<FlashError>),
 }
 
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Text for StartError {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::Area(error) => error.fmt(f),
-            Self::Layout(error) => error.fmt(f),
-            Self::Flash(error) => write!(f, "the primary slot cannot be read: {error:?}"),
-            Self::Trailer(error) => error.fmt(f),
+            Self::Area(error) => error.put(line),
+            Self::Layout(error) => error.put(line),
+            Self::Flash => words!("the primary slot cannot be read").put(line),
+            Self::Trailer(error) => error.put(line),
         }
     }
 }
+
+bledfu_text::display!(StartError);
 
 /// The keys built into the firmware.
 pub fn keys(kind: worker::Keys) -> KeyRing {
@@ -99,7 +101,7 @@ pub fn areas(algorithm: Algorithm) -> Result<(Areas, Layout), StartError> {
             &mut Retry(&mut spare),
             &layout,
         )
-        .map_err(StartError::Flash)?;
+        .map_err(|_| StartError::Flash)?;
         if incoming == Place::Second {
             core::mem::swap(&mut secondary, &mut spare);
         }
@@ -137,7 +139,7 @@ fn running(
     rules: &Rules,
 ) -> Result<(Running, Option<Version>), StartError> {
     let mut primary = Retry(&mut areas.primary);
-    let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(StartError::Flash)?;
+    let trailer = Trailer::read(&mut primary, &layout.primary_trailer()).map_err(|_| StartError::Flash)?;
     // The boot stage has verified the image, so its header is trusted.
     let image = read_info(&mut primary, 0, layout.primary().slot_size)
         .ok()
@@ -146,16 +148,16 @@ fn running(
     let confirmed = trailer.is_confirmed(layout);
     let (digest, fw_version) = match image {
         Some(image) => {
-            note::info(format_args!("image {} runs", image.header.version));
+            note::info(&text!("image {} runs", image.header.version));
             if !confirmed {
-                note::info(format_args!(
+                note::info(&words!(
                     "it is on trial: the next reset takes it back unless it is confirmed"
                 ));
             }
             (image.digest, options::FW_VERSION)
         }
         None => {
-            note::warn(format_args!(
+            note::warn(&words!(
                 "the primary slot holds no image: was this firmware started without a boot stage?"
             ));
             ([0; 32], 0)
@@ -248,7 +250,7 @@ fn parts<'k>(
 ) -> Result<(Areas, Setup<'k>, Config<'k>), StartError> {
     let (mut areas, layout) = areas(algorithm)?;
     if package.is_empty() || image.is_empty() {
-        note::error(format_args!(
+        note::error(&words!(
             "no key to check packages or images with: every update will be refused"
         ));
     }
@@ -256,7 +258,7 @@ fn parts<'k>(
     let (running, version) = running(&mut areas, &layout, &rules)?;
     let refuses_older =
         options::MCUBOOT_NO_DOWNGRADE || (rules.is_kept && rules.downgrade != Downgrade::Allowed);
-    note::info(format_args!(
+    note::info(&text!(
         "updates of up to {} bytes for hardware version {}",
         layout.max_image_size(),
         options::HW_VERSION
@@ -307,7 +309,7 @@ fn rules() -> Rules {
         None => None,
         Some(Ok(mut area)) => evidence::last(&mut Retry(&mut area)),
         Some(Err(error)) => {
-            note::warn(format_args!("the boot stage's record cannot be read: {error}"));
+            note::warn(&text!("the boot stage's record cannot be read: {}", error));
             None
         }
     };

@@ -11,6 +11,7 @@ use crate::model::{Correction, Event, Model, Unit};
 use crate::record::{Pack, PackError};
 use crate::thumb;
 use crate::TABLE;
+use bledfu_text::{words, Line, Text};
 
 /// Zeros that may be missing at the end of a stream.
 pub const MOST_PAST_END: u32 = 8;
@@ -72,26 +73,40 @@ pub enum StreamError {
     Correction,
 }
 
-impl core::fmt::Display for StreamError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Ends => "the stream of the packed update ends before its image",
-            Self::ReadsOutside => "the stream of the packed update reads outside of its sources",
-            Self::TooManyBytes => "the stream of the packed update makes more bytes than announced",
-            Self::TwoJumps => "the stream of the packed update jumps twice",
-            Self::Correction => "the stream of the packed update has a correction without meaning",
-        })
+impl Text for StreamError {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::Ends => words!("the stream of the packed update ends before its image"),
+            Self::ReadsOutside => words!("the stream of the packed update reads outside of its sources"),
+            Self::TooManyBytes => words!("the stream of the packed update makes more bytes than announced"),
+            Self::TwoJumps => words!("the stream of the packed update jumps twice"),
+            Self::Correction => words!("the stream of the packed update has a correction without meaning"),
+        };
+        words.put(line);
     }
 }
 
+bledfu_text::display!(StreamError);
+
 impl core::error::Error for StreamError {}
+
+/// Without the error of the sources, which only [`Display`](core::fmt::Display) shows.
+impl<E> Text for DecodeError<E> {
+    fn put(&self, line: &mut dyn Line) {
+        match self {
+            Self::Source(_) => words!("the sources of a packed update cannot be read").put(line),
+            Self::Stream(error) => error.put(line),
+            Self::NotStarted => words!("no packed update is being expanded").put(line),
+        }
+    }
+}
 
 impl<E: core::fmt::Display> core::fmt::Display for DecodeError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        bledfu_text::format(self, f)?;
         match self {
-            Self::Source(error) => write!(f, "the sources of a packed update cannot be read: {error}"),
-            Self::Stream(error) => error.fmt(f),
-            Self::NotStarted => f.write_str("no packed update is being expanded"),
+            Self::Source(error) => write!(f, ": {error}"),
+            _ => Ok(()),
         }
     }
 }

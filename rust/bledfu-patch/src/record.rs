@@ -14,6 +14,8 @@
 //! ```
 //! All little-endian. Unknown entries BFA4 to BFAF are refused: they are of a later format.
 
+use bledfu_text::{text, words, Hex, Line, Text};
+
 /// Type of the entry [`Pack`].
 pub const PACK: u16 = 0xBFA0;
 /// Type of the entry with the SHA-256 of the file that is made.
@@ -87,28 +89,33 @@ pub enum PackError {
     Base,
 }
 
-impl core::fmt::Display for PackError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl Text for PackError {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::Length => f.write_str("the entry PACK does not have 24 bytes"),
-            Self::Format(format) => write!(f, "the packed update has format {format}, 1 is known"),
-            Self::Method(method) => write!(f, "the packed update has method {method}, 1 and 2 are known"),
-            Self::Table(table) => write!(
-                f,
+            Self::Length => words!("the entry PACK does not have 24 bytes").put(line),
+            Self::Format(format) => text!("the packed update has format {}, 1 is known", format).put(line),
+            Self::Method(method) => {
+                text!("the packed update has method {}, 1 and 2 are known", method).put(line)
+            }
+            Self::Table(table) => text!(
                 "the packed update needs a table of {} entries",
                 32 * u32::from(*table)
-            ),
-            Self::Reserved => f.write_str("a byte of the entry PACK that must be zero is not"),
-            Self::Size(size) => write!(
-                f,
-                "the packed update makes {size} bytes, which no image here can have"
-            ),
+            )
+            .put(line),
+            Self::Reserved => words!("a byte of the entry PACK that must be zero is not").put(line),
+            Self::Size(size) => text!(
+                "the packed update makes {} bytes, which no image here can have",
+                size
+            )
+            .put(line),
             Self::Base => {
-                f.write_str("the packed update has a base and needs none, or needs one and has none")
+                words!("the packed update has a base and needs none, or needs one and has none").put(line)
             }
         }
     }
 }
+
+bledfu_text::display!(PackError);
 
 impl core::error::Error for PackError {}
 
@@ -229,21 +236,24 @@ pub enum HeaderError {
     Sizes,
 }
 
-impl core::fmt::Display for HeaderError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl Text for HeaderError {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::NotAnImage => f.write_str("the file does not begin with an image header"),
-            Self::Flags(flags) => write!(
-                f,
-                "the flags are {flags:#x}; a packed update has 0x10 and no other"
-            ),
+            Self::NotAnImage => words!("the file does not begin with an image header").put(line),
+            Self::Flags(flags) => text!(
+                "the flags are {}; a packed update has 0x10 and no other",
+                Hex(*flags, 1)
+            )
+            .put(line),
             Self::HeaderSize(size) => {
-                write!(f, "the header has {size} bytes; that of a packed update has 32")
+                text!("the header has {} bytes; that of a packed update has 32", size).put(line)
             }
-            Self::Sizes => f.write_str("the sizes in the header do not fit the size of the file"),
+            Self::Sizes => words!("the sizes in the header do not fit the size of the file").put(line),
         }
     }
 }
+
+bledfu_text::display!(HeaderError);
 
 impl core::error::Error for HeaderError {}
 

@@ -7,6 +7,7 @@
 //! so an update received by a test image replaces that image. The stored swap type plays no part. A flag that is
 //! neither set nor erased matches no row that requires one of the two.
 
+use bledfu_text::{words, Line, Text};
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
 use crate::copy_roles::{is_reverted, Record};
@@ -298,18 +299,21 @@ pub enum Obstacle {
     NotTheImageBefore,
 }
 
-impl core::fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::PrimaryTooLarge => "the image in the primary slot is too large to be kept",
-            Self::NoImage => "the request has no image",
-            Self::TooLarge => "the requested image is too large to be installed",
-            Self::DamagedRequest => "the request is damaged",
-            Self::AlreadyRuns => "the requested image is the one that already runs",
-            Self::NotTheImageBefore => "the image to go back to is not the one that ran before",
-        })
+impl Text for Obstacle {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::PrimaryTooLarge => words!("the image in the primary slot is too large to be kept"),
+            Self::NoImage => words!("the request has no image"),
+            Self::TooLarge => words!("the requested image is too large to be installed"),
+            Self::DamagedRequest => words!("the request is damaged"),
+            Self::AlreadyRuns => words!("the requested image is the one that already runs"),
+            Self::NotTheImageBefore => words!("the image to go back to is not the one that ran before"),
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(Obstacle);
 
 impl core::error::Error for Obstacle {}
 

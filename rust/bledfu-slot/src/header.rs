@@ -8,6 +8,8 @@
 //! ```
 //! All little-endian. `header size - 32` bytes of filler follow, then the payload, then the TLV areas.
 
+use bledfu_text::{text, words, Hex, Joined, Line, Text};
+
 /// First word of an image.
 pub const IMAGE_MAGIC: u32 = 0x96F3_B83D;
 
@@ -44,17 +46,16 @@ pub struct Version {
     pub build: u32,
 }
 
-impl core::fmt::Display for Version {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        // Formatting one more integer type would add code.
-        let [major, minor] = [self.major, self.minor].map(u32::from);
-        write!(f, "{major}.{minor}.{}", u32::from(self.revision))?;
+impl Text for Version {
+    fn put(&self, line: &mut dyn Line) {
+        Joined(&[&self.major, &".", &self.minor, &".", &self.revision]).put(line);
         if self.build != 0 {
-            write!(f, "+{}", self.build)?;
+            Joined(&[&"+", &self.build]).put(line);
         }
-        Ok(())
     }
 }
+
+bledfu_text::display!(Version);
 
 /// Why a header is not that of an image this device can start.
 #[non_exhaustive]
@@ -112,38 +113,44 @@ impl AddressRange {
     }
 }
 
-impl core::fmt::Display for HeaderError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let sentence = match self {
-            Self::Erased => "there is no image",
-            Self::BadMagic => "the first word is not the image magic",
-            Self::Truncated => "the header is cut short",
-            Self::HeaderTooSmall => "the header size field is below 32",
-            Self::Encrypted => "encrypted images are not supported",
-            Self::Compressed => "compressed images are not supported",
-            Self::NotBootable => "the image is marked as not bootable",
-            Self::TooLarge => "the image does not fit the slot",
-            Self::Overflow => "the sizes in the header overflow",
-            Self::RamLoad => "images that are loaded into RAM are not supported",
+impl Text for HeaderError {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::Erased => words!("there is no image"),
+            Self::BadMagic => words!("the first word is not the image magic"),
+            Self::Truncated => words!("the header is cut short"),
+            Self::HeaderTooSmall => words!("the header size field is below 32"),
+            Self::Encrypted => words!("encrypted images are not supported"),
+            Self::Compressed => words!("compressed images are not supported"),
+            Self::NotBootable => words!("the image is marked as not bootable"),
+            Self::TooLarge => words!("the image does not fit the slot"),
+            Self::Overflow => words!("the sizes in the header overflow"),
+            Self::RamLoad => words!("images that are loaded into RAM are not supported"),
             Self::WrongAddress { reset_vector, slot } => {
                 let (start, end) = (slot.start, slot.start.wrapping_add(slot.size));
-                return write!(
-                    f,
-                    "the image is linked for another slot: its reset vector {reset_vector:#010x} lies outside \
-                     {start:#010x}-{end:#010x}"
-                );
+                return text!(
+                    "the image is linked for another slot: its reset vector {} lies outside \
+                     {}-{}",
+                    Hex(*reset_vector, 8),
+                    Hex(start, 8),
+                    Hex(end, 8)
+                )
+                .put(line);
             }
             Self::WrongSlot { linked_for, slot } => {
-                return write!(
-                    f,
-                    "the image is linked for the slot at {linked_for:#010x}, not for the one at {:#010x}",
-                    slot.start
-                );
+                return text!(
+                    "the image is linked for the slot at {}, not for the one at {}",
+                    Hex(*linked_for, 8),
+                    Hex(slot.start, 8)
+                )
+                .put(line);
             }
         };
-        f.write_str(sentence)
+        words.put(line);
     }
 }
+
+bledfu_text::display!(HeaderError);
 
 impl core::error::Error for HeaderError {}
 

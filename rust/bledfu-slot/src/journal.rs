@@ -40,6 +40,7 @@ mod log;
 
 use core::borrow::BorrowMut;
 
+use bledfu_text::{words, Line, Text};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 
 use self::log::{cells_of, Contents, Log, Next};
@@ -70,17 +71,21 @@ pub enum JournalError {
     BadSession,
 }
 
-impl core::fmt::Display for JournalError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl Text for JournalError {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::Flash(kind) => write!(f, "the journal's flash failed: {kind:?}"),
-            Self::BadArea => f.write_str("the journal needs at least two whole flash sectors, and 3.7 KiB"),
-            Self::NotKept => f.write_str("the journal does not keep what is written"),
-            Self::Off => f.write_str("the journal is off until the next start"),
-            Self::BadSession => f.write_str("a journal session has 1 to 512 bytes"),
+            Self::Flash(_) => words!("the journal's flash failed").put(line),
+            Self::BadArea => {
+                words!("the journal needs at least two whole flash sectors, and 3.7 KiB").put(line)
+            }
+            Self::NotKept => words!("the journal does not keep what is written").put(line),
+            Self::Off => words!("the journal is off until the next start").put(line),
+            Self::BadSession => words!("a journal session has 1 to 512 bytes").put(line),
         }
     }
 }
+
+bledfu_text::display!(JournalError);
 
 impl core::error::Error for JournalError {}
 

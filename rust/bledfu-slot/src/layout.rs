@@ -26,6 +26,7 @@
 use crate::copy_roles::Place;
 use crate::flash::MAX_WRITE_SIZE;
 use crate::writer::PAGE;
+use bledfu_text::{words, Line, Text};
 
 /// Size of the magic at the very end of a slot, in bytes.
 pub const MAGIC_SIZE: u32 = 16;
@@ -152,24 +153,25 @@ pub enum LayoutError {
     ScratchUnits,
 }
 
-impl core::fmt::Display for LayoutError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::MaxAlign => "the maximum alignment is not 8, 16 or 32",
-            Self::WriteSize => "a write unit is not 1, 2, 4, 8, 16 or 32, or exceeds the maximum alignment",
-            Self::SectorSize => "a sector size is not a power of two, or is too small",
-            Self::SlotSize => "a slot is not a whole number of sectors",
-            Self::TooManySectors => "a slot has more sectors than the trailer has records for",
-            Self::TooSmall => "a slot has no room for an image beside its trailer",
-            Self::SectorSizesDiffer => "the slots have different sector sizes",
-            Self::SectorCountsDiffer => "the sector counts of the slots do not fit together",
-            Self::Spare => "this algorithm needs a spare area and has none, or has one that it does not need",
-            Self::ScratchUnits => {
-                "the scratch area is not a whole number of the larger sectors, or its write unit is not that of the primary slot"
-            }
-        })
+impl Text for LayoutError {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::MaxAlign => words!("the maximum alignment is not 8, 16 or 32"),
+            Self::WriteSize => words!("a write unit is not 1, 2, 4, 8, 16 or 32, or exceeds the maximum alignment"),
+            Self::SectorSize => words!("a sector size is not a power of two, or is too small"),
+            Self::SlotSize => words!("a slot is not a whole number of sectors"),
+            Self::TooManySectors => words!("a slot has more sectors than the trailer has records for"),
+            Self::TooSmall => words!("a slot has no room for an image beside its trailer"),
+            Self::SectorSizesDiffer => words!("the slots have different sector sizes"),
+            Self::SectorCountsDiffer => words!("the sector counts of the slots do not fit together"),
+            Self::Spare => words!("this algorithm needs a spare area and has none, or has one that it does not need"),
+            Self::ScratchUnits => words!("the scratch area is not a whole number of the larger sectors, or its write unit is not that of the primary slot"),
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(LayoutError);
 
 impl core::error::Error for LayoutError {}
 

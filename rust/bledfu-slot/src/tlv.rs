@@ -9,6 +9,7 @@
 //! Little-endian, no padding. Every length is checked against the area it lies in before it is used. The number of entries and
 //! the size of the unprotected area are bounded, which MCUboot does not do: both can be changed without breaking a signature.
 
+use bledfu_text::{words, Line, Text};
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
 
 use crate::flash::read_bytes;
@@ -60,17 +61,20 @@ pub enum TlvError {
     EntryOverrun,
 }
 
-impl core::fmt::Display for TlvError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::ProtectedArea => "the protected TLV area is not as the header says",
-            Self::InfoMagic => "there is no TLV area where the header says",
-            Self::AreaTooSmall => "the TLV area is smaller than its own header",
-            Self::AreaTooLarge => "the TLV area ends behind the end of the slot",
-            Self::EntryOverrun => "a TLV reaches over the end of its area",
-        })
+impl Text for TlvError {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::ProtectedArea => words!("the protected TLV area is not as the header says"),
+            Self::InfoMagic => words!("there is no TLV area where the header says"),
+            Self::AreaTooSmall => words!("the TLV area is smaller than its own header"),
+            Self::AreaTooLarge => words!("the TLV area ends behind the end of the slot"),
+            Self::EntryOverrun => words!("a TLV reaches over the end of its area"),
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(TlvError);
 
 impl core::error::Error for TlvError {}
 

@@ -13,6 +13,7 @@
 //! ```
 //! The magic is written last. Without it, the other fields do not count.
 
+use bledfu_text::{words, Line, Text};
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
 use crate::decide::next_boot;
@@ -115,11 +116,20 @@ impl SwapType {
     }
 }
 
-impl core::fmt::Display for SwapType {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.as_str())
+impl Text for SwapType {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::None => words!("none"),
+            Self::Test => words!("test"),
+            Self::Permanent => words!("permanent"),
+            Self::Revert => words!("revert"),
+            Self::Fail => words!("fail"),
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(SwapType);
 
 /// The contents of a trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,12 +288,23 @@ pub enum TrailerError<E> {
     BadFlag,
 }
 
+/// Without the flash's own error, which only [`Display`](core::fmt::Display) shows.
+impl<E> Text for TrailerError<E> {
+    fn put(&self, line: &mut dyn Line) {
+        match self {
+            Self::Flash(_) => words!("the flash failed").put(line),
+            Self::BadMagic => words!("the trailer magic is damaged or of another alignment").put(line),
+            Self::BadFlag => words!("a trailer flag is damaged").put(line),
+        }
+    }
+}
+
 impl<E: core::fmt::Debug> core::fmt::Display for TrailerError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        bledfu_text::format(self, f)?;
         match self {
-            Self::Flash(error) => write!(f, "the flash failed: {error:?}"),
-            Self::BadMagic => f.write_str("the trailer magic is damaged or of another alignment"),
-            Self::BadFlag => f.write_str("a trailer flag is damaged"),
+            Self::Flash(error) => write!(f, ": {error:?}"),
+            _ => Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@ mod stream;
 
 use core::hint::black_box;
 
+use bledfu_text::{words, Line, Text};
 use embedded_storage::nor_flash::ReadNorFlash;
 
 use crate::flash::{read_bytes, Aligned};
@@ -258,11 +259,13 @@ pub struct Signature([u8; 64]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignatureFormatError;
 
-impl core::fmt::Display for SignatureFormatError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("the bytes are not the DER form of an ECDSA-P256 signature")
+impl Text for SignatureFormatError {
+    fn put(&self, line: &mut dyn Line) {
+        words!("the bytes are not the DER form of an ECDSA-P256 signature").put(line)
     }
 }
+
+bledfu_text::display!(SignatureFormatError);
 
 impl core::error::Error for SignatureFormatError {}
 

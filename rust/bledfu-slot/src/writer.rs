@@ -28,6 +28,7 @@
 
 use core::ops::Range;
 
+use bledfu_text::{text, words, Line, Text};
 use embedded_storage::nor_flash::NorFlash;
 
 use crate::flash::{read_bytes, Aligned};
@@ -71,20 +72,30 @@ pub enum WriteError<E> {
     ObjectLost,
 }
 
+/// Without the flash's own error, which only [`Display`](core::fmt::Display) shows.
+impl<E> Text for WriteError<E> {
+    fn put(&self, line: &mut dyn Line) {
+        match self {
+            Self::Flash(_) => words!("the secondary slot's flash failed").put(line),
+            Self::ReadBack { offset } => text!(
+                "the page at image offset {} does not read back as it was written",
+                offset
+            )
+            .put(line),
+            Self::OutOfBounds => {
+                words!("a write beyond the end of the image or of the slot was refused").put(line)
+            }
+            Self::ObjectLost => words!("an earlier page of the object could not be written").put(line),
+        }
+    }
+}
+
 impl<E: core::fmt::Debug> core::fmt::Display for WriteError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        bledfu_text::format(self, f)?;
         match self {
-            Self::Flash(error) => write!(f, "the secondary slot's flash failed: {error:?}"),
-            Self::ReadBack { offset } => {
-                write!(
-                    f,
-                    "the page at image offset {offset} does not read back as it was written"
-                )
-            }
-            Self::OutOfBounds => {
-                f.write_str("a write beyond the end of the image or of the slot was refused")
-            }
-            Self::ObjectLost => f.write_str("an earlier page of the object could not be written"),
+            Self::Flash(error) => write!(f, ": {error:?}"),
+            _ => Ok(()),
         }
     }
 }

@@ -6,13 +6,12 @@
 //! reason.
 
 use bledfu_slot::verify::{Crypto, Digest, Key, Sha256, Signature, SignatureCheck};
+use bledfu_text::{text, words, Hex, Line, Text};
 use bledfu_wire::init_packet::{
     boot_validation_type, firmware_type, InitPacket, InitPacketError, HASH_SHA256,
     SIGNATURE_ECDSA_P256_SHA256,
 };
 use bledfu_wire::secure_dfu::{ExtendedCode, ResultCode};
-use core::fmt;
-
 /// What to do with a packet's SoftDevice requirement (`sd_req`) on a device that has no SoftDevice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SoftDevicePolicy<'k> {
@@ -135,62 +134,63 @@ impl InitRefusal {
     }
 }
 
-impl fmt::Display for InitRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Text for InitRefusal {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::Malformed(error) => error.fmt(f),
-            Self::SignatureMissing => f.write_str("the init packet is not signed"),
-            Self::SignatureType(kind) => {
-                write!(
-                    f,
-                    "the init packet's signature has type {kind}; only ECDSA P-256 (0) is supported"
-                )
-            }
+            Self::Malformed(error) => error.put(line),
+            Self::SignatureMissing => words!("the init packet is not signed").put(line),
+            Self::SignatureType(kind) => text!(
+                "the init packet's signature has type {}; only ECDSA P-256 (0) is supported",
+                kind
+            )
+            .put(line),
             Self::SignatureLength(length) => {
                 let length = *length as u32;
-                write!(f, "the init packet's signature has {length} bytes, not 64")
+                text!("the init packet's signature has {} bytes, not 64", length).put(line)
             }
             Self::SignatureWrong => {
-                f.write_str("the init packet is not signed with this device's package key")
+                words!("the init packet is not signed with this device's package key").put(line)
             }
             Self::CryptoUnavailable => {
-                f.write_str("the init packet's signature could not be checked now; try again")
+                words!("the init packet's signature could not be checked now; try again").put(line)
             }
-            Self::KindMissing => f.write_str("the init packet does not say what kind of firmware it is for"),
-            Self::KindUnsupported(kind) => {
-                write!(
-                    f,
-                    "firmware of type {kind} is not an application, and only that can be updated"
-                )
+            Self::KindMissing => {
+                words!("the init packet does not say what kind of firmware it is for").put(line)
             }
-            Self::HashType => f.write_str("the init packet's firmware hash is missing or not SHA-256"),
-            Self::HardwareVersionMissing => f.write_str("the init packet names no hardware version"),
-            Self::HardwareVersion { packet, device } => {
-                write!(
-                    f,
-                    "the package is for hardware version {packet}, this is {device}"
-                )
-            }
-            Self::SoftDevice(fwid) => {
-                write!(
-                    f,
-                    "the package needs SoftDevice {fwid:#06x}, this device has none"
-                )
-            }
-            Self::FirmwareVersionMissing => f.write_str("the init packet names no firmware version"),
-            Self::FirmwareVersion { packet, running } => {
-                write!(
-                    f,
-                    "the package has firmware version {packet}, but {running} is installed"
-                )
-            }
-            Self::SizeMissing => f.write_str("the init packet names no firmware size"),
+            Self::KindUnsupported(kind) => text!(
+                "firmware of type {} is not an application, and only that can be updated",
+                kind
+            )
+            .put(line),
+            Self::HashType => words!("the init packet's firmware hash is missing or not SHA-256").put(line),
+            Self::HardwareVersionMissing => words!("the init packet names no hardware version").put(line),
+            Self::HardwareVersion { packet, device } => text!(
+                "the package is for hardware version {}, this is {}",
+                packet,
+                device
+            )
+            .put(line),
+            Self::SoftDevice(fwid) => text!(
+                "the package needs SoftDevice {}, this device has none",
+                Hex(*fwid, 4)
+            )
+            .put(line),
+            Self::FirmwareVersionMissing => words!("the init packet names no firmware version").put(line),
+            Self::FirmwareVersion { packet, running } => text!(
+                "the package has firmware version {}, but {} is installed",
+                packet,
+                running
+            )
+            .put(line),
+            Self::SizeMissing => words!("the init packet names no firmware size").put(line),
             Self::TooLarge { size, limit } => {
-                write!(f, "the firmware has {size} bytes, the slot takes {limit}")
+                text!("the firmware has {} bytes, the slot takes {}", size, limit).put(line)
             }
         }
     }
 }
+
+bledfu_text::display!(InitRefusal);
 
 impl core::error::Error for InitRefusal {}
 

@@ -16,6 +16,7 @@
 //! `heapless`' queue, which transfers single bytes: interrupts would be off for 60 µs instead of 5.
 
 use crate::smp::FragmentRun;
+use bledfu_text::{words, Line, Text};
 use bledfu_wire::image_group;
 use bledfu_wire::smp::{op, Header, HEADER_SIZE, IMAGE_GROUP};
 
@@ -115,17 +116,20 @@ pub enum PushError {
     TooLong,
 }
 
-impl core::fmt::Display for PushError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Full => "the receive ring is full for now",
-            Self::Lost => "packets before this one were lost",
+impl Text for PushError {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::Full => words!("the receive ring is full for now"),
+            Self::Lost => words!("packets before this one were lost"),
             Self::TooLong => {
-                "the write is longer than 512 bytes, or its SMP frame longer than the receive ring"
+                words!("the write is longer than 512 bytes, or its SMP frame longer than the receive ring")
             }
-        })
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(PushError);
 
 impl core::error::Error for PushError {}
 

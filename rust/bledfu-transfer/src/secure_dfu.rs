@@ -38,6 +38,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::crc32;
 use bledfu_slot::journal::Progress;
 use bledfu_slot::verify::Crypto;
+use bledfu_text::{text, words};
 use bledfu_wire::init_packet::MAX_INIT_PACKET;
 use bledfu_wire::secure_dfu::{DecodeError, FirmwareType, ObjectType, Reply, Request, ResultCode};
 use command::Command;
@@ -253,9 +254,10 @@ impl<'k> SecureDfu<'k> {
                     self.drop_wrong(upload);
                     return;
                 }
-                note::info(format_args!(
+                note::info(&text!(
                     "an update of {} bytes goes on at {}",
-                    accepted.size, resumed.offset
+                    accepted.size,
+                    resumed.offset
                 ));
                 self.command.executed = Some(accepted);
                 self.is_unproven = resumed.offset > 0;
@@ -264,7 +266,7 @@ impl<'k> SecureDfu<'k> {
                 }
             }
             Err(refusal) => {
-                note::warn(format_args!("the interrupted update is dropped: {refusal}"));
+                note::warn(&text!("the interrupted update is dropped: {}", refusal));
                 self.command.create(0);
                 upload.abandon_session();
             }
@@ -296,9 +298,7 @@ impl<'k> SecureDfu<'k> {
     /// The slot's content differs from the announced file and from the peer's. The peer can only start over, which a
     /// client does when it is told that there is no init packet.
     fn drop_wrong<A: Areas, C: Crypto>(&mut self, upload: &mut Upload<'_, A, C>) {
-        note::warn(format_args!(
-            "the interrupted update is dropped: the slot holds other bytes than the peer's file; send it again"
-        ));
+        note::warn(&words!("the interrupted update is dropped: the slot holds other bytes than the peer's file; send it again"));
         self.forget();
         upload.close_session();
     }
@@ -400,7 +400,7 @@ impl<'k> SecureDfu<'k> {
             Channel::Control => match Request::decode(frame.bytes) {
                 Ok(request) => self.request(upload, request),
                 Err(error) => {
-                    note::warn(format_args!("{error}"));
+                    note::warn(&error);
                     if let DecodeError::UnknownObjectType { .. } = error {
                         self.current = None;
                     }
@@ -478,7 +478,7 @@ impl<'k> SecureDfu<'k> {
                 })
             }
             (Request::Abort, _) => {
-                note::info(format_args!("the peer aborts"));
+                note::info(&words!("the peer aborts"));
                 Answer {
                     then: Then::Disconnect,
                     ..Answer::NOTHING

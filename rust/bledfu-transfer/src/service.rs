@@ -34,6 +34,7 @@ use crate::upload::{Fate, Protocol, Upload, EXPANDS};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::MAX_SESSION;
 use bledfu_slot::verify::Crypto;
+use bledfu_text::{text, words};
 use bledfu_wire::smp::Header;
 
 /// How long the last answer may take to be sent; the update is staged, so it is installed in any case.
@@ -213,7 +214,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         } else if SMP > 0 {
             self.smp.restore(&mut self.upload, stored, progress);
         } else {
-            note::warn(format_args!(
+            note::warn(&words!(
                 "the interrupted upload is dropped: this firmware has no SMP"
             ));
             self.upload.abandon_session();
@@ -304,7 +305,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
         if now_ms < closes_ms {
             return Some(Step::Wait { until_ms: closes_ms });
         }
-        note::warn(format_args!(
+        note::warn(&words!(
             "the peer has said nothing for two minutes: the link is closed"
         ));
         self.heard_ms = now_ms;
@@ -396,8 +397,9 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                 }
             }
             Next::Lost(packets) => {
-                note::warn(format_args!(
-                    "{packets} packets are lost: the peer sent more than it may without waiting"
+                note::warn(&text!(
+                    "{} packets are lost: the peer sent more than it may without waiting",
+                    packets
                 ));
                 let answer = self.secure_dfu.lost(&self.upload, packets);
                 self.answer(answer, now_ms);
@@ -508,7 +510,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
     fn end<I: Inlet>(&mut self, inlet: &mut I, now_ms: u64) -> Option<Step<'_>> {
         if self.ending == Ending::Over {
             // Before anything is taken out of the inbox: the next peer expects answers.
-            note::info(format_args!(
+            note::info(&words!(
                 "the product delays the reset; the update is installed at the next one"
             ));
             self.ending = Ending::None;
@@ -558,7 +560,7 @@ impl<'k, A: Areas, C: Crypto, const SMP: usize> Service<'k, A, C, SMP> {
                         // Nobody waits for the answer, but the product is told.
                         let _ = self.secure_dfu.release(&mut self.upload, fate);
                     }
-                    note::error(format_args!(
+                    note::error(&words!(
                         "no reset: there is nothing to install; send the full image"
                     ));
                     self.ending = Ending::None;

@@ -35,6 +35,7 @@ use bledfu_slot::layout::Algorithm;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::Crypto;
 use bledfu_slot::Version;
+use bledfu_text::{text, words};
 use bledfu_wire::image_group::{self, Error, ImageState, SlotInfo};
 use bledfu_wire::os_group;
 use bledfu_wire::smp::{self, Code, Failure, Message, Request, Response};
@@ -189,16 +190,17 @@ impl<'k> Smp<'k> {
         let Some(mut session) =
             Session::from_bytes(stored).filter(|session| session.length <= upload.limit())
         else {
-            note::warn(format_args!(
+            note::warn(&words!(
                 "the interrupted upload is dropped: its record is invalid"
             ));
             upload.abandon_session();
             return;
         };
         let resumed = upload.resume(Protocol::Smp, stored, session.length, progress, 0);
-        note::info(format_args!(
+        note::info(&text!(
             "an upload of {} bytes goes on at {}",
-            session.length, resumed.offset
+            session.length,
+            resumed.offset
         ));
         session.matches = verdict(upload, &session);
         if session.matches == Some(false) {
@@ -319,9 +321,7 @@ impl<'k> Smp<'k> {
                         Err(failure) => Err(failure),
                     },
                     Err(obstacle) => {
-                        note::warn(format_args!(
-                            "no reset for a peer that has not paired: {obstacle}"
-                        ));
+                        note::warn(&text!("no reset for a peer that has not paired: {}", obstacle));
                         Err(Failure::Smp(Code::Busy))
                     }
                 },
@@ -451,10 +451,7 @@ impl<'k> Smp<'k> {
         // There is one image. Clients call it 0, or 1 (`smpmgr --slot 1`, mcumgr-client); higher numbers are for
         // another device.
         if piece.image > 1 {
-            note::warn(format_args!(
-                "image {} does not exist on this device",
-                piece.image
-            ));
+            note::warn(&text!("image {} does not exist on this device", piece.image));
             return Err(Failure::Image(Error::InvalidSlot));
         }
         if offset == 0 {
@@ -517,7 +514,7 @@ impl<'k> Smp<'k> {
             return refused(Error::InvalidImageTooLarge);
         };
         if let Err(error) = upload.judge_room(&start, length) {
-            note::warn(format_args!("{error}"));
+            note::warn(&error);
             return refused(packed_error(error));
         }
         if piece.upgrade {
@@ -551,7 +548,7 @@ impl<'k> Smp<'k> {
             return refused(Error::InvalidImageTooLarge);
         }
         upload.prepare_records();
-        note::info(format_args!("an upload of {length} bytes begins"));
+        note::info(&text!("an upload of {} bytes begins", length));
         self.session = Some(session);
         self.take(upload, piece.data)
     }
@@ -604,7 +601,7 @@ impl<'k> Smp<'k> {
         upload
             .erase(now_ms)
             .map_err(|_| Failure::Image(Error::FlashEraseFailed))?;
-        note::info(format_args!("the secondary slot is erased"));
+        note::info(&words!("the secondary slot is erased"));
         Ok(Response::Empty)
     }
 
@@ -623,7 +620,7 @@ impl<'k> Smp<'k> {
 
 /// Says that a request is refused.
 fn refused<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>, failure: Failure) {
-    note::warn(format_args!("refused: {failure}"));
+    note::warn(&text!("refused: {}", failure));
     upload.events.push(Event::Refused(Refusal::Smp(failure)));
 }
 
@@ -641,7 +638,7 @@ fn packed_error(error: TransferError) -> Error {
 
 /// Ends an upload whose SHA-256 is wrong. The same file sent again starts from its first byte.
 fn drop_wrong<A: Areas, C: Crypto>(upload: &mut Upload<'_, A, C>) {
-    note::warn(format_args!(
+    note::warn(&words!(
         "the upload is dropped: its SHA-256 differs from the announced one; send it again"
     ));
     upload.close_session();
@@ -652,7 +649,7 @@ fn refuse_for(obstacle: Option<Obstacle>) -> Result<(), Failure> {
     match obstacle {
         None => Ok(()),
         Some(obstacle) => {
-            note::warn(format_args!("{obstacle}"));
+            note::warn(&obstacle);
             Err(match obstacle {
                 Obstacle::TooSoon { .. } => Failure::Smp(Code::Busy),
                 _ => Failure::Image(Error::NoFreeSlot),
@@ -663,7 +660,7 @@ fn refuse_for(obstacle: Option<Obstacle>) -> Result<(), Failure> {
 
 /// The answer to a piece of an image that can never run here.
 fn unfit(reason: Unfit) -> Failure {
-    note::warn(format_args!("the image is refused: {reason}"));
+    note::warn(&text!("the image is refused: {}", reason));
     let reason = match reason {
         Unfit::Header(reason) => reason,
         Unfit::Older(_) => return Failure::Image(Error::CurrentVersionIsNewer),

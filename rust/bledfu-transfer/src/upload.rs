@@ -36,6 +36,7 @@ mod running;
 mod session;
 mod staging;
 
+use bledfu_text::{text, words, Words};
 use catch_up::Recorded;
 pub use error::{Obstacle, TransferError};
 pub use images::Present;
@@ -247,15 +248,15 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     pub fn open(&mut self) {
         self.slot_kept = self.outlook().needs_secondary();
         if let Err(error) = self.journal().open() {
-            self.journal_failed(error, "the journal cannot be read");
+            self.journal_failed(error, words!("the journal cannot be read"));
         }
     }
 
     /// Handles a missing record. A failure to write is logged once: from then on the journal is off. A flash that does
     /// not respond may do so again later.
-    fn journal_failed(&mut self, error: JournalError, consequence: &str) {
+    fn journal_failed(&mut self, error: JournalError, consequence: Words) {
         if error != JournalError::Off {
-            note::warn(format_args!("{consequence}: {error}"));
+            note::warn(&text!("{}: {}", consequence, error));
         }
         self.is_journal_off = !matches!(error, JournalError::Flash(_));
     }
@@ -298,7 +299,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         match self.journal().versions() {
             Ok(versions) => versions,
             Err(error) => {
-                note::warn(format_args!("installed versions are not known: {error}"));
+                note::warn(&text!("installed versions are not known: {}", error));
                 None
             }
         }
@@ -323,7 +324,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
                     self.guard.fill();
                 }
             }
-            Err(error) => note::error(format_args!("the image could not be confirmed: {error}")),
+            Err(error) => note::error(&text!("the image could not be confirmed: {}", error)),
         }
         let done = confirmed.is_ok();
         self.events.push(Event::Confirmed { done });
@@ -375,7 +376,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         })
     }
 
-    fn keep_progress(&mut self, session: u32, consequence: &str) {
+    fn keep_progress(&mut self, session: u32, consequence: Words) {
         // Until the hash has caught up the earlier record stays, which is true as well.
         let Some(record) = self.record() else {
             return;
@@ -429,7 +430,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             .progress(session, none)
             .and_then(|()| self.journal().begin(init));
         if let Err(error) = journaled {
-            self.journal_failed(error, "this transfer will not survive a reset");
+            self.journal_failed(error, words!("this transfer will not survive a reset"));
         }
         self.forget_intent();
         if size > self.limit() {
@@ -491,7 +492,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
     fn prepare_by(&mut self, length: u32, erase: Erase) -> Result<(), TransferError> {
         self.receiving()?;
         self.prepare_places(length, erase).map_err(|error| {
-            note::error(format_args!("{error}"));
+            note::error(&error);
             TransferError::Erase
         })
     }
@@ -585,7 +586,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         self.is_rewound = false;
         self.committed_crc = self.crc.clone();
         self.note_file();
-        self.keep_progress(session, "a reset would lose this object");
+        self.keep_progress(session, words!("a reset would lose this object"));
         if self.owner() == Some(Protocol::Smp) {
             self.catch_up_beside(self.sector_size());
         }
@@ -662,7 +663,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
             self.crc = self.committed_crc.clone();
             // The sectors of the object will be erased: what the journal recorded about them must not outlive them.
             if let Ok(Transfer { session, .. }) = self.receiving() {
-                self.keep_progress(session, "a reset would lose this transfer");
+                self.keep_progress(session, words!("a reset would lose this transfer"));
             }
         }
         self.rewind();
@@ -699,7 +700,7 @@ impl<'k, A: Areas, C: Crypto> Upload<'k, A, C> {
         };
         // A sector that cannot be erased now is tried again, and refused, when it is needed.
         let has_erased = step.unwrap_or_else(|error| {
-            note::warn(format_args!("erasing ahead: {error}"));
+            note::warn(&text!("erasing ahead: {}", error));
             false
         });
         has_erased || self.catch_up_in_idle() || self.keep_copy()
@@ -720,6 +721,6 @@ fn digest_check(digest: &[u8; 32]) -> u32 {
 }
 
 fn write_failed<E: fmt::Debug>(error: WriteError<E>) -> TransferError {
-    note::error(format_args!("{error}"));
+    note::error(&error);
     TransferError::Write
 }

@@ -19,7 +19,7 @@
 
 use crate::cbor::{Fields, Writer};
 use crate::smp::{op, Code, HEADER_SIZE};
-use core::fmt;
+use bledfu_text::{words, Line, Text};
 use minicbor::Decoder;
 
 /// Command numbers.
@@ -376,52 +376,55 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown => "unknown error (image 1)",
-            Self::FlashConfigQuery => "the flash layout could not be read (image 2)",
-            Self::NoImage => "there is no image (image 3)",
-            Self::NoTlvs => "the image has no TLVs (image 4)",
-            Self::InvalidTlv => "a TLV of the image is damaged (image 5)",
-            Self::MultipleHashTlvs => "the image has more than one hash (image 6)",
-            Self::InvalidTlvSize => "a TLV of the image has the wrong size (image 7)",
-            Self::HashNotFound => "no image on the device has this hash (image 8)",
-            Self::NoFreeSlot => "no slot may be written now (image 9)",
-            Self::FlashOpenFailed => "the flash could not be opened (image 10)",
-            Self::FlashReadFailed => "the flash could not be read (image 11)",
-            Self::FlashWriteFailed => "the flash could not be written (image 12)",
-            Self::FlashEraseFailed => "the flash could not be erased (image 13)",
-            Self::InvalidSlot => "there is no such slot (image 14)",
-            Self::NoMemory => "no memory (image 15)",
-            Self::FlashContextAlreadySet => "the flash is already in use (image 16)",
-            Self::FlashContextNotSet => "the flash is not in use (image 17)",
-            Self::FlashAreaDeviceNull => "there is no flash (image 18)",
-            Self::InvalidPageOffset => "not a page of the flash (image 19)",
-            Self::InvalidOffset => "the offset is missing (image 20)",
-            Self::InvalidLength => "the length is missing (image 21)",
+impl Text for Error {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::Unknown => words!("unknown error (image 1)"),
+            Self::FlashConfigQuery => words!("the flash layout could not be read (image 2)"),
+            Self::NoImage => words!("there is no image (image 3)"),
+            Self::NoTlvs => words!("the image has no TLVs (image 4)"),
+            Self::InvalidTlv => words!("a TLV of the image is damaged (image 5)"),
+            Self::MultipleHashTlvs => words!("the image has more than one hash (image 6)"),
+            Self::InvalidTlvSize => words!("a TLV of the image has the wrong size (image 7)"),
+            Self::HashNotFound => words!("no image on the device has this hash (image 8)"),
+            Self::NoFreeSlot => words!("no slot may be written now (image 9)"),
+            Self::FlashOpenFailed => words!("the flash could not be opened (image 10)"),
+            Self::FlashReadFailed => words!("the flash could not be read (image 11)"),
+            Self::FlashWriteFailed => words!("the flash could not be written (image 12)"),
+            Self::FlashEraseFailed => words!("the flash could not be erased (image 13)"),
+            Self::InvalidSlot => words!("there is no such slot (image 14)"),
+            Self::NoMemory => words!("no memory (image 15)"),
+            Self::FlashContextAlreadySet => words!("the flash is already in use (image 16)"),
+            Self::FlashContextNotSet => words!("the flash is not in use (image 17)"),
+            Self::FlashAreaDeviceNull => words!("there is no flash (image 18)"),
+            Self::InvalidPageOffset => words!("not a page of the flash (image 19)"),
+            Self::InvalidOffset => words!("the offset is missing (image 20)"),
+            Self::InvalidLength => words!("the length is missing (image 21)"),
             Self::InvalidImageHeader => {
-                "the image header is cut, or its kind cannot be started on this device (image 22)"
+                words!("the image header is cut, or its kind cannot be started on this device (image 22)")
             }
             Self::InvalidImageHeaderMagic => {
-                "the file does not begin with the MCUboot image magic (image 23)"
+                words!("the file does not begin with the MCUboot image magic (image 23)")
             }
-            Self::InvalidHash => "the hash has the wrong length (image 24)",
-            Self::InvalidFlashAddress => "the image is made for another address (image 25)",
-            Self::VersionGetFailed => "the version of the running image is unknown (image 26)",
-            Self::CurrentVersionIsNewer => "the running image is not older (image 27)",
-            Self::ImageAlreadyPending => "an image is already pending (image 28)",
-            Self::InvalidImageVectorTable => {
+            Self::InvalidHash => words!("the hash has the wrong length (image 24)"),
+            Self::InvalidFlashAddress => words!("the image is made for another address (image 25)"),
+            Self::VersionGetFailed => words!("the version of the running image is unknown (image 26)"),
+            Self::CurrentVersionIsNewer => words!("the running image is not older (image 27)"),
+            Self::ImageAlreadyPending => words!("an image is already pending (image 28)"),
+            Self::InvalidImageVectorTable => words!(
                 "the image is linked for another slot: its reset vector lies outside this one (image 29)"
-            }
-            Self::InvalidImageTooLarge => "the image does not fit into the slot (image 30)",
-            Self::InvalidImageDataOverrun => "more data than announced (image 31)",
-            Self::ConfirmationDenied => "this image may not be confirmed (image 32)",
-            Self::SettingTestToActiveDenied => "the running image cannot be tested (image 33)",
-            Self::ActiveSlotNotKnown => "it is unknown which slot runs (image 34)",
-        })
+            ),
+            Self::InvalidImageTooLarge => words!("the image does not fit into the slot (image 30)"),
+            Self::InvalidImageDataOverrun => words!("more data than announced (image 31)"),
+            Self::ConfirmationDenied => words!("this image may not be confirmed (image 32)"),
+            Self::SettingTestToActiveDenied => words!("the running image cannot be tested (image 33)"),
+            Self::ActiveSlotNotKnown => words!("it is unknown which slot runs (image 34)"),
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(Error);
 
 impl core::error::Error for Error {}
 

@@ -19,8 +19,8 @@
 //! The decoder borrows from the received bytes and uses `micropb`'s pull decoder for tags, varints and skipping:
 //! generated messages would copy every field and lose the signed bytes.
 
+use bledfu_text::{text, words, Line, Text};
 use core::convert::Infallible;
-use core::fmt;
 use micropb::{PbDecoder, Tag};
 
 const VARINT: u8 = micropb::WIRE_TYPE_VARINT;
@@ -74,29 +74,22 @@ pub enum InitPacketError {
     TooLong(&'static str),
 }
 
-impl fmt::Display for InitPacketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Text for InitPacketError {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::Malformed => write!(f, "the init packet is not valid protobuf"),
-            Self::WrongWireType => write!(f, "a field of the init packet has the wrong wire type"),
+            Self::Malformed => words!("the init packet is not valid protobuf").put(line),
+            Self::WrongWireType => words!("a field of the init packet has the wrong wire type").put(line),
             Self::NotOneCommand => {
-                write!(
-                    f,
-                    "the init packet must hold either a command or a signed command"
-                )
+                words!("the init packet must hold either a command or a signed command").put(line)
             }
-            Self::NotOneInitCommand => write!(f, "the command must hold exactly one init command"),
-            Self::MissingField(name) => {
-                f.write_str("the init packet lacks the field ")?;
-                f.write_str(name)
-            }
-            Self::TooLong(name) => {
-                f.write_str("this field of the init packet is too long: ")?;
-                f.write_str(name)
-            }
+            Self::NotOneInitCommand => words!("the command must hold exactly one init command").put(line),
+            Self::MissingField(name) => text!("the init packet lacks the field {}", *name).put(line),
+            Self::TooLong(name) => text!("this field of the init packet is too long: {}", *name).put(line),
         }
     }
 }
+
+bledfu_text::display!(InitPacketError);
 
 impl core::error::Error for InitPacketError {}
 

@@ -15,7 +15,7 @@
 
 use crate::cbor::{Fields, Writer};
 use crate::smp::{op, Code};
-use core::fmt;
+use bledfu_text::{words, Line, Text};
 use minicbor::Decoder;
 
 /// Command numbers.
@@ -196,17 +196,20 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown => "unknown error (os 1)",
-            Self::InvalidFormat => "the format contains an unknown letter (os 2)",
-            Self::QueryYieldsNoAnswer => "the device has no answer to this query (os 3)",
-            Self::ClockNotSet => "the clock is not set (os 4)",
-            Self::ClockFailed => "the clock failed (os 5)",
-        })
+impl Text for Error {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::Unknown => words!("unknown error (os 1)"),
+            Self::InvalidFormat => words!("the format contains an unknown letter (os 2)"),
+            Self::QueryYieldsNoAnswer => words!("the device has no answer to this query (os 3)"),
+            Self::ClockNotSet => words!("the clock is not set (os 4)"),
+            Self::ClockFailed => words!("the clock failed (os 5)"),
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(Error);
 
 impl core::error::Error for Error {}
 

@@ -27,8 +27,7 @@ pub use encoded::Encoded;
 pub use reply::{ExtendedCode, FirmwareType, Reply, ReplyError, ResultCode};
 
 use crate::{u16_at, u32_at};
-use core::fmt;
-
+use bledfu_text::{text, words, Line, Octet, Text};
 /// First byte of every reply.
 pub const RESPONSE: u8 = 0x60;
 /// Length in bytes of the longest reply (hardware version).
@@ -157,26 +156,35 @@ impl DecodeError {
     }
 }
 
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Text for DecodeError {
+    fn put(&self, line: &mut dyn Line) {
         match *self {
-            Self::Empty => write!(f, "the request is empty"),
-            Self::UnknownOpcode(opcode) => write!(f, "op code {opcode:02X} is not one of Secure DFU"),
+            Self::Empty => words!("the request is empty").put(line),
+            Self::UnknownOpcode(opcode) => {
+                text!("op code {} is not one of Secure DFU", Octet(opcode)).put(line)
+            }
             Self::WrongLength {
                 opcode,
                 expected,
                 got,
             } => {
                 let (expected, got) = (expected as u32, got as u32);
-                write!(f, "request {opcode:02X} has {expected} bytes, {got} came")
+                text!("request {} has {} bytes, {} came", Octet(opcode), expected, got).put(line)
             }
             Self::UnknownObjectType { opcode, object } => {
                 let object = u32::from(object);
-                write!(f, "request {opcode:02X} names object type {object}, which is neither command (1) nor data (2)")
+                text!(
+                    "request {} names object type {}, which is neither command (1) nor data (2)",
+                    Octet(opcode),
+                    object
+                )
+                .put(line)
             }
         }
     }
 }
+
+bledfu_text::display!(DecodeError);
 
 impl core::error::Error for DecodeError {}
 

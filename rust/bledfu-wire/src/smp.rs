@@ -15,8 +15,7 @@
 
 use crate::cbor::Writer;
 use crate::{image_group, os_group};
-use core::fmt;
-
+use bledfu_text::{words, Line, Text};
 /// Length of a frame header in bytes.
 pub const HEADER_SIZE: usize = 8;
 /// Group number of [`os_group`].
@@ -161,26 +160,29 @@ impl Code {
     }
 }
 
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ok => "done (rc 0)",
-            Self::Unknown => "unknown error (rc 1)",
-            Self::NoMemory => "no memory (rc 2)",
-            Self::Invalid => "invalid request (rc 3)",
-            Self::Timeout => "the request timed out (rc 4)",
-            Self::NoEntry => "there is no such entry (rc 5)",
-            Self::BadState => "not possible in this state (rc 6)",
-            Self::MessageSize => "the answer is longer than a frame may be (rc 7)",
-            Self::NotSupported => "not supported by the device (rc 8)",
-            Self::Corrupt => "the frame is damaged (rc 9)",
-            Self::Busy => "the device is busy (rc 10)",
-            Self::AccessDenied => "access denied (rc 11)",
-            Self::TooOld => "the device does not speak version 1 of SMP (rc 12)",
-            Self::TooNew => "the device speaks only versions 1 and 2 of SMP (rc 13)",
-        })
+impl Text for Code {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::Ok => words!("done (rc 0)"),
+            Self::Unknown => words!("unknown error (rc 1)"),
+            Self::NoMemory => words!("no memory (rc 2)"),
+            Self::Invalid => words!("invalid request (rc 3)"),
+            Self::Timeout => words!("the request timed out (rc 4)"),
+            Self::NoEntry => words!("there is no such entry (rc 5)"),
+            Self::BadState => words!("not possible in this state (rc 6)"),
+            Self::MessageSize => words!("the answer is longer than a frame may be (rc 7)"),
+            Self::NotSupported => words!("not supported by the device (rc 8)"),
+            Self::Corrupt => words!("the frame is damaged (rc 9)"),
+            Self::Busy => words!("the device is busy (rc 10)"),
+            Self::AccessDenied => words!("access denied (rc 11)"),
+            Self::TooOld => words!("the device does not speak version 1 of SMP (rc 12)"),
+            Self::TooNew => words!("the device speaks only versions 1 and 2 of SMP (rc 13)"),
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(Code);
 
 /// What an answer takes over from its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,15 +317,17 @@ pub enum Failure {
     Image(image_group::Error),
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Text for Failure {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::Smp(code) => code.fmt(f),
-            Self::Os(error) => error.fmt(f),
-            Self::Image(error) => error.fmt(f),
+            Self::Smp(code) => code.put(line),
+            Self::Os(error) => error.put(line),
+            Self::Image(error) => error.put(line),
         }
     }
 }
+
+bledfu_text::display!(Failure);
 
 impl core::error::Error for Failure {}
 

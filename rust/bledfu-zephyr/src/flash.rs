@@ -7,6 +7,7 @@
 
 use crate::abi::{self, PAGE};
 use crate::ZephyrError;
+use bledfu_text::{text, words, Hex, Line, Text};
 use core::fmt;
 use embedded_storage::nor_flash::{
     check_erase, check_read, check_write, ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
@@ -71,17 +72,20 @@ pub enum Partition {
     Trust = 4,
 }
 
-impl fmt::Display for Partition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Primary => "primary slot",
-            Self::Secondary => "secondary slot",
-            Self::Journal => "journal",
-            Self::Spare => "spare area",
-            Self::Trust => "trust area",
-        })
+impl Text for Partition {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::Primary => words!("primary slot"),
+            Self::Secondary => words!("secondary slot"),
+            Self::Journal => words!("journal"),
+            Self::Spare => words!("spare area"),
+            Self::Trust => words!("trust area"),
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(Partition);
 
 /// Why a partition cannot be used. Each reason is a mistake in devicetree or Kconfig and is permanent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,33 +107,48 @@ pub enum AreaError {
     },
 }
 
-impl fmt::Display for AreaError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Text for AreaError {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::NotReady(partition, error) => write!(f, "{partition}: its flash is not ready: {error}"),
-            Self::SectorSize(partition, 0) => {
-                write!(f, "{partition}: its erase pages are not all of one size")
+            Self::NotReady(partition, error) => {
+                text!("{}: its flash is not ready: {}", partition, error).put(line)
             }
-            Self::SectorSize(partition, size) => write!(
-                f,
-                "{partition}: its flash reports pages of {size} bytes, not {SECTOR_SIZE} \
-                 (for QSPI: CONFIG_NORDIC_QSPI_NOR_FLASH_LAYOUT_PAGE_SIZE={SECTOR_SIZE})"
-            ),
-            Self::WriteUnit(partition, unit) => write!(
-                f,
-                "{partition}: write units of {unit} bytes are not supported by this build, only up to {WRITE_SIZE}"
-            ),
+            Self::SectorSize(partition, 0) => {
+                text!("{}: its erase pages are not all of one size", partition).put(line)
+            }
+            Self::SectorSize(partition, size) => text!(
+                "{}: its flash reports pages of {} bytes, not {} \
+                 (for QSPI: CONFIG_NORDIC_QSPI_NOR_FLASH_LAYOUT_PAGE_SIZE={})",
+                partition,
+                size,
+                SECTOR_SIZE,
+                SECTOR_SIZE
+            )
+            .put(line),
+            Self::WriteUnit(partition, unit) => text!(
+                "{}: write units of {} bytes are not supported by this build, only up to {}",
+                partition,
+                unit,
+                WRITE_SIZE
+            )
+            .put(line),
             Self::Alignment {
                 partition,
                 start,
                 size,
-            } => write!(
-                f,
-                "{partition}: {size:#x} bytes at {start:#x} are not whole pages of {SECTOR_SIZE} bytes"
-            ),
+            } => text!(
+                "{}: {} bytes at {} are not whole pages of {} bytes",
+                partition,
+                Hex(*size, 1),
+                Hex(*start, 1),
+                SECTOR_SIZE
+            )
+            .put(line),
         }
     }
 }
+
+bledfu_text::display!(AreaError);
 
 impl core::error::Error for AreaError {}
 

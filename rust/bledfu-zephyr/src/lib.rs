@@ -36,6 +36,8 @@ pub mod flash;
 pub mod log;
 pub mod worker;
 
+use bledfu_text::{text, words, Line, Text};
+
 /// Why Zephyr did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZephyrError {
@@ -68,17 +70,19 @@ impl ZephyrError {
     }
 }
 
-impl core::fmt::Display for ZephyrError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl Text for ZephyrError {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::TimedOut => f.write_str("the call timed out"),
-            Self::Busy => f.write_str("an earlier call has not returned yet"),
-            Self::NotConnected => f.write_str("no peer is subscribed"),
-            Self::NoBuffer => f.write_str("no buffer is free"),
-            Self::TooLong => f.write_str("the bytes do not fit the buffer"),
-            Self::Errno(errno) => write!(f, "Zephyr error {errno}"),
+            Self::TimedOut => words!("the call timed out").put(line),
+            Self::Busy => words!("an earlier call has not returned yet").put(line),
+            Self::NotConnected => words!("no peer is subscribed").put(line),
+            Self::NoBuffer => words!("no buffer is free").put(line),
+            Self::TooLong => words!("the bytes do not fit the buffer").put(line),
+            Self::Errno(errno) => text!("Zephyr error {}", errno).put(line),
         }
     }
 }
+
+bledfu_text::display!(ZephyrError);
 
 impl core::error::Error for ZephyrError {}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Why an image is refused, or cannot be judged.
 
+use bledfu_text::{text, words, Hex, Line, Text};
 use embedded_storage::nor_flash::{NorFlashError, NorFlashErrorKind};
 
 use crate::header::HeaderError;
@@ -46,29 +47,44 @@ pub enum VerifyError<E> {
     TakenBack,
 }
 
+/// Without the flash's own error, which only [`Display`](core::fmt::Display) shows.
+impl<E> Text for VerifyError<E> {
+    fn put(&self, line: &mut dyn Line) {
+        match self {
+            Self::Flash(_) => words!("the flash could not be read").put(line),
+            Self::Unavailable => words!("the cryptography was not available").put(line),
+            Self::Header(error) => error.put(line),
+            Self::Tlv(error) => error.put(line),
+            Self::UnexpectedTlv(kind) => {
+                text!("unexpected unprotected TLV {}", Hex(u32::from(*kind), 4)).put(line)
+            }
+            Self::TooManyTlvs => {
+                words!("the image carries more TLVs or signatures than any signing tool writes").put(line)
+            }
+            Self::TooLarge => words!("the image is larger than can be installed").put(line),
+            Self::NoHash => words!("the image carries no SHA-256").put(line),
+            Self::HashLength => words!("the SHA-256 entry has a wrong length").put(line),
+            Self::HashMismatch => words!("the SHA-256 does not match the image").put(line),
+            Self::NotSigned => words!("the image is not signed with a key of this device").put(line),
+            Self::BadSignature => words!("the signature is wrong").put(line),
+            Self::Older => words!("the image is older than the running one").put(line),
+            Self::SecurityCounter => {
+                words!("the security counter is missing, or lower than that of the running image").put(line)
+            }
+            Self::TakenBack => words!("the image was taken back three times").put(line),
+            Self::Misplaced => {
+                words!("the image must be stored from the second sector of the slot on").put(line)
+            }
+        }
+    }
+}
+
 impl<E: core::fmt::Debug> core::fmt::Display for VerifyError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        bledfu_text::format(self, f)?;
         match self {
-            Self::Flash(error) => write!(f, "the flash could not be read: {error:?}"),
-            Self::Unavailable => f.write_str("the cryptography was not available"),
-            Self::Header(error) => error.fmt(f),
-            Self::Tlv(error) => error.fmt(f),
-            Self::UnexpectedTlv(kind) => write!(f, "unexpected unprotected TLV {kind:#06x}"),
-            Self::TooManyTlvs => {
-                f.write_str("the image carries more TLVs or signatures than any signing tool writes")
-            }
-            Self::TooLarge => f.write_str("the image is larger than can be installed"),
-            Self::NoHash => f.write_str("the image carries no SHA-256"),
-            Self::HashLength => f.write_str("the SHA-256 entry has a wrong length"),
-            Self::HashMismatch => f.write_str("the SHA-256 does not match the image"),
-            Self::NotSigned => f.write_str("the image is not signed with a key of this device"),
-            Self::BadSignature => f.write_str("the signature is wrong"),
-            Self::Older => f.write_str("the image is older than the running one"),
-            Self::SecurityCounter => {
-                f.write_str("the security counter is missing, or lower than that of the running image")
-            }
-            Self::TakenBack => f.write_str("the image was taken back three times"),
-            Self::Misplaced => f.write_str("the image must be stored from the second sector of the slot on"),
+            Self::Flash(error) => write!(f, ": {error:?}"),
+            _ => Ok(()),
         }
     }
 }

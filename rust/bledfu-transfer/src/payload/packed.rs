@@ -8,6 +8,7 @@ use bledfu_patch::record::{self, Header, Pack, PackError, HEADER_SIZE};
 use bledfu_slot::tlv::{types, TlvReadError, TlvWalker};
 use bledfu_slot::verify::{verify_not_bootable, Crypto, Digest, ImageInfo, ImagePolicy, VerifyError};
 use bledfu_slot::{ImageHeader, Version};
+use bledfu_text::{text, words, Hex, Line, Text};
 use embedded_storage::nor_flash::ReadNorFlash;
 
 /// Entries of this range belong to packed updates; those that are not known are of a later format.
@@ -41,16 +42,37 @@ impl<E> From<TlvReadError<E>> for PackedError<E> {
     }
 }
 
+/// Without the flash's own error, which only [`Display`](core::fmt::Display) shows.
+impl<E> Text for PackedError<E> {
+    fn put(&self, line: &mut dyn Line) {
+        match self {
+            Self::Flash(_) => words!("the packed update cannot be read").put(line),
+            Self::Header(error) => error.put(line),
+            Self::Image(error) => error.put(line),
+            Self::Pack(error) => error.put(line),
+            Self::Missing(kind) => {
+                text!("the packed update has no entry {}", Hex(u32::from(*kind), 4)).put(line)
+            }
+            Self::Unexpected(kind) => text!(
+                "the packed update has an entry {} too many",
+                Hex(u32::from(*kind), 4)
+            )
+            .put(line),
+            Self::Length(kind) => text!(
+                "the entry {} of the packed update has a wrong length",
+                Hex(u32::from(*kind), 4)
+            )
+            .put(line),
+        }
+    }
+}
+
 impl<E: core::fmt::Debug> core::fmt::Display for PackedError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        bledfu_text::format(self, f)?;
         match self {
-            Self::Flash(error) => write!(f, "the packed update cannot be read: {error:?}"),
-            Self::Header(error) => error.fmt(f),
-            Self::Image(error) => error.fmt(f),
-            Self::Pack(error) => error.fmt(f),
-            Self::Missing(kind) => write!(f, "the packed update has no entry {kind:#06x}"),
-            Self::Unexpected(kind) => write!(f, "the packed update has an entry {kind:#06x} too many"),
-            Self::Length(kind) => write!(f, "the entry {kind:#06x} of the packed update has a wrong length"),
+            Self::Flash(error) => write!(f, ": {error:?}"),
+            _ => Ok(()),
         }
     }
 }
@@ -109,17 +131,22 @@ pub enum BaseRefusal {
     OtherAddress(u32),
 }
 
-impl core::fmt::Display for BaseRefusal {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl Text for BaseRefusal {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::Runs => f.write_str("the image that the packed update makes runs already"),
-            Self::OtherImage => f.write_str(
-                "the packed update is for another image than the one that runs; send the full image",
-            ),
-            Self::OtherAddress(address) => write!(f, "the packed update is for a slot at {address:#010x}"),
+            Self::Runs => words!("the image that the packed update makes runs already").put(line),
+            Self::OtherImage => {
+                words!("the packed update is for another image than the one that runs; send the full image")
+                    .put(line)
+            }
+            Self::OtherAddress(address) => {
+                text!("the packed update is for a slot at {}", Hex(*address, 8)).put(line)
+            }
         }
     }
 }
+
+bledfu_text::display!(BaseRefusal);
 
 impl core::error::Error for BaseRefusal {}
 

@@ -9,6 +9,7 @@ use crate::upload::{Obstacle, Protocol, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::crc32::{crc32, Crc32};
 use bledfu_slot::verify::Crypto;
+use bledfu_text::{text, words};
 use bledfu_wire::init_packet::MAX_INIT_PACKET;
 use bledfu_wire::secure_dfu::{op, ObjectType, Reply, ResultCode};
 use heapless::Vec;
@@ -71,7 +72,7 @@ impl SecureDfu<'_> {
             return refused(ResultCode::InsufficientResources);
         }
         if !upload.is_free_for(Protocol::SecureDfu, self.now_ms) {
-            note::warn(format_args!("{}", Obstacle::OtherTransfer));
+            note::warn(&Obstacle::OtherTransfer);
             return refused(ResultCode::OperationNotPermitted);
         }
         // Execute reports every other obstacle: the init packet may be that of the staged or the running image.
@@ -117,7 +118,7 @@ impl SecureDfu<'_> {
             Err(refusal) => match self.check_repeated(upload, &refusal) {
                 Some(answer) => answer,
                 None => {
-                    note::warn(format_args!("refused: {refusal}"));
+                    note::warn(&text!("refused: {}", refusal));
                     if !matches!(refusal, InitRefusal::Malformed(_)) {
                         self.command.create(0);
                     }
@@ -155,9 +156,14 @@ impl SecureDfu<'_> {
         accepted: Accepted,
     ) -> Option<Answer> {
         let present = upload.find(accepted.size, &accepted.sha256, accepted.fw_version)?;
-        let place = if present.is_staged { "is staged" } else { "runs" };
-        note::info(format_args!(
-            "this firmware {place} already: nothing needs to be sent"
+        let place = if present.is_staged {
+            words!("is staged")
+        } else {
+            words!("runs")
+        };
+        note::info(&text!(
+            "this firmware {} already: nothing needs to be sent",
+            place
         ));
         self.present = Some(present);
         self.command.executed = Some(accepted);
@@ -174,12 +180,13 @@ impl SecureDfu<'_> {
         if let Some(answer) = self.tell_present(upload, accepted) {
             return answer;
         }
-        note::info(format_args!(
+        note::info(&text!(
             "accepted: firmware version {}, {} bytes",
-            accepted.fw_version, accepted.size
+            accepted.fw_version,
+            accepted.size
         ));
         if let Some(obstacle) = upload.obstacle(Protocol::SecureDfu, self.now_ms) {
-            note::warn(format_args!("{obstacle}"));
+            note::warn(&obstacle);
             return refused(match obstacle {
                 Obstacle::TooSoon { .. } => ResultCode::OperationFailed,
                 _ => ResultCode::OperationNotPermitted,

@@ -8,6 +8,7 @@ use crate::note;
 use crate::upload::{Expected, Fate, Present, TransferError, Unfit, Upload};
 use bledfu_slot::areas::Areas;
 use bledfu_slot::verify::Crypto;
+use bledfu_text::text;
 use bledfu_wire::secure_dfu::{op, ExtendedCode, ObjectType, Reply, ResultCode};
 
 impl<'k> SecureDfu<'k> {
@@ -56,7 +57,7 @@ impl<'k> SecureDfu<'k> {
         }
         self.rewind(upload);
         if let Err(obstacle) = upload.repeat(self.now_ms) {
-            note::warn(format_args!("{obstacle}"));
+            note::warn(&obstacle);
             return refused(ResultCode::OperationFailed);
         }
         // Select has done it, unless the object is sent again over the same link.
@@ -91,7 +92,7 @@ impl<'k> SecureDfu<'k> {
         let is_ready = match upload.repeat(self.now_ms) {
             Ok(()) => upload.prepare(rest).is_ok(),
             Err(obstacle) => {
-                note::warn(format_args!("{obstacle}"));
+                note::warn(&obstacle);
                 false
             }
         };
@@ -136,7 +137,7 @@ impl<'k> SecureDfu<'k> {
         object.is_kept = false;
         let end = object.end();
         if bytes.len() > end.saturating_sub(upload.progress().offset) as usize {
-            note::warn(format_args!(
+            note::warn(&text!(
                 "a packet of {} bytes is beyond the end of the object",
                 bytes.len() as u32
             ));
@@ -180,7 +181,7 @@ impl<'k> SecureDfu<'k> {
                 };
             }
             if let Err(error) = upload.commit() {
-                note::error(format_args!("{error}"));
+                note::error(&error);
                 self.rewind(upload);
                 return refused(ResultCode::OperationFailed);
             }
@@ -188,7 +189,7 @@ impl<'k> SecureDfu<'k> {
             self.reserve_records(upload, self.config.object_size);
             self.object = None;
             if let Err(reason) = upload.judge_received() {
-                note::error(format_args!("the image is refused: {reason}"));
+                note::error(&text!("the image is refused: {}", reason));
                 self.command.create(0);
                 upload.close_session();
                 return refused(final_code(match reason {
@@ -211,12 +212,12 @@ impl<'k> SecureDfu<'k> {
             Ok(_) => Answer::HELD,
             // There is nothing to install, and that is what the peer wanted.
             Err(TransferError::Runs) => {
-                note::info(format_args!("{}", TransferError::Runs));
+                note::info(&TransferError::Runs);
                 self.command.create(0);
                 ends(Then::Disconnect)
             }
             Err(error) => {
-                note::error(format_args!("{error}"));
+                note::error(&error);
                 self.command.create(0);
                 refused(final_code(error))
             }
@@ -233,7 +234,7 @@ impl<'k> SecureDfu<'k> {
             return upload.finish_packed(&expected);
         }
         let info = upload.finish(&expected)?;
-        note::info(format_args!(
+        note::info(&text!(
             "image {} is staged; reset to install it",
             info.header.version
         ));

@@ -9,6 +9,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
 use bledfu_slot::Version;
+use bledfu_text::{text, words};
 use bledfu_wire::image_group::{Error, ImageState};
 use bledfu_wire::smp::{Code, Failure};
 use heapless::{String, Vec};
@@ -127,15 +128,13 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
         // Nothing changes, so no permission is needed; and a stranger causes no write.
         (true, true, _) if upload.running().confirmed && upload.is_for_stranger() => Ok(()),
         (true, true, _) if !upload.running().confirmed && !may_confirm(upload) => {
-            note::warn(format_args!(
-                "the running image is not confirmed for this peer (CONFIG_BLEDFU_SMP_CONFIRM): the product does so, or a paired peer"
-            ));
+            note::warn(&words!("the running image is not confirmed for this peer (CONFIG_BLEDFU_SMP_CONFIRM): the product does so, or a paired peer"));
             Err(Failure::Smp(Code::AccessDenied))
         }
         (true, true, next) => match upload.confirm() {
             // Written also where no revert is due: another boot stage may look for the flag.
             Ok(()) => {
-                note::info(format_args!("the running image is confirmed"));
+                note::info(&words!("the running image is confirmed"));
                 Ok(())
             }
             Err(_) if next != SwapType::Revert => Ok(()),
@@ -147,13 +146,11 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
                 SwapType::Revert => Obstacle::OnTrial,
                 _ => Obstacle::Staged,
             };
-            note::warn(format_args!("{obstacle}"));
+            note::warn(&obstacle);
             refused(Error::ImageAlreadyPending)
         }
         (false, true, _) if upload.is_for_stranger() && !upload.doors().permanent_by_strangers => {
-            note::warn(format_args!(
-                "an image is not installed for good for a peer that has not paired (CONFIG_BLEDFU_SMP_PERMANENT): test it"
-            ));
+            note::warn(&words!("an image is not installed for good for a peer that has not paired (CONFIG_BLEDFU_SMP_PERMANENT): test it"));
             refused(Error::ConfirmationDenied)
         }
         (false, confirm, _) => {
@@ -169,7 +166,7 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
                     // What is to run for good does so.
                     Err(TransferError::Runs) if confirm => Ok(()),
                     Err(error) => {
-                        note::warn(format_args!("{error}"));
+                        note::warn(&error);
                         refused(packed_error(error))
                     }
                     Ok(()) => Ok(()),
@@ -180,24 +177,25 @@ pub(super) fn write_state<A: Areas, C: Crypto>(
                 Err(TransferError::NotAnImage) => {
                     // While the image is listed, clients request it and do not send it again.
                     if upload.is_free_for(Protocol::Smp, now_ms) && upload.erase(now_ms).is_ok() {
-                        note::warn(format_args!(
+                        note::warn(&words!(
                             "the image in the secondary slot is erased: send it again"
                         ));
                     }
                     return refused(Error::InvalidTlv);
                 }
                 Err(error @ TransferError::Older) => {
-                    note::warn(format_args!("{error}"));
+                    note::warn(&error);
                     return refused(Error::CurrentVersionIsNewer);
                 }
                 Err(error) => {
-                    note::error(format_args!("{error}"));
+                    note::error(&error);
                     return refused(Error::FlashWriteFailed);
                 }
             };
-            note::info(format_args!(
-                "image {} is staged ({swap_type}); reset to install it",
-                info.header.version
+            note::info(&text!(
+                "image {} is staged ({}); reset to install it",
+                info.header.version,
+                swap_type
             ));
             Ok(())
         }

@@ -14,6 +14,7 @@ use bledfu_slot::journal::Progress;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::Crypto;
 use bledfu_slot::writer::{WriteError, PAGE};
+use bledfu_text::text;
 
 /// Bytes of one step in idle time: 8 ms in software on a Cortex-M4.
 const STEP: u32 = 4096;
@@ -93,7 +94,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(error) => {
-                    note::error(format_args!("{error}"));
+                    note::error(&error);
                     return Err(TransferError::NotMarked);
                 }
             }
@@ -139,7 +140,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 
     /// The slot does not hold what the journal recorded: all of it is to be sent again.
     pub(super) fn begin_anew(&mut self) {
-        note::warn(format_args!(
+        note::warn(&text!(
             "the slot does not hold the {} bytes that the journal recorded: starting over",
             self.payload.committed()
         ));

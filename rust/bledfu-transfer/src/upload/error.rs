@@ -2,8 +2,7 @@
 //! Why an update cannot be staged, or cannot begin.
 
 use bledfu_slot::decide;
-use core::fmt;
-
+use bledfu_text::{text, words, Line, Text};
 /// Why an update could not be staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferError {
@@ -31,25 +30,32 @@ pub enum TransferError {
     NoRoom,
 }
 
-impl fmt::Display for TransferError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotReceiving => "no transfer is open",
-            Self::Write => "the object could not be written to the secondary slot; send it again",
-            Self::Erase => "the secondary slot could not be erased for the next bytes; try again",
-            Self::WrongHash => "the SHA-256 of the received firmware differs from the one in the init packet",
-            Self::WrongFileSignature => "the firmware's boot validation signature is wrong",
-            Self::NotAnImage => "the received firmware is not a signed image this device may run",
-            Self::Older => "the received firmware is older than the oldest one this device accepts",
-            Self::NotMarked => "the update could not be marked for installation",
-            Self::OtherBase => {
-                "the packed update is for another image than the one that runs; send the full image"
+impl Text for TransferError {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::NotReceiving => words!("no transfer is open"),
+            Self::Write => words!("the object could not be written to the secondary slot; send it again"),
+            Self::Erase => words!("the secondary slot could not be erased for the next bytes; try again"),
+            Self::WrongHash => {
+                words!("the SHA-256 of the received firmware differs from the one in the init packet")
             }
-            Self::Runs => "the image of the packed update is what runs already",
-            Self::NoRoom => "the slot has no room for the packed update and its image; send the full image",
-        })
+            Self::WrongFileSignature => words!("the firmware's boot validation signature is wrong"),
+            Self::NotAnImage => words!("the received firmware is not a signed image this device may run"),
+            Self::Older => words!("the received firmware is older than the oldest one this device accepts"),
+            Self::NotMarked => words!("the update could not be marked for installation"),
+            Self::OtherBase => {
+                words!("the packed update is for another image than the one that runs; send the full image")
+            }
+            Self::Runs => words!("the image of the packed update is what runs already"),
+            Self::NoRoom => {
+                words!("the slot has no room for the packed update and its image; send the full image")
+            }
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(TransferError);
 
 impl core::error::Error for TransferError {}
 
@@ -73,31 +79,25 @@ pub enum Obstacle {
     Never(decide::Obstacle),
 }
 
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Staged => "no new transfer: an update is staged; a reset installs it",
-            Self::OnTrial => {
-                "no new transfer: the running image is not confirmed, and the slot holds the one to go back to; \
-                 confirm it, or reset to go back"
-            }
-            Self::OtherTransfer => {
-                "no new transfer: the other protocol is receiving an image; try again 10 s after its last bytes"
-            }
-            Self::Expanding => {
-                "no new transfer: a packed update is being expanded; it is staged within seconds, and a reset installs it"
-            }
+impl Text for Obstacle {
+    fn put(&self, line: &mut dyn Line) {
+        let words = match self {
+            Self::Staged => words!("no new transfer: an update is staged; a reset installs it"),
+            Self::OnTrial => words!("no new transfer: the running image is not confirmed, and the slot holds the one to go back to; \
+                 confirm it, or reset to go back"),
+            Self::OtherTransfer => words!("no new transfer: the other protocol is receiving an image; try again 10 s after its last bytes"),
+            Self::Expanding => words!("no new transfer: a packed update is being expanded; it is staged within seconds, and a reset installs it"),
             Self::TooSoon { wait_ms } => {
-                let minutes = wait_ms.div_ceil(60_000);
-                return write!(
-                    f,
-                    "refused for {minutes} min: peers that have not paired began or repeated too much, or images were taken back; \
-                     a paired peer or the button of the product need not wait"
-                );
+                let minutes = wait_ms.div_ceil(60_000) as usize;
+                return text!("refused for {} min: peers that have not paired began or repeated too much, or images were taken back; \
+                     a paired peer or the button of the product need not wait", minutes).put(line);
             }
             Self::Never(reason) => {
-                return write!(f, "no update can be installed on this device: {reason}; program a smaller one")
+                return text!("no update can be installed on this device: {}; program a smaller one", reason).put(line)
             }
-        })
+        };
+        words.put(line);
     }
 }
+
+bledfu_text::display!(Obstacle);

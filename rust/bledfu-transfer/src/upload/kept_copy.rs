@@ -16,6 +16,7 @@ use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{Magic, Trailer};
 use bledfu_slot::verify::{read_info, Crypto};
 use bledfu_slot::writer::PAGE;
+use bledfu_text::words;
 use embedded_storage::nor_flash::NorFlash;
 
 /// How far the copy has come.
@@ -47,9 +48,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             KeptCopy::Equal { at, size } => match self.copy_sector(at, size) {
                 Some(at) => KeptCopy::Equal { at, size },
                 None => {
-                    note::warn(format_args!(
-                        "the running image cannot be copied ahead; the boot stage copies it before the install"
-                    ));
+                    note::warn(&words!("the running image cannot be copied ahead; the boot stage copies it before the install"));
                     KeptCopy::Over
                 }
             },

@@ -8,6 +8,7 @@ use crate::note;
 use bledfu_slot::areas::Areas;
 use bledfu_slot::decide::{self, Outlook};
 use bledfu_slot::verify::Crypto;
+use bledfu_text::words;
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Why `protocol` may not touch the secondary slot now, if there is a reason. A request that the boot stage can
@@ -54,10 +55,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         let admission = (self.setup.admit)(incoming);
         match admission {
             Admission::Accept => {}
-            Admission::Later => note::warn(format_args!(
+            Admission::Later => note::warn(&words!(
                 "refused: the product takes no update now; try again later"
             )),
-            Admission::Refuse => note::warn(format_args!("refused: the product takes no update now")),
+            Admission::Refuse => note::warn(&words!("refused: the product takes no update now")),
         }
         admission
     }

@@ -7,8 +7,7 @@ use bledfu_slot::decide::{Downgrade, Rules};
 use bledfu_slot::header::{HeaderError, ImageStart};
 use bledfu_slot::verify::{Crypto, ImageInfo};
 use bledfu_slot::Version;
-use core::fmt;
-
+use bledfu_text::{text, Line, Text};
 /// The oldest image that is accepted; [`Upload::new`] raises it to the boot stage's minimum
 /// ([`Setup::rules`](super::Setup::rules)). An older image is refused here with a code that the peer understands,
 /// not only by the boot stage after a reset.
@@ -76,15 +75,19 @@ pub enum Unfit {
     NoRoom,
 }
 
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Text for Unfit {
+    fn put(&self, line: &mut dyn Line) {
         match self {
-            Self::Header(error) => error.fmt(f),
-            Self::Older(version) => write!(f, "{version} is older than the oldest image this device accepts"),
-            Self::NoRoom => super::TransferError::NoRoom.fmt(f),
+            Self::Header(error) => error.put(line),
+            Self::Older(version) => {
+                text!("{} is older than the oldest image this device accepts", version).put(line)
+            }
+            Self::NoRoom => super::TransferError::NoRoom.put(line),
         }
     }
 }
+
+bledfu_text::display!(Unfit);
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Checks the first bytes of an image: whether it is for another slot, or of a kind that this device never runs.

@@ -9,6 +9,7 @@ use bledfu_slot::journal::{Progress, MAX_SESSION};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::Crypto;
 use bledfu_slot::writer::PAGE;
+use bledfu_text::text;
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// The session that the journal kept over the last reset; its init packet is copied to `init`, and its length is
@@ -26,16 +27,16 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             return None;
         }
         if let Some(obstacle) = self.lasting_obstacle() {
-            note::warn(format_args!("{obstacle}"));
+            note::warn(&obstacle);
             self.abandon_session();
             return None;
         }
         match self.journal().session(init) {
             Ok(session) => session,
             Err(error) => {
-                note::warn(format_args!("no resume: {error}; the journal starts anew"));
+                note::warn(&text!("no resume: {}; the journal starts anew", error));
                 if let Err(error) = self.journal().reset() {
-                    note::error(format_args!("the journal cannot be erased: {error}"));
+                    note::error(&text!("the journal cannot be erased: {}", error));
                 }
                 None
             }

@@ -11,6 +11,7 @@ use bledfu_slot::journal::{Installed, JournalError, Versions};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::trailer::{self, Flag, Magic, SwapType, Trailer};
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo, SignatureCheck, Slot, Verified, VerifyError};
+use bledfu_text::{text, words};
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Checks the complete image and marks it for the boot stage (test swap).
@@ -95,7 +96,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         self.restart(0);
         self.slot_kept = false;
         erased.map_err(|error| {
-            note::error(format_args!("{error}"));
+            note::error(&error);
             TransferError::Erase
         })
     }
@@ -104,7 +105,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// stayed open, that boot would take the next received image for the previous one.
     pub(super) fn end_trial(&mut self) {
         if !self.setup.running.confirmed && matches!(self.outlook(), Outlook::Impossible(_)) {
-            note::warn(format_args!(
+            note::warn(&words!(
                 "there is no image to go back to: the running one is confirmed"
             ));
             drop(self.confirm());
@@ -129,7 +130,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     pub(super) fn close(&mut self) {
         match self.journal().close() {
             Ok(()) => self.slot_kept = false,
-            Err(error) => self.journal_failed(error, "the finished session stays in the journal"),
+            Err(error) => self.journal_failed(error, words!("the finished session stays in the journal")),
         }
     }
 
@@ -181,22 +182,20 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             return Err(TransferError::Older);
         }
         if self.record_versions(fw_version, slot.info()).is_err() && self.setup.must_keep_version {
-            note::error(format_args!(
-                "the update is refused: its firmware version cannot be kept, and would count for an older one \
-                 (CONFIG_BLEDFU_FW_VERSION_PER_RELEASE)"
-            ));
+            note::error(&words!("the update is refused: its firmware version cannot be kept, and would count for an older one \
+                 (CONFIG_BLEDFU_FW_VERSION_PER_RELEASE)"));
             return Err(TransferError::NotMarked);
         }
         // A slot with bytes of another session, or not received by this device, may have an older image in front of the
         // new one.
         let (mut flash, writer) = self.slot_and_writer();
         writer.clear_head(&mut flash).map_err(|error| {
-            note::error(format_args!("{error}"));
+            note::error(&error);
             TransferError::NotMarked
         })?;
         writer.forget_erased();
         self.mark(slot, swap_type).map_err(|error| {
-            note::error(format_args!("{error}"));
+            note::error(&error);
             TransferError::NotMarked
         })
     }
@@ -217,7 +216,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             return Ok(());
         }
         if let Err(error) = asked {
-            note::warn(format_args!("writing the swap request again: {error}"));
+            note::warn(&text!("writing the swap request again: {}", error));
         }
         trailer::erase_trailer(flash, &layout)?;
         trailer::request(flash, slot, swap_type)?;
@@ -241,14 +240,14 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         self.journal()
             .set_versions(Versions { base, staged })
             .inspect_err(|&error| {
-                self.journal_failed(error, "the new firmware's version will not be remembered")
+                self.journal_failed(error, words!("the new firmware's version will not be remembered"))
             })
     }
 }
 
 /// Why an image is not requested. A flash or crypto failure says nothing about the image.
 fn refused<E: core::fmt::Debug>(error: VerifyError<E>) -> TransferError {
-    note::error(format_args!("the image is refused: {error}"));
+    note::error(&text!("the image is refused: {}", error));
     if error.is_about_image() {
         TransferError::NotAnImage
     } else {

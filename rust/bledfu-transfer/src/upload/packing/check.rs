@@ -10,6 +10,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::Crypto;
 use bledfu_slot::writer::Place;
+use bledfu_text::text;
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Checks the file in the order of the format, and begins to expand it.
@@ -59,7 +60,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         if started.is_err() || began.is_err() {
             return Err(TransferError::NotAnImage);
         }
-        note::info(format_args!(
+        note::info(&text!(
             "the packed update is good: it is expanded to {} bytes",
             packed.pack.out_size
         ));
@@ -81,9 +82,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         match image.is_some_and(|image| image <= room) {
             true => Ok(()),
             false => {
-                note::warn(format_args!(
-                    "the packed update makes {} bytes; beside it, the slot has room for {room}",
-                    packed.pack.out_size
+                note::warn(&text!(
+                    "the packed update makes {} bytes; beside it, the slot has room for {}",
+                    packed.pack.out_size,
+                    room
                 ));
                 Err(TransferError::NoRoom)
             }
@@ -105,7 +107,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             BaseRefusal::Runs => TransferError::Runs,
             _ => {
                 let version = image.header.version;
-                note::warn(format_args!("{refusal}; {version} runs"));
+                note::warn(&text!("{}; {} runs", refusal, version));
                 TransferError::OtherBase
             }
         })
@@ -113,7 +115,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 }
 
 fn refused<E: core::fmt::Debug>(error: &PackedError<E>) -> TransferError {
-    note::error(format_args!("the packed update is refused: {error}"));
+    note::error(&text!("the packed update is refused: {}", error));
     match error {
         PackedError::Flash(_) => TransferError::NotMarked,
         PackedError::Image(error) if !error.is_about_image() => TransferError::NotMarked,

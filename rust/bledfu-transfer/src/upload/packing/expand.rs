@@ -11,6 +11,7 @@ use bledfu_slot::flash::{read_bytes, Aligned};
 use bledfu_slot::retry::Retry;
 use bledfu_slot::verify::{Crypto, Digest};
 use bledfu_slot::writer::PAGE;
+use bledfu_text::{text, words};
 use embedded_storage::nor_flash::ReadNorFlash;
 
 /// Bytes that one step makes, at most: a sector of usual flash, 16 pages of 0.9 ms and the erase before them.
@@ -71,7 +72,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 
     /// It cannot be expanded. Whoever asked for it is told, now or with its answer; whoever has not asked yet, when it does.
     fn fail(&mut self, error: TransferError) {
-        note::error(format_args!("{error}"));
+        note::error(&error);
         if self.packing.wish.is_some() {
             self.drop_packed();
             self.packing.failed = Some(error);
@@ -121,7 +122,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         writer.commit();
         let digest = self.payload.digest();
         if digest.file_digest() != sha256 {
-            note::error(format_args!(
+            note::error(&words!(
                 "what the packed update makes has another SHA-256 than announced"
             ));
             return Err(TransferError::NotAnImage);
@@ -137,7 +138,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             .writer()
             .prepare(&mut Retry(self.areas.all().secondary), length);
         prepared.map_err(|error| {
-            note::error(format_args!("{error}"));
+            note::error(&error);
             TransferError::Erase
         })
     }
@@ -174,9 +175,10 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         self.packing.phase = Phase::Staged;
         self.staged(size, wish.fw_version);
         self.close();
-        note::info(format_args!(
+        note::info(&text!(
             "image {} is staged ({}); reset to install it",
-            info.header.version, wish.swap_type
+            info.header.version,
+            wish.swap_type
         ));
         Ok(())
     }
@@ -198,14 +200,16 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
 fn not_decoded(error: DecodeError<bool>) -> TransferError {
     match error {
         DecodeError::Source(is_primary) => {
-            let slot = if is_primary { "primary" } else { "secondary" };
-            note::error(format_args!(
-                "the {slot} slot cannot be read for the packed update"
-            ));
+            let slot = if is_primary {
+                words!("primary")
+            } else {
+                words!("secondary")
+            };
+            note::error(&text!("the {} slot cannot be read for the packed update", slot));
             TransferError::Write
         }
         DecodeError::Stream(error) => {
-            note::error(format_args!("{error}"));
+            note::error(&error);
             TransferError::NotAnImage
         }
         _ => TransferError::NotAnImage,

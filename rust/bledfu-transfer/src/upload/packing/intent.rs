@@ -8,6 +8,7 @@ use bledfu_slot::areas::Areas;
 use bledfu_slot::journal::{Intent, JournalError};
 use bledfu_slot::trailer::SwapType;
 use bledfu_slot::verify::{Crypto, Digest, ImageInfo};
+use bledfu_text::words;
 
 impl<A: Areas, C: Crypto> Upload<'_, A, C> {
     /// Secure DFU: checks the whole file as an image would be checked, and begins to expand it. When it is staged, the device
@@ -105,8 +106,8 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
             Err(error) => self.journal_failed(
                 error,
                 match is_any {
-                    true => "a reset would lose the request to install this update",
-                    false => "the last packed update may still be listed",
+                    true => words!("a reset would lose the request to install this update"),
+                    false => words!("the last packed update may still be listed"),
                 },
             ),
             Ok(()) => {}
@@ -143,7 +144,7 @@ impl<A: Areas, C: Crypto> Upload<'_, A, C> {
         if expected.is_some_and(|expected| self.check_file(expected, &file.sha256).is_err()) {
             return true;
         }
-        note::info(format_args!(
+        note::info(&words!(
             "a packed update is expanded, as promised before the reset"
         ));
         self.packing.wish = Some(Wish {
