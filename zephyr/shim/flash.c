@@ -10,12 +10,15 @@
 #include <zephyr/device.h>
 #include <zephyr/drivers/flash.h>
 #include <zephyr/kernel.h>
+#include <zephyr/logging/log.h>
 #include <zephyr/pm/device_runtime.h>
 
 #include "bledfu_shim.h"
-
-LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
 #include "compat.h"
+
+#ifndef CONFIG_BLEDFU_BOOT
+LOG_MODULE_DECLARE(bledfu, CONFIG_BLEDFU_LOG_LEVEL);
+#endif
 
 #if DT_HAS_CHOSEN(bledfu_update_slots)
 #define SLOTS     DT_CHOSEN(bledfu_update_slots)
@@ -191,14 +194,15 @@ static int32_t run(enum operation operation, uint8_t area, uint32_t offset, uint
 		memcpy(job.bytes, source, length);
 	}
 	status = perform();
-	if (status == 0 && job.result == 0) {
-		return 0;
+#ifndef CONFIG_BLEDFU_BOOT
+	/* Rust says what a failure means for the update, and not what the driver said. */
+	if (status != 0 || job.result != 0) {
+		LOG_WRN("flash of area %u, %s of %u bytes at 0x%x: %d", area,
+			operation == READ ? "read" : operation == WRITE ? "write" : "erase", length, offset,
+			status == 0 ? job.result : -ETIMEDOUT);
 	}
-	/* Rust says what that means for the update, and not what the driver said. */
-	LOG_WRN("flash of area %u, %s of %u bytes at 0x%x: %d", area,
-		operation == READ ? "read" : operation == WRITE ? "write" : "erase", length, offset,
-		status == 0 ? job.result : -ETIMEDOUT);
-	return status == 0 ? BLEDFU_SHIM_OTHER(-job.result) : status;
+#endif
+	return status == 0 && job.result != 0 ? BLEDFU_SHIM_OTHER(-job.result) : status;
 }
 
 int32_t bledfu_shim_flash_open(uint8_t area, uint32_t *size, uint32_t *start, uint32_t *sector,

@@ -361,7 +361,7 @@ fn act<A: Installer, P: Flash, S: Flash, X: Flash, T: Transform, C: Crypto>(
         // as if they were erased. The last unit must not be done again: they may read as written at the next boot.
         Status::Underway(job)
             if slots.rules.is_settled(running.as_ref())
-                && job.done + 1 == A::units(&slots.layout, job.size)
+                && A::units(&slots.layout, job.size).checked_sub(1) == Some(job.done)
                 && primary_is_valid(slots, config, crypto).map_err(|error| (stored, error))? =>
         {
             Status::Underway(Job {

@@ -2,9 +2,18 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 #![warn(missing_docs)]
 
-#[cfg(any(feature = "std", test))]
+#[cfg(test)]
 extern crate std;
 
 use core::fmt;
@@ -34,10 +43,10 @@ pub const DIGITS: u32 = 6;
 /// The number of a sentence: FNV-1a with 32 bits, folded to 24.
 #[must_use]
 pub const fn number(text: &str) -> u32 {
-    let (bytes, mut hash, mut at) = (text.as_bytes(), 0x811C_9DC5_u32, 0);
-    while at < bytes.len() {
-        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
-        at += 1;
+    let (mut bytes, mut hash) = (text.as_bytes(), 0x811C_9DC5_u32);
+    while let [first, rest @ ..] = bytes {
+        hash = (hash ^ *first as u32).wrapping_mul(0x0100_0193);
+        bytes = rest;
     }
     (hash >> 24) ^ (hash & 0xFF_FFFF)
 }
@@ -45,12 +54,12 @@ pub const fn number(text: &str) -> u32 {
 /// Number of values in a sentence.
 #[must_use]
 pub const fn values(text: &str) -> usize {
-    let (bytes, mut count, mut at) = (text.as_bytes(), 0, 0);
-    while at < bytes.len() {
-        if bytes[at] == b'{' {
+    let (mut bytes, mut count) = (text.as_bytes(), 0);
+    while let [first, rest @ ..] = bytes {
+        if *first == b'{' {
             count += 1;
         }
-        at += 1;
+        bytes = rest;
     }
     count
 }

@@ -25,11 +25,15 @@ BOARD = "nrf52840dk/nrf52840"
 ROWS = (
     ("drivers", None, [], []),
     ("secure-dfu", "drivers", ["bledfu.conf"], []),
+    ("secure-dfu-numbers", "drivers", ["bledfu.conf"], ["CONFIG_BLEDFU_LOG_NUMBERS=y"]),
     ("secure-dfu-small", "drivers", ["bledfu.conf"], ["CONFIG_BLEDFU_SMALL_UPDATES=y"]),
     ("smp", "drivers", ["bledfu.conf"], ["CONFIG_BLEDFU_SMP=y"]),
+    ("smp-numbers", "drivers", ["bledfu.conf"], ["CONFIG_BLEDFU_SMP=y", "CONFIG_BLEDFU_LOG_NUMBERS=y"]),
     ("mcumgr", "drivers", ["mcumgr.conf"], []),
     ("psa-drivers", None, ["psa.conf"], []),
     ("psa-secure-dfu", "psa-drivers", ["psa.conf", "bledfu.conf"], ["CONFIG_BLEDFU_CRYPTO_PSA=y"]),
+    ("psa-secure-dfu-numbers", "psa-drivers", ["psa.conf", "bledfu.conf"],
+     ["CONFIG_BLEDFU_CRYPTO_PSA=y", "CONFIG_BLEDFU_LOG_NUMBERS=y"]),
 )
 
 
@@ -58,7 +62,7 @@ def main():
     chosen |= {base for name, base, _, _ in ROWS if name in chosen and base}
     arguments.build.mkdir(parents=True, exist_ok=True)
     found = {}
-    print("%-18s %9s %9s   %s" % ("product with", "flash", "RAM", "more than"))
+    print("%-22s %9s %9s   %s" % ("product with", "flash", "RAM", "more than"))
     for name, base, files, options in ROWS:
         if name not in chosen:
             continue
@@ -67,7 +71,7 @@ def main():
         used = found[name] = sizes(folder / "zephyr" / "zephyr.elf")
         used["base"] = base
         more = "%s: %+d %+d" % (base, used["flash"] - found[base]["flash"], used["ram"] - found[base]["ram"]) if base else ""
-        print("%-18s %9d %9d   %s" % (name, used["flash"], used["ram"], more), flush=True)
+        print("%-22s %9d %9d   %s" % (name, used["flash"], used["ram"], more), flush=True)
     if arguments.json:
         report = {"zephyr": zephyr_version(arguments.build / next(iter(found))), "products": found}
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
