@@ -148,6 +148,9 @@ step_cut() {
     release_cargo run --release -- cut --hostile
     release_cargo run --release -- cut --misread
     release_cargo run --release -- cut --weak
+    # Every point, where that takes a minute: what is rare was found there only.
+    release_cargo run --release -- cut --full --weak --algorithm overwrite
+    release_cargo run --release -- cut --full --weak --algorithm copy
     release_cargo run --release -- bench --install
 }
 

@@ -15,7 +15,7 @@
 //! # Why a power cut cannot hurt
 //! * **Beside cells that read differently each time**, neither the magic nor an image that verifies tells that step 4 was reached,
 //!   if an earlier boot was cut there or behind: the erase of step 1 may be torn as well, and read as if it had not begun. So the
-//!   boot that starts over notes that in the [evidence](crate::trust), and once more when the image is compared, before step 4.
+//!   boot that starts over notes that in the [evidence](bledfu_slot::evidence), and once more when the image is compared, before step 4.
 //! * **Before step 5 begins** nothing in the secondary has changed: image and request are complete, so the next boot
 //!   verifies the image and starts over at step 1. The contents of the primary do not matter until then.
 //! * **Inside step 5** the request is still there. Its image is damaged, or intact if the erase did not get far. An
