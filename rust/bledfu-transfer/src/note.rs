@@ -124,7 +124,7 @@ mod tests {
         whole.add("a");
         whole.add(&"ä".repeat(100));
         // No half of a character, and room for the zero byte.
-        assert_eq!(whole.0, std::format!("a{}", "ä".repeat(79)));
+        assert_eq!(whole.0.as_str(), std::format!("a{}", "ä".repeat(79)));
         whole.add("b");
         assert_eq!(whole.0.len(), LONGEST);
         assert!(whole.0.push('\0').is_ok());
