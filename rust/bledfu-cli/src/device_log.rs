@@ -12,10 +12,11 @@ use clap::Args;
 use serial2::SerialPort;
 
 use crate::outln;
-use crate::output::OutputError;
 
 /// Speed of the console of most boards.
 const BAUD: u32 = 115_200;
+/// Longest line in bytes; what is behind them is shown as the next one.
+const MOST_BYTES: usize = 1 << 16;
 
 /// Options of `bledfu log`.
 #[derive(Args, Clone, Debug)]
@@ -38,7 +39,8 @@ pub fn cmd_log(args: &LogArgs) -> Result<ExitCode> {
     let mut source = BufReader::new(source);
     let (mut bytes, mut is_told) = (Vec::new(), false);
     loop {
-        match source.read_until(b'\n', &mut bytes) {
+        let room = (MOST_BYTES - bytes.len()) as u64;
+        match source.by_ref().take(room).read_until(b'\n', &mut bytes) {
             Ok(0) => return Ok(ExitCode::SUCCESS),
             Ok(_) => {}
             // A port without news: what has come of a line waits for the rest.
@@ -53,13 +55,9 @@ pub fn cmd_log(args: &LogArgs) -> Result<ExitCode> {
                 "a line has a number that this version of bledfu does not know: the device runs another version"
             );
         }
-        print(&readable(line))?;
+        outln!("{}", readable(line))?;
         bytes.clear();
     }
-}
-
-fn print(line: &str) -> Result<(), OutputError> {
-    outln!("{line}")
 }
 
 /// Only a serial port has a speed; anything else is read as a file.

@@ -5,10 +5,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use bledfu_text::{number, values, DIGITS};
+use bledfu_text::{number, DIGITS};
 
 /// Every sentence of this version, one a line (`scripts/texts.py`).
 const TEXTS: &str = include_str!("device_log/texts.txt");
+
+/// Sentences inside of each other, more than a device writes. Any log may be read here.
+const MOST_LEVELS: u32 = 8;
 
 static SENTENCES: LazyLock<HashMap<u32, &str>> =
     LazyLock::new(|| TEXTS.lines().map(|text| (number(text), text)).collect());
@@ -21,20 +24,18 @@ fn number_in(word: &str) -> Option<u32> {
 }
 
 /// The sentence that `word` is the number of, with values from `words`; a word that is no number stands for itself. A value may
-/// be a sentence, too.
-fn sentence<'a>(word: &'a str, words: &mut impl Iterator<Item = &'a str>) -> Cow<'a, str> {
-    let Some(text) = number_in(word).and_then(|number| SENTENCES.get(&number)) else {
+/// be a sentence, too, down to `levels`.
+fn sentence<'a>(word: &'a str, words: &mut impl Iterator<Item = &'a str>, levels: u32) -> Cow<'a, str> {
+    let found = number_in(word).and_then(|number| SENTENCES.get(&number));
+    let Some(text) = found.filter(|_| levels > 0) else {
         return Cow::Borrowed(word);
     };
     let mut whole = String::new();
     let mut rest = *text;
-    for _ in 0..values(text) {
-        let Some((before, behind)) = rest.split_once("{}") else {
-            break;
-        };
+    while let Some((before, behind)) = rest.split_once("{}") {
         whole += before;
         whole += &match words.next() {
-            Some(word) => sentence(word, words),
+            Some(word) => sentence(word, words, levels - 1),
             // The device cuts a line that is too long.
             None => Cow::Borrowed("..."),
         };
@@ -58,7 +59,7 @@ pub fn readable(line: &str) -> Cow<'_, str> {
     let mut words = behind.split_ascii_whitespace();
     let mut whole = before.to_owned();
     if let Some(word) = words.next() {
-        whole += &sentence(word, &mut words);
+        whole += &sentence(word, &mut words, MOST_LEVELS);
     }
     for word in words {
         whole.push(' ');
@@ -120,6 +121,15 @@ mod tests {
             readable(cut),
             "<wrn> bledfu: refused: the package is for hardware version 3, this is ..."
         );
+    }
+
+    #[test]
+    fn a_line_of_nothing_but_sentences_in_sentences_is_read_to_its_end() {
+        let word = numbered("refused: {}");
+        let line = vec![word.as_str(); 100_000].join(" ");
+        let whole = readable(&line);
+        assert_eq!(whole.matches("refused: ").count(), MOST_LEVELS as usize);
+        assert!(whole.ends_with(&word));
     }
 
     #[test]

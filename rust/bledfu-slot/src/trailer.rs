@@ -118,14 +118,7 @@ impl SwapType {
 
 impl Text for SwapType {
     fn put(&self, line: &mut dyn Line) {
-        let words = match self {
-            Self::None => words!("none"),
-            Self::Test => words!("test"),
-            Self::Permanent => words!("permanent"),
-            Self::Revert => words!("revert"),
-            Self::Fail => words!("fail"),
-        };
-        words.put(line);
+        self.as_str().put(line);
     }
 }
 

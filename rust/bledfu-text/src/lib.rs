@@ -24,6 +24,16 @@ pub trait Line {
     fn add(&mut self, part: &str);
 }
 
+/// The first characters of `part`, as many as fit into `room` bytes: none is cut in half.
+#[must_use]
+pub fn fitting(part: &str, room: usize) -> &str {
+    let mut end = part.len().min(room);
+    while !part.is_char_boundary(end) {
+        end -= 1;
+    }
+    part.get(..end).unwrap_or_default()
+}
+
 /// What can stand in a line: a sentence, or a value.
 pub trait Text {
     /// Appends it.
@@ -279,18 +289,6 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-impl fmt::Display for Words {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        format(self, f)
-    }
-}
-
-impl fmt::Display for Sentence<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        format(self, f)
-    }
-}
-
 /// `core::fmt::Display` of types that are a [`Text`].
 #[macro_export]
 macro_rules! display {
@@ -302,6 +300,8 @@ macro_rules! display {
         }
     )+};
 }
+
+display!(Words, Sentence<'_>);
 
 #[cfg(test)]
 mod tests {

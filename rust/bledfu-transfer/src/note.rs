@@ -56,9 +56,6 @@ fn write(level: Level, line: &dyn Text) {
             Level::Warn => log::Level::Warn,
             Level::Info => log::Level::Info,
         };
-        if level > log::max_level() {
-            return;
-        }
         #[cfg(feature = "whole-lines")]
         whole_line(level, line);
         #[cfg(not(feature = "whole-lines"))]
@@ -83,6 +80,9 @@ fn write(level: Level, line: &dyn Text) {
 /// there. So nothing of `core::fmt` is linked.
 #[cfg(feature = "whole-lines")]
 fn whole_line(level: log::Level, line: &dyn Text) {
+    if level > log::max_level() {
+        return;
+    }
     let mut whole = Whole(heapless::String::new());
     line.put(&mut whole);
     let _ = whole.0.push('\0');
@@ -102,11 +102,9 @@ struct Whole(heapless::String<{ LONGEST + 1 }>);
 #[cfg(feature = "whole-lines")]
 impl bledfu_text::Line for Whole {
     fn add(&mut self, part: &str) {
-        let mut end = part.len().min(LONGEST - self.0.len());
-        while !part.is_char_boundary(end) {
-            end -= 1;
-        }
-        let _ = self.0.push_str(part.get(..end).unwrap_or_default());
+        let _ = self
+            .0
+            .push_str(bledfu_text::fitting(part, LONGEST - self.0.len()));
     }
 }
 

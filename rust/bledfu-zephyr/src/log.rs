@@ -47,13 +47,9 @@ mod formatted {
 
     impl Write for Line {
         fn write_str(&mut self, text: &str) -> core::fmt::Result {
-            let mut end = text.len().min(LINE - self.0.len());
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            let taken = text.get(..end).unwrap_or_default();
+            let taken = bledfu_text::fitting(text, LINE - self.0.len());
             match self.0.extend_from_slice(taken.as_bytes()) {
-                Ok(()) if end == text.len() => Ok(()),
+                Ok(()) if taken.len() == text.len() => Ok(()),
                 _ => Err(core::fmt::Error),
             }
         }

@@ -158,10 +158,14 @@ impl<const W: usize, const X: usize> Device<W, X> {
             device.boot().ok()?;
         }
         device.request(NEW, story == Story::Permanent);
-        // Operations count from the request on.
-        let made = device.clone();
-        device.become_copy(&made);
+        device.count_from_here();
         Some(device)
+    }
+
+    /// The next operation is number 0.
+    pub(super) fn count_from_here(&mut self) {
+        let now = self.clone();
+        self.become_copy(&now);
     }
 
     /// Becomes a copy of `other` in its own power domain: its operations count from 0.

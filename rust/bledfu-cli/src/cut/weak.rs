@@ -168,7 +168,7 @@ mod tests {
     use bledfu_sim::power::OpInfo;
     use bledfu_slot::Algorithm;
 
-    use super::super::shapes::{others, shapes};
+    use super::super::shapes::{others, shapes, Shape};
     use super::super::{Column, Rules};
     use super::*;
 
@@ -236,11 +236,9 @@ mod tests {
                     seed: number,
                 }));
                 assert_eq!(device.cut_inside(Story::Upgrade, number, 0.5), Ok(()));
-                let cut = device.clone();
-                device.become_copy(&cut);
+                device.count_from_here();
                 assert_eq!(device.cut_inside(Story::Upgrade, later, 0.5), Ok(()));
-                let cut = device.clone();
-                device.become_copy(&cut);
+                device.count_from_here();
                 let name = algorithm.as_str();
                 assert_eq!(
                     device.settle(Story::Upgrade),
@@ -251,36 +249,34 @@ mod tests {
         }
     }
 
-    type Cuts = &'static [(u64, f64)];
-
     /// What a device went through in a full campaign: its shape, story and sizes, the cuts, and how its weak bytes read.
     struct Found {
         algorithm: Algorithm,
-        is_other: bool,
+        shape: Shape,
         story: Story,
         sizes: [u32; 2],
-        cuts: Cuts,
+        cuts: &'static [(u64, f64)],
         choice: Choice,
         seed: u64,
+    }
+
+    /// Its internal flash takes no second write.
+    fn coded() -> Shape {
+        others(Algorithm::SwapScratch).next().expect("such a device")
     }
 
     impl Found {
         /// Sends a device through the same once more.
         fn happens_again<const W: usize, const X: usize>(&self) -> Verdict {
-            let mut shapes = match self.is_other {
-                true => others(self.algorithm).collect(),
-                false => shapes(self.algorithm),
-            };
-            let shape = shapes.swap_remove(0);
-            let start = Device::<W, X>::new(self.algorithm, &shape, self.sizes, self.story, Rules::STRICT);
-            let mut device = start.expect("a device that holds the images");
+            let device =
+                Device::<W, X>::new(self.algorithm, &self.shape, self.sizes, self.story, Rules::STRICT);
+            let mut device = device.expect("a device that holds the images");
             device.power.set_weak(Some(Weak {
                 choice: self.choice,
                 seed: self.seed,
             }));
             for (number, fraction) in self.cuts {
-                let before = device.clone();
-                device.become_copy(&before);
+                device.count_from_here();
                 device.cut_inside(self.story, *number, *fraction)?;
             }
             device.settle(self.story)
@@ -292,7 +288,7 @@ mod tests {
     fn a_unit_kept_in_scratch_is_done_though_its_record_cannot_be_written_again() {
         let found = |cuts, choice, seed| Found {
             algorithm: Algorithm::SwapScratch,
-            is_other: true,
+            shape: coded(),
             story: Story::Upgrade,
             sizes: [u32::MAX; 2],
             cuts,
@@ -321,7 +317,7 @@ mod tests {
     fn the_last_unit_is_not_done_again_when_the_evidence_says_that_the_install_is_over() {
         let found = Found {
             algorithm: Algorithm::SwapScratch,
-            is_other: true,
+            shape: coded(),
             story: Story::Revert,
             sizes: [5000, u32::MAX],
             cuts: &[(272, 0.5), (3, 0.67), (4, 0.02)],
@@ -336,7 +332,7 @@ mod tests {
     fn overwrite_keeps_its_source_until_the_image_was_written_by_one_boot() {
         let found = |cuts, seed| Found {
             algorithm: Algorithm::Overwrite,
-            is_other: false,
+            shape: shapes(Algorithm::Overwrite)[0],
             story: Story::Upgrade,
             sizes: [5000, u32::MAX],
             cuts,
